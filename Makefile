@@ -1,0 +1,40 @@
+# Every target does its own set-up: `make test` on a fresh machine needs Python, make and git alone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := demo
+
+.PHONY: help install test check format demo clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(INSTALLED)  ## Create .venv with the project and its tools, versions as in constraints.txt
+
+check: $(INSTALLED)  ## Style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+test: check  ## Style, types and the test suite
+	$(BIN)/python -m pytest
+
+format: $(INSTALLED)  ## Rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: $(INSTALLED)  ## Write a stand-in checkpoint, convert it, verify it, predict on a picture
+	rm -rf $(DEMO)
+	$(BIN)/python -m convert.demo $(DEMO)
+	$(BIN)/python -m convert.from_torch $(DEMO)/ynet-224.pth --out $(DEMO)/ynet-224
+	$(BIN)/python -m flax_unet.predict $(DEMO)/ynet-224 $(DEMO)/face.png --out $(DEMO)/predictions
+
+clean:  ## Delete what the targets made, the environment included
+	rm -rf $(VENV) $(DEMO) .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,196 @@
+"""Converts a PyTorch checkpoint to Orbax, and proves that it computes the same."""
+
+import argparse
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from flax_unet import checkpoint
+from flax_unet.config import UNetConfig
+from flax_unet.errors import InputError, command
+from flax_unet.files import staged_directory
+from flax_unet.images import read_image, to_input
+from flax_unet.provenance import file_sha256, made_by
+
+if TYPE_CHECKING:
+    from convert.parity import Parity
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """What a conversion found and did."""
+
+    layout: str
+    config: UNetConfig
+    source: dict[str, Any]  # as in source.json
+    parity: "Parity | None"  # None when not verified
+    out: Path | None  # None when nothing was written
+
+
+def convert(
+    path: str | Path,
+    out: str | Path | None,
+    *,
+    overwrite: bool = False,
+    verify: bool = True,
+    images: Sequence[str | Path] = (),
+) -> Conversion:
+    """Converts the PyTorch checkpoint `path` into the directory `out`.
+
+    Args:
+        path: a .pth, .pt or .safetensors file.
+        out: where the checkpoint belongs; None goes through all the steps and writes nothing.
+        overwrite: whether a checkpoint that stands there is replaced.
+        verify: whether the result is compared with the PyTorch twin before it is put in place.
+        images: pictures to compare on, besides seeded noise.
+
+    Raises:
+        InputError: the file cannot be read or fits no layout, the destination cannot be written,
+            or the two models differ by more than the tolerance. The destination is untouched.
+    """
+    path = Path(path)
+    stage = contextlib.nullcontext()
+    if out is not None:
+        out = Path(out)
+        stage = _stage(out, overwrite)
+    # The proof is of float32 arithmetic, which every machine's CPU has.
+    with stage as directory, jax.default_device(jax.devices("cpu")[0]):
+        conversion = _convert(path, directory, verify=verify, images=images)
+        if directory is not None:
+            checkpoint.write_json(directory / checkpoint.SOURCE, conversion.source)
+    return dataclasses.replace(conversion, out=out)
+
+
+def _stage(out: Path, overwrite: bool) -> contextlib.AbstractContextManager[Path]:
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists already; give --overwrite to replace it, or another --out")
+    if out.exists() and not checkpoint.is_checkpoint(out):
+        raise InputError(f"{out} is no checkpoint and is not overwritten; give another --out")
+    return staged_directory(out, may_replace=checkpoint.is_checkpoint)
+
+
+def _convert(
+    path: Path, directory: Path | None, *, verify: bool, images: Sequence[str | Path]
+) -> Conversion:
+    # PyTorch takes seconds to import, so only what needs it does.
+    from convert import layout, remap, state_dict
+    from convert.parity import noise
+    from convert.parity import verify as compare
+
+    pictures = [read_image(Path(image)) for image in images]
+    content = state_dict.read(path)
+    shapes = {key: array.shape for key, array in content.tensors.items()}
+    try:
+        name, config, mapping = layout.identify({**shapes, **dict.fromkeys(content.values, ())})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    weights = remap.to_flax(mapping.rules, content.tensors)
+    if directory is not None:
+        unused = {key: content.tensors[key] for key in mapping.unused if key in content.tensors}
+        checkpoint.write(directory, config, weights, unused)
+    parity = None
+    if verify:
+        # What was written is what is checked.
+        model = checkpoint.load(directory) if directory else checkpoint.build(config, weights)
+        crops = [to_input(picture, config.image_size)[None] for picture in pictures]
+        parity = compare(model, content.tensors, np.concatenate([noise(config.image_size), *crops]))
+        if not parity.holds:
+            raise InputError(f"{path}: the converted model computes something else:\n{parity}")
+    source = {
+        "file": path.name,
+        "size_bytes": path.stat().st_size,
+        "sha256": file_sha256(path),
+        "layout": name,
+        "container": content.container,
+        "prefix": content.prefix,
+        "entries": {
+            key: {"value": content.values[key]}
+            if key in content.values
+            else {"shape": list(shapes[key]), "dtype": content.tensors[key].dtype.name}
+            for key in content.order
+        },
+        "unused": mapping.unused,
+        "parity": parity.to_json() if parity else None,
+        "made_by": made_by(),
+    }
+    return Conversion(name, config, source, parity, None)
+
+
+def _report(conversion: Conversion) -> str:
+    """What was done, as a short table."""
+    source, config = conversion.source, conversion.config
+    entries = source["entries"]
+    used = [entry for key, entry in entries.items() if key not in source["unused"]]
+    parameters = sum(
+        int(np.prod(entry["shape"]))
+        for key, entry in entries.items()
+        if key not in source["unused"] and not key.endswith(("running_mean", "running_var"))
+    )
+    types = ", ".join(sorted({entry["dtype"] for entry in used}))
+    heads = {
+        "classifier (1 = REAL)": config.has_classifier,
+        "mask (1 = MANIPULATED)": config.has_mask_head,
+    }
+    rows = {
+        "source": f"{source['file']}, {source['size_bytes']:,} bytes",
+        "layout": conversion.layout,
+        "heads": ", ".join(head for head, present in heads.items() if present),
+        "parameters": f"{parameters:,} in {len(used)} tensors of {types}, kept as float32",
+        "unused": f"{len(source['unused'])} tensors, kept beside the weights",
+        "wrapping": " ".join(filter(None, (source["container"], source["prefix"]))) or "none",
+        "parity": "not verified" if conversion.parity is None else "holds",
+    }
+    lines = [f"{label:12}{text}" for label, text in rows.items()]
+    if conversion.parity is not None:
+        lines.append(str(conversion.parity))
+    lines.append(f"{'written':12}{conversion.out or 'nothing (--dry-run)'}")
+    return "\n".join(lines)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m convert.from_torch",
+        description=__doc__,
+        epilog="The layout is found from the names and shapes of the tensors. Nothing in the file "
+        "is executed. The result is put in place only when the PyTorch and the Flax model agree.",
+    )
+    parser.add_argument("ckpt", type=Path, help=".pth, .pt or .safetensors file")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write (default: checkpoints/<stem>)"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a checkpoint that stands there"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="go through all the steps, write nothing"
+    )
+    parser.add_argument("--no-verify", action="store_true", help="skip the comparison with PyTorch")
+    parser.add_argument(
+        "--image",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="compare on this picture too, besides seeded noise (may be given again)",
+    )
+    args = parser.parse_args(argv)
+    out = None if args.dry_run else args.out or Path("checkpoints") / args.ckpt.stem
+    conversion = convert(
+        args.ckpt,
+        out,
+        overwrite=args.overwrite,
+        verify=not args.no_verify,
+        images=args.image,
+    )
+    print(_report(conversion))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Which published layout is this? Keys and shapes in, `UNetConfig` out."""
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from convert.remap import Remap, Shape, match
+from flax_unet.config import PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
+from flax_unet.errors import InputError
+
+_DEEP_IMAGE_SIZE = 320  # what the published networks with five levels were trained at
+
+
+def identify(shapes: Mapping[str, Shape]) -> tuple[str, UNetConfig, Remap]:
+    """Finds the network that a state dict belongs to.
+
+    Args:
+        shapes: shape by key, without the prefixes of wrappers.
+
+    Returns:
+        The layout's name, its configuration, and where each tensor goes.
+
+    Raises:
+        InputError: no layout fits. The message names the nearest and every difference.
+    """
+    config = _infer(shapes)
+    if config is not None:
+        remap = match(config, shapes)
+        if not remap.problems:
+            return _name(config, remap), config, remap
+    nearest, remap = min(
+        ((candidate, match(candidate, shapes)) for candidate in _candidates(config, shapes)),
+        key=lambda pair: len(pair[1].problems),
+    )
+    problems = remap.problems
+    raise InputError(
+        f"the tensors fit no known layout. The nearest is {_name(nearest, remap)}, from which it "
+        f"differs in {len(problems)} tensor{'s' * (len(problems) != 1)}:\n  "
+        + "\n  ".join(problems)
+        + "\nCheck that the file is a U-YNet or U-Net state dict and complete"
+    )
+
+
+def _infer(shapes: Mapping[str, Shape]) -> UNetConfig | None:
+    """The configuration that a complete state dict of any base width implies, if there is one."""
+    levels, ups, linears = (
+        _count(shapes, pattern) for pattern in (r"down(\d+)\.", r"up(\d+)\.", r"linear_(\d+)\.")
+    )
+    base_width = _base_width(shapes)
+    if base_width is None:
+        return None
+    classifier_level, widths = 0, None
+    if linears:
+        rows = [shapes.get(f"linear_{i}.weight", ()) for i in range(1, linears + 1)]
+        if any(len(row) != 2 for row in rows):
+            return None
+        widths = tuple(row[0] for row in rows[:-1])
+        outputs = {n: _width_of_level(shapes, n) for n in range(1, levels + 1)}
+        classifier_level = max((n for n, out in outputs.items() if out == rows[0][1]), default=0)
+    used_levels = max(classifier_level, ups)
+    try:
+        return UNetConfig(
+            base_width=base_width,
+            levels=used_levels,
+            decoder_levels=ups,
+            classifier_widths=widths,
+            upsampling="transposed" if not ups or "up1.up.weight" in shapes else "bilinear",
+            conv_bias="inc.double_conv.0.bias" in shapes,
+            image_size=_DEEP_IMAGE_SIZE if used_levels > 4 else UNetConfig.image_size,
+        )
+    except ValueError:
+        return None
+
+
+def _candidates(inferred: UNetConfig | None, shapes: Mapping[str, Shape]) -> Iterator[UNetConfig]:
+    """Networks that a state dict which fits none might have been meant to be."""
+    if inferred is not None:
+        yield inferred
+    base_width = _base_width(shapes) or UNetConfig.base_width
+    conv_bias = "down1.maxpool_conv.1.double_conv.0.bias" in shapes
+    for config in dict.fromkeys(PUBLISHED.values()):
+        yield dataclasses.replace(config, base_width=base_width, conv_bias=conv_bias)
+        yield config
+
+
+def _name(config: UNetConfig, remap: Remap) -> str:
+    """The published layout of that shape, and in what it differs from it."""
+    usual = dataclasses.replace(config, base_width=UNetConfig.base_width, conv_bias=True)
+    has_unused_level = any(key.startswith(f"down{config.levels + 1}.") for key in remap.unused)
+    names = [name for name, published in PUBLISHED.items() if published == usual]
+    # ynet-224 and ynet-slim are one network; a relative may store an unused level too.
+    names.sort(key=lambda name: (name in WITH_UNUSED_LEVEL) != has_unused_level)
+    name = names[0] if names else f"a U-Net of {config.levels} levels"
+    details = []
+    if config.base_width != UNetConfig.base_width:
+        details.append(f"base width {config.base_width}")
+    if not config.conv_bias:
+        details.append("convolutions without bias")
+    return ", ".join([name, *details])
+
+
+def _base_width(shapes: Mapping[str, Shape]) -> int | None:
+    """The width that most tensors of `inc` agree on: one wrong tensor must not change it."""
+    widths = Counter(
+        shape[0] for key, shape in shapes.items() if key.startswith("inc.") and len(shape) > 0
+    )
+    width = max(widths, key=widths.__getitem__, default=0)
+    return width or None
+
+
+def _width_of_level(shapes: Mapping[str, Shape], level: int) -> int | None:
+    shape = shapes.get(f"down{level}.maxpool_conv.1.double_conv.3.weight", ())
+    return shape[0] if shape else None
+
+
+def _count(shapes: Mapping[str, Shape], pattern: str) -> int:
+    """How many numbered blocks there are: the largest number, limited to what U-Nets have."""
+    found = {int(m.group(1)) for key in shapes if (m := re.match(pattern, key))}
+    return max((n for n in found if n < 16), default=0)

@@ -1,0 +1,152 @@
+"""Runs the PyTorch twin and the Flax model on the same images and compares what they say."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+
+from convert.reference import ReferenceUNet
+from flax_unet.model import UNet, UNetOutput, compiled
+
+PROBABILITY_TOLERANCE = 1e-5  # absolute
+LOGIT_TOLERANCE = 1e-4  # of the mean absolute logit
+NOISE_IMAGES = 2
+NOISE_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """How far one output is from the twin's."""
+
+    output: str
+    max_abs: float
+    max_rel: float  # the largest difference as a share of the twin's mean absolute value
+    tolerance: str
+    within: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+    """The comparison over all images."""
+
+    images: int
+    differences: tuple[Difference, ...]
+    decisions_equal: int | None  # images that both call REAL or both FAKE
+    pixels_equal: int | None  # mask pixels of one class
+    pixels: int | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether every output is within its tolerance."""
+        return all(difference.within for difference in self.differences)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON values; numbers that are not finite become null."""
+        fields = dataclasses.asdict(self)
+        for difference in fields["differences"]:
+            for name in ("max_abs", "max_rel"):
+                if not np.isfinite(difference[name]):
+                    difference[name] = None
+        return fields
+
+    def __str__(self) -> str:
+        lines = [
+            f"  {d.output:16}  largest difference {d.max_abs:.2e} absolute, {d.max_rel:.2e} "
+            f"relative; tolerance {d.tolerance}: {'ok' if d.within else 'EXCEEDED'}"
+            for d in self.differences
+        ]
+        if self.decisions_equal is not None:
+            lines.append(f"  decisions         {self.decisions_equal} of {self.images} agree")
+        if self.pixels is not None:
+            lines.append(f"  mask pixels       {self.pixels_equal:,} of {self.pixels:,} agree")
+        return "\n".join(lines)
+
+
+def noise(size: int) -> np.ndarray:
+    """Seeded uniform noise (NOISE_IMAGES, size, size, 3) float32 in [0, 1)."""
+    rng = np.random.default_rng(NOISE_SEED)
+    return rng.random((NOISE_IMAGES, size, size, 3), dtype=np.float32)
+
+
+def load_twin(model: ReferenceUNet, tensors: Mapping[str, np.ndarray]) -> ReferenceUNet:
+    """Sets the twin's weights from a source's tensors, in eval mode; unused ones are left out.
+
+    Raises:
+        RuntimeError: a tensor of the twin is missing, or has another shape.
+    """
+    wanted = model.state_dict().keys()
+    floats = {
+        key: torch.tensor(np.asarray(array, np.float32))
+        for key, array in tensors.items()
+        if key in wanted and not key.endswith("num_batches_tracked")
+    }
+    missing = set(model.load_state_dict(floats, strict=False).missing_keys)
+    if lacking := sorted(key for key in missing if not key.endswith("num_batches_tracked")):
+        raise RuntimeError(f"the PyTorch twin lacks {lacking}")
+    return model.eval()
+
+
+def twin_output(twin: ReferenceUNet, images: np.ndarray) -> UNetOutput:
+    """What the PyTorch twin says of images (B, H, W, 3), in the arrangement of the Flax model."""
+    with torch.inference_mode():
+        mask_logits, real_logit = twin(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
+    return UNetOutput(
+        None if mask_logits is None else jax.numpy.asarray(mask_logits.permute(0, 2, 3, 1).numpy()),
+        None if real_logit is None else jax.numpy.asarray(real_logit.numpy()),
+    )
+
+
+def verify(model: UNet, tensors: Mapping[str, np.ndarray], images: np.ndarray) -> Parity:
+    """Compares `model` with the PyTorch twin that holds the source's tensors.
+
+    Args:
+        model: the converted model, in eval mode, on the CPU.
+        tensors: the source's tensors by their PyTorch key.
+        images: (B, H, W, 3) float32 in [0, 1].
+    """
+    twin = load_twin(ReferenceUNet(model.config), tensors)
+    forward = compiled(model)
+    # One image at a time: memory stays small however many there are.
+    expected = _joined([twin_output(twin, image[None]) for image in images])
+    found = _joined([forward(image[None]) for image in images])
+    return _compare(expected, found)
+
+
+def _joined(outputs: list[UNetOutput]) -> UNetOutput:
+    """The outputs for single images as that of a batch."""
+    return jax.tree.map(lambda *arrays: jax.numpy.concatenate(arrays), *outputs)
+
+
+def _compare(expected: UNetOutput, found: UNetOutput) -> Parity:
+    differences = []
+    decisions_equal = pixels_equal = pixels = None
+    images = len(jax.tree.leaves(expected)[0])
+    if expected.is_real is not None:
+        differences.append(_difference("real_probability", expected, found))
+        decisions_equal = int((expected.is_real == found.is_real).sum())
+    if expected.is_manipulated is not None:
+        differences.append(_difference("mask_logits", expected, found))
+        pixels_equal = int((expected.is_manipulated == found.is_manipulated).sum())
+        pixels = expected.is_manipulated.size
+    return Parity(images, tuple(differences), decisions_equal, pixels_equal, pixels)
+
+
+def _difference(output: str, expected: UNetOutput, found: UNetOutput) -> Difference:
+    wanted, got = (np.asarray(getattr(side, output), np.float64) for side in (expected, found))
+    scale = np.abs(wanted).mean()
+    max_abs = float(np.abs(wanted - got).max())
+    max_rel = float(max_abs / scale) if max_abs else 0.0
+    if output == "real_probability":
+        return Difference(
+            output,
+            max_abs,
+            max_rel,
+            f"{PROBABILITY_TOLERANCE:.0e} absolute",
+            max_abs <= PROBABILITY_TOLERANCE,  # false for NaN
+        )
+    return Difference(
+        output, max_abs, max_rel, f"{LOGIT_TOLERANCE:.0e} relative", max_rel <= LOGIT_TOLERANCE
+    )

@@ -1,0 +1,286 @@
+"""Reads a state dict out of a `.pth`, `.pt` or `.safetensors` file, without trusting the file.
+
+Nothing in the file is ever executed, and nothing is allocated that the file is too small to hold.
+"""
+
+import math
+import pickle
+import pickletools
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+import safetensors
+import torch
+
+from flax_unet.errors import InputError
+
+CONTAINERS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "net", "network"),
+    *("generator", "params", "weights", "module", "ema"),
+)
+"""Keys under which training scripts put the state dict, the likeliest first."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+"""What DataParallel, torch.compile and Lightning-style wrappers put before every key."""
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+    "int64": torch.int64,
+}
+"""The types of tensors that a state dict may hold, by NumPy's name."""
+
+_PREFIXED = re.compile(f"((?:{'|'.join(map(re.escape, PREFIXES))})*)(?:inc|down|up|outc|linear)")
+_ZIP_MAGIC = b"PK\x03\x04"
+_PICKLE_MAGIC = b"\x80"
+_DEPTH = 3  # of containers within containers
+_MAX_PICKLE = 2**26  # bytes of instructions; the published files have under 20 kB
+_DOWNLOAD_AGAIN = "Download or copy it again"
+
+
+class StateDict(NamedTuple):
+    """The content of a file."""
+
+    tensors: dict[str, np.ndarray]  # by bare key, in file order, in the stored type
+    values: dict[str, Any]  # entries that are no tensors, such as `mask_values`
+    order: list[str]  # all keys, as in the file
+    container: str  # path of keys to the state dict; "" when the file is one
+    prefix: str  # what was taken off every key
+
+
+def read(path: Path) -> StateDict:
+    """Reads the state dict in `path`, on the host, memory-mapped where the format allows it.
+
+    Raises:
+        InputError: the file is missing, damaged, of another kind, or would run code.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if not path.is_file():
+        raise InputError(f"{path} is no file; name a .pth, .pt or .safetensors file")
+    content = _load(path)
+    found, container = _unwrap(path, content)
+    prefix = _common_prefix(found)
+    size = path.stat().st_size
+    tensors: dict[str, np.ndarray] = {}
+    values: dict[str, Any] = {}
+    order = []
+    for full_key, value in found.items():
+        key = full_key.removeprefix(prefix)
+        order.append(key)
+        if isinstance(value, torch.Tensor):
+            size -= math.prod(value.shape) * value.element_size()
+            if size < 0:
+                raise InputError(f"{path} claims more tensors than it can hold, at {full_key}")
+            tensors[key] = _to_numpy(path, full_key, value)
+        else:
+            values[key] = value
+    if len(set(order)) < len(order):
+        raise InputError(f"{path} has two tensors of one name once the prefix {prefix!r} is off")
+    _check_values(path, tensors)
+    return StateDict(tensors, values, order, container, prefix)
+
+
+def _load(path: Path) -> Any:
+    """The content of the file, whichever its format is; the content decides, not the suffix."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        raise InputError(f"{path} is empty. {_DOWNLOAD_AGAIN}")
+    if head.startswith(_ZIP_MAGIC):
+        _check_zip(path)
+        return _torch_load(path, mmap=True)
+    if head.startswith(_PICKLE_MAGIC):
+        return _torch_load(path, mmap=False)
+    header = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{" or (header < size and path.suffix == ".safetensors"):
+        return _load_safetensors(path)
+    raise InputError(
+        f"{path} is no PyTorch or safetensors checkpoint: it begins with {head[:16]!r}. "
+        "If it was downloaded, what arrived may be a web page or a Git LFS pointer"
+    )
+
+
+def _check_zip(path: Path) -> None:
+    """Refuses archives that PyTorch did not write, or that hold more than their size."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise InputError(f"{path} is truncated or damaged: {error}. {_DOWNLOAD_AGAIN}") from error
+    names = {entry.filename.partition("/")[2] for entry in entries}
+    if "constants.pkl" in names:
+        raise InputError(
+            f"{path} is a TorchScript program. Save its weights instead: "
+            "torch.save(torch.jit.load(FILE).state_dict(), OUT)"
+        )
+    if "data.pkl" not in names:
+        listed = ", ".join(entry.filename for entry in entries[:5]) or "nothing"
+        raise InputError(f"{path} is a zip archive but no PyTorch checkpoint; it holds {listed}")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise InputError(f"{path} is compressed, which PyTorch's files never are; refused")
+
+
+def _torch_load(path: Path, *, mmap: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        raise InputError(_why_refused(path, error)) from error
+    except Exception as error:  # torch raises whatever the damage leads to
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} is truncated or damaged: {reason}. {_DOWNLOAD_AGAIN}") from error
+
+
+def _why_refused(path: Path, error: pickle.UnpicklingError) -> str:
+    names = _imports(path)
+    suspects = [
+        name
+        for name in names
+        if not name.startswith(("torch._utils.", "torch.nn.modules.", "torch.nn.parameter."))
+        and not (name.startswith("torch.") and name.endswith("Storage"))
+        and name not in ("collections.OrderedDict", "torch.Size", "__builtin__.set")
+    ]
+    if any(name.startswith("torch.nn.modules.") for name in names):
+        return (
+            f"{path} is a whole pickled model ({', '.join(suspects) or 'torch.nn'}), which runs "
+            "code when it is loaded; nothing was run. Where that code is at hand and trusted, "
+            "save the weights alone: torch.save(model.state_dict(), OUT)"
+        )
+    if suspects:
+        return (
+            f"{path} is refused: loading it would run code ({', '.join(suspects)}); nothing was "
+            "run. If you trust its author, ask for a file of torch.save(model.state_dict(), OUT)"
+        )
+    return f"{path} is damaged: {str(error).splitlines()[0]}. {_DOWNLOAD_AGAIN}"
+
+
+def _imports(path: Path) -> list[str]:
+    """The names that the file's pickle would import, read off without executing it."""
+    names: dict[str, None] = {}
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC:
+                with zipfile.ZipFile(path) as archive:
+                    entry = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
+                    with archive.open(entry) as stream:
+                        _collect_imports(stream, names, pickles=1)
+            else:
+                file.seek(0)
+                _collect_imports(file, names, pickles=4)  # magic, version, system, content
+    except (ValueError, StopIteration, OSError, zipfile.BadZipFile):
+        pass  # damaged further on: what was read so far is what can be told
+    return list(names)
+
+
+def _collect_imports(stream: Any, names: dict[str, None], *, pickles: int) -> None:
+    strings: list[str] = []
+    for _ in range(pickles):
+        for opcode, argument, position in pickletools.genops(stream):
+            if position is not None and position > _MAX_PICKLE:
+                raise ValueError("too long")
+            if opcode.name == "GLOBAL":
+                names[str(argument).replace(" ", ".")] = None
+            elif opcode.name == "STACK_GLOBAL":  # takes the two strings before it
+                names[".".join(strings[-2:])] = None
+            elif isinstance(argument, str):
+                strings.append(argument)
+
+
+def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            return {key: file.get_tensor(key) for key in file.offset_keys()}
+    except Exception as error:  # the library's own error, or torch's for a bad shape
+        raise InputError(f"{path} is truncated or damaged: {error}. {_DOWNLOAD_AGAIN}") from error
+
+
+def _unwrap(path: Path, content: Any) -> tuple[Mapping[str, Any], str]:
+    """Descends through containers to the mapping that holds the tensors."""
+    steps: list[str] = []
+    for _ in range(_DEPTH):
+        if not isinstance(content, Mapping):
+            break
+        if not all(isinstance(key, str) for key in content):
+            raise InputError(f"{path} holds keys that are no text; expected a state dict")
+        if any(isinstance(value, torch.Tensor) and "." in key for key, value in content.items()):
+            return content, ".".join(steps)
+        inner = [key for key, value in content.items() if _holds_tensors(value)]
+        known = [key for key in CONTAINERS if key in inner]
+        if not known and len(inner) > 1:
+            raise InputError(
+                f"{path} holds several sets of tensors ({', '.join(inner)}) under names that say "
+                f"nothing. Save the right one alone, or under one of {', '.join(CONTAINERS)}"
+            )
+        if not inner:
+            break
+        steps.append((known or inner)[0])
+        content = content[steps[-1]]
+    where = f" under {'.'.join(steps)}" if steps else ""
+    raise InputError(
+        f"{path} holds no state dict{where}, but a {type(content).__name__}"
+        + (
+            f" with {', '.join(map(str, list(content)[:8]))}"
+            if isinstance(content, Mapping)
+            else ""
+        )
+        + ". Save one with torch.save(model.state_dict(), OUT)"
+    )
+
+
+def _holds_tensors(value: Any, depth: int = _DEPTH) -> bool:
+    """Whether there are tensors with dotted names in a mapping, or in one within it."""
+    if not isinstance(value, Mapping) or depth == 0:
+        return False
+    return any(
+        (isinstance(inner, torch.Tensor) and "." in str(key)) or _holds_tensors(inner, depth - 1)
+        for key, inner in value.items()
+    )
+
+
+def _common_prefix(keys: Iterable[str]) -> str:
+    """The wrappers' prefix, such as `module._orig_mod.`, that most of the network's keys have."""
+    found = Counter(match[1] for key in keys if (match := _PREFIXED.match(key)))
+    return max(found, key=found.__getitem__, default="")
+
+
+def _to_numpy(path: Path, key: str, tensor: torch.Tensor) -> np.ndarray:
+    """The tensor without a copy, in its own type."""
+    if tensor.layout != torch.strided or tensor.dtype not in DTYPES.values():
+        raise InputError(
+            f"{path}: {key} is a {tensor.layout} tensor of {tensor.dtype}; expected a dense one of "
+            f"{', '.join(DTYPES)}. Quantised models must be saved before they are quantised"
+        )
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def from_numpy(array: np.ndarray, dtype: str) -> torch.Tensor:
+    """A tensor of the type that `DTYPES` names; the inverse of how `read` makes arrays."""
+    array = np.asarray(array, ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype, order="C")
+    if dtype == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _check_values(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuses weights that no network can compute with, all of them in one message."""
+    problems = []
+    for key, array in tensors.items():
+        if bad := array.size - int(np.count_nonzero(np.isfinite(array))):
+            problems.append(f"{key}: {bad:,} of {array.size:,} values are NaN or infinite")
+        elif key.endswith("running_var") and array.size and array.min() < 0:
+            problems.append(f"{key}: a variance of {array.min()}")
+    if problems:
+        raise InputError(
+            f"{path} holds weights that are no numbers; the training that wrote it diverged, or "
+            "the file is damaged. Use an earlier checkpoint:\n  " + "\n  ".join(problems)
+        )

@@ -1,0 +1,109 @@
+"""Writes an Orbax checkpoint as a PyTorch state dict that the original code loads."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flax_unet import checkpoint
+from flax_unet.checkpoint import Tree
+from flax_unet.config import UNetConfig
+from flax_unet.errors import InputError, command
+from flax_unet.files import staged_file
+
+
+def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> int:
+    """Writes the checkpoint directory `path` as the PyTorch file `out`.
+
+    A converted checkpoint gives back its source's tensors bit for bit, in their order and type,
+    those that the network does not use included; wrappers' containers and prefixes are left off,
+    so that `load_state_dict(strict=True)` accepts it. A trained one gives the published names.
+
+    Returns:
+        How many tensors were written.
+
+    Raises:
+        InputError: there is no valid checkpoint at `path`, or `out` cannot be written.
+    """
+    import torch
+
+    path, out = Path(path), Path(out)
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists already; give --overwrite to replace it, or another name")
+    if out.suffix == ".safetensors":
+        raise InputError(f"{out}: the original code reads .pth files; give that suffix")
+    config = checkpoint.load_config(path)
+    entries = checkpoint.load_source(path).get("entries")
+    weights = checkpoint.load_weights(path)
+    if entries is None:
+        content = _published(config, weights)
+    else:
+        try:
+            content = _as_in_source(config, weights, checkpoint.load_unused(path), entries)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path / checkpoint.SOURCE} does not describe the weights beside it: {error!r}"
+            ) from error
+    with staged_file(out) as stage:
+        try:
+            torch.save(content, stage)
+        except RuntimeError as error:  # torch's word for a full disk
+            raise InputError(f"{out} cannot be written: {str(error).splitlines()[0]}") from error
+    return sum(isinstance(value, torch.Tensor) for value in content.values())
+
+
+def _published(config: UNetConfig, weights: Tree) -> dict[str, Any]:
+    """The state dict of the published code, for a model that was not converted from a file."""
+    import torch
+
+    from convert import remap
+    from convert.reference import ReferenceUNet
+
+    with torch.device("meta"):
+        twin = ReferenceUNet(config).state_dict()
+    tensors = remap.to_torch({rule.source: rule for rule in remap.expand(config)}, weights)
+    counter = np.zeros((), np.int64)  # num_batches_tracked, which nothing reads
+    return {key: torch.from_numpy(tensors.get(key, counter.copy())) for key in twin}
+
+
+def _as_in_source(
+    config: UNetConfig,
+    weights: Tree,
+    unused: dict[str, np.ndarray],
+    entries: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """The entries of the source, each in its own type."""
+    from convert import remap
+    from convert.state_dict import from_numpy
+
+    shapes = {key: tuple(entry.get("shape", ())) for key, entry in entries.items()}
+    mapping = remap.match(config, shapes)
+    if mapping.problems:
+        raise ValueError("; ".join(mapping.problems))
+    tensors = {**remap.to_torch(mapping.rules, weights), **unused}
+    return {
+        key: entry["value"] if "value" in entry else from_numpy(tensors[key], entry["dtype"])
+        for key, entry in entries.items()
+    }
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m convert.to_torch",
+        description=__doc__,
+        epilog="A converted checkpoint gives back its source's tensors bit for bit.",
+    )
+    parser.add_argument("checkpoint", type=Path, help="directory that convert.from_torch wrote")
+    parser.add_argument("out", type=Path, help=".pth file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    args = parser.parse_args(argv)
+    count = to_torch(args.checkpoint, args.out, overwrite=args.overwrite)
+    print(f"{args.out}: {count} tensors, {args.out.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""A model on disk: weights by Orbax, `config.json`, `source.json`.
+
+NAME/
+  config.json   the architecture (`UNetConfig`)
+  source.json   where the weights come from and what wrote them
+  weights/      Orbax: the network's parameters and statistics, float32
+  unused/       Orbax: tensors of the source that the network does not use, if there are any
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+from flax.traverse_util import flatten_dict
+from jax.typing import DTypeLike
+
+from flax_unet.config import UNetConfig
+from flax_unet.errors import InputError
+from flax_unet.model import UNet
+
+FORMAT_VERSION = 1
+CONFIG, SOURCE, WEIGHTS, UNUSED = "config.json", "source.json", "weights", "unused"
+MAX_COMPRESSION = 64  # weights that claim more bytes than this many times their files are refused
+
+Tree = dict[str, Any]
+"""Nested dictionaries with arrays, or their shapes and dtypes, at the leaves."""
+
+
+def abstract_weights(config: UNetConfig) -> Tree:
+    """Shape and dtype of every parameter and statistic, without allocating any."""
+    model = nnx.eval_shape(lambda: UNet(config, rngs=nnx.Rngs(0)))
+    return nnx.to_pure_dict(nnx.state(model))
+
+
+def build(config: UNetConfig, weights: Tree, *, dtype: DTypeLike = jnp.float32) -> UNet:
+    """A model in eval mode with the given weights.
+
+    Args:
+        config: the architecture.
+        weights: a tree like `abstract_weights(config)`.
+        dtype: what the convolutions compute in, float32 or bfloat16.
+    """
+    model = nnx.eval_shape(lambda: UNet(config, dtype=dtype, rngs=nnx.Rngs(0)))
+    graphdef, state = nnx.split(model)
+    nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, weights))
+    model = nnx.merge(graphdef, state)
+    model.eval()
+    return model
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether `path` looks like a directory that this module wrote."""
+    return (path / CONFIG).is_file() and (path / WEIGHTS).is_dir()
+
+
+def write(
+    directory: Path, config: UNetConfig, weights: Tree, unused: Mapping[str, np.ndarray]
+) -> None:
+    """Writes all but `source.json` into an existing empty directory.
+
+    Raises:
+        InputError: the disk is full or cannot be written to.
+    """
+    fields = {"format_version": FORMAT_VERSION, "model": config.to_json()}
+    write_json(directory / CONFIG, fields)
+    for name, tree in ((WEIGHTS, weights), (UNUSED, dict(unused))):
+        if tree:
+            try:
+                with ocp.PyTreeCheckpointer() as checkpointer:
+                    checkpointer.save(directory.resolve() / name, tree)
+            except Exception as error:  # each storage driver of Orbax raises errors of its own
+                raise InputError(f"the weights cannot be written: {_first_line(error)}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON."""
+    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def load(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> UNet:
+    """The model of a checkpoint, in eval mode.
+
+    Args:
+        path: a directory written by `convert.from_torch`, or by training.
+        dtype: what the convolutions compute in, float32 or bfloat16.
+
+    Raises:
+        InputError: there is no checkpoint at `path`, or it is damaged.
+    """
+    config = load_config(path)
+    weights = _restore(Path(path) / WEIGHTS, abstract_weights(config))
+    return build(config, weights, dtype=dtype)
+
+
+def load_config(path: str | Path) -> UNetConfig:
+    """The architecture of a checkpoint.
+
+    Raises:
+        InputError: there is no checkpoint at `path`, or its `config.json` is not valid.
+    """
+    path = Path(path)
+    if not is_checkpoint(path):
+        raise InputError(_why_no_checkpoint(path))
+    fields = _read_json(path / CONFIG)
+    if fields.get("format_version") != FORMAT_VERSION:
+        raise InputError(
+            f"{path / CONFIG}: format_version is {fields.get('format_version')!r}; "
+            f"this version reads {FORMAT_VERSION}. Convert the checkpoint again"
+        )
+    try:
+        return UNetConfig.from_json(fields["model"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path / CONFIG} is not valid: {error}") from error
+
+
+def load_source(path: str | Path) -> dict[str, Any]:
+    """What `source.json` records of a checkpoint's origin.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    return _read_json(Path(path) / SOURCE)
+
+
+def load_weights(path: str | Path) -> Tree:
+    """The parameters and statistics of a checkpoint, on the host.
+
+    Raises:
+        InputError: the checkpoint is damaged.
+    """
+    return _restore(Path(path) / WEIGHTS, abstract_weights(load_config(path)))
+
+
+def load_unused(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of the source that the network does not use, by their name there.
+
+    Raises:
+        InputError: the checkpoint is damaged.
+    """
+    directory = Path(path) / UNUSED
+    return _restore(directory, None) if directory.exists() else {}
+
+
+def _restore(directory: Path, expected: Tree | None) -> Tree:
+    """Reads an Orbax tree to the host, once its metadata was seen to be plausible."""
+    directory = directory.resolve()
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            found = checkpointer.metadata(directory).item_metadata.tree
+            _check_tree(directory, found, expected)
+            on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
+            return checkpointer.restore(directory, restore_args=on_host)
+    except InputError:
+        raise
+    except Exception as error:  # each storage driver of Orbax raises errors of its own
+        raise InputError(
+            f"{directory} is damaged: {_first_line(error)}. Convert or copy the checkpoint again"
+        ) from error
+
+
+def _check_tree(directory: Path, found: Tree, expected: Tree | None) -> None:
+    """Raises an InputError unless `found` has the leaves of `expected` and fits its files."""
+    shapes = {path: leaf.shape for path, leaf in flat(found).items()}
+    if expected is not None:
+        wanted = {path: leaf.shape for path, leaf in flat(expected).items()}
+        if problems := [
+            f"{path}: expected {wanted.get(path, 'nothing')}, found {shapes.get(path, 'nothing')}"
+            for path in sorted(wanted.keys() | shapes.keys())
+            if wanted.get(path) != shapes.get(path)
+        ]:
+            raise InputError(
+                f"{directory} does not hold the network of {CONFIG}:\n  " + "\n  ".join(problems)
+            )
+    claimed = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in jax.tree.leaves(found))
+    stored = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    if claimed > MAX_COMPRESSION * stored + 2**20:
+        raise InputError(f"{directory} claims {claimed:,} bytes of weights in {stored:,} on disk")
+
+
+def flat(tree: Tree) -> dict[str, Any]:
+    """The leaves of nested dictionaries by their path, its parts joined by slashes."""
+    return {"/".join(path): leaf for path, leaf in flatten_dict(tree).items()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; convert the checkpoint again") from None
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a {type(value).__name__}; expected an object")
+    return value
+
+
+def _why_no_checkpoint(path: Path) -> str:
+    if not path.exists():
+        return f"{path} does not exist; name a directory that convert.from_torch wrote"
+    if path.is_file():
+        return f"{path} is a file; convert it first: python -m convert.from_torch {path}"
+    return f"{path} is no checkpoint: it lacks {CONFIG} or {WEIGHTS}/"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,25 @@
+"""How a command tells its user what is wrong: one message, exit status 2, no traceback."""
+
+import functools
+import sys
+from collections.abc import Callable
+
+
+class InputError(ValueError):
+    """Something that the user gave cannot be used. The message names it, the cause, the remedy."""
+
+
+def command(main: Callable[..., None]) -> Callable[..., None]:
+    """Decorates a command's `main`: what its user can cause ends in a message and status 2."""
+
+    @functools.wraps(main)
+    def run(*args: object, **kwargs: object) -> None:
+        try:
+            main(*args, **kwargs)
+        except (InputError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            sys.exit(130)  # the shells' number for Ctrl-C
+
+    return run

@@ -1,0 +1,165 @@
+"""The parts of the network, each computing and starting as its PyTorch namesake does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+
+MOMENTUM = 0.1  # PyTorch's: the weight of the new batch in the running statistics
+EPSILON = 1e-5
+
+
+def torch_uniform(fan_in: int) -> nnx.Initializer:
+    """PyTorch's default for kernels and biases alike: uniform in ±1/sqrt(fan_in).
+
+    It is `kaiming_uniform_(a=sqrt(5))` of `torch.nn.modules.conv` and `.linear`, simplified.
+    """
+    bound = fan_in**-0.5
+
+    def initializer(key, shape, dtype=jnp.float32, out_sharding=None):
+        return jax.random.uniform(key, shape, dtype, -bound, bound, out_sharding=out_sharding)
+
+    return initializer
+
+
+def conv(
+    features_in: int,
+    features_out: int,
+    size: int,
+    *,
+    bias: bool = True,
+    dtype: DTypeLike,
+    rngs: nnx.Rngs,
+) -> nnx.Conv:
+    """A convolution of stride 1 that keeps height and width."""
+    initializer = torch_uniform(features_in * size * size)
+    return nnx.Conv(
+        features_in,
+        features_out,
+        (size, size),
+        use_bias=bias,
+        dtype=dtype,
+        precision=jax.lax.Precision.HIGHEST,  # float32 means float32 on every device
+        kernel_init=initializer,
+        bias_init=initializer,
+        rngs=rngs,
+    )
+
+
+def linear(features_in: int, features_out: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Linear:
+    """A fully connected layer."""
+    initializer = torch_uniform(features_in)
+    return nnx.Linear(
+        features_in,
+        features_out,
+        dtype=dtype,
+        precision=jax.lax.Precision.HIGHEST,
+        kernel_init=initializer,
+        bias_init=initializer,
+        rngs=rngs,
+    )
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over (B, H, W) with PyTorch's statistics.
+
+    It normalises a batch with its biased variance and stores the unbiased one (n/(n-1)).
+    Statistics, scale and shift are float32 whatever the dtype of the input and output.
+    """
+
+    def __init__(self, features: int) -> None:
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.mean = nnx.BatchStat(jnp.zeros(features))
+        self.var = nnx.BatchStat(jnp.ones(features))
+        self.use_running_average = False  # `eval()` and `train()` of nnx.Module switch it
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises x (B, H, W, C); in training it also updates the running statistics.
+
+        Raises:
+            ValueError: in training, a batch with one value a channel, whose variance is undefined.
+        """
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if self.use_running_average:
+            mean, var = self.mean[...], self.var[...]
+        else:
+            count = x.size // x.shape[-1]
+            if count < 2:
+                raise ValueError(
+                    f"BatchNorm in training needs more than one value a channel; got {x.shape}"
+                )
+            mean = wide.mean((0, 1, 2))
+            var = jnp.square(wide - mean).mean((0, 1, 2))
+            self.mean[...] += MOMENTUM * (mean - self.mean[...])
+            self.var[...] += MOMENTUM * (var * (count / (count - 1)) - self.var[...])
+        scale = self.scale[...] * jax.lax.rsqrt(var + EPSILON)
+        return (wide * scale + (self.bias[...] - mean * scale)).astype(x.dtype)
+
+
+class DoubleConv(nnx.Module):
+    """Twice: a 3x3 convolution, batch normalisation, ReLU."""
+
+    def __init__(
+        self,
+        features_in: int,
+        features_mid: int,
+        features_out: int,
+        *,
+        bias: bool,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.conv1 = conv(features_in, features_mid, 3, bias=bias, dtype=dtype, rngs=rngs)
+        self.norm1 = BatchNorm(features_mid)
+        self.conv2 = conv(features_mid, features_out, 3, bias=bias, dtype=dtype, rngs=rngs)
+        self.norm2 = BatchNorm(features_out)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, H, W, features_in) -> (B, H, W, features_out)."""
+        x = nnx.relu(self.norm1(self.conv1(x)))
+        return nnx.relu(self.norm2(self.conv2(x)))
+
+
+class ConvTranspose(nnx.Module):
+    """A transposed convolution 2x2 of stride 2, as a matrix product and a pixel shuffle.
+
+    Windows of stride 2 do not overlap, so each pixel of the input makes a 2x2 block of the
+    output by itself; a dilated convolution computes the same many times slower.
+    """
+
+    def __init__(
+        self, features_in: int, features_out: int, *, dtype: DTypeLike, rngs: nnx.Rngs
+    ) -> None:
+        # PyTorch takes the fan-in of a transposed kernel from its output channels.
+        initializer = torch_uniform(features_out * 2 * 2)
+        self.kernel = nnx.Param(initializer(rngs.params(), (2, 2, features_in, features_out)))
+        self.bias = nnx.Param(initializer(rngs.params(), (features_out,)))
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, H, W, features_in) -> (B, 2H, 2W, features_out)."""
+        n, h, w, _ = x.shape
+        kernel = self.kernel[...].astype(self.dtype)
+        blocks = jnp.einsum(
+            "nhwi,klio->nhkwlo", x.astype(self.dtype), kernel, precision=jax.lax.Precision.HIGHEST
+        )
+        return blocks.reshape(n, 2 * h, 2 * w, -1) + self.bias[...].astype(self.dtype)
+
+
+def _interpolation(size: int, dtype: np.dtype) -> np.ndarray:
+    """The weights (2 size, size) of linear interpolation to twice the size, corners aligned."""
+    # Positions are rounded as PyTorch rounds them: at 100 pixels float32 is off by 1e-5 already.
+    step = np.asarray(size - 1, dtype) / np.asarray(2 * size - 1, dtype)
+    position = step * np.arange(2 * size, dtype=dtype)
+    return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(size, dtype=dtype)))
+
+
+def upsample_bilinear(x: jax.Array) -> jax.Array:
+    """(B, H, W, C) -> (B, 2H, 2W, C) as `nn.Upsample(scale_factor=2, align_corners=True)` does."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    rows, columns = (_interpolation(size, wide.dtype) for size in x.shape[1:3])
+    highest = jax.lax.Precision.HIGHEST
+    wide = jnp.einsum("ih,nhwc->niwc", rows, wide, precision=highest)
+    return jnp.einsum("jw,nhwc->nhjc", columns, wide, precision=highest).astype(x.dtype)

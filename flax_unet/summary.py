@@ -1,0 +1,148 @@
+"""Prints the layer table of a network, in the form that torchsummary made familiar."""
+
+import argparse
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from flax_unet.checkpoint import load_config, load_source
+from flax_unet.config import PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
+from flax_unet.errors import InputError, command
+from flax_unet.model import IMAGE_CHANNELS, MASK_CLASSES
+
+_MEGABYTE = 2**20
+_FLOAT_BYTES = 4
+
+
+class Layer(NamedTuple):
+    """One row of the table."""
+
+    type: str  # PyTorch's name of the layer
+    shape: tuple[int, ...]  # of the output for one image: (C, H, W) or (C,)
+    parameters: int = 0
+    flops: int = 0  # of convolutions and linear layers; a multiply-add counts two
+
+
+def layers(config: UNetConfig, size: int) -> Iterator[Layer]:
+    """The layers in the order in which they compute, for pictures of `size` pixels a side.
+
+    Raises:
+        ValueError: `size` is not divisible by the network's stride.
+    """
+    if size < 1 or size % config.stride:
+        down = max(size // config.stride, 1) * config.stride
+        raise ValueError(
+            f"size is {size}; it must be divisible by {config.stride}, such as {down} or "
+            f"{down + config.stride}"
+        )
+    widths, bias = config.widths, config.conv_bias
+    yield from _double_conv(IMAGE_CHANNELS, widths[0], widths[0], size, bias)
+    for level in range(1, config.levels + 1):
+        side = size // 2**level
+        yield Layer("MaxPool2d", (widths[level - 1], side, side))
+        yield from _double_conv(widths[level - 1], widths[level], widths[level], side, bias)
+        yield Layer("Down", (widths[level], side, side))
+    if config.classifier_widths is not None:
+        sizes = (widths[-1], *config.classifier_widths, 1)
+        for width_in, width_out in itertools.pairwise(sizes):
+            products = width_in * width_out
+            yield Layer("Linear", (width_out,), products + width_out, 2 * products)
+    for level in reversed(range(config.decoder_levels)):
+        side, below, skip = size // 2**level, widths[level + 1], widths[level]
+        if config.upsampling == "transposed":
+            out = skip
+            kernel = 4 * below * skip
+            flops = 2 * kernel * (side // 2) ** 2
+            yield Layer("ConvTranspose2d", (skip, side, side), kernel + skip, flops)
+        else:
+            out = widths[max(level - 1, 0)]
+            yield Layer("Upsample", (skip, side, side))
+        yield from _double_conv(2 * skip, skip, out, side, bias)
+        yield Layer("Up", (out, side, side))
+    if config.has_mask_head:
+        yield _conv(widths[0], MASK_CLASSES, 1, size, bias=True)
+        yield Layer("OutConv", (MASK_CLASSES, size, size))
+
+
+def _double_conv(features_in: int, mid: int, out: int, side: int, bias: bool) -> Iterator[Layer]:
+    for width_in, width in ((features_in, mid), (mid, out)):
+        yield _conv(width_in, width, 3, side, bias=bias)
+        yield Layer("BatchNorm2d", (width, side, side), 2 * width)
+        yield Layer("ReLU", (width, side, side))
+    yield Layer("DoubleConv", (out, side, side))
+
+
+def _conv(features_in: int, out: int, kernel: int, side: int, *, bias: bool) -> Layer:
+    products = features_in * out * kernel * kernel
+    return Layer("Conv2d", (out, side, side), products + bias * out, 2 * products * side * side)
+
+
+def table(rows: Sequence[Layer], size: int) -> str:
+    """The layers as text, with torchsummary's columns, totals and size estimates."""
+    lines = ["-" * 64, f"{'Layer (type)':>20}  {'Output Shape':>25} {'Param #':>15}", "=" * 64]
+    for number, row in enumerate(rows, start=1):
+        name = f"{row.type}-{number}"
+        lines.append(f"{name:>20}  {[-1, *row.shape]!s:>25} {row.parameters:>15,}")
+    parameters = sum(row.parameters for row in rows)
+    megabytes = {
+        "Input size": IMAGE_CHANNELS * size * size * _FLOAT_BYTES / _MEGABYTE,
+        # Every output once forward and once as a gradient.
+        "Forward/backward pass size": (
+            sum(math.prod(row.shape) for row in rows) * 2 * _FLOAT_BYTES / _MEGABYTE
+        ),
+        "Params size": parameters * _FLOAT_BYTES / _MEGABYTE,
+    }
+    lines += [
+        "=" * 64,
+        f"Total params: {parameters:,}",
+        f"Trainable params: {parameters:,}",
+        "Non-trainable params: 0",
+        "-" * 64,
+        *(f"{label} (MB): {value:.2f}" for label, value in megabytes.items()),
+        f"Estimated Total Size (MB): {sum(megabytes.values()):.2f}",
+        "-" * 64,
+        f"Operations per image (GFLOP, multiply-add = 2): {sum(r.flops for r in rows) / 1e9:.2f}",
+    ]
+    return "\n".join(lines)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(prog="python -m flax_unet.summary", description=__doc__)
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument(
+        "--layout",
+        choices=PUBLISHED,
+        default="ynet-224",
+        help="a published one (default: ynet-224)",
+    )
+    network.add_argument("--checkpoint", type=Path, metavar="DIR", help="the network of this one")
+    parser.add_argument(
+        "--size", type=int, metavar="N", help="pixels a side (default: what the network is for)"
+    )
+    args = parser.parse_args(argv)
+    unused = 0
+    if args.checkpoint is not None:
+        config = load_config(args.checkpoint)
+        unused = len(load_source(args.checkpoint).get("unused", ()))
+    else:
+        config = PUBLISHED[args.layout]
+    size = config.image_size if args.size is None else args.size
+    try:
+        rows = list(layers(config, size))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    print(table(rows, size))
+    if unused:
+        print(f"Kept beside the weights, unused: {unused} tensors of the source")
+    elif args.checkpoint is None and args.layout in WITH_UNUSED_LEVEL:
+        width = 2 * config.widths[-1]
+        spare = sum(r.parameters for r in _double_conv(width // 2, width, width, 1, bias=True))
+        print(f"Files of this layout also store {spare:,} parameters that nothing uses (down5)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Fixtures: small stand-ins of every published layout."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from convert import stand_in
+from flax_unet import PUBLISHED, UNetConfig
+from flax_unet.config import WITH_UNUSED_LEVEL
+
+SMALL = {
+    name: dataclasses.replace(config, base_width=4, image_size=config.stride * 2)
+    for name, config in PUBLISHED.items()
+}
+
+
+def small_tensors(layout: str, seed: int = 0, **changes: object) -> dict[str, torch.Tensor]:
+    """A stand-in of a published layout, four channels wide."""
+    config: UNetConfig = dataclasses.replace(SMALL[layout], **changes)
+    tensors = stand_in.state_dict(config, seed, unused_level=layout in WITH_UNUSED_LEVEL)
+    return {key: torch.from_numpy(array) for key, array in tensors.items()}
+
+
+@pytest.fixture
+def small_file(tmp_path: Path) -> Path:
+    """A small ynet-224 stand-in as PyTorch saves it."""
+    path = tmp_path / "small.pth"
+    torch.save(small_tensors("ynet-224"), path)
+    return path
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must end with status 2, and gives its message."""
+
+    def run(main: Callable[..., None], *arguments: object) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        assert stopped.value.code == 2
+        message = capsys.readouterr().err
+        assert message.startswith("error: ")
+        return message
+
+    return run
+
+
+def listing(directory: Path) -> dict[str, bytes | None]:
+    """Everything below a directory, to see that nothing changed."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None
+        for path in sorted(directory.rglob("*"))
+    }
+
+
+def images(count: int, size: int, seed: int = 0) -> np.ndarray:
+    """Noise (count, size, size, 3) float32 in [0, 1)."""
+    return np.random.default_rng(seed).random((count, size, size, 3), dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def layouts() -> dict:
+    """Every tensor's key and shape, in file order, of the published layouts."""
+    path = Path(__file__).parent / "golden" / "layouts.json"
+    return json.loads(path.read_text())

@@ -1,0 +1,145 @@
+"""Each layer against PyTorch's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from torch import nn
+
+from flax_unet import layers
+from tests.tolerances import LAYER, assert_close
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0.3, 2.0, shape).astype(np.float32)
+
+
+def to_torch(x: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(x).permute(0, 3, 1, 2)
+
+
+def from_torch(x: torch.Tensor) -> np.ndarray:
+    return x.detach().permute(0, 2, 3, 1).numpy()
+
+
+def batch_norms(features: int) -> tuple[layers.BatchNorm, nn.BatchNorm2d]:
+    """One of each kind with the same random statistics and affine parameters."""
+    ours, theirs = layers.BatchNorm(features), nn.BatchNorm2d(features)
+    rng = np.random.default_rng(features)
+    for variable, tensor, low in (
+        (ours.scale, theirs.weight, -1.5),
+        (ours.bias, theirs.bias, -1.5),
+        (ours.mean, theirs.running_mean, -1.5),
+        (ours.var, theirs.running_var, 0.01),
+    ):
+        assert tensor is not None
+        values = rng.uniform(low, 2.0, features).astype(np.float32)
+        variable[...] = jnp.asarray(values)
+        tensor.data = torch.from_numpy(values)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolution(size: int, bias: bool) -> None:
+    ours = layers.conv(5, 7, size, bias=bias, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    theirs = nn.Conv2d(5, 7, size, padding=size // 2, bias=bias)
+    kernel = theirs.weight.detach().numpy()
+    ours.kernel[...] = jnp.asarray(kernel.transpose(2, 3, 1, 0))
+    if bias:
+        ours.bias[...] = jnp.asarray(theirs.bias.detach().numpy())
+    x = noise(2, 6, 9, 5)
+    assert_close(ours(jnp.asarray(x)), from_torch(theirs(to_torch(x))), LAYER)
+
+
+def test_batch_norm_with_running_statistics() -> None:
+    ours, theirs = batch_norms(6)
+    ours.eval()
+    x = noise(3, 5, 4, 6)
+    assert_close(ours(jnp.asarray(x)), from_torch(theirs.eval()(to_torch(x))), LAYER)
+
+
+def test_batch_norm_in_training_keeps_pytorchs_statistics() -> None:
+    ours, theirs = batch_norms(6)
+    for step in range(3):
+        x = noise(2, 3, 3, 6, seed=step)  # 18 values: biased and unbiased differ by 6 %
+        assert_close(ours(jnp.asarray(x)), from_torch(theirs(to_torch(x))), LAYER)
+    assert theirs.running_mean is not None
+    assert theirs.running_var is not None
+    assert_close(ours.mean[...], theirs.running_mean.numpy(), LAYER)
+    assert_close(ours.var[...], theirs.running_var.numpy(), LAYER)
+
+
+def test_batch_norm_variance_of_values_far_from_zero() -> None:
+    ours, theirs = batch_norms(3)
+    x = noise(4, 8, 8, 3) + 1000  # mean of squares minus square of mean would lose every digit
+    ours(jnp.asarray(x))
+    theirs(to_torch(x))
+    assert theirs.running_var is not None
+    assert_close(ours.var[...], theirs.running_var.numpy(), LAYER)
+
+
+def test_batch_norm_in_bfloat16_keeps_float32_statistics() -> None:
+    ours, _ = batch_norms(6)
+    wide, _ = batch_norms(6)
+    x = jnp.asarray(noise(2, 3, 3, 6)).astype(jnp.bfloat16)
+    assert ours(x).dtype == jnp.bfloat16
+    wide(x.astype(jnp.float32))
+    assert ours.mean[...].dtype == ours.var[...].dtype == jnp.float32
+    np.testing.assert_array_equal(ours.var[...], wide.var[...])
+    before = np.asarray(ours.mean[...])
+    ours.eval()
+    ours(x)
+    np.testing.assert_array_equal(ours.mean[...], before)
+
+
+def test_batch_norm_refuses_a_single_value_a_channel() -> None:
+    with pytest.raises(ValueError, match="more than one value a channel"):
+        layers.BatchNorm(2)(jnp.zeros((1, 1, 1, 2)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (14, 14)])
+def test_transposed_convolution(shape: tuple[int, int]) -> None:
+    ours = layers.ConvTranspose(6, 3, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    theirs = nn.ConvTranspose2d(6, 3, kernel_size=2, stride=2)
+    ours.kernel[...] = jnp.asarray(theirs.weight.detach().numpy().transpose(2, 3, 0, 1))
+    ours.bias[...] = jnp.asarray(theirs.bias.detach().numpy())  # type: ignore[union-attr]
+    x = noise(2, *shape, 6)
+    assert_close(ours(jnp.asarray(x)), from_torch(theirs(to_torch(x))), LAYER)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 5), (14, 28), (112, 112), (160, 160)])
+def test_bilinear_upsampling(shape: tuple[int, int]) -> None:
+    theirs = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+    x = noise(2, *shape, 3)
+    found = layers.upsample_bilinear(jnp.asarray(x))
+    assert_close(found, from_torch(theirs(to_torch(x))), LAYER)
+
+
+def test_double_convolution_gradient() -> None:
+    """The gradient through both convolutions and the batch's own statistics."""
+    ours = layers.DoubleConv(3, 4, 5, bias=True, dtype=jnp.float32, rngs=nnx.Rngs(1))
+    theirs = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 5, 3, padding=1),
+        nn.BatchNorm2d(5),
+        nn.ReLU(),
+    )
+    for index, convolution in ((0, ours.conv1), (3, ours.conv2)):
+        kernel = np.asarray(convolution.kernel[...]).transpose(3, 2, 0, 1)
+        theirs[index].weight.data = torch.from_numpy(kernel.copy())
+        theirs[index].bias.data = torch.from_numpy(np.array(convolution.bias[...]))
+    x, target = noise(2, 8, 8, 3), noise(2, 8, 8, 5, seed=1)
+    graphdef, state = nnx.split(ours)
+
+    def loss(x: jax.Array) -> jax.Array:
+        return (nnx.merge(graphdef, state, copy=True)(x) * target).sum()
+
+    x_torch = to_torch(x).requires_grad_()
+    (theirs(x_torch) * to_torch(target)).sum().backward()
+    assert x_torch.grad is not None
+    assert_close(jax.grad(loss)(jnp.asarray(x)), from_torch(x_torch.grad), 10 * LAYER)

@@ -1,0 +1,197 @@
+"""The network against its PyTorch twin, and what it says of inputs that it cannot take."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from convert import parity, remap, stand_in
+from convert.reference import ReferenceUNet
+from flax_unet import UNet, UNetConfig, UNetOutput
+from flax_unet.checkpoint import abstract_weights, build, flat
+from flax_unet.model import compiled
+from tests.conftest import SMALL, images
+from tests.tolerances import LAYER, NETWORK, PROBABILITY, assert_close
+
+RELATIVES = {
+    "bias-free": dataclasses.replace(SMALL["segmenter-224"], conv_bias=False),
+    "bias-free bilinear": dataclasses.replace(SMALL["segmenter-bilinear"], conv_bias=False),
+    "bilinear dual head": dataclasses.replace(SMALL["ynet-slim"], upsampling="bilinear"),
+    "three levels, width 5": UNetConfig(base_width=5, levels=3, decoder_levels=3, image_size=32),
+    "no hidden layer": dataclasses.replace(SMALL["classifier-224"], classifier_widths=()),
+    "decoder from the second level": UNetConfig(base_width=4, decoder_levels=2, image_size=32),
+}
+
+
+def both(config: UNetConfig, seed: int) -> tuple[UNet, ReferenceUNet]:
+    """A model and its twin with the same seeded weights."""
+    tensors = stand_in.state_dict(config, seed)
+    mapping = remap.match(config, {key: array.shape for key, array in tensors.items()})
+    assert not mapping.problems
+    model = build(config, remap.to_flax(mapping.rules, tensors))
+    return model, parity.load_twin(ReferenceUNet(config), tensors)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("config", [*SMALL.values(), *RELATIVES.values()], ids=[*SMALL, *RELATIVES])
+def test_output_is_the_twins(config: UNetConfig, seed: int) -> None:
+    model, twin = both(config, seed)
+    x = images(2, config.image_size, seed)[:, : config.stride]  # not square
+    found, expected = compiled(model)(x), parity.twin_output(twin, x)
+    assert (found.mask_logits is not None) == config.has_mask_head
+    assert (found.real_logit is not None) == config.has_classifier
+    if config.has_classifier:
+        assert_close(found.real_probability, expected.real_probability, PROBABILITY)
+        assert found.real_logit is not None
+        assert found.real_logit.shape == (2,)
+    if config.has_mask_head:
+        assert_close(found.mask_logits, expected.mask_logits, NETWORK)
+
+
+@pytest.mark.parametrize("layout", ["ynet-320", "segmenter-bilinear"])
+def test_every_layer_is_the_twins(layout: str) -> None:
+    """Each block gets the twin's input and must give the twin's output."""
+    model, twin = both(dataclasses.replace(SMALL[layout], base_width=8), seed=3)
+    seen: dict[str, tuple[tuple[torch.Tensor, ...], torch.Tensor]] = {}
+
+    def record(name: str):
+        def hook(_: object, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            seen[name] = (tuple(x.clone() for x in inputs), output.clone())
+
+        return hook
+
+    for name, module in twin.named_children():
+        module.register_forward_hook(record(name))
+    parity.twin_output(twin, images(2, 64))
+    for name, (inputs, output) in seen.items():
+        if name.startswith("linear"):
+            found = getattr(model.classifier, name.replace("_", ""))(jnp.asarray(inputs[0].numpy()))
+            expected = output.numpy()
+        else:
+            arrays = [jnp.asarray(x.permute(0, 2, 3, 1).numpy()) for x in inputs]
+            if name.startswith("down"):
+                arrays = [nnx.max_pool(arrays[0], (2, 2), strides=(2, 2))]
+            found = getattr(model, name)(*arrays)
+            expected = output.permute(0, 2, 3, 1).numpy()
+        assert_close(found, expected, LAYER, name)
+    assert len(seen) == len(list(twin.named_children()))
+
+
+@pytest.mark.parametrize("config", [SMALL["ynet-320"], SMALL["segmenter-bilinear"]])
+def test_training_forward_is_the_twins(config: UNetConfig) -> None:
+    """Normalisation with the batch's own statistics, and the running ones that remain."""
+    model, twin = both(config, seed=4)
+    model.train()
+    twin.train()
+    x = images(3, config.stride * 2)
+    # The twin's output in training; inference_mode does not matter to the statistics.
+    found, expected = model(x), parity.twin_output(twin, x)
+    if config.has_mask_head:
+        assert_close(found.mask_logits, expected.mask_logits, NETWORK)
+    tensors = {key: value.numpy() for key, value in twin.state_dict().items()}
+    mapping = remap.match(config, {key: value.shape for key, value in tensors.items()})
+    statistics = flat(remap.to_flax(mapping.rules, tensors))
+    for path, leaf in flat(nnx.to_pure_dict(nnx.state(model))).items():
+        assert_close(leaf, statistics[path], NETWORK, path)
+
+
+def test_initial_values_are_distributed_as_pytorchs() -> None:
+    """Uniform within PyTorch's bounds, which PyTorch's own initial values fill too."""
+    config = UNetConfig(base_width=8, levels=2, decoder_levels=2, classifier_widths=(64,))
+    initialise = nnx.jit(lambda: UNet(config, rngs=nnx.Rngs(0)))
+    leaves = flat(nnx.to_pure_dict(nnx.state(initialise())))
+    torch.manual_seed(0)
+    twin = ReferenceUNet(config).state_dict()
+    for rule in remap.expand(config):
+        ours, theirs = np.asarray(leaves[rule.target]), twin[rule.source].numpy()
+        kernel = twin[rule.source.rpartition(".")[0] + ".weight"]
+        if kernel.ndim == 1:  # BatchNorm
+            np.testing.assert_array_equal(ours, theirs, err_msg=rule.source)
+            continue
+        fan_in, _ = torch.nn.init._calculate_fan_in_and_fan_out(kernel)
+        for values in (ours, theirs):
+            assert np.abs(values).max() <= fan_in**-0.5, rule.source
+            if values.size > 500:
+                expected = (3 * fan_in) ** -0.5
+                np.testing.assert_allclose(values.std(), expected, rtol=0.1, err_msg=rule.source)
+
+
+def test_bfloat16_is_as_close_to_float32_as_pytorchs() -> None:
+    config = SMALL["ynet-slim"]
+    model, twin = both(config, seed=5)
+    narrow = build(config, nnx.to_pure_dict(nnx.state(model)), dtype=jnp.bfloat16)
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(narrow))} == {jnp.dtype("float32")}
+    x = images(2, 32)
+    found, expected = compiled(narrow)(x), parity.twin_output(twin, x)
+    assert found.mask_logits is not None
+    assert found.real_logit is not None
+    assert found.mask_logits.dtype == found.real_logit.dtype == jnp.float32
+    assert narrow.inc(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        logits = twin(torch.from_numpy(x).permute(0, 3, 1, 2))[0]
+    errors = [
+        np.abs(np.asarray(side, np.float32) - expected.mask_logits).mean()
+        for side in (found.mask_logits, logits.float().permute(0, 2, 3, 1).numpy())
+    ]
+    assert 0 < errors[0] <= 1.25 * errors[1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "message"),
+    [
+        ((1, 225, 300, 3), "float32", "225x300.*divisible by 16.*224x288 and 240x304"),
+        ((1, 8, 224, 3), "float32", "8x224.*16x224 and 16x224"),
+        ((224, 224, 3), "float32", r"expected \(B, H, W, 3\)"),
+        ((1, 3, 224, 224), "float32", r"expected \(B, H, W, 3\)"),
+        ((1, 224, 224, 3), "uint8", "uint8.*divide by 255"),
+    ],
+)
+def test_input_that_does_not_work(shape: tuple[int, ...], dtype: str, message: str) -> None:
+    model, _ = both(SMALL["ynet-slim"], seed=0)
+    with pytest.raises(ValueError, match=message):
+        model(np.zeros(shape, dtype))
+
+
+def test_decisions_round_half_to_even() -> None:
+    """The published `round(sigmoid)` calls exactly 0.5 FAKE; equal mask logits are untouched."""
+    output = UNetOutput(
+        mask_logits=jnp.asarray([[[[0.0, 0.0], [0.0, 1e-6], [1.0, 0.5]]]]),
+        real_logit=jnp.asarray([0.0, 1e-9, 1e-3, -1e-3]),
+    )
+    assert output.is_real is not None
+    assert output.is_manipulated is not None
+    assert output.is_real.tolist() == [False, False, True, False]
+    assert output.is_manipulated.tolist() == [[[False, True, False]]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base_width": 0}, "base_width is 0"),
+        ({"levels": 2.0}, "levels is 2.0"),
+        ({"decoder_levels": 5}, "decoder_levels is 5"),
+        ({"classifier_widths": (512, -1)}, r"classifier_widths\[1\] is -1"),
+        ({"upsampling": "nearest"}, "upsampling is 'nearest'"),
+        ({"conv_bias": 1}, "conv_bias is 1"),
+        ({"classifier_widths": None, "decoder_levels": 3}, "no head reads level 4"),
+        ({"classifier_widths": None, "decoder_levels": 0}, "no head reads level 4"),
+        ({"image_size": 230}, "image_size is 230.*divisible by"),
+    ],
+)
+def test_configurations_that_make_no_network(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(UNetConfig(), **changes)
+
+
+def test_published_parameter_counts(layouts: dict) -> None:
+    """Of the table of layouts, less the level that ynet-224 stores and never uses."""
+    from flax_unet import PUBLISHED
+
+    for name, layout in layouts.items():
+        leaves = flat(abstract_weights(PUBLISHED[name]))
+        count = sum(x.size for path, x in leaves.items() if not path.endswith(("mean", "var")))
+        assert count == layout["parameters"] - 56_635_392 * (name == "ynet-224"), name
