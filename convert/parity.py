@@ -46,6 +46,7 @@ class Parity:
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values; numbers that are not finite become null."""
         fields = dataclasses.asdict(self)
+        fields["differences"] = list(fields["differences"])
         for difference in fields["differences"]:
             for name in ("max_abs", "max_rel"):
                 if not np.isfinite(difference[name]):

@@ -4,7 +4,6 @@ Nothing in the file is ever executed, and nothing is allocated that the file is 
 """
 
 import math
-import pickle
 import pickletools
 import re
 import zipfile
@@ -38,6 +37,11 @@ DTYPES: dict[str, torch.dtype] = {
 
 _PREFIXED = re.compile(f"((?:{'|'.join(map(re.escape, PREFIXES))})*)(?:inc|down|up|outc|linear)")
 _ZIP_MAGIC = b"PK\x03\x04"
+# What the pickle of a state dict, or of a model around it, names besides a program's own code.
+_HARMLESS = re.compile(
+    r"collections\.OrderedDict|(__builtin__|builtins)\.set"
+    r"|torch\.(Size|\w*Storage|_utils\.\w+|storage\.\w+|nn\.(modules|parameter)\..+)"
+)
 _PICKLE_MAGIC = b"\x80"
 _DEPTH = 3  # of containers within containers
 _MAX_PICKLE = 2**26  # bytes of instructions; the published files have under 20 kB
@@ -131,34 +135,26 @@ def _check_zip(path: Path) -> None:
 def _torch_load(path: Path, *, mmap: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        raise InputError(_why_refused(path, error)) from error
     except Exception as error:  # torch raises whatever the damage leads to
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path} is truncated or damaged: {reason}. {_DOWNLOAD_AGAIN}") from error
+        raise InputError(f"{path} {_why_refused(path, error)}") from error
 
 
-def _why_refused(path: Path, error: pickle.UnpicklingError) -> str:
+def _why_refused(path: Path, error: Exception) -> str:
     names = _imports(path)
-    suspects = [
-        name
-        for name in names
-        if not name.startswith(("torch._utils.", "torch.nn.modules.", "torch.nn.parameter."))
-        and not (name.startswith("torch.") and name.endswith("Storage"))
-        and name not in ("collections.OrderedDict", "torch.Size", "__builtin__.set")
-    ]
+    code = [name for name in names if not _HARMLESS.fullmatch(name)]
     if any(name.startswith("torch.nn.modules.") for name in names):
         return (
-            f"{path} is a whole pickled model ({', '.join(suspects) or 'torch.nn'}), which runs "
-            "code when it is loaded; nothing was run. Where that code is at hand and trusted, "
-            "save the weights alone: torch.save(model.state_dict(), OUT)"
+            f"is a whole pickled model ({', '.join(code)}), which runs code when it is loaded; "
+            "nothing was run. Where that code is at hand and trusted, save the weights alone: "
+            "torch.save(model.state_dict(), OUT)"
         )
-    if suspects:
+    if code:
         return (
-            f"{path} is refused: loading it would run code ({', '.join(suspects)}); nothing was "
-            "run. If you trust its author, ask for a file of torch.save(model.state_dict(), OUT)"
+            f"is refused: loading it would run code ({', '.join(code)}); nothing was run. "
+            "If you trust its author, ask for a file of torch.save(model.state_dict(), OUT)"
         )
-    return f"{path} is damaged: {str(error).splitlines()[0]}. {_DOWNLOAD_AGAIN}"
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"is truncated or damaged: {reason}. {_DOWNLOAD_AGAIN}"
 
 
 def _imports(path: Path) -> list[str]:

@@ -11,7 +11,7 @@ from flax_unet import checkpoint
 from flax_unet.checkpoint import Tree
 from flax_unet.config import UNetConfig
 from flax_unet.errors import InputError, command
-from flax_unet.files import staged_file
+from flax_unet.files import check_space, staged_file
 
 
 def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> int:
@@ -47,6 +47,7 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
                 f"{path / checkpoint.SOURCE} does not describe the weights beside it: {error!r}"
             ) from error
     with staged_file(out) as stage:
+        check_space(out.parent, sum(t.nbytes for t in content.values() if torch.is_tensor(t)))
         try:
             torch.save(content, stage)
         except RuntimeError as error:  # torch's word for a full disk

@@ -23,10 +23,12 @@ from jax.typing import DTypeLike
 
 from flax_unet.config import UNetConfig
 from flax_unet.errors import InputError
+from flax_unet.files import check_space
 from flax_unet.model import UNet
 
 FORMAT_VERSION = 1
 CONFIG, SOURCE, WEIGHTS, UNUSED = "config.json", "source.json", "weights", "unused"
+_OVERHEAD = 2**20  # bytes of metadata, more than any checkpoint has
 MAX_COMPRESSION = 64  # weights that claim more bytes than this many times their files are refused
 
 Tree = dict[str, Any]
@@ -70,7 +72,9 @@ def write(
     """
     fields = {"format_version": FORMAT_VERSION, "model": config.to_json()}
     write_json(directory / CONFIG, fields)
-    for name, tree in ((WEIGHTS, weights), (UNUSED, dict(unused))):
+    trees = {WEIGHTS: weights, UNUSED: dict(unused)}
+    check_space(directory.parent, sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _OVERHEAD)
+    for name, tree in trees.items():
         if tree:
             try:
                 with ocp.PyTreeCheckpointer() as checkpointer:
@@ -80,8 +84,15 @@ def write(
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON."""
-    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    """Writes `value` as indented JSON.
+
+    Raises:
+        InputError: the disk is full or cannot be written to.
+    """
+    try:
+        path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def load(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> UNet:
@@ -180,7 +191,7 @@ def _check_tree(directory: Path, found: Tree, expected: Tree | None) -> None:
             )
     claimed = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in jax.tree.leaves(found))
     stored = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-    if claimed > MAX_COMPRESSION * stored + 2**20:
+    if claimed > MAX_COMPRESSION * stored + _OVERHEAD:
         raise InputError(f"{directory} claims {claimed:,} bytes of weights in {stored:,} on disk")
 
 

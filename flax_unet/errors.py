@@ -4,6 +4,8 @@ import functools
 import sys
 from collections.abc import Callable
 
+_EXTRAS = {"torch": "convert", "safetensors": "convert"}  # which extra installs what is missing
+
 
 class InputError(ValueError):
     """Something that the user gave cannot be used. The message names it, the cause, the remedy."""
@@ -18,6 +20,12 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
             main(*args, **kwargs)
         except (InputError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except ModuleNotFoundError as error:
+            if error.name not in _EXTRAS:
+                raise
+            install = f"pip install 'flax-unet[{_EXTRAS[error.name]}]'"
+            print(f"error: this needs the package {error.name}: {install}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             sys.exit(130)  # the shells' number for Ctrl-C

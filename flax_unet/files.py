@@ -1,9 +1,11 @@
 """Results appear whole or not at all: written beside their place, then renamed."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,13 +30,16 @@ def staged_directory(
     if os.path.lexists(destination) and not may_replace(destination):
         raise InputError(f"{destination} exists already")
     made = _make_parents(destination)
-    stage = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    try:
+        stage = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    except OSError as error:
+        raise _cannot_write(destination, error) from error
     try:
         stage.chmod(0o777 & ~_umask())  # mkdtemp's is for the owner alone
         yield stage
         _replace(stage, destination)
     except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
+        _remove(stage)
         for directory in reversed(made):
             with contextlib.suppress(OSError):  # something else was put there meanwhile
                 directory.rmdir()
@@ -43,9 +48,16 @@ def staged_directory(
 
 @contextlib.contextmanager
 def staged_file(destination: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `destination`, replacing it, when the block succeeds."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
+    """A path to write to, which becomes `destination`, replacing it, when the block succeeds.
+
+    Raises:
+        InputError: `destination` cannot be written to.
+    """
+    _make_parents(destination)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
+    except OSError as error:
+        raise _cannot_write(destination, error) from error
     os.close(handle)
     stage = Path(name)
     try:
@@ -56,14 +68,38 @@ def staged_file(destination: Path) -> Iterator[Path]:
         stage.unlink(missing_ok=True)
 
 
+def check_space(directory: Path, size: int) -> None:
+    """Raises an InputError unless `size` bytes can be written below `directory`.
+
+    The system is asked to set them aside, so quotas and limits count too; libraries that write in
+    the background fail less plainly than this.
+    """
+    try:
+        if hasattr(os, "posix_fallocate"):
+            with tempfile.TemporaryFile(dir=directory) as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        elif (free := shutil.disk_usage(directory).free) < size:
+            raise OSError(errno.ENOSPC, f"{free:,} bytes are free")
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot say
+            return
+        raise InputError(
+            f"{directory} cannot be written: {error.strerror}; {size:,} bytes are needed"
+        ) from error
+
+
 def _make_parents(path: Path) -> list[Path]:
     """Makes the directories above `path` and returns those that it had to make, outermost first."""
     missing = [parent for parent in path.parents if not parent.exists()][::-1]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error}") from error
+        raise _cannot_write(path, error) from error
     return missing
+
+
+def _cannot_write(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be written: {error.strerror}; name another place")
 
 
 def _replace(stage: Path, destination: Path) -> None:
@@ -81,6 +117,15 @@ def _replace(stage: Path, destination: Path) -> None:
     finally:
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(directory: Path) -> None:
+    """Deletes a directory to which threads that failed may still be writing."""
+    for _ in range(20):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            return
+        time.sleep(0.1)
 
 
 def _umask() -> int:

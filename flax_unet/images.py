@@ -9,7 +9,7 @@ from PIL import Image
 from flax_unet.errors import InputError
 
 # Formats whose decoders are plain and run no other program (EPS, for one, starts Ghostscript).
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 100_000_000  # a picture that claims more is refused before it is decoded
 
 _OVERLAY_COLOUR = (255, 0, 60)

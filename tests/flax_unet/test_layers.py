@@ -48,7 +48,8 @@ def test_convolution(size: int, bias: bool) -> None:
     theirs = nn.Conv2d(5, 7, size, padding=size // 2, bias=bias)
     kernel = theirs.weight.detach().numpy()
     ours.kernel[...] = jnp.asarray(kernel.transpose(2, 3, 1, 0))
-    if bias:
+    if theirs.bias is not None:
+        assert ours.bias is not None
         ours.bias[...] = jnp.asarray(theirs.bias.detach().numpy())
     x = noise(2, 6, 9, 5)
     assert_close(ours(jnp.asarray(x)), from_torch(theirs(to_torch(x))), LAYER)
@@ -105,7 +106,8 @@ def test_transposed_convolution(shape: tuple[int, int]) -> None:
     ours = layers.ConvTranspose(6, 3, dtype=jnp.float32, rngs=nnx.Rngs(0))
     theirs = nn.ConvTranspose2d(6, 3, kernel_size=2, stride=2)
     ours.kernel[...] = jnp.asarray(theirs.weight.detach().numpy().transpose(2, 3, 0, 1))
-    ours.bias[...] = jnp.asarray(theirs.bias.detach().numpy())  # type: ignore[union-attr]
+    assert theirs.bias is not None
+    ours.bias[...] = jnp.asarray(theirs.bias.detach().numpy())
     x = noise(2, *shape, 6)
     assert_close(ours(jnp.asarray(x)), from_torch(theirs(to_torch(x))), LAYER)
 
@@ -130,6 +132,7 @@ def test_double_convolution_gradient() -> None:
         nn.ReLU(),
     )
     for index, convolution in ((0, ours.conv1), (3, ours.conv2)):
+        assert convolution.bias is not None
         kernel = np.asarray(convolution.kernel[...]).transpose(3, 2, 0, 1)
         theirs[index].weight.data = torch.from_numpy(kernel.copy())
         theirs[index].bias.data = torch.from_numpy(np.array(convolution.bias[...]))

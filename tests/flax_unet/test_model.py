@@ -134,7 +134,7 @@ def test_bfloat16_is_as_close_to_float32_as_pytorchs() -> None:
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
         logits = twin(torch.from_numpy(x).permute(0, 3, 1, 2))[0]
     errors = [
-        np.abs(np.asarray(side, np.float32) - expected.mask_logits).mean()
+        np.abs(np.asarray(side, np.float32) - np.asarray(expected.mask_logits)).mean()
         for side in (found.mask_logits, logits.float().permute(0, 2, 3, 1).numpy())
     ]
     assert 0 < errors[0] <= 1.25 * errors[1]

@@ -1,0 +1,325 @@
+"""Files that cannot be converted: one message, status 2, the destination untouched."""
+
+import dataclasses
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from convert import from_torch, parity, to_torch
+from convert.reference import ReferenceUNet
+from tests.conftest import SMALL, listing, small_tensors
+
+Fails = Callable[..., str]
+
+
+class Evil:
+    """Unpickling this would create the file that it names."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.trace),)
+
+
+def saved(content: Any, *, legacy: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, _use_new_zipfile_serialization=not legacy)
+    return buffer.getvalue()
+
+
+def zipped(names: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in names.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def without(*keys: str) -> dict[str, torch.Tensor]:
+    return {key: t for key, t in small_tensors("ynet-slim").items() if key not in keys}
+
+
+def scripted() -> bytes:
+    """A TorchScript archive's outline; writing a real one is deprecated."""
+    return zipped({"net/data.pkl": b"", "net/constants.pkl": b"", "net/code/__torch__.py": b""})
+
+
+GOOD = saved(small_tensors("ynet-slim"))
+LEGACY = saved(small_tensors("ynet-slim"), legacy=True)
+SAFE = safetensors.torch.save(small_tensors("ynet-slim"))
+LONG_HEADER = (2**60).to_bytes(8, "little") + b'{"a":1}'
+NAN = {**without(), "inc.double_conv.0.bias": torch.tensor([1.0, float("nan"), 2, 3])} | {
+    "outc.conv.bias": torch.tensor([float("inf"), -float("inf")])
+}
+EXPANDED = {**without(), "outc.conv.bias": torch.zeros(1).expand(2**40)}
+COMPRESSED = zipped({"net/data.pkl": b"", "net/data/0": bytes(2**22)}, zipfile.ZIP_DEFLATED)
+
+CASES: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "empty": (b"", ("is empty", "again")),
+    "random": (np.random.default_rng(0).bytes(4096), ("no PyTorch or safetensors checkpoint",)),
+    "web page": (b"<!DOCTYPE html><html>...", ("begins with", "web page")),
+    "random after a pickle's first byte": (b"\x80\x02" + b"\xff" * 99, ("damaged",)),
+    "truncated zip": (GOOD[: len(GOOD) // 2], ("truncated", "again")),
+    "truncated legacy": (LEGACY[: len(LEGACY) // 2], ("truncated", "again")),
+    "truncated legacy pickle": (LEGACY[:300], ("truncated", "again")),
+    "truncated safetensors": (SAFE[: len(SAFE) // 2], ("truncated", "again")),
+    "safetensors with a header of exabytes": (LONG_HEADER, ("truncated or damaged",)),
+    "zip of something else": (zipped({"a.txt": b"hello"}), ("no PyTorch checkpoint", "a.txt")),
+    "compressed zip": (COMPRESSED, ("compressed", "refused")),
+    "TorchScript": (scripted(), ("TorchScript", "state_dict()")),
+    "whole model": (
+        saved(ReferenceUNet(SMALL["classifier-224"])),
+        ("whole pickled model", "convert.reference.ReferenceUNet", "torch.save(model.state_dict()"),
+    ),
+    "whole model, legacy": (
+        saved(ReferenceUNet(SMALL["classifier-224"]), legacy=True),
+        ("whole pickled model", "convert.reference.ReferenceUNet", "torch.save(model.state_dict()"),
+    ),
+    "a list": (saved([torch.zeros(1)]), ("holds no state dict", "a list")),
+    "no tensors": (saved({"epoch": 3, "loss": 0.5}), ("holds no state dict", "epoch, loss")),
+    "several": (
+        saved({"first": without(), "second": without()}),
+        ("several sets of tensors (first, second)", "Save the right one"),
+    ),
+    "numbers as keys": (saved({1: torch.zeros(1)}), ("keys that are no text",)),
+    "NaN and infinity": (
+        saved(NAN),
+        (
+            "inc.double_conv.0.bias: 1 of 4 values are NaN or infinite",
+            "outc.conv.bias: 2 of 2 values are NaN or infinite",
+            "earlier checkpoint",
+        ),
+    ),
+    "negative variance": (
+        saved({**without(), "inc.double_conv.1.running_var": torch.full((4,), -0.5)}),
+        ("inc.double_conv.1.running_var: a variance of -0.5",),
+    ),
+    "a claim of terabytes": (saved(EXPANDED), ("more tensors than it can hold", "outc.conv.bias")),
+    "quantised": (
+        saved({**without(), "outc.conv.bias": torch.zeros(2, dtype=torch.int8)}),
+        ("outc.conv.bias", "torch.int8", "before they are quantised"),
+    ),
+    "missing, extra and misshapen tensors": (
+        saved(
+            {
+                **without("up1.up.weight", "down2.maxpool_conv.1.double_conv.4.running_mean"),
+                "outc.conv.weight": torch.zeros(3, 4, 1, 1),
+                "attention.weight": torch.zeros(5, 6),
+            }
+        ),
+        (
+            "ynet-slim, base width 4",
+            "differs in 4 tensors",
+            "missing    up1.up.weight: expected (64, 32, 2, 2), found nothing",
+            "missing    down2.maxpool_conv.1.double_conv.4.running_mean: expected (16,)",
+            "shape      outc.conv.weight: expected (2, 4, 1, 1), found (3, 4, 1, 1)",
+            "unexpected attention.weight: expected no such tensor, found (5, 6)",
+        ),
+    ),
+    "another network": (
+        saved({f"layer{i}.0.conv1.weight": torch.zeros(8, 8, 3, 3) for i in range(1, 5)}),
+        ("no known layout", "nearest is", "unexpected layer1.0.conv1.weight", "U-YNet or U-Net"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("occupied", [False, True], ids=["new", "over-existing"])
+def test_file_that_cannot_be_converted(
+    case: str, occupied: bool, tmp_path: Path, small_file: Path, fails: Fails
+) -> None:
+    content, expected = CASES[case]
+    path, out = tmp_path / "bad.pth", tmp_path / "results" / "out"
+    path.write_bytes(content)
+    if occupied:
+        from_torch.convert(small_file, out, verify=False)
+    before = listing(tmp_path)
+    message = fails(from_torch.main, path, "--out", out, *["--overwrite"] * occupied)
+    assert str(path) in message
+    for part in expected:
+        assert part in message
+    assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "plain pickle", "beside tensors", "protocol 4"])
+def test_hostile_pickle_is_refused_and_never_run(kind: str, tmp_path: Path, fails: Fails) -> None:
+    trace, path = tmp_path / "trace", tmp_path / "evil.pth"
+    evil = Evil(trace)
+    path.write_bytes(
+        {
+            "zip": lambda: saved(evil),
+            "legacy": lambda: saved(evil, legacy=True),
+            "plain pickle": lambda: pickle.dumps(evil, protocol=2),
+            "beside tensors": lambda: saved({**without(), "hook": evil}),
+            "protocol 4": lambda: zipped(
+                {"net/data.pkl": pickle.dumps(evil, protocol=4), "net/version": b"3"}
+            ),
+        }[kind]()
+    )
+    message = fails(from_torch.main, path, "--out", tmp_path / "out")
+    assert f"{os.mkdir.__module__}.mkdir" in message
+    assert "nothing was run" in message
+    assert not trace.exists()
+    assert not (tmp_path / "out").exists()
+    evil.__reduce__()[0](*evil.__reduce__()[1])  # it would have: the trap works
+    assert trace.exists()
+
+
+def test_no_file(tmp_path: Path, fails: Fails) -> None:
+    assert "does not exist" in fails(from_torch.main, tmp_path / "none.pth", "--dry-run")
+    assert "is no file" in fails(from_torch.main, tmp_path, "--dry-run")
+
+
+def test_existing_destination(small_file: Path, tmp_path: Path, fails: Fails) -> None:
+    out = tmp_path / "out"
+    from_torch.convert(small_file, out, verify=False)
+    before = listing(tmp_path)
+    assert "--overwrite" in fails(from_torch.main, small_file, "--out", out)
+    assert listing(tmp_path) == before
+    from_torch.main([str(small_file), "--out", str(out), "--overwrite", "--no-verify"])
+    assert listing(tmp_path).keys() != before.keys()  # Orbax names its files anew
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "small.pth"]
+
+
+def test_overwrite_deletes_nothing_but_checkpoints(
+    small_file: Path, tmp_path: Path, fails: Fails
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.tex").write_text("years of work")
+    message = fails(from_torch.main, small_file, "--out", home, "--overwrite", "--no-verify")
+    assert "is no checkpoint and is not overwritten" in message
+    assert (home / "thesis.tex").read_text() == "years of work"
+
+
+def test_dry_run_writes_nothing(
+    small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = listing(tmp_path)
+    from_torch.main([str(small_file), "--dry-run"])
+    assert listing(tmp_path) == before
+
+
+def test_default_destination(
+    small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    from_torch.main([str(small_file), "--no-verify"])
+    assert sorted(p.name for p in (tmp_path / "checkpoints" / "small").iterdir()) == [
+        *("config.json", "source.json", "unused", "weights")
+    ]
+    printed = capsys.readouterr().out
+    assert "ynet-224, base width 4" in printed
+    assert "not verified" in printed
+
+
+def test_model_that_computes_something_else_is_not_put_in_place(
+    small_file: Path, tmp_path: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_twin = parity.load_twin
+
+    def with_swapped_means(twin: ReferenceUNet, tensors: Any) -> ReferenceUNet:
+        first, second = (f"inc.double_conv.{i}.running_mean" for i in (1, 4))
+        return load_twin(twin, {**tensors, first: tensors[second], second: tensors[first]})
+
+    monkeypatch.setattr(parity, "load_twin", with_swapped_means)
+    before = listing(tmp_path)
+    message = fails(from_torch.main, small_file, "--out", tmp_path / "new" / "out")
+    assert "computes something else" in message
+    assert "EXCEEDED" in message
+    assert listing(tmp_path) == before
+
+
+def test_not_a_number_is_never_within_the_tolerance() -> None:
+    outputs = [parity.UNetOutput(None, parity.jax.numpy.asarray([x])) for x in (0.5, float("nan"))]
+    assert not parity._compare(*outputs).holds
+    json.dumps(parity._compare(*outputs).to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", ["broken.png", "missing.png"])
+def test_picture_that_cannot_be_read(
+    name: str, small_file: Path, tmp_path: Path, fails: Fails
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    out = tmp_path / "out"
+    message = fails(from_torch.main, small_file, "--out", out, "--image", tmp_path / name)
+    assert name in message
+    assert not out.exists()
+
+
+def limited(limit: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs a module in a process in which no file can grow past a megabyte."""
+    code = (
+        "import resource, runpy, signal, sys; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
+        "sys.argv = sys.argv[1:]; "
+        "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+    )
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """The writes fail halfway, as they do when the disk is full."""
+    small = dataclasses.replace(SMALL["ynet-slim"], base_width=16)
+    path, out = tmp_path / "ckpt.pth", tmp_path / "results" / "out"
+    torch.save(small_tensors("ynet-slim", base_width=small.base_width), path)
+    before = listing(tmp_path)
+    done = limited("2**20", "convert.from_torch", path, "--out", out, "--no-verify")
+    assert done.returncode == 2, done.stderr
+    assert "error: " in done.stderr
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert listing(tmp_path) == before
+
+    from_torch.convert(path, out, verify=False)
+    before = listing(tmp_path)
+    done = limited("2**20", "convert.to_torch", out, tmp_path / "back.pth")
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize("where", ["/proc/flax-unet-test", "/dev/null/out"])
+def test_directory_that_cannot_be_written(where: str, small_file: Path, fails: Fails) -> None:
+    message = fails(from_torch.main, small_file, "--out", where, "--no-verify")
+    assert f"{where} cannot be written" in message
+    directory = small_file.parent / "out"
+    from_torch.convert(small_file, directory, verify=False)
+    message = fails(to_torch.main, directory, f"{where}.pth")
+    assert f"{where}.pth cannot be written" in message
+
+
+def test_to_torch_of_what_is_no_checkpoint(small_file: Path, tmp_path: Path, fails: Fails) -> None:
+    out = tmp_path / "back.pth"
+    assert "does not exist" in fails(to_torch.main, tmp_path / "none", out)
+    assert "convert it first" in fails(to_torch.main, small_file, out)
+    assert "is no checkpoint" in fails(to_torch.main, tmp_path, out)
+    from_torch.convert(small_file, tmp_path / "out", verify=False)
+    assert "give that suffix" in fails(
+        to_torch.main, tmp_path / "out", tmp_path / "back.safetensors"
+    )
+    assert "--overwrite" in fails(to_torch.main, tmp_path / "out", small_file)
+    source = json.loads((tmp_path / "out" / "source.json").read_text())
+    source["entries"].pop("inc.double_conv.0.weight")
+    (tmp_path / "out" / "source.json").write_text(json.dumps(source))
+    message = fails(to_torch.main, tmp_path / "out", out)
+    assert "does not describe the weights" in message
+    assert "inc.double_conv.0.weight" in message
+    assert not out.exists()

@@ -1,0 +1,173 @@
+"""What goes in comes out: formats, wrappers, types, order, unused tensors."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from convert.from_torch import convert
+from convert.reference import ReferenceUNet
+from convert.to_torch import to_torch
+from flax_unet import PUBLISHED, UNet, UNetConfig, checkpoint
+from flax_unet.checkpoint import abstract_weights
+from tests.conftest import SMALL, small_tensors
+from tests.tolerances import assert_same_tensors
+
+Tensors = dict[str, torch.Tensor]
+
+FORMATS: dict[str, Callable[[Any, Path], None]] = {
+    "zip.pth": torch.save,
+    "legacy.pth": lambda content, path: torch.save(
+        content, path, _use_new_zipfile_serialization=False
+    ),
+    "flat.safetensors": lambda content, path: safetensors.torch.save_file(content, path),
+}
+
+
+def round_trip(source: Path) -> Tensors:
+    directory, back = source.with_suffix(".orbax"), source.with_suffix(".back.pth")
+    convert(source, directory, verify=False)
+    to_torch(directory, back)
+    return torch.load(back, weights_only=True)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("layout", PUBLISHED)
+def test_round_trip_is_bit_identical(layout: str, file_format: str, tmp_path: Path) -> None:
+    tensors = small_tensors(layout, seed=7)
+    path = tmp_path / file_format
+    FORMATS[file_format](tensors, path)
+    if file_format.endswith(".safetensors"):  # its order is the file's, not the dictionary's
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {key: tensors[key] for key in file.offset_keys()}
+    assert_same_tensors(round_trip(path), tensors)
+
+
+@pytest.mark.parametrize("layout", PUBLISHED)
+def test_original_code_loads_the_result_strictly(layout: str, tmp_path: Path) -> None:
+    path = tmp_path / "ckpt.pth"
+    torch.save(small_tensors(layout), path)
+    back = round_trip(path)
+    # The twin has no level that is stored and never used.
+    unused = f"down{SMALL[layout].levels + 1}."
+    back = {key: value for key, value in back.items() if not key.startswith(unused)}
+    ReferenceUNet(SMALL[layout]).load_state_dict(back, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "container", "prefix"),
+    [
+        (lambda t: {"state_dict": t, "epoch": 33, "optimizer": {"state": {}}}, "state_dict", ""),
+        (lambda t: {"model_state_dict": t, "loss": 0.1}, "model_state_dict", ""),
+        (lambda t: {"model": {"net": t}, "ema": {"a.b": torch.zeros(1)}}, "model.net", ""),
+        (lambda t: {"unet_weights": t, "optimizer": {0: torch.zeros(3)}}, "unet_weights", ""),
+        (lambda t: {f"module.{k}": v for k, v in t.items()}, "", "module."),
+        (lambda t: {f"_orig_mod.module.{k}": v for k, v in t.items()}, "", "_orig_mod.module."),
+        (
+            lambda t: {"state_dict": {f"model.{k}": v for k, v in t.items()}},
+            "state_dict",
+            "model.",
+        ),
+        (lambda t: {f"net.{k}": torch.nn.Parameter(v) for k, v in t.items()}, "", "net."),
+    ],
+    ids=["lightning", "loss", "nested", "own-name", "ddp", "compiled-ddp", "module", "parameters"],
+)
+def test_wrappers_come_off(
+    wrap: Callable[[Tensors], Any], container: str, prefix: str, tmp_path: Path
+) -> None:
+    tensors = {k: v for k, v in small_tensors("ynet-slim").items() if v.is_floating_point()}
+    torch.save(wrap(tensors), tmp_path / "ckpt.pth")
+    conversion = convert(tmp_path / "ckpt.pth", None, verify=False)
+    assert conversion.layout.startswith("ynet-slim")
+    assert (conversion.source["container"], conversion.source["prefix"]) == (container, prefix)
+    assert_same_tensors(round_trip(tmp_path / "ckpt.pth"), tensors)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_half_precision_is_kept(dtype: torch.dtype, file_format: str, tmp_path: Path) -> None:
+    tensors = {
+        key: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for key, tensor in small_tensors("ynet-224").items()
+    }
+    FORMATS[file_format](tensors, tmp_path / file_format)
+    conversion = convert(tmp_path / file_format, tmp_path / "out")
+    assert conversion.parity is not None
+    assert conversion.parity.holds
+    leaves = checkpoint.flat(checkpoint.load_weights(tmp_path / "out")).values()
+    assert {leaf.dtype.name for leaf in leaves} == {"float32"}
+    back = round_trip(tmp_path / file_format)
+    assert_same_tensors({key: back[key] for key in tensors}, tensors)
+
+
+def test_parent_projects_mask_values_are_kept(tmp_path: Path) -> None:
+    content = small_tensors("segmenter-bilinear", conv_bias=False) | {"mask_values": [0, 255]}
+    torch.save(content, tmp_path / "ckpt.pth")
+    conversion = convert(tmp_path / "ckpt.pth", tmp_path / "out")
+    assert conversion.config.conv_bias is False
+    assert conversion.layout == "segmenter-bilinear, base width 4, convolutions without bias"
+    assert_same_tensors(round_trip(tmp_path / "ckpt.pth"), content)
+
+
+@pytest.mark.parametrize("layout", ["ynet-320", "segmenter-bilinear", "classifier-224"])
+def test_model_without_a_source_gets_the_published_names(layout: str, tmp_path: Path) -> None:
+    """As for a model that was trained here: the way back, then forth, is the same model."""
+    config: UNetConfig = SMALL[layout]
+    path = tmp_path / "ckpt.pth"
+    torch.save(small_tensors(layout), path)
+    convert(path, tmp_path / "out", verify=False)
+    checkpoint.write_json(tmp_path / "out" / checkpoint.SOURCE, {"trained": True})
+    to_torch(tmp_path / "out", tmp_path / "trained.pth")
+    tensors = torch.load(tmp_path / "trained.pth", weights_only=True)
+    ReferenceUNet(config).load_state_dict(tensors, strict=True)
+    expected = small_tensors(layout)
+    for key in expected:
+        if key.endswith("num_batches_tracked"):
+            expected[key] = torch.zeros_like(expected[key])
+    assert_same_tensors(tensors, expected)
+
+
+def test_tensors_from_another_device_are_read_on_the_cpu(tmp_path: Path) -> None:
+    """A file saved on a GPU says `cuda:0` of every storage; here its pickle is made to."""
+    import zipfile
+
+    path, moved = tmp_path / "cpu.pth", tmp_path / "cuda.pth"
+    torch.save(small_tensors("ynet-slim"), path)
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(moved, "w") as target:
+        for entry in source.infolist():
+            content = source.read(entry)
+            if entry.filename.endswith("data.pkl"):
+                location = b"X\x03\x00\x00\x00cpu"
+                assert content.count(location) == 1  # stored once, then recalled
+                content = content.replace(location, b"X\x06\x00\x00\x00cuda:0")
+            target.writestr(entry, content)
+    assert_same_tensors(round_trip(moved), small_tensors("ynet-slim"))
+
+
+def test_conversion_records_its_source(small_file: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    conversion = convert(small_file, tmp_path / "out")
+    source = checkpoint.load_source(tmp_path / "out")
+    assert source == conversion.source
+    assert source["sha256"] == hashlib.sha256(small_file.read_bytes()).hexdigest()
+    assert source["size_bytes"] == small_file.stat().st_size
+    assert source["layout"] == "ynet-224, base width 4"
+    assert source["parity"]["decisions_equal"] == source["parity"]["images"] == 2
+    assert {"jax", "flax", "torch"} <= source["made_by"]["versions"].keys()
+    unused = [key for key in source["entries"] if key.startswith("down5.")]
+    assert set(unused) <= source["unused"].keys()
+    assert len(unused) == 14
+
+
+def test_loaded_model_is_in_eval_mode(small_file: Path, tmp_path: Path) -> None:
+    convert(small_file, tmp_path / "out", verify=False)
+    model = checkpoint.load(tmp_path / "out")
+    assert isinstance(model, UNet)
+    assert model.inc.norm1.use_running_average
+    assert checkpoint.flat(abstract_weights(model.config)).keys() == (
+        checkpoint.flat(checkpoint.load_weights(tmp_path / "out")).keys()
+    )

@@ -1,0 +1,113 @@
+"""A model on disk: what is refused, and why."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert.from_torch import convert
+from flax_unet import InputError, UNetConfig, checkpoint, load
+
+
+@pytest.fixture
+def converted(small_file: Path, tmp_path: Path) -> Path:
+    convert(small_file, tmp_path / "model", verify=False)
+    return tmp_path / "model"
+
+
+def edit(path: Path, change: Callable[[dict], None]) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def corrupt(directory: Path) -> None:
+    for path in directory.rglob("d/*"):
+        path.write_bytes(path.read_bytes()[:-100])
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no weights": (lambda p: shutil.rmtree(p / "weights"), "is no checkpoint: it lacks"),
+    "no config": (lambda p: (p / "config.json").unlink(), "is no checkpoint: it lacks"),
+    "config is no JSON": (
+        lambda p: (p / "config.json").write_text("{"),
+        r"config\.json is no JSON",
+    ),
+    "config is a list": (lambda p: (p / "config.json").write_text("[]"), "holds a list"),
+    "another version": (
+        lambda p: edit(p / "config.json", lambda c: c.update(format_version=99)),
+        "format_version is 99; this version reads 1",
+    ),
+    "an unknown field": (
+        lambda p: edit(p / "config.json", lambda c: c["model"].update(depth=3)),
+        r"unknown fields \['depth'\]",
+    ),
+    "a bad value": (
+        lambda p: edit(p / "config.json", lambda c: c["model"].update(levels="4")),
+        "levels is '4'",
+    ),
+    "another network": (
+        lambda p: edit(p / "config.json", lambda c: c["model"].update(base_width=8)),
+        r"inc/conv1/kernel: expected \(3, 3, 3, 8\), found \(3, 3, 3, 4\)",
+    ),
+    "a network of exabytes": (
+        lambda p: edit(p / "config.json", lambda c: c["model"].update(base_width=2**40)),
+        "does not hold the network",
+    ),
+    "truncated weights": (lambda p: corrupt(p / "weights"), "weights is damaged"),
+    "no metadata": (lambda p: (p / "weights" / "_METADATA").unlink(), "weights is damaged"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_checkpoint(damage: str, converted: Path) -> None:
+    change, message = DAMAGE[damage]
+    change(converted)
+    with pytest.raises(InputError, match=message):
+        load(converted)
+
+
+def test_what_is_no_checkpoint(small_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        load(tmp_path / "none")
+    with pytest.raises(InputError, match=r"python -m convert\.from_torch"):
+        load(small_file)
+
+
+def test_weights_that_claim_more_than_they_hold(converted: Path, tmp_path: Path) -> None:
+    """Zeros compress without bound: gigabytes of them fit into kilobytes of file."""
+    config = UNetConfig(base_width=32, levels=3, decoder_levels=3, image_size=32)
+    zeros = checkpoint.jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, np.float32), checkpoint.abstract_weights(config)
+    )
+    bomb = tmp_path / "bomb"
+    bomb.mkdir()
+    checkpoint.write(bomb, config, zeros, {})
+    with pytest.raises(InputError, match=r"claims .* bytes of weights in"):
+        load(bomb)
+
+
+def test_package_works_without_torch(converted: Path, tmp_path: Path) -> None:
+    """Only what converts needs PyTorch; without it the converter says what to install."""
+    picture = tmp_path / "face.png"
+    predict_one = (
+        "import sys; sys.modules['torch'] = sys.modules['safetensors'] = None\n"
+        "import numpy as np, flax_unet, flax_unet.predict, flax_unet.summary\n"
+        "from PIL import Image\n"
+        f"Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save({str(picture)!r})\n"
+        f"flax_unet.predict.main([{str(converted)!r}, {str(picture)!r}])\n"
+        "import convert.from_torch\n"
+        f"convert.from_torch.main([{str(picture)!r}, '--dry-run'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", predict_one], capture_output=True, text=True, check=False
+    )
+    assert "face.png" in done.stdout
+    assert done.returncode == 2
+    assert "pip install 'flax-unet[convert]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,69 @@
+"""The layer table against torchsummary's, recorded from the PyTorch twin."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from convert.from_torch import convert
+from convert.reference import ReferenceUNet
+from flax_unet import PUBLISHED, summary
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+@pytest.mark.parametrize("layout", ["ynet-320", "segmenter-bilinear", "classifier-224"])
+def test_table_is_torchsummarys(layout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    summary.main(["--layout", layout])
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    expected = (GOLDEN / f"summary_{layout}.txt").read_text().splitlines()
+    assert printed[: len(expected)] == expected
+    assert printed[len(expected)].startswith("Operations per image")
+
+
+def test_published_table() -> None:
+    """The figures of the published layer table of ynet-320."""
+    rows = list(summary.layers(PUBLISHED["ynet-320"], 320))
+    text = summary.table(rows, 320)
+    assert len(rows) == 93
+    for part in (
+        *("Conv2d-1 ", "OutConv-93 ", "Total params: 90,302,467", "Input size (MB): 1.17"),
+        *("pass size (MB): 1608.61", "Params size (MB): 344.48", "Total Size (MB): 1954.25"),
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize("layout", PUBLISHED)
+def test_operations_are_what_pytorch_counts(layout: str) -> None:
+    config = PUBLISHED[layout]
+    with torch.device("meta"):
+        twin = ReferenceUNet(config).eval()
+        image = torch.zeros(1, 3, config.image_size, config.image_size)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        twin(image)
+    rows = summary.layers(config, config.image_size)
+    assert sum(row.flops for row in rows) == counter.get_total_flops()
+
+
+def test_layout_that_stores_an_unused_level(capsys: pytest.CaptureFixture[str]) -> None:
+    summary.main([])
+    printed = capsys.readouterr().out
+    assert "Total params: 31,568,899" in printed
+    assert "also store 56,635,392 parameters that nothing uses (down5)" in printed
+
+
+def test_checkpoint(small_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    convert(small_file, tmp_path / "out", verify=False)
+    summary.main(["--checkpoint", str(tmp_path / "out"), "--size", "48"])
+    printed = capsys.readouterr().out
+    assert "[-1, 4, 48, 48]" in printed
+    assert "unused: 32 tensors" in printed
+
+
+@pytest.mark.parametrize("size", ["225", "0", "-16"])
+def test_size_that_does_not_work(size: str, fails: Callable[..., str]) -> None:
+    message = fails(summary.main, "--size", size)
+    assert f"size is {size}; it must be divisible by 16" in message
