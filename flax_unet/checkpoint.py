@@ -5,6 +5,7 @@ NAME/
   source.json   where the weights come from and what wrote them
   weights/      Orbax: the network's parameters and statistics, float32
   unused/       Orbax: tensors of the source that the network does not use, if there are any
+  manifest.json SHA-256 of every file of Orbax, so that damage is found before it is loaded
 """
 
 import json
@@ -25,9 +26,11 @@ from flax_unet.config import UNetConfig
 from flax_unet.errors import InputError
 from flax_unet.files import check_space
 from flax_unet.model import UNet
+from flax_unet.provenance import file_sha256
 
 FORMAT_VERSION = 1
-CONFIG, SOURCE, WEIGHTS, UNUSED = "config.json", "source.json", "weights", "unused"
+CONFIG, SOURCE, MANIFEST = "config.json", "source.json", "manifest.json"
+WEIGHTS, UNUSED = "weights", "unused"
 _OVERHEAD = 2**20  # bytes of metadata, more than any checkpoint has
 MAX_COMPRESSION = 64  # weights that claim more bytes than this many times their files are refused
 
@@ -81,6 +84,13 @@ def write(
                     checkpointer.save(directory.resolve() / name, tree)
             except Exception as error:  # each storage driver of Orbax raises errors of its own
                 raise InputError(f"the weights cannot be written: {_first_line(error)}") from error
+    digests = {
+        path.relative_to(directory).as_posix(): file_sha256(path)
+        for name in trees
+        for path in sorted((directory / name).rglob("*"))
+        if path.is_file()
+    }
+    write_json(directory / MANIFEST, digests)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -160,8 +170,9 @@ def load_unused(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _restore(directory: Path, expected: Tree | None) -> Tree:
-    """Reads an Orbax tree to the host, once its metadata was seen to be plausible."""
+    """Reads an Orbax tree to the host, once its files were seen to be whole and plausible."""
     directory = directory.resolve()
+    _check_files(directory)
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             found = checkpointer.metadata(directory).item_metadata.tree
@@ -174,6 +185,18 @@ def _restore(directory: Path, expected: Tree | None) -> Tree:
         raise InputError(
             f"{directory} is damaged: {_first_line(error)}. Convert or copy the checkpoint again"
         ) from error
+
+
+def _check_files(directory: Path) -> None:
+    """Raises an InputError unless the files are those of the manifest, if there is one."""
+    manifest = directory.parent / MANIFEST
+    if not manifest.exists():
+        return
+    for name, digest in _read_json(manifest).items():
+        path = directory.parent / name
+        if directory in path.parents and (not path.is_file() or file_sha256(path) != digest):
+            state = "damaged" if path.is_file() else "missing"
+            raise InputError(f"{path} is {state}. Convert or copy the checkpoint again")
 
 
 def _check_tree(directory: Path, found: Tree, expected: Tree | None) -> None:

@@ -1,7 +1,6 @@
 """Fixtures: small stand-ins of every published layout."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,10 +59,3 @@ def listing(directory: Path) -> dict[str, bytes | None]:
 def images(count: int, size: int, seed: int = 0) -> np.ndarray:
     """Noise (count, size, size, 3) float32 in [0, 1)."""
     return np.random.default_rng(seed).random((count, size, size, 3), dtype=np.float32)
-
-
-@pytest.fixture(scope="session")
-def layouts() -> dict:
-    """Every tensor's key and shape, in file order, of the published layouts."""
-    path = Path(__file__).parent / "golden" / "layouts.json"
-    return json.loads(path.read_text())

@@ -220,7 +220,7 @@ def test_default_destination(
     monkeypatch.chdir(tmp_path)
     from_torch.main([str(small_file), "--no-verify"])
     assert sorted(p.name for p in (tmp_path / "checkpoints" / "small").iterdir()) == [
-        *("config.json", "source.json", "unused", "weights")
+        *("config.json", "manifest.json", "source.json", "unused", "weights")
     ]
     printed = capsys.readouterr().out
     assert "ynet-224, base width 4" in printed

@@ -26,9 +26,16 @@ def edit(path: Path, change: Callable[[dict], None]) -> None:
     path.write_text(json.dumps(value))
 
 
-def corrupt(directory: Path) -> None:
-    for path in directory.rglob("d/*"):
-        path.write_bytes(path.read_bytes()[:-100])
+def change_a_byte(directory: Path) -> None:
+    path = next(directory.rglob("d/*"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(directory: Path) -> None:
+    path = next(directory.rglob("d/*"))
+    path.write_bytes(path.read_bytes()[:-100])
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -59,8 +66,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: edit(p / "config.json", lambda c: c["model"].update(base_width=2**40)),
         "does not hold the network",
     ),
-    "truncated weights": (lambda p: corrupt(p / "weights"), "weights is damaged"),
-    "no metadata": (lambda p: (p / "weights" / "_METADATA").unlink(), "weights is damaged"),
+    "truncated weights": (lambda p: truncate(p / "weights"), "is damaged"),
+    "a changed byte": (lambda p: change_a_byte(p / "weights"), "is damaged"),
+    "no metadata": (lambda p: (p / "weights" / "_METADATA").unlink(), "_METADATA is missing"),
+    "no metadata, nor a manifest": (
+        lambda p: [(p / "weights" / "_METADATA").unlink(), (p / "manifest.json").unlink()],
+        "weights is damaged",
+    ),
 }
 
 

@@ -54,9 +54,9 @@ def test_staged_file_replaces_at_the_end(tmp_path: Path) -> None:
     def fail() -> None:
         with staged_file(target) as stage:
             stage.write_text("half")
-            raise ValueError
+            raise ZeroDivisionError
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ZeroDivisionError):
         fail()
     assert target.read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]

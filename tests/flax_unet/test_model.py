@@ -11,10 +11,11 @@ from flax import nnx
 
 from convert import parity, remap, stand_in
 from convert.reference import ReferenceUNet
-from flax_unet import UNet, UNetConfig, UNetOutput
+from flax_unet import PUBLISHED, UNet, UNetConfig, UNetOutput
 from flax_unet.checkpoint import abstract_weights, build, flat
 from flax_unet.model import compiled
 from tests.conftest import SMALL, images
+from tests.published import LAYOUTS
 from tests.tolerances import LAYER, NETWORK, PROBABILITY, assert_close
 
 RELATIVES = {
@@ -187,11 +188,9 @@ def test_configurations_that_make_no_network(changes: dict[str, object], message
         dataclasses.replace(UNetConfig(), **changes)
 
 
-def test_published_parameter_counts(layouts: dict) -> None:
+def test_published_parameter_counts() -> None:
     """Of the table of layouts, less the level that ynet-224 stores and never uses."""
-    from flax_unet import PUBLISHED
-
-    for name, layout in layouts.items():
+    for name, layout in LAYOUTS.items():
         leaves = flat(abstract_weights(PUBLISHED[name]))
         count = sum(x.size for path, x in leaves.items() if not path.endswith(("mean", "var")))
         assert count == layout["parameters"] - 56_635_392 * (name == "ynet-224"), name

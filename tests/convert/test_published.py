@@ -1,0 +1,29 @@
+"""Full-size stand-ins, converted, against figures that the original PyTorch code gave."""
+
+from pathlib import Path
+
+import pytest
+
+from convert import stand_in
+from flax_unet import PUBLISHED
+from flax_unet.config import WITH_UNUSED_LEVEL
+from tests.published import GOLDEN, LAYOUTS, measure
+from tests.tolerances import NETWORK, PIXELS, PROBABILITY
+
+
+@pytest.mark.parametrize("layout", GOLDEN)
+def test_converted_checkpoint_gives_the_original_codes_figures(layout: str, tmp_path: Path) -> None:
+    measured = measure(layout, tmp_path)
+    assert measured.layout == layout
+    assert (measured.real_probability is not None) == PUBLISHED[layout].has_classifier
+    assert (measured.mask_logits is not None) == PUBLISHED[layout].has_mask_head
+    assert (measured.real_probability or 0) <= PROBABILITY
+    assert (measured.mask_logits or 0) <= NETWORK
+    assert (measured.mask_pixels or 0) <= PIXELS
+
+
+@pytest.mark.parametrize("layout", PUBLISHED)
+def test_twin_has_the_published_keys_in_the_published_order(layout: str) -> None:
+    shapes = stand_in.shapes(PUBLISHED[layout], unused_level=layout in WITH_UNUSED_LEVEL)
+    published = {key: tuple(shape) for key, shape in LAYOUTS[layout]["tensors"].items()}
+    assert list(shapes.items()) == list(published.items())

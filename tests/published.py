@@ -1,0 +1,80 @@
+"""Full-size stand-ins of the published layouts against what the original PyTorch code gave.
+
+As a program it prints the README's parity table: `python -m tests.published`.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from convert import stand_in
+from convert.from_torch import convert
+from convert.to_torch import to_torch
+from flax_unet import load
+from flax_unet.model import compiled
+from tests.tolerances import assert_same_tensors
+
+_FOLDER = Path(__file__).parent / "golden"
+GOLDEN = {entry["layout"]: entry for entry in json.loads((_FOLDER / "published.json").read_text())}
+LAYOUTS = json.loads((_FOLDER / "layouts.json").read_text())
+
+
+class Measured(NamedTuple):
+    """How far a converted stand-in is from the original code; None for heads that it lacks."""
+
+    layout: str  # as the converter found it
+    real_probability: float | None  # largest absolute difference
+    mask_logits: float | None  # largest difference as a share of the mean absolute logit
+    mask_pixels: int | None  # largest difference in the count of manipulated pixels
+
+
+def measure(layout: str, directory: Path) -> Measured:
+    """Converts the stand-in of a layout, runs it on the recorded input, and converts it back."""
+    golden, size = GOLDEN[layout], LAYOUTS[layout]["size"]
+    tensors = {
+        key: torch.from_numpy(array)
+        for key, array in stand_in.published(layout, golden["seed"]).items()
+    }
+    torch.save(tensors, directory / "ckpt.pth")
+    found = convert(directory / "ckpt.pth", directory / "out", verify=False).layout
+    to_torch(directory / "out", directory / "back.pth")
+    assert_same_tensors(torch.load(directory / "back.pth", weights_only=True, mmap=True), tensors)
+
+    images = np.random.default_rng(1000).random((2, size, size, 3), dtype=np.float32)
+    output = compiled(load(directory / "out"))(images)
+    real = logits = pixels = None
+    if "real_probability" in golden:
+        difference = np.asarray(output.real_probability) - golden["real_probability"]
+        real = float(np.abs(difference).max())
+    if "mask_logits" in golden:
+        rows, columns = np.transpose(golden["mask_logits_at"])
+        difference = np.asarray(output.mask_logits)[:, rows, columns] - golden["mask_logits"]
+        logits = float(np.abs(difference).max() / golden["mask_logits_mean_abs"])
+        counts = np.asarray(output.is_manipulated).sum((1, 2))
+        pixels = int(np.abs(counts - golden["manipulated_pixels"]).max())
+    return Measured(found, real, logits, pixels)
+
+
+def main() -> None:
+    """Prints the table."""
+    print("| layout | real probability | mask logits, relative | mask pixels | there and back |")
+    print("| --- | --- | --- | --- | --- |")
+    for layout in GOLDEN:
+        with tempfile.TemporaryDirectory() as directory:
+            _, real, logits, pixels = measure(layout, Path(directory))
+        cells = [
+            layout,
+            "" if real is None else f"{real:.1e}",
+            "" if logits is None else f"{logits:.1e}",
+            "" if pixels is None else str(pixels),
+            "bit-identical",
+        ]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
