@@ -24,7 +24,7 @@ check: $(INSTALLED)  ## Style and types
 	$(BIN)/pyright
 
 test: check  ## Style, types and the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 format: $(INSTALLED)  ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from convert import stand_in
 from flax_unet.errors import command
+from flax_unet.files import staged_file
 
 _SIZE = 256
 
@@ -32,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m convert.demo", description=__doc__)
     parser.add_argument("directory", type=Path, help="where to write ynet-224.pth and face.png")
     args = parser.parse_args(argv)
-    args.directory.mkdir(parents=True, exist_ok=True)
     stand_in.main(["ynet-224", str(args.directory / "ynet-224.pth")])
-    drawn_face().save(args.directory / "face.png")
+    with staged_file(args.directory / "face.png") as stage:
+        drawn_face().save(stage, "PNG")
 
 
 if __name__ == "__main__":

@@ -57,21 +57,36 @@ def convert(
     stage = contextlib.nullcontext()
     if out is not None:
         out = Path(out)
-        stage = _stage(out, overwrite)
-    # The proof is of float32 arithmetic, which every machine's CPU has.
-    with stage as directory, jax.default_device(jax.devices("cpu")[0]):
+        stage = _stage(
+            path, out.resolve(), overwrite
+        )  # a link stays, and what it names is replaced
+    with stage as directory, jax.default_device(_cpu()):
         conversion = _convert(path, directory, verify=verify, images=images)
         if directory is not None:
             checkpoint.write_json(directory / checkpoint.SOURCE, conversion.source)
     return dataclasses.replace(conversion, out=out)
 
 
-def _stage(out: Path, overwrite: bool) -> contextlib.AbstractContextManager[Path]:
+def _cpu() -> Any:
+    """The device of the proof, which is of float32 arithmetic: every machine has it."""
+    try:
+        return jax.devices("cpu")[0]
+    except RuntimeError as error:
+        raise InputError(
+            "JAX finds no CPU to verify on; take JAX_PLATFORMS out of the environment, or add cpu "
+            f"to it: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _stage(path: Path, out: Path, overwrite: bool) -> contextlib.AbstractContextManager[Path]:
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists already; give --overwrite to replace it, or another --out")
-    if out.exists() and not checkpoint.is_checkpoint(out):
-        raise InputError(f"{out} is no checkpoint and is not overwritten; give another --out")
-    return staged_directory(out, may_replace=checkpoint.is_checkpoint)
+    if out.exists() and (not checkpoint.may_be_replaced(out) or out in path.resolve().parents):
+        raise InputError(
+            f"{out} holds other files than a checkpoint's and is not overwritten; "
+            "give another --out"
+        )
+    return staged_directory(out, may_replace=checkpoint.may_be_replaced)
 
 
 def _convert(

@@ -75,13 +75,13 @@ def _infer(shapes: Mapping[str, Shape]) -> UNetConfig | None:
 
 def _candidates(inferred: UNetConfig | None, shapes: Mapping[str, Shape]) -> Iterator[UNetConfig]:
     """Networks that a state dict which fits none might have been meant to be."""
-    if inferred is not None:
-        yield inferred
     base_width = _base_width(shapes) or UNetConfig.base_width
     conv_bias = "down1.maxpool_conv.1.double_conv.0.bias" in shapes
     for config in dict.fromkeys(PUBLISHED.values()):
         yield dataclasses.replace(config, base_width=base_width, conv_bias=conv_bias)
         yield config
+    if inferred is not None:  # last: where a published one is as near, it is what was meant
+        yield inferred
 
 
 def _name(config: UNetConfig, remap: Remap) -> str:

@@ -11,8 +11,10 @@ import torch
 from convert.reference import ReferenceUNet
 from flax_unet.model import UNet, UNetOutput, compiled
 
-PROBABILITY_TOLERANCE = 1e-5  # absolute
-LOGIT_TOLERANCE = 1e-4  # of the mean absolute logit
+TOLERANCES = {  # by output: how large which difference may be
+    "real_probability": (1e-5, "max_abs"),
+    "mask_logits": (1e-4, "max_rel"),
+}
 NOISE_IMAGES = 2
 NOISE_SEED = 0
 
@@ -24,7 +26,8 @@ class Difference:
     output: str
     max_abs: float
     max_rel: float  # the largest difference as a share of the twin's mean absolute value
-    tolerance: str
+    tolerance: float
+    measure: str  # the field that `tolerance` bounds
     within: bool
 
 
@@ -56,7 +59,8 @@ class Parity:
     def __str__(self) -> str:
         lines = [
             f"  {d.output:16}  largest difference {d.max_abs:.2e} absolute, {d.max_rel:.2e} "
-            f"relative; tolerance {d.tolerance}: {'ok' if d.within else 'EXCEEDED'}"
+            f"relative; tolerance {d.tolerance:.0e} of {d.measure}: "
+            f"{'ok' if d.within else 'EXCEEDED'}"
             for d in self.differences
         ]
         if self.decisions_equal is not None:
@@ -140,14 +144,6 @@ def _difference(output: str, expected: UNetOutput, found: UNetOutput) -> Differe
     scale = np.abs(wanted).mean()
     max_abs = float(np.abs(wanted - got).max())
     max_rel = float(max_abs / scale) if max_abs else 0.0
-    if output == "real_probability":
-        return Difference(
-            output,
-            max_abs,
-            max_rel,
-            f"{PROBABILITY_TOLERANCE:.0e} absolute",
-            max_abs <= PROBABILITY_TOLERANCE,  # false for NaN
-        )
-    return Difference(
-        output, max_abs, max_rel, f"{LOGIT_TOLERANCE:.0e} relative", max_rel <= LOGIT_TOLERANCE
-    )
+    tolerance, measure = TOLERANCES[output]
+    within = {"max_abs": max_abs, "max_rel": max_rel}[measure] <= tolerance  # false for NaN
+    return Difference(output, max_abs, max_rel, tolerance, measure, within)

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from convert.reference import Down, ReferenceUNet
+from convert.state_dict import write
 from flax_unet.config import PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
 from flax_unet.errors import command
-from flax_unet.files import staged_file
 
 
 def shapes(config: UNetConfig, *, unused_level: bool = False) -> dict[str, tuple[int, ...]]:
@@ -79,8 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")
     args = parser.parse_args(argv)
     tensors = published(args.layout, args.seed)
-    with staged_file(args.out) as stage:
-        torch.save({key: torch.from_numpy(array) for key, array in tensors.items()}, stage)
+    write({key: torch.from_numpy(array) for key, array in tensors.items()}, args.out)
     print(f"{args.out}: {args.layout}, seed {args.seed}, {args.out.stat().st_size:,} bytes")
 
 

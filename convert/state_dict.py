@@ -1,9 +1,11 @@
-"""Reads a state dict out of a `.pth`, `.pt` or `.safetensors` file, without trusting the file.
+"""State dicts in files: `.pth`, `.pt` or `.safetensors`, read without trusting the file.
 
 Nothing in the file is ever executed, and nothing is allocated that the file is too small to hold.
 """
 
+import itertools
 import math
+import pickle
 import pickletools
 import re
 import zipfile
@@ -18,6 +20,7 @@ import safetensors
 import torch
 
 from flax_unet.errors import InputError
+from flax_unet.files import check_space, staged_file
 
 CONTAINERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network"),
@@ -37,13 +40,22 @@ DTYPES: dict[str, torch.dtype] = {
 
 _PREFIXED = re.compile(f"((?:{'|'.join(map(re.escape, PREFIXES))})*)(?:inc|down|up|outc|linear)")
 _ZIP_MAGIC = b"PK\x03\x04"
+# Numbers as NumPy pickles them, such as the best accuracy so far, make no code run.
+_NUMPY_SCALAR = np.float64(0).__reduce__()[0]
+_SAFE: list[Any] = [
+    *((_NUMPY_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *(np.dtype, *(type(np.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "?"))),
+]
 # What the pickle of a state dict, or of a model around it, names besides a program's own code.
 _HARMLESS = re.compile(
-    r"collections\.OrderedDict|(__builtin__|builtins)\.set"
+    r"collections\.OrderedDict|(__builtin__|builtins)\.set|_codecs\.encode"
+    r"|numpy\.(dtype|_?core\.multiarray\.scalar|dtypes\.\w+)"
     r"|torch\.(Size|\w*Storage|_utils\.\w+|storage\.\w+|nn\.(modules|parameter)\..+)"
 )
 _PICKLE_MAGIC = b"\x80"
+_SAFETENSORS_MAGIC = b'{"'  # after the eight bytes of the header's length
 _DEPTH = 3  # of containers within containers
+_MOST_ENTRIES = 4096  # of a list that is no tensor
 _MAX_PICKLE = 2**26  # bytes of instructions; the published files have under 20 kB
 _DOWNLOAD_AGAIN = "Download or copy it again"
 
@@ -83,8 +95,13 @@ def read(path: Path) -> StateDict:
             if size < 0:
                 raise InputError(f"{path} claims more tensors than it can hold, at {full_key}")
             tensors[key] = _to_numpy(path, full_key, value)
-        else:
+        elif _is_plain(value):
             values[key] = value
+        else:
+            raise InputError(
+                f"{path}: {full_key} is a {type(value).__name__}; expected a tensor, or numbers "
+                "and text in lists. Save the state dict without it"
+            )
     if len(set(order)) < len(order):
         raise InputError(f"{path} has two tensors of one name once the prefix {prefix!r} is off")
     _check_values(path, tensors)
@@ -93,7 +110,6 @@ def read(path: Path) -> StateDict:
 
 def _load(path: Path) -> Any:
     """The content of the file, whichever its format is; the content decides, not the suffix."""
-    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(64)
     if not head:
@@ -101,11 +117,10 @@ def _load(path: Path) -> Any:
     if head.startswith(_ZIP_MAGIC):
         _check_zip(path)
         return _torch_load(path, mmap=True)
+    if head[8:10] == _SAFETENSORS_MAGIC:  # before pickles, whose first byte its length may have
+        return _load_safetensors(path)
     if head.startswith(_PICKLE_MAGIC):
         return _torch_load(path, mmap=False)
-    header = int.from_bytes(head[:8], "little")
-    if head[8:9] == b"{" or (header < size and path.suffix == ".safetensors"):
-        return _load_safetensors(path)
     raise InputError(
         f"{path} is no PyTorch or safetensors checkpoint: it begins with {head[:16]!r}. "
         "If it was downloaded, what arrived may be a web page or a Git LFS pointer"
@@ -134,27 +149,33 @@ def _check_zip(path: Path) -> None:
 
 def _torch_load(path: Path, *, mmap: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with torch.serialization.safe_globals(_SAFE):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # torch raises whatever the damage leads to
         raise InputError(f"{path} {_why_refused(path, error)}") from error
 
 
 def _why_refused(path: Path, error: Exception) -> str:
     names = _imports(path)
-    code = [name for name in names if not _HARMLESS.fullmatch(name)]
+    code = ", ".join(name for name in names if not _HARMLESS.fullmatch(name))
     if any(name.startswith("torch.nn.modules.") for name in names):
         return (
-            f"is a whole pickled model ({', '.join(code)}), which runs code when it is loaded; "
-            "nothing was run. Where that code is at hand and trusted, save the weights alone: "
+            f"is a whole pickled model ({code}), which runs code when it is loaded; nothing was "
+            "run. Where that code is at hand and trusted, save the weights alone: "
             "torch.save(model.state_dict(), OUT)"
         )
     if code:
         return (
-            f"is refused: loading it would run code ({', '.join(code)}); nothing was run. "
-            "If you trust its author, ask for a file of torch.save(model.state_dict(), OUT)"
+            f"is refused: it names objects that are no tensors ({code}), and loading these can "
+            "run code; nothing was run. If you trust its author, ask for a file of "
+            "torch.save(model.state_dict(), OUT)"
         )
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"is truncated or damaged: {reason}. {_DOWNLOAD_AGAIN}"
+    if isinstance(error, UnicodeEncodeError):
+        return "has a name that is no valid UTF-8; rename it"
+    # PyTorch's own words for a damaged pickle advise to load it unsafely.
+    is_pickle = isinstance(error, pickle.UnpicklingError)
+    reason = "" if is_pickle else f": {str(error).strip().partition(chr(10))[0]}"
+    return f"is truncated or damaged{reason}. {_DOWNLOAD_AGAIN}"
 
 
 def _imports(path: Path) -> list[str]:
@@ -200,7 +221,7 @@ def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def _unwrap(path: Path, content: Any) -> tuple[Mapping[str, Any], str]:
     """Descends through containers to the mapping that holds the tensors."""
     steps: list[str] = []
-    for _ in range(_DEPTH):
+    for _ in range(_DEPTH + 1):
         if not isinstance(content, Mapping):
             break
         if not all(isinstance(key, str) for key in content):
@@ -234,9 +255,23 @@ def _holds_tensors(value: Any, depth: int = _DEPTH) -> bool:
     """Whether there are tensors with dotted names in a mapping, or in one within it."""
     if not isinstance(value, Mapping) or depth == 0:
         return False
-    return any(
-        (isinstance(inner, torch.Tensor) and "." in str(key)) or _holds_tensors(inner, depth - 1)
-        for key, inner in value.items()
+    inner = list(itertools.islice(value.items(), _MOST_ENTRIES))
+    if any(isinstance(entry, torch.Tensor) and "." in str(key) for key, entry in inner):
+        return True
+    # Mappings that stand there twice are looked at once: a small file can refer to one very often.
+    mappings = {id(entry): entry for _, entry in inner if isinstance(entry, Mapping)}
+    return any(_holds_tensors(entry, depth - 1) for entry in mappings.values())
+
+
+def _is_plain(value: Any, depth: int = 2) -> bool:
+    """Whether a value is kept as it is by JSON: numbers and text, and short lists of them."""
+    if type(value) is list:
+        short = len(value) <= _MOST_ENTRIES and depth > 0
+        return short and all(_is_plain(entry, depth - 1) for entry in value)
+    return (
+        value is None
+        or type(value) in (bool, str, int)
+        or (type(value) is float and math.isfinite(value))
     )
 
 
@@ -248,15 +283,28 @@ def _common_prefix(keys: Iterable[str]) -> str:
 
 def _to_numpy(path: Path, key: str, tensor: torch.Tensor) -> np.ndarray:
     """The tensor without a copy, in its own type."""
+    where = f"{path}: {key}"
     if tensor.layout != torch.strided or tensor.dtype not in DTYPES.values():
         raise InputError(
-            f"{path}: {key} is a {tensor.layout} tensor of {tensor.dtype}; expected a dense one of "
+            f"{where} is a {tensor.layout} tensor of {tensor.dtype}; expected a dense one of "
             f"{', '.join(DTYPES)}. Quantised models must be saved before they are quantised"
         )
+    if tensor.device.type != "cpu" or not tensor.numel():
+        raise InputError(
+            f"{where} holds no values (shape {tuple(tensor.shape)}, device {tensor.device}). "
+            "Save the state dict of a model whose weights are loaded"
+        )
+    if tensor.dtype == torch.int64 and tensor.ndim:
+        raise InputError(f"{where} holds whole numbers; expected floating point")
     tensor = tensor.detach()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return tensor.numpy()
+
+
+def _is_rounded(array: np.ndarray) -> bool:
+    with np.errstate(over="ignore"):
+        return not np.array_equal(array, array.astype(np.float32))
 
 
 def from_numpy(array: np.ndarray, dtype: str) -> torch.Tensor:
@@ -267,16 +315,34 @@ def from_numpy(array: np.ndarray, dtype: str) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
+def write(content: Mapping[str, Any], out: Path) -> None:
+    """Writes a state dict with `torch.save`.
+
+    Raises:
+        InputError: the disk is full, or `out` cannot be written to.
+    """
+    with staged_file(out) as stage:
+        check_space(out.parent, sum(t.nbytes for t in content.values() if torch.is_tensor(t)))
+        try:
+            torch.save(content, stage)
+        except RuntimeError as error:  # torch's word for a write that failed
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"{out} cannot be written: {reason}") from error
+
+
 def _check_values(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Refuses weights that no network can compute with, all of them in one message."""
     problems = []
     for key, array in tensors.items():
         if bad := array.size - int(np.count_nonzero(np.isfinite(array))):
             problems.append(f"{key}: {bad:,} of {array.size:,} values are NaN or infinite")
+        elif array.dtype == np.float64 and _is_rounded(array):
+            problems.append(f"{key}: float64 values that float32 would round; save key.float()")
         elif key.endswith("running_var") and array.size and array.min() < 0:
             problems.append(f"{key}: a variance of {array.min()}")
     if problems:
         raise InputError(
-            f"{path} holds weights that are no numbers; the training that wrote it diverged, or "
-            "the file is damaged. Use an earlier checkpoint:\n  " + "\n  ".join(problems)
+            f"{path} holds weights that cannot be used. Where they are no numbers, the training "
+            "diverged or the file is damaged: use an earlier checkpoint:\n  "
+            + "\n  ".join(problems)
         )

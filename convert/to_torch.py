@@ -11,7 +11,6 @@ from flax_unet import checkpoint
 from flax_unet.checkpoint import Tree
 from flax_unet.config import UNetConfig
 from flax_unet.errors import InputError, command
-from flax_unet.files import check_space, staged_file
 
 
 def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> int:
@@ -28,6 +27,8 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
         InputError: there is no valid checkpoint at `path`, or `out` cannot be written.
     """
     import torch
+
+    from convert import state_dict
 
     path, out = Path(path), Path(out)
     if out.exists() and not overwrite:
@@ -46,12 +47,7 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
             raise InputError(
                 f"{path / checkpoint.SOURCE} does not describe the weights beside it: {error!r}"
             ) from error
-    with staged_file(out) as stage:
-        check_space(out.parent, sum(t.nbytes for t in content.values() if torch.is_tensor(t)))
-        try:
-            torch.save(content, stage)
-        except RuntimeError as error:  # torch's word for a full disk
-            raise InputError(f"{out} cannot be written: {str(error).splitlines()[0]}") from error
+    state_dict.write(content, out)
     return sum(isinstance(value, torch.Tensor) for value in content.values())
 
 

@@ -8,12 +8,14 @@ NAME/
   manifest.json SHA-256 of every file of Orbax, so that damage is found before it is loaded
 """
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import absl.logging
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,6 +67,12 @@ def is_checkpoint(path: Path) -> bool:
     return (path / CONFIG).is_file() and (path / WEIGHTS).is_dir()
 
 
+def may_be_replaced(path: Path) -> bool:
+    """Whether `path` is a checkpoint and nothing else, so that no other work is in it."""
+    ours = {CONFIG, SOURCE, MANIFEST, WEIGHTS, UNUSED}
+    return is_checkpoint(path) and {entry.name for entry in path.iterdir()} <= ours
+
+
 def write(
     directory: Path, config: UNetConfig, weights: Tree, unused: Mapping[str, np.ndarray]
 ) -> None:
@@ -80,10 +88,10 @@ def write(
     for name, tree in trees.items():
         if tree:
             try:
-                with ocp.PyTreeCheckpointer() as checkpointer:
+                with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
                     checkpointer.save(directory.resolve() / name, tree)
             except Exception as error:  # each storage driver of Orbax raises errors of its own
-                raise InputError(f"the weights cannot be written: {_first_line(error)}") from error
+                raise InputError(f"weights cannot be written: {_first_line(error)}") from error
     digests = {
         path.relative_to(directory).as_posix(): file_sha256(path)
         for name in trees
@@ -147,7 +155,15 @@ def load_source(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing or damaged.
     """
-    return _read_json(Path(path) / SOURCE)
+    file = Path(path) / SOURCE
+    source = _read_json(file)
+    for name in ("entries", "unused"):
+        value = source.get(name, {})
+        if not isinstance(value, dict) or (
+            name == "entries" and not all(isinstance(entry, dict) for entry in value.values())
+        ):
+            raise InputError(f"{file}: {name} is no object. Convert or copy the checkpoint again")
+    return source
 
 
 def load_weights(path: str | Path) -> Tree:
@@ -174,17 +190,38 @@ def _restore(directory: Path, expected: Tree | None) -> Tree:
     directory = directory.resolve()
     _check_files(directory)
     try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
             found = checkpointer.metadata(directory).item_metadata.tree
             _check_tree(directory, found, expected)
             on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
-            return checkpointer.restore(directory, restore_args=on_host)
+            tree = checkpointer.restore(directory, restore_args=on_host)
     except InputError:
         raise
     except Exception as error:  # each storage driver of Orbax raises errors of its own
         raise InputError(
             f"{directory} is damaged: {_first_line(error)}. Convert or copy the checkpoint again"
         ) from error
+    if bad := [path for path, leaf in flat(tree).items() if not np.isfinite(leaf).all()]:
+        raise InputError(
+            f"{directory} holds NaN or infinite values in {', '.join(bad)}; use another checkpoint"
+        )
+    return tree
+
+
+def _handler() -> ocp.PyTreeCheckpointHandler:
+    # Uncompressed: weights hardly shrink, and no small file can claim to hold large arrays.
+    return ocp.PyTreeCheckpointHandler(use_compression=False)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax from logging tracebacks of errors that are told to the user in one line."""
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    try:
+        yield
+    finally:
+        absl.logging.set_verbosity(verbosity)
 
 
 def _check_files(directory: Path) -> None:
@@ -192,18 +229,25 @@ def _check_files(directory: Path) -> None:
     manifest = directory.parent / MANIFEST
     if not manifest.exists():
         return
-    for name, digest in _read_json(manifest).items():
-        path = directory.parent / name
-        if directory in path.parents and (not path.is_file() or file_sha256(path) != digest):
-            state = "damaged" if path.is_file() else "missing"
-            raise InputError(f"{path} is {state}. Convert or copy the checkpoint again")
+    digests = _read_json(manifest)
+    expected = {name for name in digests if name.startswith(f"{directory.name}/")}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            name = path.relative_to(directory.parent).as_posix()
+            expected.discard(name)
+            if file_sha256(path) != digests.get(name):
+                raise InputError(f"{path} is damaged. Convert or copy the checkpoint again")
+    for name in sorted(expected):
+        raise InputError(f"{manifest.parent}: {name} is missing. Copy the checkpoint again")
 
 
 def _check_tree(directory: Path, found: Tree, expected: Tree | None) -> None:
     """Raises an InputError unless `found` has the leaves of `expected` and fits its files."""
-    shapes = {path: leaf.shape for path, leaf in flat(found).items()}
     if expected is not None:
-        wanted = {path: leaf.shape for path, leaf in flat(expected).items()}
+        shapes, wanted = (
+            {path: f"{leaf.shape} {leaf.dtype}" for path, leaf in flat(tree).items()}
+            for tree in (found, expected)
+        )
         if problems := [
             f"{path}: expected {wanted.get(path, 'nothing')}, found {shapes.get(path, 'nothing')}"
             for path in sorted(wanted.keys() | shapes.keys())
@@ -228,7 +272,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing; convert the checkpoint again") from None
-    except ValueError as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}; expected an object")

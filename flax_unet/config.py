@@ -25,15 +25,18 @@ class UNetConfig:
     def __post_init__(self) -> None:
         if self.classifier_widths is not None:
             object.__setattr__(self, "classifier_widths", tuple(self.classifier_widths))
+        hidden = self.classifier_widths or ()
         counts = {
-            "base_width": self.base_width,
-            "levels": self.levels,
-            "image_size": self.image_size,
-            **{f"classifier_widths[{i}]": w for i, w in enumerate(self.classifier_widths or ())},
+            "base_width": (self.base_width, 2**12),
+            "levels": (self.levels, 12),
+            "image_size": (self.image_size, 2**13),
+            **{f"classifier_widths[{i}]": (width, 2**16) for i, width in enumerate(hidden[:9])},
         }
-        for name, value in counts.items():
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+        for name, (value, most) in counts.items():
+            if type(value) is not int or not 1 <= value <= most:
+                raise ValueError(f"{name} is {value!r:.20}; it must be a whole number, 1 to {most}")
+        if len(hidden) > 8:
+            raise ValueError(f"classifier_widths has {len(hidden)} layers; at most 8 are allowed")
         if type(self.decoder_levels) is not int or not 0 <= self.decoder_levels <= self.levels:
             raise ValueError(
                 f"decoder_levels is {self.decoder_levels!r}; it must be 0 (no mask head) "

@@ -1,10 +1,16 @@
 """How a command tells its user what is wrong: one message, exit status 2, no traceback."""
 
 import functools
+import signal
 import sys
+import threading
 from collections.abc import Callable
 
-_EXTRAS = {"torch": "convert", "safetensors": "convert"}  # which extra installs what is missing
+_EXTRAS = {  # which extra installs a package that is missing
+    **dict.fromkeys(("torch", "safetensors"), "convert"),
+    **dict.fromkeys(("tensorflow_datasets", "array_record", "grain"), "train"),
+    **dict.fromkeys(("importlib_resources", "scipy", "sklearn", "matplotlib"), "train"),
+}
 
 
 class InputError(ValueError):
@@ -16,6 +22,9 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(main)
     def run(*args: object, **kwargs: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            # As an exception, so that what is half-written is cleaned up.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             main(*args, **kwargs)
         except (InputError, OSError) as error:

@@ -1,11 +1,11 @@
 """Results appear whole or not at all: written beside their place, then renamed."""
 
+import atexit
 import contextlib
 import errno
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,23 +27,19 @@ def staged_directory(
     Raises:
         InputError: `destination` exists and may not be replaced, or cannot be written to.
     """
-    if os.path.lexists(destination) and not may_replace(destination):
-        raise InputError(f"{destination} exists already")
-    made = _make_parents(destination)
-    try:
-        stage = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-    except OSError as error:
-        raise _cannot_write(destination, error) from error
-    try:
-        stage.chmod(0o777 & ~_umask())  # mkdtemp's is for the owner alone
-        yield stage
-        _replace(stage, destination)
-    except BaseException:
-        _remove(stage)
-        for directory in reversed(made):
-            with contextlib.suppress(OSError):  # something else was put there meanwhile
-                directory.rmdir()
-        raise
+    replaces = os.path.lexists(destination)
+    if replaces and not may_replace(destination):
+        raise InputError(f"{destination} exists already; remove it, or name another place")
+    with _parents(destination):
+        with _told(destination):
+            stage = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+        try:
+            stage.chmod(0o777 & ~_umask())  # mkdtemp's is for the owner alone
+            yield stage
+            with _told(destination):
+                _replace(stage, destination) if replaces else stage.rename(destination)
+        finally:
+            _remove(stage)
 
 
 @contextlib.contextmanager
@@ -53,19 +49,20 @@ def staged_file(destination: Path) -> Iterator[Path]:
     Raises:
         InputError: `destination` cannot be written to.
     """
-    _make_parents(destination)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
-    except OSError as error:
-        raise _cannot_write(destination, error) from error
-    os.close(handle)
-    stage = Path(name)
-    try:
-        stage.chmod(0o666 & ~_umask())
-        yield stage
-        stage.replace(destination)
-    finally:
-        stage.unlink(missing_ok=True)
+    if destination.is_dir():
+        raise InputError(f"{destination} is a directory; name a file")
+    with _parents(destination):
+        with _told(destination):
+            handle, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
+            os.close(handle)
+        stage = Path(name)
+        try:
+            stage.chmod(0o666 & ~_umask())
+            yield stage
+            with _told(destination):
+                stage.replace(destination)
+        finally:
+            stage.unlink(missing_ok=True)
 
 
 def check_space(directory: Path, size: int) -> None:
@@ -84,48 +81,55 @@ def check_space(directory: Path, size: int) -> None:
         if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot say
             return
         raise InputError(
-            f"{directory} cannot be written: {error.strerror}; {size:,} bytes are needed"
+            f"{directory.resolve()} cannot be written: {error.strerror}; {size:,} bytes are "
+            "needed. Make room, or name another place"
         ) from error
 
 
-def _make_parents(path: Path) -> list[Path]:
-    """Makes the directories above `path` and returns those that it had to make, outermost first."""
-    missing = [parent for parent in path.parents if not parent.exists()][::-1]
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turns the system's refusal to write `path` into a message that names it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise _cannot_write(path, error) from error
-    return missing
+        raise InputError(
+            f"{path} cannot be written: {error.strerror}; name another place"
+        ) from error
 
 
-def _cannot_write(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path} cannot be written: {error.strerror}; name another place")
+@contextlib.contextmanager
+def _parents(path: Path) -> Iterator[None]:
+    """Makes the directories above `path`; when the block fails, those that it made go again."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    try:
+        with _told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for directory in missing:
+            with contextlib.suppress(OSError):  # something else was put there meanwhile
+                directory.rmdir()
+        raise
 
 
 def _replace(stage: Path, destination: Path) -> None:
     """Renames `stage` to `destination`, then deletes what stood there."""
-    old = None
-    if os.path.lexists(destination):
-        old = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-        destination.rename(old / "old")
+    old = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    destination.rename(old / "old")
     try:
         stage.rename(destination)
     except OSError:
-        if old is not None:
-            (old / "old").rename(destination)
+        (old / "old").rename(destination)
         raise
     finally:
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _remove(directory: Path) -> None:
-    """Deletes a directory to which threads that failed may still be writing."""
-    for _ in range(20):
-        shutil.rmtree(directory, ignore_errors=True)
-        if not directory.exists():
-            return
-        time.sleep(0.1)
+    """Deletes a directory to which threads of a library that failed may still be writing."""
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
 
 
 def _umask() -> int:

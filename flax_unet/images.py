@@ -42,6 +42,8 @@ def read_image(path: Path) -> Image.Image:
         ) from error
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a directory; name picture files") from error
     except Exception as error:  # decoders raise whatever the damage leads to
         reason = str(error).strip() or type(error).__name__
         raise InputError(f"{path} cannot be decoded: {reason}. Replace or remove it") from error
@@ -73,6 +75,6 @@ def mask_image(is_manipulated: np.ndarray, size: tuple[int, int]) -> Image.Image
 
 def overlay(image: Image.Image, mask: Image.Image) -> Image.Image:
     """The picture with the pixels of class 1 of `mask_image` tinted red."""
-    alpha = np.asarray(mask)[..., None] * _OVERLAY_OPACITY
-    tinted = np.asarray(image) * (1 - alpha) + np.asarray(_OVERLAY_COLOUR) * alpha
-    return Image.fromarray(tinted.round().astype(np.uint8), "RGB")
+    colour = Image.new("RGB", image.size, _OVERLAY_COLOUR)
+    tinted = Image.blend(image, colour, _OVERLAY_OPACITY)
+    return Image.composite(tinted, image, mask.point([0, 255] + [0] * 254, "L"))

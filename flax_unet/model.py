@@ -51,12 +51,12 @@ class Up(nnx.Module):
         below, skip = config.widths[level + 1], config.widths[level]
         if config.upsampling == "transposed":
             self.upsample = ConvTranspose(below, skip, dtype=dtype, rngs=rngs)
-            mid, out = skip, skip
+            out = skip
         else:
             self.upsample = upsample_bilinear
             # Interpolation keeps the channels, so the next step's are halved here.
-            mid, out = skip, config.widths[level - 1] if level > 0 else skip
-        self.conv = DoubleConv(2 * skip, mid, out, bias=config.conv_bias, dtype=dtype, rngs=rngs)
+            out = config.widths[max(level - 1, 0)]
+        self.conv = DoubleConv(2 * skip, skip, out, bias=config.conv_bias, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, skip: jax.Array) -> jax.Array:
         """(B, H, W, below), (B, 2H, 2W, skip) -> (B, 2H, 2W, out)."""
@@ -142,9 +142,10 @@ def check_image(image: jax.Array, stride: int) -> None:
     if height % stride or width % stride or not height or not width:
         down = [max(side // stride, 1) * stride for side in (height, width)]
         up = [max(-(-side // stride), 1) * stride for side in (height, width)]
+        sizes = dict.fromkeys(f"{rows}x{columns}" for rows, columns in (down, up))
         raise ValueError(
             f"the image is {height}x{width}; both sides must be divisible by {stride}. "
-            f"The nearest sizes that work are {down[0]}x{down[1]} and {up[0]}x{up[1]}"
+            f"The nearest sizes that work: {', '.join(sizes)}"
         )
 
 

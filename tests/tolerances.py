@@ -10,6 +10,7 @@ LAYER = 1e-5  # one layer, float32, relative to the scale of what is expected
 NETWORK = 1e-4  # mask logits of a whole network, likewise
 PROBABILITY = 1e-5  # absolute
 PIXELS = 2  # pixels of a mask that may be of the other class
+DICE = 1e-6  # absolute, where no pixel is of the other class
 
 
 def assert_close(found: Any, expected: Any, tolerance: float, what: str = "") -> None:

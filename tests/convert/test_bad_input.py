@@ -5,6 +5,8 @@ import io
 import json
 import os
 import pickle
+import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -65,6 +67,8 @@ NAN = {**without(), "inc.double_conv.0.bias": torch.tensor([1.0, float("nan"), 2
     "outc.conv.bias": torch.tensor([float("inf"), -float("inf")])
 }
 EXPANDED = {**without(), "outc.conv.bias": torch.zeros(1).expand(2**40)}
+RECURSIVE: list[Any] = [0]
+RECURSIVE += [RECURSIVE]
 COMPRESSED = zipped({"net/data.pkl": b"", "net/data/0": bytes(2**22)}, zipfile.ZIP_DEFLATED)
 
 CASES: dict[str, tuple[bytes, tuple[str, ...]]] = {
@@ -133,25 +137,62 @@ CASES: dict[str, tuple[bytes, tuple[str, ...]]] = {
         saved({f"layer{i}.0.conv1.weight": torch.zeros(8, 8, 3, 3) for i in range(1, 5)}),
         ("no known layout", "nearest is", "unexpected layer1.0.conv1.weight", "U-YNet or U-Net"),
     ),
+    "meta device": (
+        saved({**without(), "outc.conv.bias": torch.zeros(2, device="meta")}),
+        ("outc.conv.bias holds no values",),
+    ),
+    "zero size": (
+        saved({**without(), "more.x": torch.zeros(0, 3)}),
+        ("more.x holds no values (shape (0, 3)",),
+    ),
+    "whole numbers": (
+        saved({**without(), "outc.conv.bias": torch.ones(2, dtype=torch.int64)}),
+        ("outc.conv.bias holds whole numbers",),
+    ),
+    "float64 that float32 would round": (
+        saved({**without(), "outc.conv.bias": torch.tensor([0.1, 1e300], dtype=torch.float64)}),
+        ("outc.conv.bias: float64 values that float32 would round",),
+    ),
+    **{
+        f"mask_values of {type(value).__name__}": (
+            saved({**without(), "mask_values": value}),
+            (f"mask_values is a {type(value).__name__}", "Save the state dict without it"),
+        )
+        for value in ({1, 2}, {(1, 2): 3}, (0, 1), b"01", [float("nan")], [[[[0]]]], [RECURSIVE])
+    },
+    "damaged pickle": (
+        zipped(
+            {"net/data.pkl": b"\x80\x02}q\x00(X\x01\x00\x00\x00aK\x01u0\xff.", "net/version": b"3"}
+        ),
+        ("truncated or damaged. Download",),
+    ),
 }
 
 
+@pytest.fixture(scope="module")
+def existing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A converted checkpoint."""
+    directory = tmp_path_factory.mktemp("existing")
+    torch.save(small_tensors("ynet-224"), directory / "small.pth")
+    from_torch.convert(directory / "small.pth", directory / "out", verify=False)
+    return directory / "out"
+
+
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("occupied", [False, True], ids=["new", "over-existing"])
 def test_file_that_cannot_be_converted(
-    case: str, occupied: bool, tmp_path: Path, small_file: Path, fails: Fails
+    case: str, existing: Path, tmp_path: Path, fails: Fails
 ) -> None:
     content, expected = CASES[case]
-    path, out = tmp_path / "bad.pth", tmp_path / "results" / "out"
+    path = tmp_path / "bad.pth"
     path.write_bytes(content)
-    if occupied:
-        from_torch.convert(small_file, out, verify=False)
+    shutil.copytree(existing, tmp_path / "occupied")
     before = listing(tmp_path)
-    message = fails(from_torch.main, path, "--out", out, *["--overwrite"] * occupied)
-    assert str(path) in message
-    for part in expected:
-        assert part in message
-    assert listing(tmp_path) == before
+    for out in ("results/new", "occupied"):
+        message = fails(from_torch.main, path, "--out", tmp_path / out, "--overwrite")
+        assert str(path) in message
+        for part in expected:
+            assert part in message
+        assert listing(tmp_path) == before
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "plain pickle", "beside tensors", "protocol 4"])
@@ -201,8 +242,41 @@ def test_overwrite_deletes_nothing_but_checkpoints(
     home.mkdir()
     (home / "thesis.tex").write_text("years of work")
     message = fails(from_torch.main, small_file, "--out", home, "--overwrite", "--no-verify")
-    assert "is no checkpoint and is not overwritten" in message
+    assert "holds other files than a checkpoint's and is not overwritten" in message
     assert (home / "thesis.tex").read_text() == "years of work"
+    for source in (small_file, home / "small.pth"):
+        from_torch.convert(small_file, tmp_path / "model", overwrite=True, verify=False)
+        shutil.rmtree(home)
+        shutil.copytree(tmp_path / "model", home)  # a checkpoint, and something else
+        other = home / "small.pth"
+        other.write_bytes(small_file.read_bytes())
+        message = fails(from_torch.main, source, "--out", home, "--overwrite", "--no-verify")
+        assert "holds other files than a checkpoint's and is not overwritten" in message
+        assert other.exists()
+
+
+def test_a_linked_destination_is_followed(small_file: Path, tmp_path: Path) -> None:
+    from_torch.convert(small_file, tmp_path / "real", verify=False)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    before = (tmp_path / "real" / "source.json").read_text()
+    from_torch.convert(small_file, tmp_path / "link", overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "source.json").read_text() != before
+
+
+def test_termination_cleans_up(small_file: Path, tmp_path: Path) -> None:
+    """SIGTERM in the middle of the work, as a scheduler sends it."""
+    code = (
+        "import os, signal, sys\n"
+        "from convert import from_torch, layout\n"
+        "layout.identify = lambda _: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "from_torch.main(sys.argv[1:])\n"
+    )
+    before = listing(tmp_path)
+    arguments = [str(small_file), "--out", str(tmp_path / "new" / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert listing(tmp_path) == before
 
 
 def test_dry_run_writes_nothing(
@@ -261,11 +335,17 @@ def test_picture_that_cannot_be_read(
     assert not out.exists()
 
 
-def limited(limit: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs a module in a process in which no file can grow past a megabyte."""
+def limited(
+    limit: str, *arguments: object, blind: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Runs a module in a process in which no file can grow past a limit.
+
+    `blind` makes the look ahead for room see nothing.
+    """
     code = (
         "import resource, runpy, signal, sys; "
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        + ("import os, flax_unet.files; del os.posix_fallocate; " if blind else "")
+        + "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
         "sys.argv = sys.argv[1:]; "
         "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
@@ -274,8 +354,27 @@ def limited(limit: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def test_disk_that_fills_up_unforeseen(tmp_path: Path) -> None:
+    """The libraries' writes fail halfway; what they leave is cleaned up all the same."""
+    path, out = tmp_path / "ckpt.pth", tmp_path / "results" / "out"
+    torch.save(small_tensors("ynet-slim", base_width=16), path)
+    before = listing(tmp_path)
+    done = limited("2**20", "convert.from_torch", path, "--out", out, "--no-verify", blind=True)
+    assert done.returncode == 2, done.stderr
+    assert "error: " in done.stderr
+    assert "cannot be written" in done.stderr
+    assert listing(tmp_path).keys() - {"results"} == before.keys()
+
+    from_torch.convert(path, out, verify=False)
+    before = listing(tmp_path)
+    done = limited("2**20", "convert.to_torch", out, tmp_path / "back.pth", blind=True)
+    assert done.returncode == 2, done.stderr
+    assert "back.pth cannot be written" in done.stderr
+    assert listing(tmp_path) == before
+
+
 def test_full_disk(tmp_path: Path) -> None:
-    """The writes fail halfway, as they do when the disk is full."""
+    """That there is no room is seen before anything is written."""
     small = dataclasses.replace(SMALL["ynet-slim"], base_width=16)
     path, out = tmp_path / "ckpt.pth", tmp_path / "results" / "out"
     torch.save(small_tensors("ynet-slim", base_width=small.base_width), path)
@@ -316,6 +415,8 @@ def test_to_torch_of_what_is_no_checkpoint(small_file: Path, tmp_path: Path, fai
         to_torch.main, tmp_path / "out", tmp_path / "back.safetensors"
     )
     assert "--overwrite" in fails(to_torch.main, tmp_path / "out", small_file)
+    message = fails(to_torch.main, tmp_path / "out", tmp_path / "out", "--overwrite")
+    assert "is a directory; name a file" in message
     source = json.loads((tmp_path / "out" / "source.json").read_text())
     source["entries"].pop("inc.double_conv.0.weight")
     (tmp_path / "out" / "source.json").write_text(json.dumps(source))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from convert import stand_in
+from convert.from_torch import convert
 from flax_unet import PUBLISHED
 from flax_unet.config import WITH_UNUSED_LEVEL
 from tests.published import GOLDEN, LAYOUTS, measure
@@ -20,6 +21,17 @@ def test_converted_checkpoint_gives_the_original_codes_figures(layout: str, tmp_
     assert (measured.real_probability or 0) <= PROBABILITY
     assert (measured.mask_logits or 0) <= NETWORK
     assert (measured.mask_pixels or 0) <= PIXELS
+
+
+@pytest.mark.parametrize("layout", ["ynet-slim", "segmenter-bilinear"])
+def test_another_seed_at_full_size_is_the_twins(layout: str, tmp_path: Path) -> None:
+    stand_in.main([layout, str(tmp_path / "ckpt.pth"), "--seed", "11"])
+    parity = convert(tmp_path / "ckpt.pth", None).parity
+    assert parity is not None
+    assert parity.holds
+    assert parity.pixels_equal is not None
+    assert parity.pixels is not None
+    assert parity.pixels - parity.pixels_equal <= PIXELS
 
 
 @pytest.mark.parametrize("layout", PUBLISHED)

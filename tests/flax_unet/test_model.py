@@ -144,8 +144,8 @@ def test_bfloat16_is_as_close_to_float32_as_pytorchs() -> None:
 @pytest.mark.parametrize(
     ("shape", "dtype", "message"),
     [
-        ((1, 225, 300, 3), "float32", "225x300.*divisible by 16.*224x288 and 240x304"),
-        ((1, 8, 224, 3), "float32", "8x224.*16x224 and 16x224"),
+        ((1, 225, 300, 3), "float32", "225x300.*divisible by 16.*224x288, 240x304"),
+        ((1, 8, 224, 3), "float32", "8x224.*work: 16x224$"),
         ((224, 224, 3), "float32", r"expected \(B, H, W, 3\)"),
         ((1, 3, 224, 224), "float32", r"expected \(B, H, W, 3\)"),
         ((1, 224, 224, 3), "uint8", "uint8.*divide by 255"),
@@ -173,6 +173,10 @@ def test_decisions_round_half_to_even() -> None:
     ("changes", "message"),
     [
         ({"base_width": 0}, "base_width is 0"),
+        ({"base_width": 10**300}, "base_width is 1000.*1 to 4096"),
+        ({"levels": 60}, "levels is 60"),
+        ({"image_size": 2**40}, "image_size is"),
+        ({"classifier_widths": (8,) * 2000}, "has 2000 layers"),
         ({"levels": 2.0}, "levels is 2.0"),
         ({"decoder_levels": 5}, "decoder_levels is 5"),
         ({"classifier_widths": (512, -1)}, r"classifier_widths\[1\] is -1"),

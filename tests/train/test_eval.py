@@ -1,0 +1,304 @@
+"""Evaluation against the published procedure in PyTorch, on any number of devices."""
+
+import csv
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convert import stand_in
+from convert.from_torch import convert
+from convert.parity import load_twin
+from convert.reference import ReferenceUNet
+from flax_unet import PUBLISHED
+from flax_unet.config import WITH_UNUSED_LEVEL
+from tests.conftest import small_tensors
+from tests.tolerances import DICE, PROBABILITY
+from tests.train.folders import write_folder
+from train import eval as evaluation
+from train.data.folder import video_of
+
+# The stand-ins call every picture of noise the same; their last bias is moved to where they do not.
+BIAS = {8: 0.268, 64: -1.5}  # by base width
+
+
+def write_model(directory: Path, layout: str, width: int, seed: int = 0) -> Path:
+    config = dataclasses.replace(PUBLISHED[layout], base_width=width)
+    tensors = stand_in.state_dict(config, seed, unused_level=layout in WITH_UNUSED_LEVEL)
+    if "linear_2.bias" in tensors:
+        tensors["linear_2.bias"] += np.float32(BIAS[width])
+    torch.save({k: torch.from_numpy(v) for k, v in tensors.items()}, directory / "ckpt.pth")
+    convert(directory / "ckpt.pth", directory / "model", verify=False)
+    return directory / "model"
+
+
+def published_procedure(model: Path, folder: Path) -> dict[str, Any]:
+    """The original evaluation, as its facts tell it, one frame at a time."""
+    content = torch.load(model.parent / "ckpt.pth", weights_only=True)
+    config = dataclasses.replace(
+        PUBLISHED["ynet-224"], base_width=len(content["inc.double_conv.0.bias"])
+    )
+    twin = load_twin(ReferenceUNet(config), {k: v.numpy() for k, v in content.items()})
+    metadata = json.loads((folder / "metadata.json").read_text())
+    result: dict[str, Any] = {"predicted": {}, "probability": {}, "dice": {}}
+    for path in sorted((folder / "crops").iterdir()):
+        with Image.open(path) as opened:
+            pixels = np.asarray(opened.resize((224, 224), Image.Resampling.NEAREST)) / 255
+        with torch.inference_mode():
+            image = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
+            mask_logits, real_logit = twin(image)
+        probability = torch.sigmoid(real_logit)
+        result["predicted"][path.name] = int(torch.round(probability).item())
+        result["probability"][path.name] = probability.item()
+        with Image.open(folder / "masks" / f"{path.stem}.gif") as opened:
+            wanted = np.asarray(opened.resize((224, 224), Image.Resampling.NEAREST))
+        found = mask_logits.argmax(1)[0].numpy()
+        both, total = (found * wanted).sum(), found.sum() + wanted.sum()
+        result["dice"][path.name] = 1.0 if total == 0 else 2 * both / (total + 1e-6)
+    labels = {name: metadata[video_of(name)]["label"] for name in result["predicted"]}
+    right = [p == (labels[n] == "REAL") for n, p in result["predicted"].items()]
+    return {**result, "correct": sum(right), "wrong": len(right) - sum(right)}
+
+
+def assert_same_decisions(out: Path, expected: dict[str, Any]) -> None:
+    report = json.loads((out / "report.json").read_text())
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = {Path(row["file"]).name: row for row in csv.DictReader(file)}
+    assert rows.keys() == expected["predicted"].keys()
+    for name, row in rows.items():
+        assert row["predicted"] == ("FAKE", "REAL")[expected["predicted"][name]], name
+        assert abs(float(row["real_probability"]) - expected["probability"][name]) <= PROBABILITY
+        assert abs(float(row["dice"]) - expected["dice"][name]) <= DICE, name
+    frames = report["frames"]
+    assert (frames["correct"], frames["wrong"]) == (expected["correct"], expected["wrong"])
+    dice = np.mean(list(expected["dice"].values()))
+    assert abs(report["pixels"]["dice"] - dice) <= DICE
+
+
+def test_every_decision_is_pytorchs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_model(tmp_path, "ynet-224", 8)
+    folder = write_folder(tmp_path / "data", videos=8)
+    expected = published_procedure(model, folder)
+    assert len(set(expected["predicted"].values())) == 2  # or the test would show little
+    out = tmp_path / "out"
+    evaluation.main(
+        ["--checkpoint", str(model), "--data", str(folder), "--out", str(out), "--batch-size", "7"]
+    )
+    printed = capsys.readouterr().out
+    assert f"Correct {expected['correct']}, Wrong {expected['wrong']}\n" in printed
+    assert "Reported elsewhere" not in printed  # of the full-size layouts alone
+    assert_same_decisions(out, expected)
+    pictures = {"roc", "precision_recall", "scores", "calibration", "worst"}
+    assert {path.name for path in out.iterdir()} == {
+        *("report.json", "predictions.csv"),
+        *(f"{name}.png" for name in pictures),
+    }
+    for name in pictures:
+        with Image.open(out / f"{name}.png") as opened:
+            opened.load()
+            assert opened.width > 300
+
+
+def test_full_size_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_model(tmp_path, "ynet-224", 64)
+    folder = write_folder(tmp_path / "data", videos=4, frames=2, side=256)
+    out = tmp_path / "out"
+    evaluation.main(
+        ["--checkpoint", str(model), "--data", str(folder), "--out", str(out), "--batch-size", "4"]
+    )
+    printed = capsys.readouterr().out
+    assert "Reported elsewhere" in printed
+    assert "4707 of 5001" in printed
+    assert_same_decisions(out, published_procedure(model, folder))
+
+
+CHILD = """
+from train import eval as evaluation
+for line in CALLS:
+    evaluation.main(line)
+"""
+
+
+def start_child(calls: list[list[str]], devices: int, prelude: str = "") -> subprocess.Popen[str]:
+    """Runs evaluations in one process that has as many (pretended) devices."""
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{prelude}\nCALLS = {calls!r}\n{CHILD}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """What a child printed, once it is seen to have succeeded."""
+    try:
+        printed, errors = process.communicate(timeout=200)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    return printed
+
+
+def results(out: Path) -> tuple[dict[str, Any], list[list[str]]]:
+    report = json.loads((out / "report.json").read_text())
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    return {key: report[key] for key in ("frames", "videos", "pixels")}, rows
+
+
+def assert_same_results(found: Path, expected: Path) -> None:
+    """Counts and decisions are equal, every other figure to 1e-6."""
+    (figures, rows), (wanted, wanted_rows) = results(found), results(expected)
+    assert [row[:3] for row in rows] == [row[:3] for row in wanted_rows]
+    assert len({row[0] for row in rows}) == len(rows)
+    for row, other in zip(rows[1:], wanted_rows[1:], strict=True):
+        assert row[5:7] == other[5:7]  # the decision and the count of pixels
+        np.testing.assert_allclose(
+            [float(row[i]) for i in (3, 4, 7)], [float(other[i]) for i in (3, 4, 7)], atol=1e-6
+        )
+
+    def compare(a: Any, b: Any, where: str) -> None:
+        if isinstance(a, dict):
+            assert a.keys() == b.keys(), where
+            for key in a:
+                compare(a[key], b[key], f"{where}.{key}")
+        elif isinstance(a, list):
+            assert len(a) == len(b), where
+            for i, pair in enumerate(zip(a, b, strict=True)):
+                compare(*pair, f"{where}[{i}]")
+        elif isinstance(a, float):
+            assert abs(a - b) <= 1e-6, where
+        else:
+            assert a == b, where
+
+    compare(figures, wanted, "report")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A model, a folder of frames, and the results on one device with batches of 4."""
+    directory = tmp_path_factory.mktemp("shared")
+    model = write_model(directory, "ynet-224", 8)
+    folder = write_folder(directory / "data", videos=4)
+    for frame in ("v000_0", "v001_1"):  # 10 frames: neither 3, 4, 7 nor 64 divides them
+        (folder / "crops" / f"{frame}.png").unlink()
+    return model, folder, directory / "one"
+
+
+def call(shared: tuple[Path, Path, Path], out: Path, *options: object) -> list[str]:
+    model, folder, _ = shared
+    fixed = ["--checkpoint", str(model), "--data", str(folder), "--out", str(out)]
+    return [*fixed, *map(str, options)]
+
+
+def test_devices_and_batches_change_nothing(
+    shared: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    setups = [(1, 4), (1, 1), (2, 7), (3, 7), (4, 64), (4, 1)]
+    calls = [
+        call(shared, tmp_path / f"{devices}-{batch}", "--devices", devices, "--batch-size", batch)
+        for devices, batch in setups
+    ]
+    finish(start_child(calls, devices=4))
+    for devices, batch in setups[1:]:
+        assert_same_results(tmp_path / f"{devices}-{batch}", tmp_path / "1-4")
+
+
+def test_two_processes_of_two_devices(shared: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*listening.getsockname())
+    children = [start_child([call(shared, tmp_path / "one", "--devices", 1)], devices=1)]
+    for number in range(2):
+        joined = f"import jax; jax.distributed.initialize({address!r}, 2, {number})"
+        calls = [call(shared, tmp_path / "two", "--batch-size", 7)]
+        children.append(start_child(calls, devices=2, prelude=joined))
+    printed = [finish(child) for child in children]
+    assert "Correct" in printed[1]
+    assert "Correct" not in printed[2]  # one process speaks for all
+    assert_same_results(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.parametrize("layout", ["classifier-224", "segmenter-224"])
+def test_heads_that_a_checkpoint_lacks_are_left_out(layout: str, tmp_path: Path) -> None:
+    model = write_model(tmp_path, layout, 8)
+    folder = write_folder(tmp_path / "data", videos=2)
+    out = tmp_path / "out"
+    evaluation.main(["--checkpoint", str(model), "--data", str(folder), "--out", str(out)])
+    report = json.loads((out / "report.json").read_text())
+    header = (out / "predictions.csv").read_text().splitlines()[0]
+    assert ("frames" in report) == ("videos" in report) == (layout == "classifier-224")
+    assert ("pixels" in report) == (layout == "segmenter-224")
+    assert ("real_probability" in header) == (layout == "classifier-224")
+    assert ("dice" in header) == (layout == "segmenter-224")
+
+
+def test_newest_checkpoint_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(small_tensors("ynet-224"), "ckpt.pth")
+    for age, name in ((100, "newer"), (200, "older")):
+        convert("ckpt.pth", f"checkpoints/{name}", verify=False)
+        os.utime(f"checkpoints/{name}/config.json", (1e9 - age, 1e9 - age))
+    evaluation.main(["--data", str(write_folder(tmp_path / "data", videos=2)), "--limit", "3"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("checkpoints/newer on ")
+    assert "3 frames" in printed
+
+
+BAD: dict[str, tuple[list[str], str]] = {
+    "no checkpoint": ([], "no checkpoint under checkpoints/"),
+    "a missing one": (["--checkpoint", "none"], "none does not exist"),
+    "a damaged one": (["--checkpoint", "damaged"], "damaged/config.json is no JSON"),
+    "too many devices": (["--checkpoint", "model", "--devices", "99"], "--devices 99: there are"),
+    "no devices": (["--checkpoint", "model", "--devices", "none"], "expected all or a number"),
+    "no batch": (["--checkpoint", "model", "--batch-size", "0"], "--batch-size 0"),
+    "no frames": (["--checkpoint", "model", "--limit", "-1"], "--limit -1"),
+    "existing results": (["--checkpoint", "model", "--out", "data"], "data exists already"),
+    "an unknown set": (["--checkpoint", "model", "--data", "dfdc"], "neither a folder nor"),
+    "an unknown split": (["--checkpoint", "model", "--split", "val"], "no split val"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, message = BAD[case]
+    torch.save(small_tensors("ynet-224"), "ckpt.pth")
+    for name in ("model", "damaged"):
+        convert("ckpt.pth", name, verify=False)
+    Path("damaged/config.json").write_text("{")
+    write_folder(Path("data"), videos=2)
+    if "--data" not in arguments:
+        arguments = [*arguments, "--data", "data"]
+    assert message in fails(evaluation.main, *arguments)
+
+
+def test_corrupt_cache_is_told(
+    tmp_path: Path, cache: Path, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(small_tensors("ynet-224"), tmp_path / "ckpt.pth")
+    convert(tmp_path / "ckpt.pth", tmp_path / "model", verify=False)
+    folder = write_folder(tmp_path / "data", videos=2)
+    arguments = ["--checkpoint", str(tmp_path / "model"), "--data", str(folder)]
+    evaluation.main(arguments)
+    for path in cache.rglob("*.array_record-*"):
+        path.write_bytes(path.read_bytes()[:-300])
+    capsys.readouterr()
+    message = fails(evaluation.main, *arguments)
+    assert str(cache) in message
+    assert "Delete it" in message

@@ -1,0 +1,64 @@
+"""How far a figure could be off: percentile intervals of a bootstrap that resamples videos.
+
+Frames of one video resemble each other, so that drawing frames would make intervals too narrow
+(cluster bootstrap; Davison and Hinkley, Bootstrap Methods and their Application, 1997, 3.8).
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+LEVEL = 0.95
+RESAMPLES = 1000
+
+
+def resampled_weights(cluster: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """How often each observation is in each of RESAMPLES resamples.
+
+    A resample draws as many clusters as there are, with replacement, and all observations of each.
+
+    Args:
+        cluster: (N,) whole numbers from 0 to C - 1, each used.
+        seed: of the draws; the same one gives the same resamples.
+
+    Yields:
+        (N,) float64, whole numbers.
+    """
+    random = np.random.default_rng(seed)
+    clusters = int(cluster.max()) + 1
+    for _ in range(RESAMPLES):
+        drawn = random.integers(clusters, size=clusters)
+        yield np.bincount(drawn, minlength=clusters).astype(np.float64)[cluster]
+
+
+def intervals(
+    figures_of: Callable[[np.ndarray], dict[str, float]], cluster: np.ndarray, seed: int
+) -> tuple[dict[str, list[float] | None], list[str]]:
+    """The intervals of some figures, as [low, high], and notes on what they leave out.
+
+    Args:
+        figures_of: gives the figures of N weighted observations, NaN where one is not defined.
+        cluster: the video of each observation, in any numbering; at least one observation.
+        seed: of the resamples.
+
+    Returns:
+        None for a figure that no resample defines, and for all of them with a single video.
+    """
+    _, cluster = np.unique(cluster, return_inverse=True)
+    names = list(figures_of(np.ones(len(cluster))))
+    if cluster.max() == 0:
+        return dict.fromkeys(names), ["there are no intervals: they need two videos or more"]
+    resamples = [list(figures_of(w).values()) for w in resampled_weights(cluster, seed)]
+    found: dict[str, list[float] | None] = {}
+    notes = []
+    for name, column in zip(names, np.array(resamples).T, strict=True):
+        defined = column[~np.isnan(column)]
+        tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+        found[name] = np.quantile(defined, tails).tolist() if len(defined) else None
+        if 0 < len(defined) < len(column):
+            left_out = len(column) - len(defined)
+            notes.append(
+                f"the interval of {name} leaves out {left_out} of {len(column)} resamples, "
+                "in which it is not defined"
+            )
+    return found, notes

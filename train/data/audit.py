@@ -1,0 +1,121 @@
+"""Looks for what makes figures on a data set untrue: leaks, duplicates, gaps."""
+
+import argparse
+import hashlib
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from flax_unet.errors import command
+from train.data.dataset import open_splits
+
+_SHOWN = 10  # of each kind of finding; the JSON has all
+
+
+def audit(name: str) -> dict[str, Any]:
+    """Examines every frame of a data set.
+
+    Args:
+        name: as for `train.data.dataset.open_dataset`.
+
+    Returns:
+        `splits`: by name, frames, videos, sources, REAL and FAKE, missing masks of fakes, and
+        sizes of pictures; `shared_sources`: sources with frames in several splits;
+        `duplicates`: groups of files with the same pixels, each marked if it crosses splits;
+        `faults`: files that cannot be used; `notes`.
+
+    Raises:
+        InputError: the data set is unknown.
+    """
+    splits, faults, notes = open_splits(name)
+    report: dict[str, Any] = {"data": name, "splits": {}}
+    sources: dict[str, set[str]] = defaultdict(set)
+    pictures: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for split, dataset in splits.items():
+        table = dataset.table
+        origins = [o or v for o, v in zip(table.original, table.video, strict=True)]
+        sizes: Counter[str] = Counter()
+        without_mask = 0
+        for row in tqdm(range(len(dataset)), unit="frame", desc=split, disable=None):
+            record = dataset.record(row)
+            with Image.open(io.BytesIO(record["image"])) as image:
+                sizes[f"{image.width}x{image.height}"] += 1
+                digest = hashlib.sha256(f"{image.size}".encode() + image.convert("RGB").tobytes())
+            pictures[digest.hexdigest()].append((split, table.file[row]))
+            sources[origins[row]].add(split)
+            without_mask += not record["mask"] and not table.is_real[row]
+        report["splits"][split] = {
+            "frames": len(dataset),
+            "videos": len(set(table.video)),
+            "sources": len(set(origins)),
+            "REAL": int(table.is_real.sum()),
+            "FAKE": int((~table.is_real).sum()),
+            "fakes_without_mask": without_mask,
+            "sizes": dict(sizes.most_common()),
+        }
+    report["shared_sources"] = {
+        source: sorted(found) for source, found in sorted(sources.items()) if len(found) > 1
+    }
+    report["duplicates"] = [
+        {"files": [file for _, file in group], "across_splits": len({s for s, _ in group}) > 1}
+        for group in pictures.values()
+        if len(group) > 1
+    ]
+    return {**report, "faults": faults, "notes": notes}
+
+
+def _text(report: dict[str, Any]) -> str:
+    """The findings as tables for people."""
+    columns = ("frames", "videos", "sources", "REAL", "FAKE", "fakes_without_mask")
+    lines = [f"{'split':12}" + "".join(f"{column:>20}" for column in columns)]
+    for split, row in report["splits"].items():
+        lines.append(f"{split:12}" + "".join(f"{row[column]:>20,}" for column in columns))
+        sizes = [f"{size} ({count:,})" for size, count in row["sizes"].items()]
+        lines.append(f"{'':12}sizes: {', '.join(sizes[:_SHOWN])}")
+    findings = {
+        "sources in more than one split (a leak)": [
+            f"{source}: {', '.join(found)}" for source, found in report["shared_sources"].items()
+        ],
+        "pictures that are there more than once": [
+            f"{' = '.join(group['files'])}{' (across splits)' if group['across_splits'] else ''}"
+            for group in report["duplicates"]
+        ],
+        "files that cannot be used": [f"{f}: {why}" for f, why in report["faults"].items()],
+        "notes": report["notes"],
+    }
+    for title, rows in findings.items():
+        lines += ["", f"{len(rows)} {title}", *(f"  {row}" for row in rows[:_SHOWN])]
+        if len(rows) > _SHOWN:
+            lines.append(f"  ... and {len(rows) - _SHOWN} more")
+    return "\n".join(lines)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.data.audit",
+        description=__doc__,
+        epilog="A source is the video that a fake was made from, or a real video itself.",
+    )
+    parser.add_argument("data", help="a folder in the published layout, or a data set's name")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings here")
+    args = parser.parse_args(argv)
+    report = audit(args.data)
+    print(_text(report))
+    if args.json is not None:
+        from flax_unet.files import staged_file
+
+        with staged_file(args.json) as stage:
+            stage.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        print(f"\n{args.json}: all findings")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""From stored bytes to batches: decoded and resized in threads, ahead of the network."""
+
+import io
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import grain
+import numpy as np
+from PIL import Image
+
+from train.data.dataset import Dataset
+from train.data.folder import decode_mask
+
+_PREFETCHED = 4  # batches decoded ahead of the network
+_MIN_PREFETCHED = 64  # frames, so that small batches do not make the network wait
+
+
+class Batch(NamedTuple):
+    """Frames of one step. Padding is black and has `position` -1."""
+
+    image: np.ndarray  # (B, S, S, 3) uint8
+    mask: np.ndarray  # (B, S, S) uint8: 0 untouched, 1 manipulated, 0 without a label
+    has_mask: np.ndarray  # (B,) bool: whether the frame has a mask label
+    position: np.ndarray  # (B,) int64: row of the data set's table, -1 for padding
+
+
+def decode(image: bytes, mask: bytes, size: int, position: int = 0) -> Batch:
+    """One stored frame without a batch axis, by the published preprocessing: PIL's NEAREST."""
+    shape = (size, size)
+    with Image.open(io.BytesIO(image)) as opened:
+        pixels = np.asarray(opened.convert("RGB").resize(shape, Image.Resampling.NEAREST))
+    classes = np.zeros(shape, np.uint8)
+    if mask:
+        resized = Image.fromarray(decode_mask(mask)).resize(shape, Image.Resampling.NEAREST)
+        classes = np.asarray(resized)
+    return Batch(pixels, classes, np.asarray(bool(mask)), np.asarray(position))
+
+
+def batches(
+    dataset: Dataset, size: int, batch_size: int, *, process: int = 0, processes: int = 1
+) -> Iterator[Batch]:
+    """Every frame of this process's share once, in order, in batches of one size.
+
+    Process p gets the frames p, p + processes, ...; each process gets as many batches as the
+    others, the last ones padded.
+
+    Args:
+        dataset: what to read.
+        size: pixels a side that pictures are resized to.
+        batch_size: frames a batch on this process.
+        process: which of `processes` this one is.
+        processes: how many read the data set between them.
+    """
+    shares = -(-len(dataset) // processes)
+    count = -(-shares // batch_size)
+    mine = range(process, len(dataset), processes)
+    threads = os.cpu_count() or 1
+    ahead = max(_PREFETCHED * batch_size, _MIN_PREFETCHED)
+
+    def read(position: int) -> Batch:
+        record = dataset.record(position)
+        return decode(record["image"], record["mask"], size, position)
+
+    elements = (
+        grain.MapDataset.range(mine.start, mine.stop, mine.step)
+        .map(read)
+        .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
+    )
+    iterator = iter(elements)
+    black = np.zeros((size, size, 3), np.uint8)
+    blank = Batch(black, black[..., 0], np.asarray(False), np.asarray(-1))
+    for _ in range(count):
+        frames = [next(iterator, blank) for _ in range(batch_size)]
+        yield Batch(*(np.stack(field) for field in zip(*frames, strict=True)))

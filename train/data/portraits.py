@@ -1,0 +1,111 @@
+"""Where portraits come from: generated, from a folder, or fetched."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+from flax_unet.errors import InputError
+from flax_unet.images import read_image
+from train.data import avatars
+from train.data.cache import cache_root, describe_files
+from train.data.procedural import ProceduralPortraits
+
+SOURCES = ("procedural", "avatars")  # by name; anything else is a folder
+COUNT = 1500  # of generated portraits, unless told otherwise
+MIN_COUNT = 10  # so that each of three splits has one
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class Portraits(Protocol):
+    """A sequence of portraits, each with a name of its own."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[str, Image.Image]:
+        """The name and the picture, RGB, of any size.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        ...
+
+    def describe(self) -> Sequence[str]:
+        """What tells these portraits from others, to name what is made from them."""
+        ...
+
+
+class FolderPortraits:
+    """The pictures in a folder and the folders below it, sorted by name.
+
+    Raises:
+        InputError: there are fewer than MIN_COUNT, or two differ by their suffix alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder of portraits")
+        self._folder = folder
+        self._paths = sorted(
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        )
+        if len(self._paths) < MIN_COUNT:
+            raise InputError(
+                f"{folder} holds {len(self._paths)} pictures ({', '.join(SUFFIXES)}); at least "
+                f"{MIN_COUNT} are needed"
+            )
+        seen: dict[str, Path] = {}
+        for i, path in enumerate(self._paths):
+            other = seen.setdefault(self._name(i), path)
+            if other != path:
+                raise InputError(f"{other} and {path} have one name; rename one of them")
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> tuple[str, Image.Image]:
+        return self._name(index), read_image(self._paths[index])
+
+    def _name(self, index: int) -> str:
+        return self._paths[index].relative_to(self._folder).with_suffix("").as_posix()
+
+    def describe(self) -> Sequence[str]:
+        """Name, size and modification time of every picture."""
+        return list(describe_files(self._paths, self._folder))
+
+
+def portraits(source: str, *, count: int | None, seed: int, cache: Path | None) -> Portraits:
+    """The portraits of a source.
+
+    Args:
+        source: one of SOURCES, or a folder.
+        count: of generated portraits, None for COUNT; other sources are used whole.
+        seed: of generated portraits.
+        cache: where fetched pictures are kept, None for `cache_root()`.
+
+    Raises:
+        InputError: there is no such source, its count cannot be chosen or is below MIN_COUNT, or
+            it cannot be fetched.
+    """
+    if count is not None and source != "procedural":
+        raise InputError(
+            f"{source} is used whole, not {count} of it: only generated portraits have a count"
+        )
+    if source == "procedural":
+        count = COUNT if count is None else count
+        if count < MIN_COUNT:
+            raise InputError(f"{count} portraits are too few: at least {MIN_COUNT} are needed")
+        return ProceduralPortraits(count, seed)
+    if source == "avatars":
+        return FolderPortraits(avatars.fetch(cache or cache_root()))
+    if not Path(source).exists():
+        near = difflib.get_close_matches(source, SOURCES, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(
+            f"{source} is neither a folder nor a source of portraits ({', '.join(SOURCES)}){hint}"
+        )
+    return FolderPortraits(Path(source))

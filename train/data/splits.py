@@ -1,0 +1,48 @@
+"""Which frames are trained on and which are tested on: never two of one source in both."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from flax_unet.errors import InputError
+
+PARTS = ("train", "validation", "test")
+
+
+def parse_shares(text: str) -> tuple[int, int, int]:
+    """`80/10/10` as the per cent of PARTS.
+
+    Raises:
+        InputError: it is not three whole numbers that add up to 100.
+    """
+    if match := re.fullmatch(r"(\d{1,3})/(\d{1,3})/(\d{1,3})", text):
+        train, validation, test = map(int, match.groups())
+        if train + validation + test == 100:
+            return train, validation, test
+    raise InputError(f"--split {text}: expected train/validation/test per cent, such as 80/10/10")
+
+
+def by_source(
+    videos: Sequence[str], originals: Sequence[str], shares: tuple[int, int, int], seed: int
+) -> dict[str, np.ndarray]:
+    """Splits frames so that a fake and the video that it was made from stay together.
+
+    Args:
+        videos: of each frame, its video.
+        originals: of each frame, the video that a fake was made from; "" if there is none.
+        shares: per cent of the sources, by PARTS.
+        seed: of the order in which sources are dealt out.
+
+    Returns:
+        The frames' indices by part, ascending; every frame is in exactly one.
+    """
+    sources = [original or video for video, original in zip(videos, originals, strict=True)]
+    names = sorted(set(sources))
+    order = np.random.default_rng(seed).permutation(len(names))
+    # Rounded bounds: each part is within one source of its share.
+    bounds = (np.cumsum(shares) * len(names) / 100).round()
+    dealt = np.searchsorted(bounds, np.arange(len(names)), side="right")
+    part_of = {names[i]: part for i, part in zip(order, dealt, strict=True)}
+    parts = np.array([part_of[source] for source in sources], int)
+    return {part: np.flatnonzero(parts == number) for number, part in enumerate(PARTS)}
