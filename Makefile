@@ -30,11 +30,13 @@ format: $(INSTALLED)  ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo: $(INSTALLED)  ## Write a stand-in checkpoint, convert it, verify it, predict on a picture
+demo: $(INSTALLED)  ## Convert the demonstration checkpoint, verify and evaluate it, predict on pictures
 	rm -rf $(DEMO)
-	$(BIN)/python -m convert.demo $(DEMO)
-	$(BIN)/python -m convert.from_torch $(DEMO)/ynet-224.pth --out $(DEMO)/ynet-224
-	$(BIN)/python -m flax_unet.predict $(DEMO)/ynet-224 $(DEMO)/face.png --out $(DEMO)/predictions
+	$(BIN)/python -m convert.from_torch checkpoints/demo.pth --overwrite
+	$(BIN)/python -m train.eval --checkpoint checkpoints/demo --out $(DEMO)/evaluation
+	$(BIN)/python -m train.data.export $(DEMO)/faces --limit 8
+	$(BIN)/python -m flax_unet.predict checkpoints/demo $(DEMO)/faces/crops/*.png --out $(DEMO)/predictions
+	@echo "Look at $(DEMO)/evaluation/*.png and $(DEMO)/predictions/*.overlay.png"
 
 clean:  ## Delete what the targets made, the environment included
 	rm -rf $(VENV) $(DEMO) .pytest_cache .ruff_cache .hypothesis *.egg-info

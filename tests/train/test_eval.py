@@ -18,15 +18,13 @@ from PIL import Image
 
 from convert import stand_in
 from convert.from_torch import convert
-from convert.parity import load_twin
-from convert.reference import ReferenceUNet
 from flax_unet import PUBLISHED
 from flax_unet.config import WITH_UNUSED_LEVEL
 from tests.conftest import small_tensors
 from tests.tolerances import DICE, PROBABILITY
 from tests.train.folders import write_folder
+from tests.train.procedure import published_procedure
 from train import eval as evaluation
-from train.data.folder import video_of
 
 # The stand-ins call every picture of noise the same; their last bias is moved to where they do not.
 BIAS = {8: 0.268, 64: -1.5}  # by base width
@@ -40,34 +38,6 @@ def write_model(directory: Path, layout: str, width: int, seed: int = 0) -> Path
     torch.save({k: torch.from_numpy(v) for k, v in tensors.items()}, directory / "ckpt.pth")
     convert(directory / "ckpt.pth", directory / "model", verify=False)
     return directory / "model"
-
-
-def published_procedure(model: Path, folder: Path) -> dict[str, Any]:
-    """The original evaluation, as its facts tell it, one frame at a time."""
-    content = torch.load(model.parent / "ckpt.pth", weights_only=True)
-    config = dataclasses.replace(
-        PUBLISHED["ynet-224"], base_width=len(content["inc.double_conv.0.bias"])
-    )
-    twin = load_twin(ReferenceUNet(config), {k: v.numpy() for k, v in content.items()})
-    metadata = json.loads((folder / "metadata.json").read_text())
-    result: dict[str, Any] = {"predicted": {}, "probability": {}, "dice": {}}
-    for path in sorted((folder / "crops").iterdir()):
-        with Image.open(path) as opened:
-            pixels = np.asarray(opened.resize((224, 224), Image.Resampling.NEAREST)) / 255
-        with torch.inference_mode():
-            image = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
-            mask_logits, real_logit = twin(image)
-        probability = torch.sigmoid(real_logit)
-        result["predicted"][path.name] = int(torch.round(probability).item())
-        result["probability"][path.name] = probability.item()
-        with Image.open(folder / "masks" / f"{path.stem}.gif") as opened:
-            wanted = np.asarray(opened.resize((224, 224), Image.Resampling.NEAREST))
-        found = mask_logits.argmax(1)[0].numpy()
-        both, total = (found * wanted).sum(), found.sum() + wanted.sum()
-        result["dice"][path.name] = 1.0 if total == 0 else 2 * both / (total + 1e-6)
-    labels = {name: metadata[video_of(name)]["label"] for name in result["predicted"]}
-    right = [p == (labels[n] == "REAL") for n, p in result["predicted"].items()]
-    return {**result, "correct": sum(right), "wrong": len(right) - sum(right)}
 
 
 def assert_same_decisions(out: Path, expected: dict[str, Any]) -> None:
@@ -88,7 +58,7 @@ def assert_same_decisions(out: Path, expected: dict[str, Any]) -> None:
 def test_every_decision_is_pytorchs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_model(tmp_path, "ynet-224", 8)
     folder = write_folder(tmp_path / "data", videos=8)
-    expected = published_procedure(model, folder)
+    expected = published_procedure(model.parent / "ckpt.pth", folder)
     assert len(set(expected["predicted"].values())) == 2  # or the test would show little
     out = tmp_path / "out"
     evaluation.main(
@@ -119,7 +89,7 @@ def test_full_size_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     printed = capsys.readouterr().out
     assert "Reported elsewhere" in printed
     assert "4707 of 5001" in printed
-    assert_same_decisions(out, published_procedure(model, folder))
+    assert_same_decisions(out, published_procedure(model.parent / "ckpt.pth", folder))
 
 
 CHILD = """

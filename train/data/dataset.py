@@ -170,7 +170,7 @@ def _resolve(
         return stored[0], part, splits.parse_shares(shares)
     if split not in stored:
         raise InputError(
-            f"{name} has no split {split}, only {', '.join(sorted(stored))}. To split it by source video, "
+            f"{name} has no split {split}, only {', '.join(sorted(stored))}. To split by source, "
             "give per cent for train/validation/test, such as --split 80/10/10"
         )
     return split, split, None

@@ -12,7 +12,7 @@ import itertools
 import math
 
 import numpy as np
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops, ImageFilter, ImageStat
 from scipy import ndimage
 
 from flax_unet.errors import InputError
@@ -23,7 +23,7 @@ MIN_WEIGHT = 0.1  # of the replaced face in a pixel
 MIN_CHANGE = 2  # levels of 255 by which the neighbourhood changed on average
 MIN_AREA = 0.03  # share of the picture that the label covers; less is forged anew
 
-_RATIOS = (0.25, 0.5, 0.75, 0.75, 1.0, 1.0, 1.0, 1.0)  # how opaque the replaced face is
+_RATIOS = (0.5, 0.75, 0.75, 1.0, 1.0, 1.0)  # how opaque the replaced face is
 _ATTEMPTS = 20
 _MESH = 8  # cells along each side of the grid that is bent
 _UP = Image.Resampling.BILINEAR
@@ -128,29 +128,31 @@ def _moved(source: np.ndarray, rng: np.random.Generator) -> Image.Image:
 def _altered(face: Image.Image, rng: np.random.Generator) -> Image.Image:
     """The face in other colours and of another sharpness."""
     face = _TEXTURES[rng.integers(len(_TEXTURES))](face, rng)
-    contrast, brightness = rng.uniform(0.8, 1.2), rng.uniform(-16, 16)
-    tables = [_scaled(contrast, 128, brightness + shift) for shift in rng.uniform(-12, 12, 3)]
+    contrast, brightness = rng.uniform(0.75, 1.25), rng.uniform(-20, 20)
+    # About its own mean: a dark face keeps its detail.
+    means, shifts = ImageStat.Stat(face).mean, brightness + rng.uniform(-15, 15, 3)
+    tables = [_scaled(contrast, *channel) for channel in zip(means, shifts, strict=True)]
     return face.point([*itertools.chain(*tables)])
 
 
 def _resampled(face: Image.Image, rng: np.random.Generator) -> Image.Image:
-    factor = rng.uniform(0.35, 0.8)
+    factor = rng.uniform(0.25, 0.6)
     small = (max(1, round(face.width * factor)), max(1, round(face.height * factor)))
     return face.resize(small, _UP).resize(face.size, _UP)
 
 
 def _blurred(face: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return face.filter(ImageFilter.GaussianBlur(face.width * rng.uniform(0.002, 0.005)))
+    return face.filter(ImageFilter.GaussianBlur(face.width * rng.uniform(0.004, 0.008)))
 
 
 def _sharpened(face: Image.Image, rng: np.random.Generator) -> Image.Image:
-    strength = int(rng.integers(80, 220))
+    strength = int(rng.integers(200, 400))
     return face.filter(ImageFilter.UnsharpMask(face.width * 0.006, strength, threshold=0))
 
 
 def _compressed(face: Image.Image, rng: np.random.Generator) -> Image.Image:
     file = io.BytesIO()
-    face.save(file, "JPEG", quality=int(rng.integers(25, 70)))
+    face.save(file, "JPEG", quality=int(rng.integers(15, 50)))
     return Image.open(file).convert("RGB")
 
 

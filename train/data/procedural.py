@@ -1,6 +1,5 @@
 """Generated portraits: no download, no person's picture, the same on every machine."""
 
-import io
 import math
 
 import numpy as np
@@ -117,22 +116,17 @@ def _colours(rng: np.random.Generator, count: int) -> list[np.ndarray]:
 
 
 def _photograph(pixels: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """Light across the scene, exposure, focus, the sensor's noise, and at times JPEG."""
+    """Light across the scene, exposure, focus, stray light, and the sensor's noise."""
     shape = pixels.shape[1:]
     light = 1 + rng.uniform(0.02, 0.12) * smooth_noise(rng, shape, 2)
     exposure = colour(*(rng.uniform(0.8, 1.12) * rng.uniform(0.94, 1.06, 3)))
-    image = _image(pixels * (light * exposure))
+    image = _image(10 + 0.94 * pixels * (light * exposure))  # nothing is quite black
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.7)))
     noise = rng.standard_normal((3, *shape), np.float32)
-    noise *= rng.uniform(1, 2)
-    noise += rng.standard_normal(shape, np.float32) * rng.uniform(2.5, 4.5)
+    noise *= rng.uniform(1.5, 2)
+    noise += rng.standard_normal(shape, np.float32) * rng.uniform(3, 4)
     noise += [np.asarray(channel) for channel in image.split()]
-    image = _image(noise)
-    if rng.random() < 0.15:
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=int(rng.integers(90, 98)))
-        image = Image.open(file).convert("RGB")
-    return image
+    return _image(noise)
 
 
 def _image(pixels: np.ndarray) -> Image.Image:

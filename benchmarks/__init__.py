@@ -1,0 +1,1 @@
+"""This project and PyTorch side by side."""

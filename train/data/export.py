@@ -1,0 +1,73 @@
+"""Writes frames of a data set as a folder in the published layout: pictures to look at and to use.
+
+OUT/crops/<video>_<n>.png   OUT/masks/<video>_<n>.gif   OUT/metadata.json
+"""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from flax_unet.errors import InputError, command
+from flax_unet.files import staged_directory
+from train.data.dataset import EMBEDDED, Dataset, open_dataset
+from train.data.folder import decode_mask
+
+
+def export(data: Dataset, out: Path) -> None:
+    """Writes every frame of `data` into the new directory `out`, pictures byte for byte.
+
+    Raises:
+        InputError: `out` exists or cannot be written, or the data set is damaged.
+    """
+    with staged_directory(out) as stage:
+        for folder in ("crops", "masks"):
+            (stage / folder).mkdir()
+        metadata: dict[str, dict[str, str | None]] = {}
+        frames: Counter[str] = Counter()
+        for row in range(len(data)):
+            record, video = data.record(row), _key(data.table.video[row])
+            name = f"{video.removesuffix('.mp4')}_{frames[video]}"
+            frames[video] += 1
+            (stage / "crops" / f"{name}.png").write_bytes(record["image"])
+            if record["mask"]:
+                mask = Image.fromarray(decode_mask(record["mask"]), "P")
+                mask.putpalette([0, 0, 0, 255, 255, 255])
+                mask.save(stage / "masks" / f"{name}.gif")
+            original = data.table.original[row]
+            metadata[video] = {
+                "label": "REAL" if data.table.is_real[row] else "FAKE",
+                "original": _key(original) if original else None,
+            }
+        (stage / "metadata.json").write_text(json.dumps(metadata, indent=1), encoding="utf-8")
+
+
+def _key(video: str) -> str:
+    """A video's key in the published metadata, in which a name ends at the first underscore."""
+    return video.removesuffix(".mp4").replace("_", "-").replace("/", "-") + ".mp4"
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(prog="python -m train.data.export", description=__doc__)
+    parser.add_argument("out", type=Path, help="new directory")
+    parser.add_argument("--data", default=EMBEDDED, help=f"as for train.eval (default: {EMBEDDED})")
+    parser.add_argument("--split", help="as for train.eval (default: test)")
+    parser.add_argument("--limit", type=int, metavar="N", help="write N frames, drawn by --seed")
+    parser.add_argument("--seed", type=int, default=0, help="of --limit and --split (default: 0)")
+    args = parser.parse_args(argv)
+    if args.limit is not None and args.limit < 1:
+        raise InputError(f"--limit {args.limit}: expected at least 1")
+    data = open_dataset(args.data, args.split, seed=args.seed)
+    if args.limit is not None:
+        data = data.sample(args.limit, args.seed)
+    export(data, args.out)
+    print(f"{args.out}: {len(data)} frames of {args.data}, split {data.split}")
+
+
+if __name__ == "__main__":
+    main()
