@@ -16,7 +16,7 @@ from tqdm import tqdm
 from convert.reference import ReferenceUNet
 from convert.state_dict import write
 from flax_unet import UNetConfig
-from flax_unet.errors import command
+from flax_unet.errors import InputError, command
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.pipeline import Batch, batches
 
@@ -31,23 +31,42 @@ def train(
     learning_rate: float,
     batch_size: int,
     seed: int,
+    cosine: bool = False,
+    losses: list[tuple[float, float]] | None = None,
 ) -> ReferenceUNet:
     """Trains from scratch: Adam, 0.5 cross-entropy of the mask + 0.5 of the class, as published.
 
     Args:
         config: a network with both heads.
-        data: every frame has a mask.
+        data: at least a batch; every fake has a mask, a real frame without one is untouched.
         epochs: passes over the data, each in an order of its own.
         learning_rate: of Adam; the published 1e-5 takes days on a CPU.
         batch_size: frames a step; the last, smaller batch of an epoch is left out.
         seed: of the initial weights and the orders.
+        cosine: whether the learning rate falls to 0 at the end.
+        losses: gets the mask's and the class's of each step.
+
+    Raises:
+        InputError: there are too few frames, or a fake has no mask.
     """
+    if len(data) < batch_size:
+        raise InputError(
+            f"{data.name}, split {data.split}, has {len(data)} frames, fewer than a batch of "
+            f"{batch_size}; nothing would be learnt. Give a smaller --batch-size"
+        )
+    without = data.table.file[~data.table.is_real & ~data.table.has_mask]
+    if len(without):
+        raise InputError(
+            f"{data.name}, split {data.split}: {len(without)} fakes have no mask, the first of "
+            f"them {without[0]}; they would be learnt as untouched. Add their masks"
+        )
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = ReferenceUNet(config)  # channels last, as the pictures are: twice as fast on a CPU
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.Adam(model.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
     steps = len(data) // batch_size
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
     for epoch in range(epochs):
         order = data.take(rng.permutation(len(data))[: steps * batch_size])
         progress = tqdm(_epoch(order, config.image_size, batch_size), total=steps, unit="step")
@@ -58,6 +77,10 @@ def train(
             optimizer.zero_grad()
             (0.5 * mask_loss + 0.5 * class_loss).backward()
             optimizer.step()
+            if cosine:
+                rate.step()
+            if losses is not None:
+                losses.append((mask_loss.item(), class_loss.item()))
             progress.set_description(
                 f"epoch {epoch + 1}/{epochs}  mask {mask_loss.item():.3f}  "
                 f"class {class_loss.item():.3f}"

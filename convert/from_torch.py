@@ -107,7 +107,8 @@ def _convert(
     weights = remap.to_flax(mapping.rules, content.tensors)
     if directory is not None:
         unused = {key: content.tensors[key] for key in mapping.unused if key in content.tensors}
-        checkpoint.write(directory, config, weights, unused)
+        trees = {checkpoint.WEIGHTS: weights, checkpoint.UNUSED: unused}
+        checkpoint.write(directory, config, trees)
     parity = None
     if verify:
         # What was written is what is checked.

@@ -89,11 +89,13 @@ def match(config: UNetConfig, shapes: Mapping[str, Shape]) -> Remap:
     return Remap(used, unused, problems)
 
 
-def to_flax(rules: Mapping[str, Rule], tensors: Mapping[str, np.ndarray]) -> Tree:
-    """The weights as a tree for `flax_unet.checkpoint`, float32."""
+def to_flax(
+    rules: Mapping[str, Rule], tensors: Mapping[str, np.ndarray], dtype: type = np.float32
+) -> Tree:
+    """The weights as a tree for `flax_unet.checkpoint`."""
     leaves = {
         tuple(rule.target.split("/")): np.asarray(
-            tensors[key].transpose(rule.axes), np.float32, order="C"
+            tensors[key].transpose(rule.axes), dtype, order="C"
         )
         for key, rule in rules.items()
     }

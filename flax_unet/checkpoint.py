@@ -73,22 +73,24 @@ def may_be_replaced(path: Path) -> bool:
     return is_checkpoint(path) and {entry.name for entry in path.iterdir()} <= ours
 
 
-def write(
-    directory: Path, config: UNetConfig, weights: Tree, unused: Mapping[str, np.ndarray]
-) -> None:
+def write(directory: Path, config: UNetConfig, trees: Mapping[str, Tree]) -> None:
     """Writes all but `source.json` into an existing empty directory.
+
+    Args:
+        directory: where to.
+        config: the architecture.
+        trees: arrays on the host by the name of their folder; `weights` is one of them.
 
     Raises:
         InputError: the disk is full or cannot be written to.
     """
     fields = {"format_version": FORMAT_VERSION, "model": config.to_json()}
     write_json(directory / CONFIG, fields)
-    trees = {WEIGHTS: weights, UNUSED: dict(unused)}
     check_space(directory.parent, sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _OVERHEAD)
     for name, tree in trees.items():
         if tree:
             try:
-                with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
+                with _quiet(), _checkpointer() as checkpointer:
                     checkpointer.save(directory.resolve() / name, tree)
             except Exception as error:  # each storage driver of Orbax raises errors of its own
                 raise InputError(f"weights cannot be written: {_first_line(error)}") from error
@@ -124,7 +126,7 @@ def load(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> UNet:
         InputError: there is no checkpoint at `path`, or it is damaged.
     """
     config = load_config(path)
-    weights = _restore(Path(path) / WEIGHTS, abstract_weights(config))
+    weights = load_tree(Path(path) / WEIGHTS, abstract_weights(config))
     return build(config, weights, dtype=dtype)
 
 
@@ -137,7 +139,7 @@ def load_config(path: str | Path) -> UNetConfig:
     path = Path(path)
     if not is_checkpoint(path):
         raise InputError(_why_no_checkpoint(path))
-    fields = _read_json(path / CONFIG)
+    fields = read_json(path / CONFIG)
     if fields.get("format_version") != FORMAT_VERSION:
         raise InputError(
             f"{path / CONFIG}: format_version is {fields.get('format_version')!r}; "
@@ -156,7 +158,7 @@ def load_source(path: str | Path) -> dict[str, Any]:
         InputError: the file is missing or damaged.
     """
     file = Path(path) / SOURCE
-    source = _read_json(file)
+    source = read_json(file)
     for name in ("entries", "unused"):
         value = source.get(name, {})
         if not isinstance(value, dict) or (
@@ -172,7 +174,7 @@ def load_weights(path: str | Path) -> Tree:
     Raises:
         InputError: the checkpoint is damaged.
     """
-    return _restore(Path(path) / WEIGHTS, abstract_weights(load_config(path)))
+    return load_tree(Path(path) / WEIGHTS, abstract_weights(load_config(path)))
 
 
 def load_unused(path: str | Path) -> dict[str, np.ndarray]:
@@ -182,15 +184,23 @@ def load_unused(path: str | Path) -> dict[str, np.ndarray]:
         InputError: the checkpoint is damaged.
     """
     directory = Path(path) / UNUSED
-    return _restore(directory, None) if directory.exists() else {}
+    return load_tree(directory, None) if directory.exists() else {}
 
 
-def _restore(directory: Path, expected: Tree | None) -> Tree:
-    """Reads an Orbax tree to the host, once its files were seen to be whole and plausible."""
+def load_tree(directory: Path, expected: Tree | None) -> Tree:
+    """Reads an Orbax tree to the host, once its files were seen to be whole and plausible.
+
+    Args:
+        directory: a folder of a checkpoint.
+        expected: shapes and dtypes of its leaves, if they are known.
+
+    Raises:
+        InputError: the tree is damaged, or another than expected.
+    """
     directory = directory.resolve()
     _check_files(directory)
     try:
-        with _quiet(), ocp.Checkpointer(_handler()) as checkpointer:
+        with _quiet(), _checkpointer() as checkpointer:
             found = checkpointer.metadata(directory).item_metadata.tree
             _check_tree(directory, found, expected)
             on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
@@ -208,9 +218,16 @@ def _restore(directory: Path, expected: Tree | None) -> Tree:
     return tree
 
 
-def _handler() -> ocp.PyTreeCheckpointHandler:
+def _checkpointer() -> ocp.Checkpointer:
+    # Each process by itself: trees are on the host, and none waits for the others.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(),
+        active_processes={jax.process_index()},
+        barrier_sync_key_prefix=f"process{jax.process_index()}",
+    )
     # Uncompressed: weights hardly shrink, and no small file can claim to hold large arrays.
-    return ocp.PyTreeCheckpointHandler(use_compression=False)
+    handler = ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 @contextlib.contextmanager
@@ -229,7 +246,7 @@ def _check_files(directory: Path) -> None:
     manifest = directory.parent / MANIFEST
     if not manifest.exists():
         return
-    digests = _read_json(manifest)
+    digests = read_json(manifest)
     expected = {name for name in digests if name.startswith(f"{directory.name}/")}
     for path in sorted(directory.rglob("*")):
         if path.is_file():
@@ -267,7 +284,12 @@ def flat(tree: Tree) -> dict[str, Any]:
     return {"/".join(path): leaf for path, leaf in flatten_dict(tree).items()}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -286,6 +308,9 @@ def _why_no_checkpoint(path: Path) -> str:
         return f"{path} does not exist; name a directory that convert.from_torch wrote"
     if path.is_file():
         return f"{path} is a file; convert it first: python -m convert.from_torch {path}"
+    for name in ("best", "last"):  # of a directory that `train.fit` works in
+        if is_checkpoint(path / name):
+            return f"{path} holds the checkpoints of a training run; name {path / name}"
     return f"{path} is no checkpoint: it lacks {CONFIG} or {WEIGHTS}/"
 
 

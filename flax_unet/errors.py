@@ -10,6 +10,8 @@ _EXTRAS = {  # which extra installs a package that is missing
     **dict.fromkeys(("torch", "safetensors"), "convert"),
     **dict.fromkeys(("tensorflow_datasets", "array_record", "grain"), "train"),
     **dict.fromkeys(("importlib_resources", "scipy", "sklearn", "matplotlib"), "train"),
+    **dict.fromkeys(("optax", "yaml", "tensorboardX"), "train"),
+    "wandb": "wandb",
 }
 
 

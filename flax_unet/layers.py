@@ -74,6 +74,7 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros(features))
         self.var = nnx.BatchStat(jnp.ones(features))
         self.use_running_average = False  # `eval()` and `train()` of nnx.Module switch it
+        self.axis_name: str | None = None  # of jax.pmap: its devices share a batch's statistics
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises x (B, H, W, C); in training it also updates the running statistics.
@@ -86,16 +87,21 @@ class BatchNorm(nnx.Module):
             mean, var = self.mean[...], self.var[...]
         else:
             count = x.size // x.shape[-1]
+            if self.axis_name is not None:
+                count *= jax.lax.axis_size(self.axis_name)
             if count < 2:
                 raise ValueError(
                     f"BatchNorm in training needs more than one value a channel; got {x.shape}"
                 )
-            mean = wide.mean((0, 1, 2))
-            var = jnp.square(wide - mean).mean((0, 1, 2))
+            mean = self._over_devices(wide.mean((0, 1, 2)))
+            var = self._over_devices(jnp.square(wide - mean).mean((0, 1, 2)))
             self.mean[...] += MOMENTUM * (mean - self.mean[...])
             self.var[...] += MOMENTUM * (var * (count / (count - 1)) - self.var[...])
         scale = self.scale[...] * jax.lax.rsqrt(var + EPSILON)
         return (wide * scale + (self.bias[...] - mean * scale)).astype(x.dtype)
+
+    def _over_devices(self, value: jax.Array) -> jax.Array:
+        return value if self.axis_name is None else jax.lax.pmean(value, self.axis_name)
 
 
 class DoubleConv(nnx.Module):

@@ -66,10 +66,12 @@ class Up(nnx.Module):
 class Classifier(nnx.Module):
     """The global maximum of each channel, then linear layers with ReLU between them."""
 
-    def __init__(self, features_in: int, widths: tuple[int, ...], *, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, features_in: int, widths: tuple[int, ...], *, dtype: DTypeLike, rngs: nnx.Rngs
+    ) -> None:
         self.depth = len(widths) + 1
         for i, sizes in enumerate(itertools.pairwise((features_in, *widths, 1)), start=1):
-            setattr(self, f"linear{i}", linear(*sizes, dtype=jnp.float32, rngs=rngs))
+            setattr(self, f"linear{i}", linear(*sizes, dtype=dtype, rngs=rngs))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, features_in) -> (B,), the log-odds of REAL."""
@@ -84,7 +86,8 @@ class UNet(nnx.Module):
     """The network that a `UNetConfig` describes, with PyTorch's initial values.
 
     Parameters and statistics are float32. `dtype` is that of the convolutions, float32 or
-    bfloat16; the heads compute in float32.
+    bfloat16; the heads compute in float32. (float64 throughout is for comparisons: it needs
+    JAX's 64-bit mode, and parameters of that type.)
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class UNet(nnx.Module):
     ) -> None:
         self.config = config
         self.dtype = dtype
+        head_dtype = jnp.promote_types(dtype, jnp.float32)
         widths = config.widths
         double_conv = functools.partial(DoubleConv, bias=config.conv_bias, dtype=dtype, rngs=rngs)
         self.inc = double_conv(IMAGE_CHANNELS, widths[0], widths[0])
@@ -99,12 +103,14 @@ class UNet(nnx.Module):
             width = widths[level]
             setattr(self, f"down{level}", double_conv(widths[level - 1], width, width))
         if config.classifier_widths is not None:
-            self.classifier = Classifier(widths[-1], config.classifier_widths, rngs=rngs)
+            self.classifier = Classifier(
+                widths[-1], config.classifier_widths, dtype=head_dtype, rngs=rngs
+            )
         if config.has_mask_head:
             for step in range(1, config.decoder_levels + 1):
                 up = Up(config, config.decoder_levels - step, dtype=dtype, rngs=rngs)
                 setattr(self, f"up{step}", up)
-            self.outc = conv(widths[0], MASK_CLASSES, 1, dtype=jnp.float32, rngs=rngs)
+            self.outc = conv(widths[0], MASK_CLASSES, 1, dtype=head_dtype, rngs=rngs)
 
     def __call__(self, image: ArrayLike) -> UNetOutput:
         """Classifies and segments a batch.

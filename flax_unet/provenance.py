@@ -7,7 +7,11 @@ import platform
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("flax-unet", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "pillow", "torch")
+_PACKAGES = (
+    *("flax-unet", "jax", "jaxlib", "flax", "orbax-checkpoint", "optax", "numpy", "pillow"),
+    *("grain", "tensorflow-datasets", "array_record", "scipy", "scikit-learn", "matplotlib"),
+    "torch",
+)
 _ROOMS = ("flax_unet", "convert", "train")
 
 

@@ -1,8 +1,16 @@
 """Fixtures: small stand-ins of every published layout."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+# Before JAX is imported: the tests, their processes and later runs share what they compile.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "compiled")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import numpy as np
 import pytest

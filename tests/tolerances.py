@@ -11,6 +11,11 @@ NETWORK = 1e-4  # mask logits of a whole network, likewise
 PROBABILITY = 1e-5  # absolute
 PIXELS = 2  # pixels of a mask that may be of the other class
 DICE = 1e-6  # absolute, where no pixel is of the other class
+AUC = 1e-4  # of pixels by the bins of their scores, absolute
+LOSS_64 = 1e-8  # a training step's losses in float64, relative
+WEIGHTS_64 = 1e-6  # weights and statistics after training in float64, absolute
+DEVICES_64 = 1e-9  # losses and gradients on other numbers of devices, float64, absolute
+DEVICES_32 = 1e-4  # losses likewise, float32
 
 
 def assert_close(found: Any, expected: Any, tolerance: float, what: str = "") -> None:

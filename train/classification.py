@@ -109,13 +109,17 @@ def calibration_bins(
     Bin k of CALIBRATION_BINS holds fake probabilities in [k, k + 1) / CALIBRATION_BINS, the last
     one 1 too.
     """
-    score = 1 - real_probability
-    bins = np.minimum((score * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    score, bins = 1 - real_probability, _calibration_bin(real_probability)
     count = np.bincount(bins)
     used = count > 0
     mean_score = np.bincount(bins, score)[used] / count[used]
     share = np.bincount(bins, ~is_real)[used] / count[used]
     return count[used], mean_score, share
+
+
+def _calibration_bin(real_probability: np.ndarray) -> np.ndarray:
+    bins = ((1 - real_probability) * CALIBRATION_BINS).astype(int)
+    return np.minimum(bins, CALIBRATION_BINS - 1)
 
 
 def calibration_error(is_real: np.ndarray, real_probability: np.ndarray) -> float:
@@ -134,23 +138,41 @@ def weighted_figures(
         weights[i] times; NaN where one is not defined. It sorts nothing.
     """
     is_fake, called_fake = ~is_real, is_called_fake(real_probability)
-    cells = (is_fake & called_fake, is_fake & ~called_fake, is_real & called_fake)
-    cells = np.array(cells, np.float64)
+    score = 1 - real_probability
+    excess = score - is_fake  # over the label
+    given_to_label = np.where(is_fake, score, 1 - score)
+    columns = np.array(
+        [
+            is_fake & called_fake,
+            is_fake & ~called_fake,
+            is_real & called_fake,
+            -np.log(np.maximum(given_to_label, np.finfo(np.float64).eps)),
+            excess**2,
+        ],
+        np.float64,
+    )
+    bins = _calibration_bin(real_probability)
     roc = Roc(is_real, real_probability)
 
     def figures_of(weights: np.ndarray) -> dict[str, float]:
         total = float(weights.sum())
-        fake_fake, fake_real, real_fake = (cells @ weights).tolist()
+        fake_fake, fake_real, real_fake, loss, brier = (columns @ weights).tolist()
         fakes = fake_fake + fake_real
         reals = total - fakes
         real_real = reals - real_fake
         points = roc.points(weights)
         return {
             "accuracy": ratio(fake_fake + real_real, total),
+            "precision": ratio(fake_fake, fake_fake + real_fake),
+            "recall": ratio(fake_fake, fakes),
+            "f1": ratio(2 * fake_fake, 2 * fake_fake + fake_real + real_fake),
             "balanced_accuracy": (ratio(fake_fake, fakes) + ratio(real_real, reals)) / 2,
             "auc": ratio(points.area(), fakes * reals),
-            "f1": ratio(2 * fake_fake, 2 * fake_fake + fake_real + real_fake),
+            "average_precision": points.average_precision(),
             "eer": points.crossing()[0] if fakes and reals else np.nan,
+            "log_loss": ratio(loss, total),
+            "brier": ratio(brier, total),
+            "ece": ratio(float(np.abs(np.bincount(bins, excess * weights)).sum()), total),
         }
 
     return figures_of

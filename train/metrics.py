@@ -9,7 +9,7 @@ from flax_unet.errors import InputError
 from train import bootstrap, classification, segmentation, videos
 from train.segmentation import PixelCounts
 
-BINS = 4096  # of the manipulated probability; the pixels' AUC is exact but for ties within one
+BINS = 2**16  # of a pixel's score, by the first 16 bits of its logit: see `train.scoring`
 AGGREGATES = tuple(videos.RULES)  # how a video's frames become one verdict; the default first
 
 
@@ -31,8 +31,9 @@ class Predictions:
         tn: (N,) int64, pixels labelled and predicted untouched.
         manipulated_pixels: (N,) int64, pixels predicted MANIPULATED, with or without a label.
         histogram: (2, 2, bins) int64, counts of the pixels of frames with a mask label, by
-            [is the frame FAKE][is the pixel labelled MANIPULATED][bin of the probability that it
-            is, rising].
+            [is the frame FAKE][is the pixel labelled MANIPULATED][bin of the logit that it is,
+            rising].
+        mask_is_finite: (N,) bool, whether the logits of the frame's pixels are all numbers.
     """
 
     file: np.ndarray
@@ -47,6 +48,7 @@ class Predictions:
     tn: np.ndarray | None = None
     manipulated_pixels: np.ndarray | None = None
     histogram: np.ndarray | None = None
+    mask_is_finite: np.ndarray | None = None
 
     def pixel_counts(self) -> PixelCounts | None:
         """The counts of pixels of every frame, or None where the checkpoint predicts no mask."""
@@ -73,8 +75,8 @@ def evaluate_predictions(
         the same figures for fake frames alone under `fake_frames`.
 
     Raises:
-        InputError: there are no frames, a probability is not finite, a video's frames have both
-            labels, or `aggregate` is none.
+        InputError: there are no frames, a head's figures are not finite, a video's frames have
+            both labels, or `aggregate` is none.
     """
     _check(predictions)
     video, video_is_real = videos.numbered(predictions.video, predictions.is_real)
@@ -119,14 +121,22 @@ def evaluate_predictions(
 def _check(predictions: Predictions) -> None:
     if len(predictions.file) == 0:
         raise InputError("no frames were scored; choose a data set and a split that are not empty")
-    for name in ("real_probability", "real_logit"):
-        values = getattr(predictions, name)
-        if values is not None and not np.isfinite(values).all():
-            first = predictions.file[np.argmin(np.isfinite(values))]
+    heads = {
+        "real_probability": _is_finite(predictions.real_probability),
+        "real_logit": _is_finite(predictions.real_logit),
+        "mask_logits": predictions.mask_is_finite,
+    }
+    for name, is_finite in heads.items():
+        if is_finite is not None and not is_finite.all():
+            first = predictions.file[np.argmin(is_finite)]
             raise InputError(
-                f"{name} is not finite for {np.sum(~np.isfinite(values))} frames, the first of "
-                f"them {first}; the checkpoint is damaged or its training diverged: use another"
+                f"{name} is not finite for {np.sum(~is_finite)} frames, the first of them {first}; "
+                "the checkpoint is damaged or its training diverged: use another"
             )
+
+
+def _is_finite(values: np.ndarray | None) -> np.ndarray | None:
+    return None if values is None else np.isfinite(values)
 
 
 def _verdicts(

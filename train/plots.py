@@ -76,6 +76,8 @@ def write_scores(path: Path, predictions: Predictions) -> None:
     is_fake, score = _verdicts(predictions)
     title, share = "Scores of REAL and FAKE frames", "frames of the label, per cent (log)"
     figure, axes = _axes(title, "fake probability", share)
+    # Before the bars: a logarithmic axis finds no limits of its own around bars of one height.
+    axes.set(xlim=(0, 1), yscale="log", ylim=(min(0.1, 50 / len(score)), 120))
     for label, chosen, colour in (("REAL", ~is_fake, _REAL), ("FAKE", is_fake, _FAKE)):
         count = int(chosen.sum())
         axes.hist(
@@ -88,7 +90,6 @@ def write_scores(path: Path, predictions: Predictions) -> None:
             label=f"labelled {label}, n = {count:,}",
         )
     axes.axvline(0.5, ls=":", color="black", label="called FAKE from 0.5 up")
-    axes.set(xlim=(0, 1), yscale="log", ylim=(min(0.1, 50 / len(score)), 120))
     axes.legend(loc="upper center")
     _save(figure, path)
 

@@ -16,18 +16,18 @@ _VERDICTS = (
     ("FAKE called REAL", "fake_called_real"),
     ("REAL called FAKE", "real_called_fake"),
     ("REAL called REAL", "real_called_real"),
-    ("accuracy", "accuracy"),
+    ("accuracy of both classes", "accuracy"),
     ("balanced accuracy", "balanced_accuracy"),
     ("precision of FAKE", "precision"),
     ("recall of FAKE", "recall"),
     ("F1 of FAKE", "f1"),
     ("AUC of FAKE", "auc"),
     ("average precision of FAKE", "average_precision"),
-    ("equal error rate", "eer"),
-    ("its fake probability", "eer_threshold"),
-    ("log loss", "log_loss"),
-    ("Brier score", "brier"),
-    ("calibration error", "ece"),
+    ("equal error rate (lower is better)", "eer"),
+    ("its threshold on the fake probability", "eer_threshold"),
+    ("log loss of the label (lower is better)", "log_loss"),
+    ("Brier score of FAKE (lower is better)", "brier"),
+    ("calibration error of FAKE (lower is better)", "ece"),
 )
 _MASKS = (
     ("frames with a mask label", "n"),
@@ -37,8 +37,8 @@ _MASKS = (
     ("IoU of MANIPULATED, mean of frames", "iou_mean"),
     ("IoU of MANIPULATED, pooled", "iou_pooled"),
     ("F1 of MANIPULATED, pooled", "f1"),
-    ("AUC of MANIPULATED, pooled", "auc"),
-    ("pixel accuracy, pooled", "accuracy"),
+    ("AUC of MANIPULATED, pooled (no interval)", "auc"),
+    ("accuracy of both classes, pooled", "accuracy"),
 )
 
 

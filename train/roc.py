@@ -15,6 +15,12 @@ class RocPoints(NamedTuple):
         """The area below the points, in counts: the AUC times REAL times FAKE."""
         return float(np.diff(self.false_fake) @ (self.true_fake[1:] + self.true_fake[:-1]) / 2)
 
+    def average_precision(self) -> float:
+        """The sum of precision times the gain in recall; NaN without FAKE."""
+        called = (self.false_fake + self.true_fake)[1:]
+        precision = self.true_fake[1:] / np.maximum(called, 1)  # what is called is whole
+        return ratio(float(precision @ np.diff(self.true_fake)), self.true_fake[-1])
+
     def crossing(self) -> tuple[float, int]:
         """The equal error rate, and the first point whose false-positive rate reaches it.
 

@@ -1,5 +1,6 @@
 """What evaluation computes of each frame: on the devices, then gathered into `Predictions`."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -16,7 +17,6 @@ from train.data.dataset import Dataset
 from train.data.pipeline import Batch, batches
 from train.metrics import BINS, Predictions
 
-_LOGIT_RANGE = 16.0  # of the histogram; beyond it a float32 probability is 0 or 1 within 1e-7
 _IN_FLIGHT = 2  # batches on the devices before the first one's results are waited for
 
 
@@ -38,19 +38,24 @@ def score(
         model: in eval mode.
         dataset: what to score.
         devices: of this process.
-        batch_size: frames a step on all devices of all processes; rounded up to a multiple of
-            their number. Padding is not counted.
+        batch_size: frames a step on all devices of all processes, rounded up to a multiple of
+            their number; never more than the data set needs. Padding is not counted.
     """
     process, processes = parallel.process()
     total = len(devices) * processes
-    share = -(-batch_size // total) * len(devices)
+    share = -(-min(batch_size, len(dataset)) // total) * len(devices)
     graphdef, state = nnx.split(model)
     state = parallel.replicate(state, devices)
-    step = parallel.map_batch(_step(graphdef), devices)
+    step = _compiled(graphdef, tuple(devices))
     source = batches(dataset, model.config.image_size, share, process=process, processes=processes)
     parts, timing = _run(step, state, source, dataset)
-    parts = parallel.gather(parts)
+    parts = parallel.gather(parts)  # with their padding, so that each process gives as much
     return _predictions(dataset, parts), timing
+
+
+@functools.lru_cache(maxsize=4)  # training evaluates one network again and again
+def _compiled(graphdef: nnx.GraphDef, devices: tuple[parallel.Device, ...]) -> Callable:
+    return parallel.map_batch(_step(graphdef), list(devices))
 
 
 def _step(graphdef: nnx.GraphDef) -> Callable[[nnx.State, dict[str, jax.Array]], dict]:
@@ -71,7 +76,7 @@ def _classified(output: UNetOutput) -> dict[str, jax.Array]:
 
 
 def _segmented(output: UNetOutput, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Pixels by predicted and true class, and how the labelled ones' logits are distributed."""
+    """Pixels by predicted and true class, and how the labelled ones' scores are distributed."""
     if output.mask_logits is None or output.is_manipulated is None:
         return {}
     found, wanted = output.is_manipulated, batch["mask"] == 1
@@ -83,12 +88,26 @@ def _segmented(output: UNetOutput, batch: dict[str, jax.Array]) -> dict[str, jax
         "manipulated_pixels": found,
     }
     counts = {name: marked.sum((1, 2), dtype=jnp.int32) for name, marked in pixels.items()}
-    logit = output.mask_logits[..., 1] - output.mask_logits[..., 0]
-    bins = ((logit / _LOGIT_RANGE + 1) * (BINS / 2)).astype(jnp.int32).clip(0, BINS - 1)
+    bins = _bins(output.mask_logits[..., 1] - output.mask_logits[..., 0])
     group = batch["is_fake"][:, None, None] * 2 + wanted
     counted = jnp.broadcast_to(batch["has_mask"][:, None, None], bins.shape).astype(jnp.int32)
     histogram = jnp.zeros((4 * BINS,), jnp.int32).at[group * BINS + bins].add(counted)
-    return {**counts, "histogram": histogram.reshape(1, 2, 2, BINS)}
+    return {
+        **counts,
+        "mask_is_finite": jnp.isfinite(output.mask_logits).all((1, 2, 3)),
+        "histogram": histogram.reshape(1, 2, 2, BINS),
+    }
+
+
+def _bins(logit: jax.Array) -> jax.Array:
+    """Whole numbers in [0, BINS) that rise with a float32: the first 16 bits of it, in order.
+
+    So a bin is as wide as 1/128 of its logit or less, however large or small the logits are.
+    """
+    logit = jnp.where(logit == 0, 0, logit)  # -0 too
+    first = (jax.lax.bitcast_convert_type(logit, jnp.uint32) >> 16).astype(jnp.int32)
+    # Of negative numbers, whose first bit is set, the larger bits are the smaller value.
+    return jnp.where(first < BINS // 2, first + BINS // 2, BINS - 1 - first)
 
 
 def _run(
@@ -103,14 +122,13 @@ def _run(
 
     def collect(batch: Batch, output: dict[str, jax.Array]) -> None:
         found = parallel.to_host(output)
-        real = batch.position >= 0
         found["position"], found["has_mask"] = batch.position, batch.has_mask
         for name, array in found.items():
             if name == "histogram":
                 summed = results.setdefault(name, [np.zeros((1, *array.shape[1:]), np.int64)])
                 summed[0] += array.sum(0, keepdims=True)
             else:
-                results.setdefault(name, []).append(array[real])
+                results.setdefault(name, []).append(array)
 
     start = asked = time.perf_counter()
     first_batch = data_wait = 0.0
@@ -129,7 +147,7 @@ def _run(
             collect(batch, output)
     seconds = time.perf_counter() - start
     parts = {name: np.concatenate(arrays) for name, arrays in results.items()}
-    frames = sum(len(array) for array in results["position"][1:])
+    frames = sum(int((position >= 0).sum()) for position in results["position"][1:])
     return parts, Timing(frames, seconds, data_wait, first_batch)
 
 
@@ -146,15 +164,12 @@ def _to_devices(batch: Batch, dataset: Dataset) -> dict[str, np.ndarray]:
 def _predictions(dataset: Dataset, parts: dict[str, np.ndarray]) -> Predictions:
     """The figures of every frame, in the data set's order."""
     histogram = parts.pop("histogram", None)
-    order = np.argsort(parts["position"], kind="stable")
-    if not np.array_equal(parts["position"][order], np.arange(len(dataset))):
+    position = parts.pop("position")
+    order = np.argsort(position, kind="stable")[(position < 0).sum() :]  # padding comes first
+    if not np.array_equal(position[order], np.arange(len(dataset))):
         raise AssertionError("frames were lost or scored twice")
     wide = {"f": np.float64, "i": np.int64, "b": np.bool_}
-    columns = {
-        name: array[order].astype(wide[array.dtype.kind])
-        for name, array in parts.items()
-        if name != "position"
-    }
+    columns = {name: array[order].astype(wide[array.dtype.kind]) for name, array in parts.items()}
     table = dataset.table
     return Predictions(
         file=table.file,

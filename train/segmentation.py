@@ -25,8 +25,9 @@ MEANING = {
     "iou_pooled": "the same of the pixels of all frames put together",
     "f1": "positive class MANIPULATED, pixels of all frames put together",
     "accuracy": "share of pixels whose class is right, of both classes",
-    "auc": "area under the ROC of pixels; positive class MANIPULATED, score the manipulated "
-    "probability in fine bins, a tie within a bin counts half",
+    "auc": "area under the ROC of pixels; positive class MANIPULATED, score the manipulated logit "
+    "less the untouched one, cut to 8 significant bits; a tie counts half. It has no interval, "
+    "which would take the scores of each frame",
 }
 
 
@@ -59,8 +60,8 @@ def histogram_auc(histogram: np.ndarray) -> float:
     """Area under the ROC from counts of pixels, NaN without pixels of both classes.
 
     Args:
-        histogram: (2, bins) counts by [is labelled manipulated][bin of the manipulated
-            probability, rising].
+        histogram: (2, bins) counts by [is labelled manipulated][bin of the score, rising]. What
+            shares a bin counts as a tie.
     """
     untouched, manipulated = histogram.astype(np.float64)
     below = np.cumsum(untouched) - untouched
@@ -75,11 +76,8 @@ def figures(counts: PixelCounts, histogram: np.ndarray) -> dict[str, Any]:
         counts: of the frames with a mask label, perhaps none.
         histogram: of their pixels, as in `histogram_auc`.
     """
-    tp, fp, fn, tn = (int(count.sum()) for count in counts)
     values = {
         **weighted_figures(counts)(np.ones(len(counts.tp))),
-        "f1": ratio(2 * tp, 2 * tp + fp + fn),
-        "accuracy": ratio(tp + tn, tp + fp + fn + tn),
         "auc": histogram_auc(histogram),
     }
     if len(counts.tp) == 0:
@@ -112,17 +110,17 @@ def weighted_figures(counts: PixelCounts) -> Callable[[np.ndarray], dict[str, fl
         A function of whole weights (N,), which gives the figures of a set that holds image i
         weights[i] times; NaN where one is not defined.
     """
-    columns = np.array(
-        [dice(counts), iou(counts), counts.tp, counts.tp + counts.fp + counts.fn], np.float64
-    )
+    columns = np.array([dice(counts), iou(counts), *counts], np.float64)
 
     def figures_of(weights: np.ndarray) -> dict[str, float]:
-        dice_sum, iou_sum, intersection, union = (columns @ weights).tolist()
+        dice_sum, iou_sum, tp, fp, fn, tn = (columns @ weights).tolist()
         images = float(weights.sum())
         return {
             "dice": ratio(dice_sum, images),
             "iou_mean": ratio(iou_sum, images),
-            "iou_pooled": ratio(intersection, union),
+            "iou_pooled": ratio(tp, tp + fp + fn),
+            "f1": ratio(2 * tp, 2 * tp + fp + fn),
+            "accuracy": ratio(tp + tn, tp + fp + fn + tn),
         }
 
     return figures_of

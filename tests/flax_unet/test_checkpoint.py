@@ -103,7 +103,7 @@ def test_weights_that_claim_more_than_they_hold(
     bomb = tmp_path / "bomb"
     bomb.mkdir()
     monkeypatch.setattr(checkpoint, "_handler", ocp.PyTreeCheckpointHandler)  # which compresses
-    checkpoint.write(bomb, config, zeros, {})
+    checkpoint.write(bomb, config, {checkpoint.WEIGHTS: zeros})
     with pytest.raises(InputError, match=r"claims .* bytes of weights in"):
         load(bomb)
 

@@ -23,6 +23,12 @@ def write_mask(path: Path, classes: np.ndarray) -> None:
     mask.save(path)
 
 
+def edit(folder: Path, **entries: object) -> None:
+    """Sets entries of the metadata."""
+    path = folder / "metadata.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
 def write_folder(
     root: Path, videos: int, frames: int = 3, *, seed: int = 0, prefix: str = "v", side: int = SIDE
 ) -> Path:

@@ -15,7 +15,7 @@ def test_intervals_by_resampling_videos(monkeypatch: pytest.MonkeyPatch) -> None
     video = random.integers(0, 12, 60)
     is_real = video % 3 == 0
     real_probability = (random.integers(0, 9, 60) / 8 * 3 + is_real) / 4  # with ties
-    tp, fp, fn = random.integers(0, 9, (3, 60))
+    tp, fp, fn, tn = random.integers(0, 9, (4, 60))
     figures = evaluate_predictions(
         predictions(
             is_real,
@@ -25,13 +25,16 @@ def test_intervals_by_resampling_videos(monkeypatch: pytest.MonkeyPatch) -> None
             tp=tp,
             fp=fp,
             fn=fn,
-            tn=fn * 0,
+            tn=tn,
             histogram=np.ones((2, 2, BINS), np.int64),
         ),
         seed=5,
     )
-    names = ["accuracy", "balanced_accuracy", "auc", "f1", "eer"]
-    pixel_names = ["dice", "iou_mean", "iou_pooled"]
+    names = [
+        *("accuracy", "precision", "recall", "f1", "balanced_accuracy", "auc"),
+        *("average_precision", "eer", "log_loss", "brier", "ece"),
+    ]
+    pixel_names = ["dice", "iou_mean", "iou_pooled", "f1", "accuracy"]
     _, cluster = np.unique(video.astype(str), return_inverse=True)
     rows = []
     for weights in bootstrap.resampled_weights(cluster, 5):
@@ -41,11 +44,16 @@ def test_intervals_by_resampling_videos(monkeypatch: pytest.MonkeyPatch) -> None
         dice = ((t + 1e-6) / (t + p + n + 1e-6)).mean()
         union = t / 2 + p + n
         iou = np.where(union == 0, 1, t / 2 / np.maximum(union, 1)).mean()
-        rows.append([*(values[name] for name in names), dice, iou, t.sum() / 2 / union.sum()])
+        f1 = t.sum() / (t.sum() + (p + n).sum())
+        wrong = (p + n).sum() / (tp + fp + fn + tn)[frames].sum()
+        pooled = (t.sum() / 2 / union.sum(), f1, 1 - wrong)
+        rows.append([*(values[name] for name in names), dice, iou, *pooled])
     low, high = np.nanquantile(np.array(rows), [0.025, 0.975], axis=0)
-    found = {**figures["frames"]["intervals"], **figures["pixels"]["intervals"]}
+    found = [figures[part]["intervals"] for part in ("frames", "pixels")]
+    assert [list(each) for each in found] == [names, pixel_names]
+    intervals = [interval for each in found for interval in each.values()]
     for place, name in enumerate(names + pixel_names):
-        assert found[name] == pytest.approx([low[place], high[place]], abs=CLOSE), name
+        assert intervals[place] == pytest.approx([low[place], high[place]], abs=CLOSE), name
         assert low[place] < high[place]
     assert "resamples videos, 100 resamples, seed 5" in figures["frames"]["meaning"]["intervals"]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -20,11 +21,13 @@ from convert import stand_in
 from convert.from_torch import convert
 from flax_unet import PUBLISHED
 from flax_unet.config import WITH_UNUSED_LEVEL
+from flax_unet.provenance import file_sha256
 from tests.conftest import small_tensors
 from tests.tolerances import DICE, PROBABILITY
 from tests.train.folders import write_folder
 from tests.train.procedure import published_procedure
 from train import eval as evaluation
+from train.data.dataset import open_dataset
 
 # The stand-ins call every picture of noise the same; their last bias is moved to where they do not.
 BIAS = {8: 0.268, 64: -1.5}  # by base width
@@ -66,7 +69,7 @@ def test_every_decision_is_pytorchs(tmp_path: Path, capsys: pytest.CaptureFixtur
     )
     printed = capsys.readouterr().out
     assert f"Correct {expected['correct']}, Wrong {expected['wrong']}\n" in printed
-    assert "Reported elsewhere" not in printed  # of the full-size layouts alone
+    assert "reported" not in printed  # of the full-size layouts alone
     assert_same_decisions(out, expected)
     pictures = {"roc", "precision_recall", "scores", "calibration", "worst"}
     assert {path.name for path in out.iterdir()} == {
@@ -87,9 +90,13 @@ def test_full_size_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         ["--checkpoint", str(model), "--data", str(folder), "--out", str(out), "--batch-size", "4"]
     )
     printed = capsys.readouterr().out
-    assert "Reported elsewhere" in printed
-    assert "4707 of 5001" in printed
-    assert_same_decisions(out, published_procedure(model.parent / "ckpt.pth", folder))
+    expected = published_procedure(model.parent / "ckpt.pth", folder)
+    rows = [line.split() for line in printed.splitlines()]
+    percent = f"{100 * expected['correct'] / 8:.2f}"
+    assert ["measured", "here", percent, "%", str(expected["correct"]), "of", "8"] in rows
+    assert "weights of epoch 35 for 224x224" in printed
+    assert "reported: Tesla T4" in printed
+    assert_same_decisions(out, expected)
 
 
 CHILD = """
@@ -161,8 +168,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     directory = tmp_path_factory.mktemp("shared")
     model = write_model(directory, "ynet-224", 8)
     folder = write_folder(directory / "data", videos=4)
-    for frame in ("v000_0", "v001_1"):  # 10 frames: neither 3, 4, 7 nor 64 divides them
-        (folder / "crops" / f"{frame}.png").unlink()
+    (folder / "crops" / "v001_1.png").unlink()  # 11 frames: no number of devices divides them
     return model, folder, directory / "one"
 
 
@@ -175,7 +181,7 @@ def call(shared: tuple[Path, Path, Path], out: Path, *options: object) -> list[s
 def test_devices_and_batches_change_nothing(
     shared: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
-    setups = [(1, 4), (1, 1), (2, 7), (3, 7), (4, 64), (4, 1)]
+    setups = [(1, 4), (1, 1), (2, 7), (3, 7), (4, 64), (4, 1), (2, 10**12)]
     calls = [
         call(shared, tmp_path / f"{devices}-{batch}", "--devices", devices, "--batch-size", batch)
         for devices, batch in setups
@@ -189,25 +195,43 @@ def test_two_processes_of_two_devices(shared: tuple[Path, Path, Path], tmp_path:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         address = "{}:{}".format(*listening.getsockname())
-    children = [start_child([call(shared, tmp_path / "one", "--devices", 1)], devices=1)]
+    # 11 frames, so that the processes' shares differ; and one, so that a process has none.
+    sizes = {"all": (), "few": ("--limit", 1)}
+
+    def calls(processes: str, *options: object) -> list[list[str]]:
+        return [
+            call(shared, tmp_path / processes / name, *options, *limit)
+            for name, limit in sizes.items()
+        ]
+
+    children = [start_child(calls("one", "--devices", 1), devices=1)]
     for number in range(2):
         joined = f"import jax; jax.distributed.initialize({address!r}, 2, {number})"
-        calls = [call(shared, tmp_path / "two", "--batch-size", 7)]
-        children.append(start_child(calls, devices=2, prelude=joined))
+        children.append(start_child(calls("two", "--batch-size", 7), devices=2, prelude=joined))
     printed = [finish(child) for child in children]
     assert "Correct" in printed[1]
-    assert "Correct" not in printed[2]  # one process speaks for all
-    assert_same_results(tmp_path / "two", tmp_path / "one")
+    said = [line for line in printed[2].splitlines() if not line.startswith("[Gloo]")]
+    assert not said  # one process speaks for all
+    for name in sizes:
+        assert_same_results(tmp_path / "two" / name, tmp_path / "one" / name)
+    report = json.loads((tmp_path / "two" / "few" / "report.json").read_text())
+    assert report["frames"]["n"] == 1
+    assert len(set(report["configuration"]["devices"])) == 4  # of both processes
 
 
 @pytest.mark.parametrize("layout", ["classifier-224", "segmenter-224"])
-def test_heads_that_a_checkpoint_lacks_are_left_out(layout: str, tmp_path: Path) -> None:
+def test_heads_that_a_checkpoint_lacks_are_left_out(
+    layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = write_model(tmp_path, layout, 8)
     folder = write_folder(tmp_path / "data", videos=2)
     out = tmp_path / "out"
     evaluation.main(["--checkpoint", str(model), "--data", str(folder), "--out", str(out)])
     report = json.loads((out / "report.json").read_text())
     header = (out / "predictions.csv").read_text().splitlines()[0]
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}"
+    assert ("roc.png" in told) == (layout == "classifier-224")
     assert ("frames" in report) == ("videos" in report) == (layout == "classifier-224")
     assert ("pixels" in report) == (layout == "segmenter-224")
     assert ("real_probability" in header) == (layout == "classifier-224")
@@ -219,13 +243,49 @@ def test_newest_checkpoint_is_the_default(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save(small_tensors("ynet-224"), "ckpt.pth")
-    for age, name in ((100, "newer"), (200, "older")):
+    ages = {
+        **{".half-written.x": 1, "newer": 300, "older": 400},
+        **{"run/checkpoints/step_1": 100, "run/checkpoints/step_2": 50, "short/checkpoints/s": 200},
+    }
+    for name, age in ages.items():
         convert("ckpt.pth", f"checkpoints/{name}", verify=False)
         os.utime(f"checkpoints/{name}/config.json", (1e9 - age, 1e9 - age))
-    evaluation.main(["--data", str(write_folder(tmp_path / "data", videos=2)), "--limit", "3"])
-    printed = capsys.readouterr().out
-    assert printed.startswith("checkpoints/newer on ")
-    assert "3 frames" in printed
+    arguments = ["--data", str(write_folder(tmp_path / "data", videos=2)), "--limit", "3"]
+
+    def chosen() -> str:
+        evaluation.main(arguments)
+        printed = capsys.readouterr().out
+        assert "3 frames" in printed
+        return printed.partition(" on ")[0]
+
+    assert chosen() == "checkpoints/newer"
+    Path("checkpoints/short/last").symlink_to("checkpoints/s")
+    assert chosen() == "checkpoints/short/last"  # training that never found a best
+    Path("checkpoints/run/last").symlink_to("checkpoints/step_2")
+    Path("checkpoints/run/best").symlink_to("checkpoints/step_1")
+    assert chosen() == "checkpoints/run/best"
+
+
+def test_report_tells_how_to_repeat_it(tmp_path: Path) -> None:
+    torch.save(small_tensors("ynet-224"), tmp_path / "ckpt.pth")
+    convert(tmp_path / "ckpt.pth", tmp_path / "model", verify=False)
+    folder = write_folder(tmp_path / "data", videos=8)
+    options = {"--split": "train:60/20/20", "--limit": "5", "--seed": "3", "--batch-size": "2"}
+    paths = {"--checkpoint": tmp_path / "model", "--data": folder, "--out": tmp_path / "out"}
+    flat = [str(part) for option in (options | paths).items() for part in option]
+    evaluation.main([*flat, "--skip-bad"])
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["configuration"] == {
+        **{"checkpoint": str(tmp_path / "model"), "data": str(folder), "frames": 5},
+        **{"split": "train", "split_as_given": "train:60/20/20", "limit": 5, "seed": 3},
+        **{"skip_bad": True, "batch_size": 2, "dtype": "float32", "image_size": 224},
+        **{"aggregate": "mean_probability", "processes": 1},
+        "devices": [str(device) for device in jax.devices()],
+    }
+    assert report["checkpoint"]["sha256"] == file_sha256(tmp_path / "ckpt.pth")
+    assert report["data"]["fingerprint"] == open_dataset(str(folder), None).fingerprint
+    computing = {"jax", "flax", "scikit-learn", "scipy", "grain", "tensorflow-datasets", "optax"}
+    assert computing | {"array_record", "matplotlib"} <= report["made_by"]["versions"].keys()
 
 
 BAD: dict[str, tuple[list[str], str]] = {
@@ -233,9 +293,13 @@ BAD: dict[str, tuple[list[str], str]] = {
     "a missing one": (["--checkpoint", "none"], "none does not exist"),
     "a damaged one": (["--checkpoint", "damaged"], "damaged/config.json is no JSON"),
     "too many devices": (["--checkpoint", "model", "--devices", "99"], "--devices 99: there are"),
-    "no devices": (["--checkpoint", "model", "--devices", "none"], "expected all or a number"),
+    "no devices": (["--checkpoint", "model", "--devices", "none"], "--devices none: expected all"),
     "no batch": (["--checkpoint", "model", "--batch-size", "0"], "--batch-size 0"),
     "no frames": (["--checkpoint", "model", "--limit", "-1"], "--limit -1"),
+    "a seed below zero": (["--checkpoint", "model", "--seed", "-1"], "--seed -1: expected"),
+    "no provenance": (["--checkpoint", "anonymous"], "anonymous/source.json is missing"),
+    "damaged weights": (["--checkpoint", "cut"], "cut/weights"),
+    "no place": (["--checkpoint", "model", "--out", "ckpt.pth/out"], "ckpt.pth/out cannot be"),
     "existing results": (["--checkpoint", "model", "--out", "data"], "data exists already"),
     "an unknown set": (["--checkpoint", "model", "--data", "dfdc"], "neither a folder nor"),
     "an unknown split": (["--checkpoint", "model", "--split", "val"], "no split val"),
@@ -244,18 +308,27 @@ BAD: dict[str, tuple[list[str], str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+    case: str,
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: Callable[..., str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments, message = BAD[case]
     torch.save(small_tensors("ynet-224"), "ckpt.pth")
-    for name in ("model", "damaged"):
+    for name in ("model", "damaged", "anonymous", "cut"):
         convert("ckpt.pth", name, verify=False)
     Path("damaged/config.json").write_text("{")
+    Path("anonymous/source.json").unlink()
+    largest = max(Path("cut/weights").rglob("*"), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])
     write_folder(Path("data"), videos=2)
     if "--data" not in arguments:
         arguments = [*arguments, "--data", "data"]
     assert message in fails(evaluation.main, *arguments)
+    if case != "an unknown split":  # which needs the data set
+        assert not cache.exists()  # all of that is found before a data set is packed
 
 
 def test_corrupt_cache_is_told(

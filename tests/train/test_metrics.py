@@ -168,6 +168,9 @@ def test_what_cannot_be_scored() -> None:
         evaluate_predictions(predictions([True, False, True], [1, 0, 1], ["v", "v", "w"]))
     with pytest.raises(InputError, match=r"real_probability is not finite .* frame 1;"):
         evaluate_predictions(predictions([True, False], [0.5, np.nan]))
+    diverged = {"mask_is_finite": np.array([True, False, False])}
+    with pytest.raises(InputError, match=r"mask_logits is not finite for 2 frames.* frame 1;"):
+        evaluate_predictions(predictions([True] * 3, [1] * 3, **diverged))
     with pytest.raises(InputError, match="no frames"):
         evaluate_predictions(predictions([], []))
     with pytest.raises(InputError, match=r"median; .* mean_probability, mean_logit, max"):

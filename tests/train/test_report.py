@@ -55,7 +55,7 @@ def test_text() -> None:
     assert rows["FAKE called FAKE"] == ["1", "1"]
     assert rows["FAKE called REAL"] == ["1", "1"]
     assert rows["REAL called FAKE"] == ["0", "0"]
-    assert rows["precision of FAKE"] == ["1.0000", "1.0000"]
+    assert rows["its threshold on the fake probability"] == ["0.3750", "0.3750"]
     assert rows["frames with a mask label"] == ["2", "1"]
     assert rows["label and prediction empty"] == ["1", "0"]
     (line,) = (line for line in text.splitlines() if "Dice of MANIPULATED" in line)
@@ -65,7 +65,8 @@ def test_text() -> None:
 
 def test_text_of_what_is_not_defined_or_not_there() -> None:
     text = report.text(evaluate_predictions(predictions([True, True], [0.9, 0.8])))
-    assert "  AUC of FAKE                     -                         -\n" in text
+    (line,) = (line for line in text.splitlines() if "AUC of FAKE" in line)
+    assert line.split() == ["AUC", "of", "FAKE", "-", "-"]
     assert "  frames: auc is not defined: no frame is labelled FAKE\n" in text
     assert "  videos: auc is not defined: no video is labelled FAKE\n" in text
     assert "Masks" not in text
@@ -163,6 +164,14 @@ def test_curves(drawn: list[Figure], tmp_path: Path) -> None:
     assert "labelled FAKE, n = 2" in [text.get_text() for text in legend.get_texts()]
     points = line(calibration, "calibration error")
     np.testing.assert_allclose(points, [[0.2, 0], [0.7, 1], [0.8, 0], [0.9, 1]], atol=1e-7)
+
+
+@pytest.mark.parametrize("score", [0.0, 0.25, 1.0])
+def test_plots_of_constant_scores(score: float, drawn: list[Figure], tmp_path: Path) -> None:
+    """Warnings are errors here."""
+    for write in PLOTS:
+        write(tmp_path / "plot.png", predictions([True, False], [score] * 2))
+    assert drawn[2].axes[0].get_ylim() == (0.1, 120)
 
 
 @pytest.mark.parametrize("missing", ["FAKE", "REAL"])

@@ -3,15 +3,19 @@
 import json
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
+from flax_unet.model import UNetOutput
+from tests.tolerances import AUC
 from tests.train.verdicts import CLOSE, predictions
-from train import bootstrap
+from train import bootstrap, scoring
 from train.metrics import BINS, evaluate_predictions
+from train.segmentation import histogram_auc
 
 
 @settings(max_examples=30, deadline=None)
@@ -77,3 +81,43 @@ def assert_masks(
     for name, value in expected.items():
         assert found[name] == (None if value is None else pytest.approx(value, abs=CLOSE)), name
     assert bool(found["notes"]) >= any(value is None for value in expected.values())
+
+
+@pytest.mark.parametrize("scale", [0.01, 1, 5, 20, 1000, 1e30])
+def test_pixel_auc_of_logits_of_any_size(scale: float) -> None:
+    """Confident networks too: against scikit-learn on the logits themselves."""
+    random = np.random.default_rng(0)
+    labels = random.random((6, 64, 64)) < 0.2
+    spread = np.where(labels, 3, 2) * random.standard_normal(labels.shape)
+    logits = np.float32(scale) * (np.where(labels, 2, -6) + spread).astype(np.float32)
+    logits[0] = np.float32(-scale)  # ties
+    output = UNetOutput(jnp.stack([jnp.zeros_like(logits), jnp.asarray(logits)], axis=-1), None)
+    is_fake = jnp.arange(6) % 2
+    has_mask = jnp.arange(6) != 4
+    batch = {"mask": jnp.asarray(labels, jnp.uint8), "is_fake": is_fake, "has_mask": has_mask}
+    found = scoring._segmented(output, batch)
+    histogram = np.asarray(found["histogram"])[0]
+    assert found["mask_is_finite"].all()
+    for chosen, counts in {(0, 1, 2, 3, 5): histogram.sum(0), (1, 3, 5): histogram[1]}.items():
+        rows = list(chosen)
+        expected = sklearn_metrics.roc_auc_score(labels[rows].ravel(), logits[rows].ravel())
+        assert histogram_auc(counts) == pytest.approx(expected, abs=AUC)
+
+
+def test_bins_rise_over_all_floats() -> None:
+    tiny, big = np.finfo(np.float32).smallest_normal, np.finfo(np.float32).max
+    rising = [-np.inf, -big, -17, -16, -1e-6, -tiny, 0, tiny, 1e-6, 16, 17, big, np.inf]
+    bins = np.asarray(scoring._bins(jnp.asarray(rising, jnp.float32)))
+    assert (np.diff(bins) > 0).all()
+    assert bins[0] >= 0
+    assert bins[-1] < BINS
+    zeros = np.asarray(scoring._bins(jnp.asarray([-0.0, 0.0], jnp.float32)))
+    assert zeros[0] == zeros[1]
+
+
+def test_logits_that_are_no_numbers_are_marked() -> None:
+    logits = jnp.zeros((2, 4, 4, 2)).at[1, 2, 3, 0].set(jnp.nan)
+    masks = jnp.zeros((2, 4, 4), jnp.uint8)
+    batch = {"mask": masks, "is_fake": jnp.zeros(2, int), "has_mask": jnp.ones(2, bool)}
+    found = scoring._segmented(UNetOutput(logits, None), batch)
+    assert found["mask_is_finite"].tolist() == [True, False]

@@ -55,4 +55,15 @@ def by_definition(is_fake: np.ndarray, score: np.ndarray) -> dict[str, float]:
             "eer": float(np.interp(1, along, false_rate)) if both else np.nan,
             "log_loss": -np.log(np.maximum(given_to_label, 2.0**-52)).mean(),
             "brier": ((score - is_fake) ** 2).mean(),
+            "ece": _calibration_error(is_fake, score),
         }
+
+
+def _calibration_error(is_fake: np.ndarray, score: np.ndarray) -> float:
+    """Over fifteenths of [0, 1], the last with its end."""
+    total = 0.0
+    for k in range(15):
+        inside = (score * 15 >= k) & ((score * 15 < k + 1) | (k == 14))
+        if inside.any():
+            total += inside.sum() * abs(score[inside].mean() - is_fake[inside].mean())
+    return total / len(score)

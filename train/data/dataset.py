@@ -2,20 +2,19 @@
 
 import dataclasses
 import difflib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from flax_unet.errors import InputError
-from flax_unet.files import staged_file
 from train.data import splits
+from train.data.faults import unusable
+from train.data.index import Index, Rows, damaged
 
 EMBEDDED = "forged_portraits"
-_TEXT = ("file", "video", "original")
+_INFO = "dataset_info.json"  # TFDS's, beside the records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +25,7 @@ class Table:
     video: np.ndarray  # str: the video that it is from
     original: np.ndarray  # str: of a fake, the video it was made from; "" if unknown
     is_real: np.ndarray  # bool
+    has_mask: np.ndarray  # bool: whether there is a mask label
 
     def __len__(self) -> int:
         return len(self.file)
@@ -41,12 +41,13 @@ class Dataset:
 
     name: str  # as the user gave it
     split: str
-    directory: Path  # of the packed set, named for the fingerprint of what it was made from
+    directory: Path  # of the packed set
     records: Sequence[dict[str, Any]]  # pictures and masks as bytes; random access
     indices: np.ndarray  # into `records`: the frames of this split
     table: Table  # of these frames
     faults: dict[str, str]  # files that were left out, with the reason
     notes: list[str]
+    fingerprint: str  # SHA-256 of the stored split's names, labels and pictures, wherever they lie
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -85,15 +86,13 @@ def open_dataset(name: str, split: str | None, *, seed: int = 0, skip_bad: bool 
         InputError: the data set or split is unknown or empty, or files cannot be used; the message
             lists all of them.
     """
-    stored, faults, _ = open_splits(name)
-    if faults and not skip_bad:
-        listed = "\n  ".join(f"{file}: {reason}" for file, reason in sorted(faults.items()))
-        raise InputError(
-            f"{name} has {len(faults)} files that cannot be used; repair or remove them, or go on "
-            f"without them by --skip-bad:\n  {listed}"
-        )
+    if seed < 0:
+        raise InputError(f"--seed {seed}: expected 0 or more")
+    stored, _ = _open(name, skip_bad)
     stored_name, part, shares = _resolve(name, split, list(stored))
     whole = stored[stored_name]
+    if not len(whole):
+        raise InputError(f"{name}: split {stored_name} holds no frame that can be used")
     if shares is None:
         return whole
     rows = splits.by_source(list(whole.table.video), list(whole.table.original), shares, seed)[part]
@@ -102,46 +101,55 @@ def open_dataset(name: str, split: str | None, *, seed: int = 0, skip_bad: bool 
     return dataclasses.replace(whole.take(rows), split=part)
 
 
-def open_splits(name: str) -> tuple[dict[str, Dataset], dict[str, str], list[str]]:
+def open_splits(
+    name: str, *, skip_bad: bool = True
+) -> tuple[dict[str, Dataset], dict[str, str], list[str]]:
     """Every stored split of a data set that is not empty, by name.
+
+    Args:
+        name: as for `open_dataset`.
+        skip_bad: whether to go on without files that cannot be used.
 
     Returns:
         The splits, the files that cannot be used with the reason, and notes.
 
     Raises:
-        InputError: the data set is unknown, or cannot be packed.
+        InputError: the data set is unknown, cannot be packed, or is damaged.
     """
-    import tensorflow_datasets as tfds
-
-    directory, faults, notes = _prepare(name)
-    opened: dict[str, Dataset] = {}
-    for found in directory.rglob("dataset_info.json"):  # none if no file can be used
-        builder: Any = tfds.builder_from_directory(found.parent)
-        for split, info in builder.info.splits.items():
-            if info.num_examples:
-                decoders = {"image": tfds.decode.SkipDecoding()}
-                records = builder.as_data_source(split, decoders=decoders)
-                table = _table(records, directory, split)
-                opened[split] = Dataset(
-                    name,
-                    split,
-                    directory,
-                    records,
-                    np.arange(len(table)),
-                    table,
-                    faults,
-                    notes,
-                )
-    return opened, faults, notes
+    opened, index = _open(name, skip_bad)
+    return {split: data for split, data in opened.items() if len(data)}, index.faults, index.notes
 
 
-def _prepare(name: str) -> tuple[Path, dict[str, str], list[str]]:
-    """The directory of the packed set, files that were left out, and notes."""
+def _open(name: str, skip_bad: bool) -> tuple[dict[str, Dataset], Index]:
+    """Every stored split by name, empty ones too, and what else is known of the data set."""
+    directory = _prepare(name, skip_bad)
+    index = Index.read(directory)
+    if index.faults and not skip_bad:
+        raise unusable(name, index.faults)
+    opened = {
+        split: Dataset(
+            name=name,
+            split=split,
+            directory=directory,
+            records=_records(directory, split, len(rows)) if len(rows) else (),
+            indices=np.arange(len(rows)),
+            table=_table(rows),
+            faults=index.faults,
+            notes=index.notes,
+            fingerprint=rows.fingerprint,
+        )
+        for split, rows in index.splits.items()
+    }
+    return opened, index
+
+
+def _prepare(name: str, skip_bad: bool) -> Path:
+    """The directory of the packed set."""
     embedded, _, source = name.partition(":")
     if embedded == EMBEDDED:
         from train.data import forged_portraits
 
-        return forged_portraits.prepare(source or "procedural"), {}, []
+        return forged_portraits.prepare(source or "procedural", skip_bad=skip_bad)
     path = Path(name)
     if path.is_dir():
         from train.data import published
@@ -156,8 +164,6 @@ def _resolve(
     name: str, split: str | None, stored: list[str]
 ) -> tuple[str, str, tuple[int, int, int] | None]:
     """The stored split to read, the part of it to use, and the shares that make parts."""
-    if not stored:
-        raise InputError(f"{name} holds no frame that can be used")
     if split is None:
         split = "test" if "test" in stored else stored[0]
     if "/" in split:
@@ -176,27 +182,38 @@ def _resolve(
     return split, split, None
 
 
+def _records(directory: Path, split: str, count: int) -> Sequence[dict[str, Any]]:
+    """The records of a stored split, of which there must be `count`."""
+    import tensorflow_datasets as tfds
+
+    info = next(directory.glob(f"*/*/{_INFO}"), None)
+    if info is None:
+        raise damaged(directory, f"{_INFO} is missing")
+    try:
+        builder: Any = tfds.builder_from_directory(info.parent)
+        records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    except ImportError:
+        raise
+    except Exception as error:  # TFDS raises whatever the damage leads to
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise damaged(directory, f"split {split}: {reason}") from error
+    if len(records) != count:
+        raise damaged(directory, f"split {split} has {len(records)} records of {count}")
+    return records
+
+
 def _record(records: Sequence[dict[str, Any]], index: int, directory: Path) -> dict[str, Any]:
     try:
         return records[index]
-    except RuntimeError as error:  # ArrayRecord's word for a checksum that does not fit
-        raise InputError(
-            f"{directory} is damaged: {str(error).partition(';')[0]}. Delete it; it is made again"
-        ) from error
+    except (RuntimeError, ValueError) as error:  # such as a checksum that does not fit
+        raise damaged(directory, str(error).partition(";")[0]) from error
 
 
-def _table(records: Sequence[dict[str, Any]], directory: Path, split: str) -> Table:
-    """The table of a stored split; it is kept beside it, since it takes reading every record."""
-    kept = directory / f"{split}.json"
-    if not kept.exists():
-        columns: dict[str, list] = {name: [] for name in (*_TEXT, "label")}
-        for i in tqdm(range(len(records)), unit="frame", desc="Listing", disable=None):
-            record = _record(records, i, directory)
-            for name in _TEXT:
-                columns[name].append(record[name].decode())
-            columns["label"].append(int(record["label"]))
-        with staged_file(kept) as stage:
-            stage.write_text(json.dumps(columns), encoding="utf-8")
-    columns = json.loads(kept.read_text(encoding="utf-8"))
-    text = {name: np.array(columns[name], object) for name in _TEXT}
-    return Table(**text, is_real=np.array(columns["label"], int) == 1)
+def _table(rows: Rows) -> Table:
+    return Table(
+        file=np.array(rows.file, object),
+        video=np.array(rows.video, object),
+        original=np.array(rows.original, object),
+        is_real=np.array(rows.label, int) == 1,
+        has_mask=np.array(rows.has_mask, bool),
+    )

@@ -16,6 +16,9 @@ from flax_unet.files import staged_directory
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.folder import decode_mask
 
+# What cannot be in a video's key, and what stands for it.
+_ESCAPES = str.maketrans({"_": "-", "-": "%2D", "/": "%2F", "%": "%25"})
+
 
 def export(data: Dataset, out: Path) -> None:
     """Writes every frame of `data` into the new directory `out`, pictures byte for byte.
@@ -46,8 +49,11 @@ def export(data: Dataset, out: Path) -> None:
 
 
 def _key(video: str) -> str:
-    """A video's key in the published metadata, in which a name ends at the first underscore."""
-    return video.removesuffix(".mp4").replace("_", "-").replace("/", "-") + ".mp4"
+    """A video's key in the published metadata, in which a name ends at the first underscore.
+
+    No two videos get the same one.
+    """
+    return video.removesuffix(".mp4").translate(_ESCAPES) + ".mp4"
 
 
 @command
@@ -59,14 +65,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", help="as for train.eval (default: test)")
     parser.add_argument("--limit", type=int, metavar="N", help="write N frames, drawn by --seed")
     parser.add_argument("--seed", type=int, default=0, help="of --limit and --split (default: 0)")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="go on without files that cannot be used"
+    )
     args = parser.parse_args(argv)
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit {args.limit}: expected at least 1")
-    data = open_dataset(args.data, args.split, seed=args.seed)
+    data = open_dataset(args.data, args.split, seed=args.seed, skip_bad=args.skip_bad)
     if args.limit is not None:
         data = data.sample(args.limit, args.seed)
     export(data, args.out)
     print(f"{args.out}: {len(data)} frames of {args.data}, split {data.split}")
+    if data.faults:
+        print(f"{len(data.faults)} files of {args.data} cannot be used and were left out")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import numpy as np
 from train.data.canvas import Canvas, colour
 from train.data.face import BROWS, EYES, MOUTH, PUPILS, Face
 from train.data.face_hair import strands
-from train.data.raster import bump, inside, ramp
+from train.data.raster import bump, exactly, inside, length, ramp
 
 _WHITE, _TEETH, _GLINT = colour(232, 226, 220), colour(228, 220, 208), colour(250, 250, 250)
 _PUPIL, _LASH, _LID, _LIP_LINE = (
@@ -32,12 +32,13 @@ def eye(canvas: Canvas, face: Face, side: int) -> None:
     part.shade(1 - 0.25 * lidded * (np.abs(u) < width))
     open_alpha = inside(opening, part.softness)
     part.paint(_WHITE * (0.62 + 0.38 * ramp(v, -height, 0.3 * height)), open_alpha)
-    radius = np.hypot(u - face.gaze, v + 0.1 * height)
-    rays = 1 + 0.25 * np.cos(np.arctan2(v, u - face.gaze) * 17) * ramp(radius, 0.02, 0.05)
+    radius = length(u - face.gaze, v + 0.1 * height)
+    angle = exactly(np.arctan2, v, u - face.gaze)
+    rays = 1 + 0.25 * exactly(np.cos, angle * 17) * ramp(radius, 0.02, 0.05)
     iris = face.iris * (rays * (1.15 - 0.5 * ramp(radius, 0.045, 0.068)))
     part.paint(iris, open_alpha * inside(radius - 0.066, part.softness))
     part.paint(_PUPIL, open_alpha * inside(radius - 0.028, part.softness))
-    glint = np.hypot(u - face.gaze - 0.03 * float(np.sign(face.light[0])), v + 0.03)
+    glint = length(u - face.gaze - 0.03 * float(np.sign(face.light[0])), v + 0.03)
     part.paint(_GLINT, 0.9 * open_alpha * inside(glint - 0.014, part.softness))
     lash = np.abs(v - upper) - 0.012 - 0.012 * ramp(side * u, -0.5 * width, width)
     part.paint(_LASH, 0.9 * inside(lash, part.softness) * (np.abs(u) < width * 1.03))
@@ -51,7 +52,7 @@ def brow(canvas: Canvas, face: Face, side: int, noise: np.ndarray) -> None:
     u = (part.u - middle) * side
     thickness, tilt = face.brow
     line = BROWS - tilt * 0.4 * u + 0.9 * (u - 0.04) ** 2
-    taper = np.clip(1 - np.abs(u / 0.22) ** 3, 0, 1)
+    taper = np.clip(1 - exactly(np.power, np.abs(u / 0.22), 3), 0, 1)
     alpha = inside(np.abs(part.v - line) - thickness * taper, 0.03) * (taper > 0)
     part.paint(face.hair * 0.75, alpha * np.clip(0.75 + 0.3 * strands(part, noise), 0, 1))
 

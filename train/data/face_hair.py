@@ -5,13 +5,13 @@ import numpy as np
 from train.data.canvas import Canvas
 from train.data.face import Face
 from train.data.face_head import head_outline
-from train.data.raster import bump, ellipse, inside
+from train.data.raster import bump, ellipse, exactly, inside, length
 
 
 def strands(canvas: Canvas, noise: np.ndarray) -> np.ndarray:
     """`noise` (64, 1024) laid along hair combed from the crown, mean 0, (H, W)."""
-    angle = np.arctan2(canvas.u, canvas.v + 1.5) / np.pi + 0.5
-    radius = np.hypot(canvas.u, canvas.v + 1.0) / 4
+    angle = exactly(np.arctan2, canvas.u, canvas.v + 1.5) / np.pi + 0.5
+    radius = length(canvas.u, canvas.v + 1.0) / 4
     column = (angle * 1023).astype(int) % 1024
     return noise[np.clip(radius * 63, 0, 63).astype(int), column]
 
@@ -36,7 +36,7 @@ def hair_in_front(canvas: Canvas, face: Face, noise: np.ndarray) -> None:
     beyond = face.width + 2 * face.hair_width
     part = canvas.window((-beyond, beyond), (-1 - 2 * face.hair_width, face.hair_length + 0.1))
     u, v, head, lie = part.u, part.v, head_outline(part, face), strands(part, noise)
-    edge = face.hairline + 0.9 * np.abs(u - face.parting * 0.5) ** 2.2 + 0.06 * lie
+    edge = face.hairline + 0.9 * exactly(np.power, np.abs(u - face.parting * 0.5), 2.2) + 0.06 * lie
     cap = np.maximum(v - edge, (head - 1) * face.width - face.hair_width * 0.8)
     temples = np.maximum(face.width * 0.86 - np.abs(u) + 0.06 * v, v - face.hair_length)
     temples = np.maximum(np.maximum(temples, face.hairline - v), np.abs(u) - face.width * 1.08)

@@ -4,13 +4,14 @@ import numpy as np
 
 from train.data.canvas import Canvas, colour
 from train.data.face import MOUTH, NOSE, PUPILS, Face
-from train.data.raster import bump, ellipse, inside, ramp, smooth_noise
+from train.data.raster import bump, ellipse, exactly, inside, ramp, smooth_noise
 
 
 def head_outline(canvas: Canvas, face: Face) -> np.ndarray:
     """The head's outline: 0 at its middle, 1 at its edge, (H, W)."""
     half_width = face.width * (1 - face.jaw * ramp(canvas.v, 0, 1.05))
-    return np.sqrt(np.abs(canvas.u / half_width) ** 2.3 + np.abs(canvas.v) ** 2.3)
+    across, along = np.abs(canvas.u / half_width), np.abs(canvas.v)
+    return np.sqrt(exactly(np.power, across, 2.3) + exactly(np.power, along, 2.3))
 
 
 def neck_and_ears(canvas: Canvas, face: Face) -> None:
@@ -46,8 +47,8 @@ def skin(canvas: Canvas, face: Face, head: np.ndarray, rng: np.random.Generator)
     flush += 0.03 * smooth_noise(rng, shape, 20)
     tint = 1 + colour(0.3, -0.8, -0.6) * flush
     # Skin lets light through: its shadows are redder than its lit parts.
-    lit = face.skin * np.exp(np.log(face.skin / 255) * (0.25 - 0.25 * shade)) * shade * tint
-    lit += 70 * rng.uniform(0.1, 1) * np.exp(-24 * (1 - facing))  # sheen
+    lit = face.skin * exactly(np.power, face.skin / 255, 0.25 - 0.25 * shade) * shade * tint
+    lit += 70 * rng.uniform(0.1, 1) * exactly(np.exp, -24 * (1 - facing))  # sheen
     canvas.paint(lit, inside((head - 1) * face.width, 2 * canvas.softness))
 
 

@@ -9,22 +9,25 @@ file of their own or the folder's.
 """
 
 import dataclasses
-import io
-import json
-from collections.abc import Iterator
-from pathlib import Path
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from flax_unet.errors import InputError
-from flax_unet.images import FORMATS, MAX_PIXELS
+from train.data import metadata, pictures
+from train.data.pictures import File
 
-LABELS = {"REAL": 1, "FAKE": 0}
 SUBFOLDERS = {"training": "train", "testing": "test"}
 WHOLE = "whole"  # the split of a folder without subfolders
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-_MASKS = (".gif", ".png")
+_MASKS = frozenset({".gif", ".png"})
+
+Files = dict[str, dict[str, File]]  # by directory, relative to the data set's folder, and name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Frame:
     video: str  # its key in the metadata
     original: str  # of a fake: the video that it was made from; "" if there is none
     label: int  # 1 = REAL, 0 = FAKE
+    size: int  # bytes of the crop and its mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,82 +57,130 @@ def video_of(name: str) -> str:
     return name.partition("_")[0] + ".mp4"
 
 
-def list_files(folder: Path) -> list[Path]:
-    """Every file that the data set is made of, sorted: a change of one is a change of the set.
+def list_files(folder: Path) -> Files:
+    """Every file that the data set is made of: a change of one is a change of the set.
+
+    Hidden files, such as those that a Mac leaves on a stick, are no part of it.
 
     Raises:
-        InputError: the folder is not in the published layout.
+        InputError: the folder is not in the published layout, or cannot be listed.
     """
-    roots = [folder, *(folder / name for name in SUBFOLDERS)]
-    if not any((root / "crops").is_dir() for root in roots):
+    found: Files = {}
+    for root in (".", *SUBFOLDERS):
+        for part in ("crops", "masks"):
+            if (directory := folder / root / part).is_dir():
+                found[_below(root, part)] = _list(directory)
+        if os.path.lexists(path := folder / root / metadata.NAME):
+            found[root] = {metadata.NAME: pictures.look(path)}
+    if not any(_below(root, "crops") in found for root in (".", *SUBFOLDERS)):
         raise InputError(
             f"{folder} is not in the published layout: it needs crops/ and metadata.json, or "
             "training/ and testing/ with these"
         )
-    return sorted(
-        path
-        for root in roots
-        for part in ("metadata.json", "crops/*", "masks/*")
-        for path in root.glob(part)
-        if path.is_file()
-    )
+    return found
 
 
-def scan(folder: Path) -> Listing:
+def scan(folder: Path, files: Files) -> Listing:
     """Lists the frames of a folder by split, without opening the pictures.
 
+    Args:
+        folder: where it is.
+        files: what `list_files` found in it.
+
     Raises:
-        InputError: the folder is not in the published layout, or a metadata file cannot be read.
+        InputError: a metadata file is missing or cannot be read.
     """
-    list_files(folder)
     splits: dict[str, list[Frame]] = {}
     faults: dict[str, str] = {}
     notes: list[str] = []
-    for name, split in {".": WHOLE, **SUBFOLDERS}.items():
-        root = folder / name
-        if (root / "crops").is_dir():
-            metadata = _metadata(folder, root)
-            frames = splits.setdefault(split, [])
-            for frame in _frames(folder, root, metadata, faults):
-                frames.append(frame)
-            notes += _missing_originals(frames)
+    for root, split in {".": WHOLE, **SUBFOLDERS}.items():
+        crops = files.get(_below(root, "crops"))
+        if crops is None:
+            continue
+        entries = _metadata(folder, root, files)
+        masks = _by_stem(files.get(_below(root, "masks"), {}))
+        frames = splits.setdefault(split, [])
+        for name, crop in crops.items():
+            if _suffix(name) in _PICTURES:
+                try:
+                    frames.append(_frame(folder, root, name, crop, masks, entries))
+                except InputError as error:
+                    faults[pictures.shown(_below(root, "crops", name))] = str(error)
+        notes += _left_out(_below(root, "crops"), crops)
+    notes += _missing_originals([frame for frames in splits.values() for frame in frames])
     return Listing(splits, faults, notes)
 
 
-def _frames(
-    folder: Path, root: Path, metadata: dict[str, dict], faults: dict[str, str]
-) -> Iterator[Frame]:
-    for path in sorted((root / "crops").iterdir()):
-        if path.suffix.lower() not in _PICTURES:
-            continue
-        file = path.relative_to(folder).as_posix()
-        video = video_of(path.name)
-        entry = metadata.get(video)
-        label = entry.get("label") if isinstance(entry, dict) else None
-        if entry is None:
-            faults[file] = f"its video {video} is not in metadata.json"
-        elif label not in LABELS:
-            faults[file] = f"the label of {video} is {label!r}; expected REAL or FAKE"
-        else:
-            masks = ((root / "masks" / path.stem).with_suffix(suffix) for suffix in _MASKS)
-            mask = next((candidate for candidate in masks if candidate.exists()), None)
-            original = entry.get("original") or ""
-            yield Frame(path, file, mask, video, str(original), LABELS[label])
-
-
-def _metadata(folder: Path, root: Path) -> dict[str, dict]:
-    path = next(
-        (p / "metadata.json" for p in (root, folder) if (p / "metadata.json").exists()), None
-    )
-    if path is None:
-        raise InputError(f"{root / 'metadata.json'} is missing; it tells which videos are FAKE")
+def _list(directory: Path) -> dict[str, File]:
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON: {error}") from error
-    if not isinstance(metadata, dict):
-        raise InputError(f"{path} holds a {type(metadata).__name__}; expected an object by video")
-    return metadata
+        with os.scandir(directory) as entries:
+            visible = {e.name: pictures.look(e) for e in entries if not e.name.startswith(".")}
+    except OSError as error:
+        raise InputError(f"{directory} cannot be listed: {error.strerror}") from error
+    return dict(sorted(visible.items()))
+
+
+def _below(*parts: str) -> str:
+    return PurePosixPath(*parts).as_posix()
+
+
+def _suffix(name: str) -> str:
+    return Path(name).suffix.lower()
+
+
+def _by_stem(masks: Mapping[str, File]) -> dict[str, dict[str, File]]:
+    """The masks of each crop, whose name they have but for the suffix."""
+    found: dict[str, dict[str, File]] = defaultdict(dict)
+    for name, file in masks.items():
+        if _suffix(name) in _MASKS:
+            found[Path(name).stem][name] = file
+    return found
+
+
+def _frame(
+    folder: Path,
+    root: str,
+    name: str,
+    crop: File,
+    masks: Mapping[str, Mapping[str, File]],
+    entries: Mapping[str, Any],
+) -> Frame:
+    """Raises an InputError with the reason alone if the crop cannot be used."""
+    if pictures.shown(name) != name:
+        raise InputError("its name is not UTF-8")
+    if crop.fault:
+        raise InputError(crop.fault)
+    label, original = metadata.label_and_original(entries, video_of(name))
+    found = masks.get(Path(name).stem, {})
+    if len(found) > 1:
+        raise InputError(f"it has {len(found)} masks: {', '.join(found)}")
+    mask, size = None, crop.size
+    for mask_name, file in found.items():
+        if file.fault:
+            raise InputError(f"its mask: {file.fault}")
+        mask, size = folder / _below(root, "masks", mask_name), size + file.size
+    file = _below(root, "crops", name)
+    return Frame(folder / file, file, mask, video_of(name), original, label, size)
+
+
+def _metadata(folder: Path, root: str, files: Files) -> dict[str, Any]:
+    where = next((place for place in (root, ".") if place in files), None)
+    if where is None:
+        raise InputError(
+            f"{folder / root / metadata.NAME} is missing; it tells which videos are FAKE"
+        )
+    return metadata.read(folder / where / metadata.NAME)
+
+
+def _left_out(directory: str, crops: Iterable[str]) -> Iterator[str]:
+    """Files among the crops that are taken for something else."""
+    suffixes = Counter(suffix for name in crops if (suffix := _suffix(name)) not in _PICTURES)
+    if suffixes:
+        counts = ", ".join(f"{n} {suffix or 'without'}" for suffix, n in suffixes.most_common(5))
+        yield (
+            f"{suffixes.total()} files in {directory} are left out for their suffix ({counts}); "
+            f"crops are {', '.join(sorted(_PICTURES))}"
+        )
 
 
 def _missing_originals(frames: list[Frame]) -> Iterator[str]:
@@ -145,13 +197,16 @@ def read_frame(frame: Frame) -> tuple[bytes, bytes]:
 
     Raises:
         InputError: one cannot be used; the message gives the reason alone.
+        OSError: one cannot be read, though perhaps another time.
     """
     picture = frame.path.read_bytes()
-    size = _check_picture(picture)
+    image = pictures.decode(picture)
+    if image.mode != "RGB":
+        raise InputError(f"its mode is {image.mode}; expected RGB")
     if frame.mask is None:
         return picture, b""
     mask = frame.mask.read_bytes()
-    _check_mask(mask, size)
+    _check_mask(mask, image.size)
     return picture, mask
 
 
@@ -161,46 +216,24 @@ def decode_mask(content: bytes) -> np.ndarray:
     Raises:
         InputError: it is no picture, or has values that are no class.
     """
-    image = _open(content)
+    return (np.asarray(_opened_mask(content)) != 0).astype(np.uint8)
+
+
+def _opened_mask(content: bytes) -> Image.Image:
+    image = pictures.decode(content)
     if image.mode not in ("P", "L", "1"):
         raise InputError(f"its mode is {image.mode}; expected palette indices or grey values")
-    values = np.asarray(image)
-    found = set(np.unique(values).tolist())
-    if not (found <= {0, 1} or found <= {0, 255}):
-        shown = ", ".join(map(str, sorted(found)[:6]))
+    found = [value for value, count in enumerate(image.histogram()) if count]
+    if not (set(found) <= {0, 1} or set(found) <= {0, 255}):
+        shown = ", ".join(map(str, found[:6]))
         raise InputError(f"its values are {shown}; expected the classes 0 and 1, or 0 and 255")
-    return (values != 0).astype(np.uint8)
-
-
-def _check_picture(content: bytes) -> tuple[int, int]:
-    image = _open(content)
-    if image.mode != "RGB":
-        raise InputError(f"its mode is {image.mode}; expected RGB")
-    return image.size
+    return image
 
 
 def _check_mask(content: bytes, size: tuple[int, int]) -> None:
     try:
-        height, width = decode_mask(content).shape
+        found = _opened_mask(content).size
     except InputError as error:
         raise InputError(f"its mask: {error}") from error
-    if (width, height) != size:
-        raise InputError(f"its mask is {width}x{height}, the picture {size[0]}x{size[1]}")
-
-
-def _open(content: bytes) -> Image.Image:
-    """Decodes a picture fully."""
-    if not content:
-        raise InputError("it is empty")
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"it is {image.width}x{image.height}, over {MAX_PIXELS:,} pixels")
-            image.load()
-            return image
-    except InputError:
-        raise
-    except Image.UnidentifiedImageError as error:
-        raise InputError("it is no picture of a known format") from error
-    except Exception as error:  # decoders raise whatever the damage leads to
-        raise InputError(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
+    if found != size:
+        raise InputError(f"its mask is {found[0]}x{found[1]}, the picture {size[0]}x{size[1]}")

@@ -16,7 +16,7 @@ from PIL import Image, ImageChops, ImageFilter, ImageStat
 from scipy import ndimage
 
 from flax_unet.errors import InputError
-from train.data.raster import smooth_noise
+from train.data.raster import exactly, length, smooth_noise
 
 # The label's rule; see `_label`.
 MIN_WEIGHT = 0.1  # of the replaced face in a pixel
@@ -56,8 +56,8 @@ def forge(
         if label.mean() >= MIN_AREA:
             return np.asarray(forgery), label
     raise InputError(
-        f"a portrait of {portrait.shape[1]}x{portrait.shape[0]} stays as it is when its face is "
-        "replaced; it seems to be of one colour: remove it"
+        f"at {portrait.shape[1]}x{portrait.shape[0]} pixels it stays as it is when its face is "
+        "replaced; it seems to be of one colour"
     )
 
 
@@ -72,11 +72,11 @@ def _face_shape(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     x = (x + 0.5) / width - rng.uniform(0.47, 0.53) + 0.02 * smooth_noise(rng, shape, 4)
     y = (y + 0.5) / height - rng.uniform(0.48, 0.57) + 0.02 * smooth_noise(rng, shape, 4)
     half_width = rng.uniform(0.17, 0.28) * (1 - rng.uniform(0, 0.5) * np.clip(y / 0.3, 0, 1))
-    radius = np.hypot(x / half_width, y / rng.uniform(0.2, 0.33))
-    angle = np.arctan2(y, x)
+    radius = length(x / half_width, y / rng.uniform(0.2, 0.33))
+    angle = exactly(np.arctan2, y, x)
     for waves in (2, 3, 4):
         size, phase = rng.uniform(0, 0.18 / waves), rng.uniform(0, 2 * np.pi)
-        radius = radius * (1 + size * np.cos(waves * angle + phase))
+        radius = radius * (1 + size * exactly(np.cos, waves * angle + phase))
     return radius < 1
 
 
@@ -106,11 +106,13 @@ def _moved(source: np.ndarray, rng: np.random.Generator) -> Image.Image:
     """The source shifted, scaled, turned and bent by a little, resampled bilinearly."""
     height, width = source.shape[:2]
     angle, scale = rng.uniform(-0.07, 0.07), rng.uniform(0.94, 1.06)
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     cells = np.linspace(0, 1, _MESH + 1)
     corners = np.stack(np.meshgrid(cells, cells), axis=-1)  # (rows, columns, (x, y)) in [0, 1]
     bend = rng.standard_normal(corners.shape) * rng.uniform(0, 0.008)
-    origins = (corners - 0.5) @ turn.T + 0.5 + rng.uniform(-0.025, 0.025, 2) + bend
+    x, y = np.moveaxis(corners - 0.5, -1, 0)
+    turned = np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
+    origins = turned + 0.5 + rng.uniform(-0.025, 0.025, 2) + bend
     origins = np.clip(origins, 0, 1) * (width, height)
     at = (corners * (width, height)).round().astype(int)
     mesh = [

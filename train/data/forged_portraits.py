@@ -3,89 +3,96 @@
 Importing this module imports TensorFlow Datasets, not TensorFlow.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import multiprocessing
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
+import numpy as np
 from tqdm import tqdm
 
 from flax_unet.errors import InputError
-from flax_unet.files import staged_directory
+from flax_unet.files import check_space
 from flax_unet.provenance import file_sha256
 from train.data import build
-from train.data.cache import cache_root, fingerprint
-from train.data.pairs import make_pairs
-from train.data.portraits import Portraits, portraits
-from train.data.published import FEATURES
+from train.data.build import Example, FrameBuilder, Work
+from train.data.cache import cache_root, cached, fingerprint
+from train.data.faults import unreadable, unusable
+from train.data.index import Index
+from train.data.pairs import SIZE, check, make_pairs
+from train.data.portraits import MIN_COUNT, Portraits, portraits
+from train.data.processors import processors
 from train.data.splits import PARTS, by_source
 
 SHARES = (80, 10, 10)  # per cent of the portraits in each of PARTS
 
+_PAIR_BYTES = 2 * 3 * SIZE**2  # of two pictures uncompressed: noise gets little smaller
 _BATCH = 16  # portraits that a process works on at a time
 _ENOUGH = 64  # portraits that are worth the start of another process
 _MAX_PROCESSES = 8  # each holds the memory of its own imports
-# What the pictures' bytes depend on.
-_CODE = ("raster", "canvas", "face*", "procedural", "forge", "pairs", "*portraits", "splits")
+# What the records' bytes depend on.
+_CODE = (
+    *("raster", "canvas", "face*", "procedural", "forge", "pairs", "*portraits", "splits"),
+    *("pictures", "build", "index"),
+)
 _PACKAGES = ("numpy", "pillow", "scipy", "tensorflow-datasets")
 
+Mapping = Callable[..., Iterator[Any]]  # a function to each of a list: as `map`, in order
 
-class ForgedPortraits(tfds.core.GeneratorBasedBuilder):
+
+class ForgedPortraits(FrameBuilder):
     """Of each portrait a real picture and a forged one, both in the same split."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    DESCRIPTION = "Portraits, and forgeries made from them by blending in a changed face."
 
     def __init__(
         self,
         *,
         sources: Portraits | None = None,
         seed: int = 0,
-        mapping: Callable[..., Iterator[Any]] = map,
+        without: Collection[str] = (),
+        mapping: Mapping = map,
         **options: Any,
     ) -> None:
         """Prepares to generate.
 
         Args:
-            sources: at least ten portraits; None for the generated ones.
+            sources: portraits; None for the generated ones.
             seed: of the splits and forgeries.
+            without: files of portraits to leave out; at least ten are left.
             mapping: applies a function to each batch, in order; an executor's `map` spreads the
                 work, and the result is the same.
             **options: of every TFDS builder, such as `data_dir`.
         """
         self._sources = sources or portraits("procedural", count=None, seed=seed, cache=None)
         self._seed = seed
+        self._without = without
         self._mapping = mapping
-        self.faults: list[str] = []  # portraits that cannot be used, with the reason
-        super().__init__(file_format="array_record", **options)
+        self.faults: dict[str, str] = {}  # portraits that cannot be forged, with the reason
+        super().__init__(**options)
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Portraits, and forgeries made from them by blending in a changed face.",
-            features=FEATURES,
-        )
+    def work(self) -> dict[str, Work]:
+        """A batch of portraits is a piece of work."""
+        numbers = range(len(self._sources))
+        usable = np.array([i for i in numbers if self._sources.file(i) not in self._without])
+        parts = by_source([str(i) for i in usable], [""] * len(usable), SHARES, self._seed)
+        batches = {part: _batches(usable[parts[part]].tolist()) for part in PARTS}
+        return {
+            part: Work(self._pairs(part, found), [len(batch) * _PAIR_BYTES for batch in found])
+            for part, found in batches.items()
+        }
 
-    def _split_generators(self, dl_manager: object) -> dict[str, Iterator]:
-        del dl_manager  # nothing is downloaded
-        names = [str(i) for i in range(len(self._sources))]
-        parts = by_source(names, [""] * len(names), SHARES, self._seed)
-        return {part: self._generate_examples(part, parts[part].tolist()) for part in PARTS}
-
-    def _generate_examples(
-        self, part: str, split: list[int]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        batches = [split[start : start + _BATCH] for start in range(0, len(split), _BATCH)]
+    def _pairs(self, part: str, batches: list[Sequence[int]]) -> Iterator[list[Example]]:
         make = functools.partial(make_pairs, self._sources, self._seed)
-        with tqdm(total=2 * len(split), unit="frame", desc=f"Making {part}", disable=None) as bar:
+        total = 2 * sum(map(len, batches))
+        with tqdm(total=total, unit="frame", desc=f"Making {part}", disable=None) as bar:
             for examples, faults in self._mapping(make, batches):
-                self.faults += faults
-                for example in examples:
-                    yield example["file"], example
+                self.faults |= faults
+                yield examples
                 bar.update(len(examples))
 
 
@@ -95,6 +102,7 @@ def prepare(
     count: int | None = None,
     seed: int = 0,
     cache: Path | None = None,
+    skip_bad: bool = False,
 ) -> Path:
     """Generates the data set in the cache, unless it is there already.
 
@@ -105,6 +113,8 @@ def prepare(
         count: of generated portraits, None for the default.
         seed: of the generated portraits, the forgeries and the splits.
         cache: the folder of the cache, None for the user's.
+        skip_bad: whether to generate without portraits that cannot be used; the index of what is
+            generated names them.
 
     Returns:
         The directory that holds the data set, named for a fingerprint of all that it depends on.
@@ -114,36 +124,67 @@ def prepare(
     """
     cache = cache or cache_root()
     sources = portraits(source, count=count, seed=seed, cache=cache)
-    key = fingerprint([*_made_with(), seed, *sources.describe()])
-    directory = cache / "data" / "forged_portraits" / key
-    if not directory.exists():
-        with staged_directory(directory) as stage:
-            _generate(sources, seed, stage)
-    return directory
+    place = Path(source).resolve() if Path(source).is_dir() else source
+    family = cache / "data" / "forged_portraits" / fingerprint([place, count, seed])
+    fill = functools.partial(_generate, source, sources, seed, skip_bad)
+    return cached(family, fingerprint([*_made_with(), seed, *sources.describe()]), fill)
 
 
-def _generate(sources: Portraits, seed: int, directory: Path) -> None:
+def _generate(source: str, sources: Portraits, seed: int, skip_bad: bool, directory: Path) -> None:
     """Generates into `directory`, in as many processes as there is work and processors for."""
-    make = functools.partial(ForgedPortraits, sources=sources, seed=seed, data_dir=directory)
-    workers = min(os.cpu_count() or 1, len(sources) // _ENOUGH, _MAX_PROCESSES)
-    if workers < 2:
-        return _finish(make())
-    # Started anew: a copy of a process in which JAX has threads may hang.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        return _finish(make(mapping=pool.map))
-
-
-def _finish(builder: ForgedPortraits) -> None:
-    try:
+    check_space(directory, len(sources) * _PAIR_BYTES)
+    with _mapping(len(sources)) as mapping:
+        faults = _check(source, sources, mapping)
+        if faults and not skip_bad:
+            raise unusable(source, faults)
+        if (left := len(sources) - len(faults)) < MIN_COUNT:
+            raise InputError(
+                f"{source} has {left} portraits that can be used; at least {MIN_COUNT} are needed"
+            )
+        builder = ForgedPortraits(
+            sources=sources, seed=seed, without=faults, mapping=mapping, data_dir=directory
+        )
         build.prepare(builder)
-    finally:  # with a split that has no usable portrait the builder has failed by now
-        if builder.faults:
-            listed = "\n  ".join(sorted(builder.faults))
-            raise InputError(f"portraits that cannot be used, remove them:\n  {listed}")
+    faults |= builder.faults
+    if faults and not skip_bad:
+        raise unusable(source, faults)
+    Index(builder.rows, faults, []).write(directory)
+
+
+def _check(source: str, sources: Portraits, mapping: Mapping) -> dict[str, str]:
+    """Portraits that cannot be used, with the reason."""
+    faults: dict[str, str] = {}
+    failures: dict[str, str] = {}
+    batches = _batches(range(len(sources)))
+    for checked in mapping(functools.partial(check, sources), batches):
+        faults |= checked.faults
+        failures |= checked.failures
+    if failures:
+        raise unreadable(source, failures, faults)
+    return faults
+
+
+def _batches(numbers: Sequence[int]) -> list[Sequence[int]]:
+    return [numbers[start : start + _BATCH] for start in range(0, len(numbers), _BATCH)]
+
+
+@contextlib.contextmanager
+def _mapping(count: int) -> Iterator[Mapping]:
+    """A `map` that spreads the work on `count` portraits over processes, if it is worth it."""
+    workers = min(processors(), count // _ENOUGH, _MAX_PROCESSES)
+    if workers < 2:
+        yield map
+        return
+    # Started anew: a copy of a process in which JAX has threads may hang.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _made_with() -> list[str]:
-    """Hashes of the code, and the versions, that decide the pictures' bytes."""
+    """Hashes of the code, and the versions, that decide the records' bytes."""
     here = Path(__file__).parent
     files = sorted(path for name in _CODE for path in here.glob(f"{name}.py"))
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]

@@ -18,15 +18,36 @@ DONOR_SHARE = 1 / 3  # of the forgeries that get another portrait's face instead
 _STREAM = 1  # of random numbers, not the one that a portrait is generated from
 
 
+class Checked(NamedTuple):
+    """Portraits that are none, by file, with the reason."""
+
+    faults: dict[str, str]
+    failures: dict[str, str]  # of reading, which may work another time
+
+
 class _Portrait(NamedTuple):
     number: int
+    file: str
     name: str
     pixels: np.ndarray  # (SIZE, SIZE, 3) uint8
 
 
+def check(sources: Portraits, batch: Sequence[int]) -> Checked:
+    """Opens some portraits, so that all that cannot be used are known before work begins."""
+    found = Checked({}, {})
+    for index in batch:
+        try:
+            sources.check(index)
+        except InputError as error:
+            found.faults[sources.file(index)] = str(error)
+        except (OSError, MemoryError) as error:
+            found.failures[sources.file(index)] = str(error) or type(error).__name__
+    return found
+
+
 def make_pairs(
     sources: Portraits, seed: int, batch: Sequence[int]
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """The examples of some portraits of one split.
 
     Args:
@@ -35,17 +56,14 @@ def make_pairs(
         batch: indices into `sources`; the donors are among them too.
 
     Returns:
-        A real and a forged example of each portrait that can be used; why the others cannot.
+        A real and a forged example of each portrait that can be forged; why the others cannot.
     """
     read: list[_Portrait] = []
     examples: list[dict[str, Any]] = []
-    faults: list[str] = []
+    faults: dict[str, str] = {}
     for index in batch:
-        try:
-            name, image = sources[index]
-            read.append(_Portrait(index, name, _fitted(image)))
-        except InputError as error:
-            faults.append(str(error))
+        name, image = sources[index]
+        read.append(_Portrait(index, sources.file(index), name, _fitted(image)))
     for position, portrait in enumerate(read):
         rng = np.random.default_rng((seed, portrait.number, _STREAM))
         donor = None
@@ -54,7 +72,7 @@ def make_pairs(
         try:
             forged, mask = forge(portrait.pixels, rng, donor)
         except InputError as error:
-            faults.append(f"{portrait.name}: {error}")
+            faults[portrait.file] = str(error)
             continue
         real = f"{portrait.name}_real"
         examples.append(_example("real", portrait, portrait.pixels, np.zeros_like(mask), ""))

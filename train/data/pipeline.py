@@ -1,16 +1,16 @@
 """From stored bytes to batches: decoded and resized in threads, ahead of the network."""
 
-import io
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import grain
 import numpy as np
 from PIL import Image
 
+from train.data import pictures
 from train.data.dataset import Dataset
 from train.data.folder import decode_mask
+from train.data.processors import processors
 
 _PREFETCHED = 4  # batches decoded ahead of the network
 _MIN_PREFETCHED = 64  # frames, so that small batches do not make the network wait
@@ -28,8 +28,8 @@ class Batch(NamedTuple):
 def decode(image: bytes, mask: bytes, size: int, position: int = 0) -> Batch:
     """One stored frame without a batch axis, by the published preprocessing: PIL's NEAREST."""
     shape = (size, size)
-    with Image.open(io.BytesIO(image)) as opened:
-        pixels = np.asarray(opened.convert("RGB").resize(shape, Image.Resampling.NEAREST))
+    picture = pictures.decode(image)
+    pixels = np.asarray(picture.convert("RGB").resize(shape, Image.Resampling.NEAREST))
     classes = np.zeros(shape, np.uint8)
     if mask:
         resized = Image.fromarray(decode_mask(mask)).resize(shape, Image.Resampling.NEAREST)
@@ -55,21 +55,26 @@ def batches(
     shares = -(-len(dataset) // processes)
     count = -(-shares // batch_size)
     mine = range(process, len(dataset), processes)
-    threads = os.cpu_count() or 1
-    ahead = max(_PREFETCHED * batch_size, _MIN_PREFETCHED)
 
     def read(position: int) -> Batch:
         record = dataset.record(position)
         return decode(record["image"], record["mask"], size, position)
 
-    elements = (
-        grain.MapDataset.range(mine.start, mine.stop, mine.step)
-        .map(read)
-        .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
-    )
-    iterator = iter(elements)
+    frames = read_ahead(read, mine, batch_size)
     black = np.zeros((size, size, 3), np.uint8)
     blank = Batch(black, black[..., 0], np.asarray(False), np.asarray(-1))
     for _ in range(count):
-        frames = [next(iterator, blank) for _ in range(batch_size)]
-        yield Batch(*(np.stack(field) for field in zip(*frames, strict=True)))
+        yield stack([next(frames, blank) for _ in range(batch_size)])
+
+
+def read_ahead(read: Callable[[int], Batch], positions: range, batch_size: int) -> Iterator[Batch]:
+    """What `read` gives of each position, in order, read in threads ahead of its use."""
+    ahead = max(_PREFETCHED * batch_size, _MIN_PREFETCHED)
+    options = grain.ReadOptions(num_threads=processors(), prefetch_buffer_size=ahead)
+    numbers = grain.MapDataset.range(positions.start, positions.stop, positions.step)
+    return iter(numbers.map(read).to_iter_dataset(options))
+
+
+def stack(frames: list[Batch]) -> Batch:
+    """Frames as a batch: a first axis more."""
+    return Batch(*(np.stack(field) for field in zip(*frames, strict=True)))

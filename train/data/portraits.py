@@ -1,6 +1,7 @@
 """Where portraits come from: generated, from a folder, or fetched."""
 
 import difflib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -8,9 +9,8 @@ from typing import Protocol
 from PIL import Image
 
 from flax_unet.errors import InputError
-from flax_unet.images import read_image
-from train.data import avatars
-from train.data.cache import cache_root, describe_files
+from train.data import avatars, pictures
+from train.data.cache import cache_root
 from train.data.procedural import ProceduralPortraits
 
 SOURCES = ("procedural", "avatars")  # by name; anything else is a folder
@@ -28,8 +28,17 @@ class Portraits(Protocol):
         """The name and the picture, RGB, of any size.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: it cannot be used; the message gives the reason alone.
+            OSError: it cannot be read, though perhaps another time.
         """
+        ...
+
+    def file(self, index: int) -> str:
+        """What a user would look for."""
+        ...
+
+    def check(self, index: int) -> None:
+        """Raises what getting the portrait would raise."""
         ...
 
     def describe(self) -> Sequence[str]:
@@ -48,34 +57,54 @@ class FolderPortraits:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder of portraits")
         self._folder = folder
-        self._paths = sorted(
-            path
+        found = {
+            path.relative_to(folder).as_posix(): pictures.look(path)
             for path in folder.rglob("*")
             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        )
-        if len(self._paths) < MIN_COUNT:
+        }
+        self._files = sorted(found.items())
+        if len(self._files) < MIN_COUNT:
             raise InputError(
-                f"{folder} holds {len(self._paths)} pictures ({', '.join(SUFFIXES)}); at least "
+                f"{folder} holds {len(self._files)} pictures ({', '.join(SUFFIXES)}); at least "
                 f"{MIN_COUNT} are needed"
             )
-        seen: dict[str, Path] = {}
-        for i, path in enumerate(self._paths):
-            other = seen.setdefault(self._name(i), path)
-            if other != path:
-                raise InputError(f"{other} and {path} have one name; rename one of them")
+        seen: dict[str, str] = {}
+        for file, _ in self._files:
+            other = seen.setdefault(_name(file), file)
+            if other != file:
+                raise InputError(
+                    f"{folder / other} and {folder / file} have one name; rename one of them"
+                )
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._files)
 
     def __getitem__(self, index: int) -> tuple[str, Image.Image]:
-        return self._name(index), read_image(self._paths[index])
+        file, found = self._files[index]
+        if self.file(index) != file:
+            raise InputError("its name is not UTF-8")
+        if found.fault:
+            raise InputError(found.fault)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked
+            picture = pictures.decode((self._folder / file).read_bytes())
+        return _name(file), picture.convert("RGB")
 
-    def _name(self, index: int) -> str:
-        return self._paths[index].relative_to(self._folder).with_suffix("").as_posix()
+    def file(self, index: int) -> str:
+        """The picture's path in the folder."""
+        return pictures.shown(self._files[index][0])
+
+    def check(self, index: int) -> None:
+        """Reads and decodes the picture."""
+        self[index]
 
     def describe(self) -> Sequence[str]:
         """Name, size and modification time of every picture."""
-        return list(describe_files(self._paths, self._folder))
+        return [repr(file) for file in self._files]
+
+
+def _name(file: str) -> str:
+    return Path(file).with_suffix("").as_posix()
 
 
 def portraits(source: str, *, count: int | None, seed: int, cache: Path | None) -> Portraits:

@@ -10,7 +10,7 @@ from train.data.face import Face
 from train.data.face_features import brow, eye, mouth, nostrils
 from train.data.face_hair import hair_behind, hair_in_front
 from train.data.face_head import beard, head_outline, neck_and_ears, skin
-from train.data.raster import inside, ramp, smooth_noise
+from train.data.raster import exactly, inside, ramp, smooth_noise
 
 SIZE = 256  # pixels along each side
 
@@ -28,7 +28,14 @@ class ProceduralPortraits:
     def __getitem__(self, index: int) -> tuple[str, Image.Image]:
         if not 0 <= index < self._count:
             raise IndexError(index)
-        return f"p{index:05d}", generate(np.random.default_rng((self._seed, index)))
+        return self.file(index), generate(np.random.default_rng((self._seed, index)))
+
+    def file(self, index: int) -> str:
+        """The portrait's name: there is no file."""
+        return f"p{index:05d}"
+
+    def check(self, index: int) -> None:
+        """Does nothing: every portrait can be generated."""
 
     def describe(self) -> list[str]:
         """What tells these portraits from others."""
@@ -97,7 +104,7 @@ def _background(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.nd
 def _clothes(canvas: Canvas, rng: np.random.Generator) -> None:
     """Shoulders below the face, in cloth with folds and a weave."""
     slope = rng.uniform(0.12, 0.3)
-    top = rng.uniform(1.15, 1.3) + slope * np.abs(canvas.u) ** 1.6
+    top = rng.uniform(1.15, 1.3) + slope * exactly(np.power, np.abs(canvas.u), 1.6)
     folds = 1 + 0.15 * smooth_noise(rng, canvas.u.shape, (4, 9))
     weave = 1 + rng.uniform(0, 0.08) * smooth_noise(rng, canvas.u.shape, 120)
     (cloth,) = _colours(rng, 1)

@@ -1,7 +1,27 @@
-"""Smooth random fields and soft shapes, of which portraits and forgeries are made."""
+"""Smooth random fields and soft shapes, of which portraits and forgeries are made.
+
+They are the same to the last bit on every processor; see `exactly`.
+"""
 
 import numpy as np
 from PIL import Image
+
+
+def exactly(function: np.ufunc, *values: np.ndarray | float) -> np.ndarray:
+    """What a function such as `np.exp` gives, float32, whatever the processor.
+
+    NumPy has several versions of such functions and takes the one for the processor's vector
+    units; in float32 they differ in the last bit, which can end as another pixel. In float64 they
+    differ by so little that rounding to float32 takes it away. Sums, products, quotients and
+    square roots need no such care: they are exactly rounded everywhere.
+    """
+    shape = np.broadcast_shapes(*map(np.shape, values))
+    return function(*values, out=np.empty(shape, np.float32), dtype=np.float64, casting="same_kind")
+
+
+def length(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Of the vectors (x, y); unlike `np.hypot`, the same everywhere."""
+    return np.sqrt(x * x + y * y)
 
 
 def smooth_noise(
@@ -30,14 +50,15 @@ def ramp(values: np.ndarray, start: float, end: float) -> np.ndarray:
 
 def bump(u: np.ndarray, v: np.ndarray, centre: tuple[float, float], size: tuple[float, float]):
     """A Gaussian hill of height 1 around `centre`, `size` being its standard deviations."""
-    return np.exp(-0.5 * (((u - centre[0]) / size[0]) ** 2 + ((v - centre[1]) / size[1]) ** 2))
+    x, y = (u - centre[0]) / size[0], (v - centre[1]) / size[1]
+    return exactly(np.exp, -0.5 * (x * x + y * y))
 
 
 def ellipse(
     u: np.ndarray, v: np.ndarray, centre: tuple[float, float], radii: tuple[float, float]
 ) -> np.ndarray:
     """Roughly the distance to an ellipse, in the units of `u` and `v`; negative inside."""
-    r = np.hypot((u - centre[0]) / radii[0], (v - centre[1]) / radii[1])
+    r = length((u - centre[0]) / radii[0], (v - centre[1]) / radii[1])
     return (r - 1) * min(radii)
 
 

@@ -23,10 +23,33 @@ def parse_shares(text: str) -> tuple[int, int, int]:
     raise InputError(f"--split {text}: expected train/validation/test per cent, such as 80/10/10")
 
 
+def source_of(videos: Sequence[str], originals: Sequence[str]) -> list[str]:
+    """Of each frame, the video that it goes back to, over any number of fakes of fakes.
+
+    Args:
+        videos: of each frame, its video.
+        originals: of each frame, the video that a fake was made from; "" if there is none.
+    """
+    parents: dict[str, str] = {}
+
+    def root(video: str) -> str:
+        path = []
+        while (parent := parents.get(video, video)) != video:
+            path.append(video)
+            video = parent
+        parents.update(dict.fromkeys(path, video))  # next time it is one step
+        return video
+
+    for video, original in zip(videos, originals, strict=True):
+        if original and root(video) != root(original):
+            parents[root(video)] = root(original)
+    return [root(video) for video in videos]
+
+
 def by_source(
     videos: Sequence[str], originals: Sequence[str], shares: tuple[int, int, int], seed: int
 ) -> dict[str, np.ndarray]:
-    """Splits frames so that a fake and the video that it was made from stay together.
+    """Splits frames so that those of one source stay together.
 
     Args:
         videos: of each frame, its video.
@@ -37,7 +60,7 @@ def by_source(
     Returns:
         The frames' indices by part, ascending; every frame is in exactly one.
     """
-    sources = [original or video for video, original in zip(videos, originals, strict=True)]
+    sources = source_of(videos, originals)
     names = sorted(set(sources))
     order = np.random.default_rng(seed).permutation(len(names))
     # Rounded bounds: each part is within one source of its share.

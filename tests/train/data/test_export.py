@@ -8,8 +8,9 @@ from PIL import Image
 
 from tests.train.folders import write_folder
 from train.data import export
-from train.data.dataset import open_dataset
+from train.data.dataset import EMBEDDED, open_dataset
 from train.data.folder import decode_mask
+from train.data.procedural import ProceduralPortraits
 
 
 def test_folder_is_the_data_set(tmp_path: Path, fails: Callable[..., str]) -> None:
@@ -28,3 +29,27 @@ def test_folder_is_the_data_set(tmp_path: Path, fails: Callable[..., str]) -> No
     with Image.open(next((out / "masks").iterdir())) as mask:
         assert mask.mode == "P"
     assert "exists already" in fails(export.main, out, "--data", tmp_path / "data")
+
+
+def test_bad_files_and_seeds(tmp_path: Path, fails: Callable[..., str]) -> None:
+    data = write_folder(tmp_path / "data", videos=2)
+    (data / "crops" / "v000_0.png").write_bytes(b"")
+    arguments = (tmp_path / "out", "--data", data)
+    assert "go on without them by --skip-bad" in fails(export.main, *arguments)
+    assert "--seed -1: expected" in fails(export.main, *arguments, "--seed", "-1", "--skip-bad")
+    export.main([*map(str, arguments), "--skip-bad"])
+    assert len(open_dataset(str(tmp_path / "out"), None)) == 5
+
+
+def test_portraits_of_like_names_stay_apart(tmp_path: Path) -> None:
+    (tmp_path / "faces" / "a").mkdir(parents=True)
+    names = ["a_b", "a-b", "a/b", "a%2Db", *map(str, range(8))]
+    portraits = ProceduralPortraits(len(names), seed=1)
+    for i, name in enumerate(names):
+        portraits[i][1].save(tmp_path / "faces" / f"{name}.png")
+    for split in ("train", "validation", "test"):
+        data = open_dataset(f"{EMBEDDED}:{tmp_path / 'faces'}", split)
+        export.export(data, tmp_path / split)
+        found = open_dataset(str(tmp_path / split), None)
+        assert len(set(found.table.video)) == len(set(data.table.video)) == len(data)
+        assert found.notes == []  # each fake has its original

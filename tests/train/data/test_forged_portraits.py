@@ -17,7 +17,9 @@ from PIL import Image
 
 from flax_unet.errors import InputError
 from tests.conftest import listing
+from tests.train.faults import refuse_reading
 from train.data import forged_portraits
+from train.data.dataset import open_dataset, open_splits
 from train.data.forged_portraits import ForgedPortraits, prepare
 from train.data.procedural import ProceduralPortraits
 
@@ -140,7 +142,7 @@ def test_an_interrupted_build_leaves_nothing(
     monkeypatch.setattr(ProceduralPortraits, "__getitem__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(count=10, cache=tmp_path)
-    assert listing(tmp_path) == {}
+    assert set(listing(tmp_path).values()) == {None}  # no file
 
 
 def test_users_cache_and_no_tensorflow(tmp_path: Path) -> None:
@@ -181,16 +183,41 @@ def test_own_pictures(tmp_path: Path) -> None:
     assert all(pixels(e["image"]).shape == (256, 256, 3) for e in found["train"])
 
 
-def test_every_bad_picture_is_named(tmp_path: Path) -> None:
-    face_folder(tmp_path / "faces", 12)
+def test_every_bad_picture_is_named_or_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face_folder(tmp_path / "faces", 13)
     (tmp_path / "faces" / "03.png").write_bytes(b"")
     (tmp_path / "faces" / "07.png").write_bytes((tmp_path / "faces" / "01.png").read_bytes()[:999])
-    with pytest.raises(InputError) as raised:
-        prepare(str(tmp_path / "faces"), cache=tmp_path / "cache")
-    for name in ("03.png", "07.png"):
-        assert str(tmp_path / "faces" / name) in str(raised.value)
-    assert "01.png" not in str(raised.value)
-    assert not list((tmp_path / "cache").rglob("*record*"))
+    (tmp_path / "faces" / "08.png").unlink()
+    (tmp_path / "faces" / "08.png").symlink_to("nowhere.png")
+    name = f"forged_portraits:{tmp_path / 'faces'}"
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            forged_portraits, "ForgedPortraits", None
+        )  # none is made before all are checked
+        with pytest.raises(InputError) as raised:
+            open_dataset(name, "train")
+    header, *lines = str(raised.value).splitlines()
+    assert "3 files that cannot be used" in header
+    assert "--skip-bad" in header
+    assert [line.split(":")[0].strip() for line in lines] == ["03.png", "07.png", "08.png"]
+    data = open_dataset(name, "train", skip_bad=True)
+    assert set(data.faults) == {"03.png", "07.png", "08.png"}
+    assert sum(len(found) for found in open_splits(name)[0].values()) == 2 * 10
+    with pytest.raises(InputError, match="3 files"):  # also when it is there already
+        open_dataset(name, "train")
+
+
+def test_a_picture_that_cannot_be_read_just_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face_folder(tmp_path / "faces", 10)
+    refuse_reading("04.png", monkeypatch)
+    with pytest.raises(InputError, match=r"1 files that could not be read[^\n]*\n  04\.png: "):
+        prepare(str(tmp_path / "faces"), cache=tmp_path / "cache", skip_bad=True)
+    monkeypatch.undo()
+    prepare(str(tmp_path / "faces"), cache=tmp_path / "cache")
 
 
 def test_nothing_but_bad_pictures(tmp_path: Path) -> None:
@@ -199,3 +226,5 @@ def test_nothing_but_bad_pictures(tmp_path: Path) -> None:
         (tmp_path / "faces" / f"{i}.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match="known format"):
         prepare(str(tmp_path / "faces"), cache=tmp_path / "cache")
+    with pytest.raises(InputError, match="0 portraits that can be used; at least 10"):
+        prepare(str(tmp_path / "faces"), cache=tmp_path / "cache", skip_bad=True)

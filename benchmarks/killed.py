@@ -1,0 +1,122 @@
+"""Kills training at random moments, resumes it each time, and compares the end with a calm run's.
+
+Checkpoints are written every second step, so many of the moments fall into their writing. The
+final weights, statistics and optimizer state must be the same to the last bit.
+"""
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from flax_unet import checkpoint
+from flax_unet.checkpoint import flat
+from flax_unet.errors import InputError, command
+from train.checkpointing import TRAINING
+from train.data.dataset import EMBEDDED
+from train.tracking import METRICS
+
+OPTIONS = {
+    "--batch-size": 8,
+    "--size": 16,
+    "--base-width": 4,
+    "--learning-rate": 1e-3,
+    "--log-every": 1,
+    "--save-every": 2,
+    "--ema": 0.9,
+    "--flip": 0.5,
+}
+
+
+def fit(workdir: Path, data: str, steps: int) -> subprocess.Popen:
+    """Starts training in a process of its own; the same call resumes it."""
+    options = {**OPTIONS, "--data": data, "--steps": steps, "--workdir": workdir}
+    words = [str(word) for pair in options.items() for word in pair]
+    return subprocess.Popen(
+        [sys.executable, "-m", "train.fit", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    """Waits for a run that must end well, and gives what it said on stderr."""
+    _, said = process.communicate()
+    if process.returncode != 0:
+        raise InputError(f"training ended with {process.returncode}:\n{said}")
+    return said
+
+
+def kill_at_random(workdir: Path, data: str, steps: int, rng: random.Random) -> bool:
+    """Starts or resumes training and kills it some steps later; whether it was still running."""
+    process = fit(workdir, data, steps)
+    log = workdir / METRICS
+    before = None
+    wanted = rng.randint(1, 4)
+    while process.poll() is None:
+        lines = log.read_bytes().count(b"\n") if log.exists() else 0
+        before = lines if before is None or lines < before else before
+        if lines >= before + wanted:
+            time.sleep(rng.uniform(0, 0.1))
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def differing(one: Path, other: Path) -> list[str]:
+    """The arrays of two work directories' last checkpoints that are not the same, bit for bit."""
+    trees = [
+        {
+            f"{name}/{path}": leaf
+            for name in (checkpoint.WEIGHTS, TRAINING)
+            for path, leaf in flat(checkpoint.load_tree(workdir / "last" / name, None)).items()
+        }
+        for workdir in (one, other)
+    ]
+    if trees[0].keys() != trees[1].keys():
+        return sorted(trees[0].keys() ^ trees[1].keys())
+    return [path for path, leaf in trees[0].items() if not np.array_equal(leaf, trees[1][path])]
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.killed",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--data", default=EMBEDDED, help="data set, as for train.fit")
+    parser.add_argument("--kills", type=int, default=20, help="how many")
+    parser.add_argument("--steps", type=int, default=150, help="of each run")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    args = parser.parse_args(argv)
+    rng = random.Random(args.seed)  # noqa: S311
+    with tempfile.TemporaryDirectory() as directory:
+        calm, killed = Path(directory) / "calm", Path(directory) / "killed"
+        finish(fit(calm, args.data, args.steps))
+        for _ in tqdm(range(args.kills), unit="kill"):
+            if not kill_at_random(killed, args.data, args.steps, rng):
+                raise InputError("training ended before it could be killed; give more --steps")
+        said = finish(fit(killed, args.data, args.steps))
+        passed_over = said.count("passed over")
+        apart = differing(calm, killed)
+    print(f"{args.kills} kills, {passed_over} checkpoints passed over at the end")
+    if apart:
+        raise InputError(f"{len(apart)} arrays differ: {', '.join(apart[:5])}")
+    print("the last checkpoints are the same to the last bit")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Splits without leaks, and the audit that finds leaks in splits that were made elsewhere."""
+
+import json
+from pathlib import Path
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+from PIL import Image
+
+from tests.train.folders import SIDE, edit, write_folder
+from train.data import audit, splits
+
+
+@hypothesis.given(st.lists(st.integers(-1, 20), min_size=1, max_size=60), st.integers(0, 3))
+def test_no_two_parts_are_linked(originals: list[int], seed: int) -> None:
+    """Frame i is of video i % 20, made from video originals[i]; none leads to another part."""
+    videos = [f"v{i % 20}" for i in range(len(originals))]
+    named = ["" if number < 0 else f"v{number}" for number in originals]
+    parts = splits.by_source(videos, named, (60, 20, 20), seed)
+    dealt = {int(row): part for part, rows in parts.items() for row in rows}
+    assert sorted(dealt) == list(range(len(videos)))
+    assert sum(map(len, parts.values())) == len(videos)
+    touched = [{video, original} - {""} for video, original in zip(videos, named, strict=True)]
+    for a in range(len(videos)):
+        for b in range(a):
+            if touched[a] & touched[b]:
+                assert dealt[a] == dealt[b]
+
+
+def test_a_fake_of_a_fake_stays_with_the_first_video() -> None:
+    videos, originals = ["a", "f1", "f2", "b", "c"], ["", "a", "f1", "", ""]
+    assert splits.source_of(videos, originals) == ["a", "a", "a", "b", "c"]
+    for seed in range(20):
+        parts = splits.by_source(videos, originals, (60, 20, 20), seed)
+        assert any({0, 1, 2} <= set(rows.tolist()) for rows in parts.values())
+
+
+@hypothesis.given(st.integers(1, 200), st.integers(0, 3))
+def test_parts_have_their_share_of_the_sources(count: int, seed: int) -> None:
+    videos = [f"v{i}" for i in range(count)]
+    parts = splits.by_source(videos, [""] * count, (60, 20, 20), seed)
+    for part, share in zip(splits.PARTS, (0.6, 0.2, 0.2), strict=True):
+        assert abs(len(parts[part]) - share * count) <= 1
+
+
+def test_audit_finds_a_leak_and_a_duplicate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = write_folder(tmp_path / "data" / "training", videos=4, prefix="a", seed=1)
+    testing = write_folder(tmp_path / "data" / "testing", videos=4, prefix="b", seed=2)
+    edit(testing, **{"b001.mp4": {"label": "FAKE", "original": "a003.mp4"}})  # itself of a002
+    with Image.open(training / "crops" / "a000_0.png") as opened:  # the pixels, in other bytes
+        opened.save(testing / "crops" / "b000_0.png", compress_level=0)
+    (testing / "masks" / "b003_1.gif").unlink()
+    audit.main([str(tmp_path / "data"), "--json", str(tmp_path / "audit.json")])
+    printed = capsys.readouterr().out
+    report = json.loads((tmp_path / "audit.json").read_text())
+    assert report["shared_sources"] == {"a002.mp4": ["test", "train"]}
+    (group,) = report["duplicates"]
+    assert sorted(group["files"]) == ["testing/crops/b000_0.png", "training/crops/a000_0.png"]
+    assert group["across_splits"] is True
+    assert report["splits"]["test"]["fakes_without_mask"] == 1
+    assert report["splits"]["train"]["REAL"] == report["splits"]["train"]["FAKE"] == 6
+    assert report["splits"]["train"]["sizes"] == {f"{SIDE}x{SIDE}": 12}
+    assert "1 sources in more than one split (a leak)\n  a002.mp4: test, train" in printed
+    assert "across splits" in printed

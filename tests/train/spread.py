@@ -1,0 +1,82 @@
+"""A process of training on several devices, for the tests: prints its losses and gradients.
+
+python -m tests.train.spread DEVICES [ADDRESS PROCESSES PROCESS]
+"""
+
+import json
+import sys
+from typing import Any
+
+import jax
+
+DEVICES = int(sys.argv[1])
+jax.config.update("jax_num_cpu_devices", DEVICES)
+jax.config.update("jax_enable_x64", True)
+if len(sys.argv) > 2:
+    jax.distributed.initialize(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+
+from benchmarks.training_parity import random_batches  # noqa: E402
+from flax_unet import UNetConfig, checkpoint  # noqa: E402
+from flax_unet.checkpoint import flat  # noqa: E402
+from train import parallel  # noqa: E402
+from train.losses import Objective  # noqa: E402
+from train.step import TrainState, make_step, split, zero_totals  # noqa: E402
+
+STEPS, SIZE, BATCH = 20, 16, 8
+CONFIG = UNetConfig(base_width=4, levels=2, decoder_levels=2, image_size=SIZE)
+
+
+def weights() -> dict:
+    """Values of no meaning; drawing the network's own would be most of the time."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: rng.uniform(0.2 if leaf.ndim == 1 else -0.3, 0.3, leaf.shape),
+        checkpoint.abstract_weights(CONFIG),
+    )
+
+
+def recording() -> optax.GradientTransformation:
+    """Changes nothing, and keeps the last gradient as its state."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del state, params
+        return updates, updates
+
+    return optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), update)
+
+
+def train(dtype: str) -> tuple[list, dict]:
+    """Losses of each step, and the gradient of the first."""
+    devices = jax.local_devices()
+    process, processes = parallel.process()
+    share = BATCH // processes
+    values = jax.tree.map(lambda leaf: leaf.astype(dtype), weights())
+    model = checkpoint.build(CONFIG, values, dtype=jnp.dtype(dtype))
+    graphdef, params, statistics = split(model, sync_batch_norm=True)
+    optimizer = optax.chain(recording(), optax.adam(1e-5))  # the published rate
+    step = parallel.map_step(make_step(graphdef, optimizer, Objective()), devices)
+    state = TrainState(
+        jnp.zeros((), jnp.int32), params, statistics, optimizer.init(params), average=None
+    )
+    state = parallel.replicate(state, devices)
+    losses, gradient = [], {}
+    for batch in random_batches(STEPS, SIZE, BATCH, seed=0):
+        # Masks that are not known fall unevenly on the devices.
+        known = {"labelled": np.arange(BATCH) != 1, "stop": np.zeros(BATCH, np.int32)}
+        mine = {k: x[process * share :][:share] for k, x in (batch | known).items()}
+        totals = parallel.replicate(zero_totals(), devices)
+        state, totals, _ = step(state, totals, parallel.spread(mine, devices))
+        losses.append([float(x) for x in parallel.fetch((totals.mask_loss, totals.class_loss))])
+        gradient = gradient or flat(parallel.fetch(state.optimizer[0]))
+    return losses, {path: leaf.tolist() for path, leaf in gradient.items()}
+
+
+if __name__ == "__main__":
+    losses, gradient = train("float64")
+    result = {"float64": losses, "float32": train("float32")[0], "gradient": gradient}
+    if parallel.process()[0] == 0:
+        print(json.dumps(result))

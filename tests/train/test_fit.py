@@ -1,0 +1,325 @@
+"""Training from its command line: what it writes, resuming, interruptions."""
+
+import errno
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from PIL import Image
+
+import flax_unet
+from benchmarks import killed
+from convert import to_torch
+from convert.parity import load_twin
+from convert.reference import ReferenceUNet
+from flax_unet import UNet, UNetConfig, checkpoint, files, predict
+from flax_unet.checkpoint import flat
+from tests.conftest import images, listing
+from tests.tolerances import DEVICES_32, NETWORK, assert_close
+from tests.train.folders import write_folder
+from train import eval as evaluation
+from train import fit
+from train.tracking import read
+
+TINY = ["--size", "16", "--base-width", "2", "--batch-size", "4", "--learning-rate", "1e-3"]
+FIELDS = {
+    *("step", "epoch", "loss", "mask_loss", "class_loss"),
+    *("learning_rate", "images_per_second", "data_wait"),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 frames of 10 videos."""
+    return write_folder(tmp_path_factory.mktemp("data") / "data", videos=10)
+
+
+def options(data: Path, workdir: Path, *more: object) -> list[str]:
+    fixed = ["--data", str(data), "--workdir", str(workdir), *TINY]
+    return [*fixed, *map(str, more)]
+
+
+def run(data: Path, workdir: Path, *more: object) -> None:
+    fit.main(options(data, workdir, *more))
+
+
+def weights(workdir: Path) -> dict[str, np.ndarray]:
+    return flat(checkpoint.load_weights(workdir / "last"))
+
+
+def test_what_a_run_writes_is_read_by_every_command(data: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    run(data, workdir, "--split", "60/20/20", "--steps", 9, "--log-every", 2, "--save-every", 4)
+    lines = read(workdir / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [2, 4, 6, 8, 9]
+    assert all(line.keys() == FIELDS for line in lines)
+    assert all(np.isfinite(list(line.values())).all() for line in lines)
+    assert lines[-1]["epoch"] == 3  # 18 frames are 4 steps an epoch
+    validation = read(workdir / "validation.jsonl")
+    assert [line["step"] for line in validation] == [4, 8, 9]
+    assert 0 <= validation[-1]["frames.accuracy"] <= 1
+    assert list((workdir / "tensorboard").glob("events*"))
+    with Image.open(workdir / "curves.png") as curves:
+        assert curves.width > 300
+    saved = json.loads((workdir / "training.json").read_text())
+    assert saved["batch_size"] == 4
+    assert saved["optimizer"] == "adam"
+    progress = json.loads((workdir / "last" / "training.json").read_text())
+    assert (progress["step"], progress["samples_seen"]) == (9, 36)
+
+    model = flax_unet.load(workdir / "last")
+    picture = images(2, 16)
+    expected = model(picture)
+    to_torch.main([str(workdir / "last"), str(tmp_path / "back.pth")])
+    tensors = torch.load(tmp_path / "back.pth", weights_only=True)
+    arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+    twin = load_twin(ReferenceUNet(model.config), arrays)
+    with torch.inference_mode():
+        mask_logits, _ = twin(torch.from_numpy(picture).permute(0, 3, 1, 2))
+    assert_close(expected.mask_logits, mask_logits.permute(0, 2, 3, 1), NETWORK)
+
+    chosen = ["--checkpoint", str(workdir / "best"), "--data", str(data), "--split", "60/20/20"]
+    evaluation.main([*chosen, "--out", str(tmp_path / "report")])
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["frames"]["n"] == 6
+    crop = next((data / "crops").iterdir())
+    predict.main([str(workdir / "best"), str(crop), "--out", str(tmp_path / "predicted")])
+    assert (tmp_path / "predicted" / "predictions.json").exists()
+
+
+def test_published_recipe_is_the_default() -> None:
+    config = fit.resolve({"data": "dfdc", "workdir": Path("nowhere")}).options()
+    published = {"optimizer": "adam", "learning_rate": 1e-5, "batch_size": 64, "dtype": "float32"}
+    assert published.items() <= config.items()
+    assert (config["mask_weight"], config["class_weight"]) == (0.5, 0.5)
+    assert not any(config[name] for name in ("flip", "jpeg", "blur", "noise", "colour", "cut_out"))
+    demonstration = fit.resolve({"workdir": Path("nowhere"), "epochs": 1}).options()
+    assert demonstration["data"] == "forged_portraits"
+    assert (demonstration["base_width"], demonstration["epochs"]) == (8, 1)
+
+
+def test_running_again_goes_on(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extras = ("--ema", 0.9, "--flip", 0.5, "--jpeg", 0.5, "--noise", 0.5, "--log-every", 3)
+    run(data, tmp_path / "whole", *extras, "--steps", 8)
+    run(data, tmp_path / "parts", *extras, "--steps", 4)
+    (tmp_path / "parts").rename(tmp_path / "moved")
+    capsys.readouterr()
+    fit.main(["--workdir", str(tmp_path / "moved"), "--resume", "--steps", "8"])
+    assert "goes on after step 4" in capsys.readouterr().out
+    assert killed.differing(tmp_path / "whole", tmp_path / "moved") == []
+    whole, parts = (read(tmp_path / name / "metrics.jsonl") for name in ("whole", "moved"))
+    for line, other in zip(whole[-1:], parts[-1:], strict=True):
+        assert line["loss"] == other["loss"]
+
+
+def test_kills_and_sigterm_change_nothing(data: Path, tmp_path: Path) -> None:
+    steps = 30
+    calm = killed.fit(tmp_path / "calm", str(data), steps)
+    rng = random.Random(0)
+    for _ in range(2):
+        killed.kill_at_random(tmp_path / "killed", str(data), steps, rng)
+    child = killed.fit(tmp_path / "killed", str(data), steps)
+    log = tmp_path / "killed" / "metrics.jsonl"
+    first = len(read(log))
+    deadline = time.monotonic() + 120
+    while child.poll() is None and len(read(log)) <= first and time.monotonic() < deadline:
+        pass
+    child.send_signal(signal.SIGTERM)
+    child.communicate()
+    assert child.returncode in (0, 128 + signal.SIGTERM)  # 0 if it was done already
+    saved = json.loads((tmp_path / "killed" / "last" / "training.json").read_text())
+    assert saved["step"] == read(log)[-1]["step"]  # no step is lost
+    killed.finish(killed.fit(tmp_path / "killed", str(data), steps))
+    killed.finish(calm)
+    assert killed.differing(tmp_path / "calm", tmp_path / "killed") == []
+    assert not list((tmp_path / "killed" / "checkpoints").glob(".*"))
+    assert [line["step"] for line in read(log)] == list(range(1, steps + 1))
+
+
+@pytest.mark.parametrize("damage", ["delete", "corrupt", "truncate"])
+def test_damaged_newest_checkpoint_is_passed_over(
+    damage: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = tmp_path / "run"
+    run(data, workdir, "--steps", 4, "--save-every", 2)
+    expected = weights(workdir)
+    newest = (workdir / "last").resolve()
+    large = max((newest / "training").rglob("*"), key=lambda path: path.stat().st_size)
+    if damage == "delete":
+        large.unlink()
+    elif damage == "corrupt":
+        content = bytearray(large.read_bytes())
+        content[len(content) // 2] ^= 1
+        large.write_bytes(content)
+    else:
+        (newest / "training.json").write_text("{")
+    run(data, workdir, "--steps", 4, "--save-every", 2)
+    told = capsys.readouterr()
+    assert f"{newest} is passed over" in told.err
+    assert "goes on after step 2" in told.out
+    for path, leaf in weights(workdir).items():
+        np.testing.assert_array_equal(leaf, expected[path])
+
+
+def test_full_disk_loses_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    workdir = tmp_path / "run"
+    run(data, workdir, "--steps", 2)
+    before = listing(workdir / "checkpoints")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "posix_fallocate", full)
+    message = fails(fit.main, *options(data, workdir, "--steps", 4, "--save-every", 1))
+    assert "No space left on device" in message
+    assert listing(workdir / "checkpoints") == before
+
+
+def test_loss_that_is_not_finite_stops(
+    data: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    workdir = tmp_path / "run"
+    arguments = ("--learning-rate", "1e38", "--steps", "6", "--save-every", "1")
+    message = fails(fit.main, *options(data, workdir, *arguments))
+    assert "the loss of step " in message
+    last = (workdir / "last").resolve()
+    assert str(last) in message
+    flax_unet.load(last)
+
+
+def test_starts_from_a_checkpoint_with_a_fresh_head(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fails: Callable[..., str]
+) -> None:
+    config = UNetConfig(base_width=2, decoder_levels=0, image_size=16)
+    classifier = nnx.to_pure_dict(nnx.state(UNet(config, rngs=nnx.Rngs(5))))
+    start = tmp_path / "start"
+    start.mkdir()
+    on_host = jax.tree.map(np.asarray, classifier)
+    checkpoint.write(start, config, {checkpoint.WEIGHTS: on_host})
+    checkpoint.write_json(start / checkpoint.SOURCE, {})
+    fixed = ["--data", str(data), "--batch-size", "4", "--init-from", str(start)]
+    fixed += ["--learning-rate", "0", "--steps", "1", "--freeze-encoder"]
+    fit.main([*fixed, "--heads", "both", "--workdir", str(tmp_path / "run")])
+    assert f"{start} has no mask head; it starts fresh" in capsys.readouterr().out
+    trained = weights(tmp_path / "run")
+    for path, leaf in flat(on_host).items():
+        np.testing.assert_array_equal(trained[path], leaf)
+    message = fails(fit.main, *fixed, "--base-width", "4", "--workdir", tmp_path / "other")
+    assert "base_width: 2 there, 4 here" in message
+
+
+def test_early_stopping_and_a_file_of_options(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text(
+        f"data: {data}\nsplit: 60/20/20\nsize: 16\nbase-width: 2\nbatch_size: 4\nlearning_rate: 0\n"
+        "early_stopping: 2\nbest_metric: frames.log_loss\nkeep: 1\nclass_weights: balanced\n"
+    )
+    fit.main(["--config", str(file), "--workdir", str(tmp_path / "run"), "--epochs", "9"])
+    told = capsys.readouterr().out
+    # Weights that stay as they are gain nothing after the first evaluation but by the statistics.
+    evaluations = read(tmp_path / "run" / "validation.jsonl")
+    assert len(evaluations) < 9
+    best = min(evaluations, key=lambda line: line["frames.log_loss"])
+    assert f"of step {best['step']}" in told
+    assert (tmp_path / "run" / "best").resolve().name == f"step_{best['step']:08}"
+
+
+SEVERAL = """
+from train import fit
+for line in CALLS:
+    fit.main(line)
+"""
+
+
+def start(calls: list[list[str]], devices: int, prelude: str = "") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{prelude}\nCALLS = {calls!r}\n{SEVERAL}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    try:
+        printed, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    return printed
+
+
+def test_resumes_on_other_devices_and_processes(data: Path, tmp_path: Path) -> None:
+    more = ("--sync-batch-norm", "--log-every", "1", "--learning-rate", "1e-5")
+    one, two = tmp_path / "one", tmp_path / "two"
+    calls = [
+        options(data, one, *more, "--steps", 6, "--devices", 1),
+        options(data, two, *more, "--steps", 2, "--devices", 2),
+        options(data, two, *more, "--steps", 4, "--devices", 4),
+    ]
+    finish(start(calls, devices=4))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*listening.getsockname())
+    children = []
+    for number in range(2):
+        joined = ("--coordinator", address, "--num-processes", 2, "--process-id", number)
+        children.append(start([options(data, two, *more, "--steps", 6, *joined)], devices=2))
+    printed = [finish(child) for child in children]
+    assert "goes on after step 4" in printed[0]
+    assert "goes on" not in printed[1]  # one process speaks for all
+    logs = [read(directory / "metrics.jsonl") for directory in (one, two)]
+    assert [line["step"] for line in logs[1]] == list(range(1, 7))
+    for name in ("mask_loss", "class_loss"):
+        found, expected = ([line[name] for line in log] for log in logs)
+        np.testing.assert_allclose(found, expected, atol=DEVICES_32, rtol=0)
+
+
+COUNTING = """
+import jax
+misses = []
+jax.monitoring.register_event_listener(
+    lambda event, **_: misses.append(event) if event.endswith("/cache_misses") else None
+)
+import atexit
+atexit.register(lambda: print("misses", len(misses)))
+"""
+
+
+def test_second_start_compiles_nothing(data: Path, tmp_path: Path) -> None:
+    printed = []
+    for name in ("first", "second"):
+        calls = [options(data, tmp_path / name, "--steps", 2)]
+        child = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                f"{COUNTING}\nCALLS = {calls!r}\n{SEVERAL}",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")},
+            text=True,
+        )
+        printed.append(finish(child).splitlines()[-1])
+    assert printed[0] != "misses 0"
+    assert printed[1] == "misses 0"

@@ -1,0 +1,102 @@
+"""What training says to input that cannot be used, before it starts."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import listing
+from tests.train.folders import write_folder
+from train import fit
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("data") / "data", videos=4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-size", "8", "--accumulate", "3"], "--batch-size 8 cannot be divided among 1"),
+        (["--batch-size", "8", "--accumulate", "3"], "6 and 9 do"),
+        (["--devices", "9"], "--devices 9: there are 1 (cpu)"),
+        (["--devices", "0,1"], "--devices 0,1: there are 1 (cpu)"),
+        (["--devices", "some"], "expected all, how many, or which"),
+        (["--learning_rates", "1"], "did you mean --learning-rate?"),
+        (["--batchsize=1"], "did you mean --batch-size?"),
+        (["--batch-size", "many"], "--batch-size is many; expected a whole number of at least 1"),
+        (["--epochs", "0"], "--epochs is 0; expected a whole number of at least 1"),
+        (["--ema", "2"], "--ema is 2.0; expected a number of at least 0, at most 1"),
+        (["--learning-rate", "nan"], "--learning-rate is nan"),
+        (["--size", "100"], "image_size is 100; it must be divisible by"),
+        (["--classifier-widths", "a"], "--classifier-widths is a"),
+        (["--heads", "mask", "--classifier-widths", "8"], "the network has no classifier"),
+        (["--batch-size", "999"], "fewer than --batch-size 999"),
+        (["--resume"], "--resume: there is no training in"),
+        (["--process-id", "1"], "missing: --coordinator, --num-processes"),
+        (["--size", "16", "--batch-size", "1"], "one value a channel"),
+        (
+            ["--best-metric", "frames.acuracy", "--split", "50/25/25", "--batch-size", "2"],
+            "frames.accuracy",
+        ),
+    ],
+)
+def test_options(
+    arguments: list[str], message: str, data: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    fixed = ["--data", data, "--workdir", tmp_path / "run", "--base-width", "2", "--batch-size", 4]
+    assert message in fails(fit.main, *fixed, *arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_of_options(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    file = tmp_path / "options.yaml"
+    for content, message in {
+        "learning_rat: 1": "learning_rat is no option; did you mean learning_rate?",
+        "[1, 2": "is neither YAML nor JSON",
+        "just text": "holds no options",
+        "flip: yes please": "--flip is yes please; expected a number",
+        "skip_bad: 3": "--skip-bad is 3; expected true or false",
+        "optimizer: sgd": "--optimizer is sgd; expected one of adam, adamw",
+    }.items():
+        file.write_text(content)
+        arguments = ["--config", file, "--data", data, "--workdir", tmp_path / "run"]
+        assert message in fails(fit.main, *arguments)
+    assert "cannot be read" in fails(fit.main, "--config", tmp_path / "missing.yaml")
+
+
+def test_heads_without_labels(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    bare = shutil.copytree(data, tmp_path / "bare")
+    shutil.rmtree(bare / "masks")
+    fixed = ["--data", bare, "--workdir", tmp_path / "run", "--base-width", 2, "--batch-size", 4]
+    fixed += ["--size", 32]
+    assert "--heads classifier" in fails(fit.main, *fixed)
+    assert not (tmp_path / "run").exists()
+    fit.main([*map(str, fixed), "--heads", "classifier", "--steps", "1"])
+    assert (tmp_path / "run" / "last").is_dir()
+
+
+def test_starting_points(
+    data: Path, tmp_path: Path, small_file: Path, fails: Callable[..., str]
+) -> None:
+    fixed = ["--data", data, "--workdir", tmp_path / "run"]
+    message = fails(fit.main, *fixed, "--init-from", small_file)
+    assert f"python -m convert.from_torch {small_file}" in message
+    assert "does not exist" in fails(fit.main, *fixed, "--init-from", tmp_path / "none")
+
+
+def test_work_directories(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("work of years")
+    before = listing(other)
+    assert "holds no training" in fails(fit.main, "--data", data, "--workdir", other)
+    assert listing(other) == before
+
+    run = tmp_path / "run"
+    fixed = ["--data", str(data), "--workdir", str(run), "--base-width", "2", "--size", "16"]
+    fit.main([*fixed, "--batch-size", "4", "--steps", "1"])
+    message = fails(fit.main, *fixed, "--batch-size", "6")
+    assert "was trained with --batch-size 4, not 6" in message

@@ -1,0 +1,179 @@
+"""Training on disk: checkpoints that are whole, written while training goes on.
+
+WORKDIR/checkpoints/step_<n>/ is a checkpoint as `flax_unet.checkpoint` describes it, plus
+
+  training/      Orbax: what else training needs to go on: the optimizer's state and figures; with
+                 a moving average, which is what `weights/` then holds, the weights themselves
+  training.json  step, position in the data, random state, best figure, options
+
+`WORKDIR/training.json` holds the options of the run; `WORKDIR/last` and `WORKDIR/best` point to
+checkpoints.
+"""
+
+import shutil
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from flax_unet import UNetConfig, checkpoint
+from flax_unet.checkpoint import Tree
+from flax_unet.errors import InputError
+from flax_unet.files import staged_directory
+
+TRAINING = "training"
+OPTIONS = "training.json"  # of a work directory: its options; of a checkpoint: where it stands
+_PREFIX = "step_"
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds."""
+
+    weights: Tree  # for use: parameters and statistics, of the moving average if there is one
+    training: dict[str, Any]  # a tree of whatever else the state is made of
+    progress: dict[str, Any]  # JSON
+
+
+class Checkpoints:
+    """The checkpoints of a work directory. One process writes, all may read."""
+
+    def __init__(self, workdir: Path, keep: int) -> None:
+        self.workdir, self._keep = workdir, keep
+        self._directory = workdir / "checkpoints"
+        self._writer = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future | None = None
+
+    def steps(self) -> list[int]:
+        """The steps of which there is a checkpoint, ascending."""
+        found = (path.name.removeprefix(_PREFIX) for path in self._directory.glob(f"{_PREFIX}*"))
+        return sorted(int(number) for number in found if number.isdecimal())
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step belongs."""
+        return self._directory / f"{_PREFIX}{step:08}"
+
+    def newest(self, expected: dict[str, Any]) -> Saved | None:
+        """The newest checkpoint that is whole; damaged ones are passed over, and told of.
+
+        Args:
+            expected: shapes and dtypes of `Saved.training`.
+
+        Raises:
+            InputError: there are checkpoints, and all are damaged.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            path = self.path(step)
+            try:
+                progress = checkpoint.read_json(path / OPTIONS)
+                weights = checkpoint.load_weights(path)
+                training = checkpoint.load_tree(path / TRAINING, expected)
+            except InputError as error:
+                print(f"{path} is passed over: {error}", file=sys.stderr)
+                continue
+            return Saved(weights, training, progress)
+        if steps:
+            raise InputError(
+                f"every checkpoint under {self._directory} is damaged; restore one, or name "
+                "another --workdir"
+            )
+        return None
+
+    def clean(self) -> None:
+        """Deletes what a run that was killed left half-written."""
+        for path in self._directory.glob(".*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def save(self, step: int, config: UNetConfig, source: dict[str, Any], saved: Saved) -> None:
+        """Starts writing a checkpoint, once the one before is written.
+
+        Args:
+            step: its number.
+            config: of the network.
+            source: for source.json.
+            saved: its content, on the host.
+
+        Raises:
+            InputError: the checkpoint before could not be written.
+        """
+        self.wait()
+        self._writing = self._writer.submit(self._write, step, config, source, saved)
+
+    def wait(self) -> None:
+        """Waits until everything is on disk.
+
+        Raises:
+            InputError: it could not be written.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _write(self, step: int, config: UNetConfig, source: dict[str, Any], saved: Saved) -> None:
+        path = self.path(step)
+        with staged_directory(path, may_replace=lambda _: True) as stage:
+            trees = {checkpoint.WEIGHTS: saved.weights, TRAINING: saved.training}
+            checkpoint.write(stage, config, trees)
+            checkpoint.write_json(stage / checkpoint.SOURCE, source)
+            checkpoint.write_json(stage / OPTIONS, saved.progress)
+        best = saved.progress["best"]
+        self._point("last", step)
+        if best is not None and best["step"] == step:
+            self._point("best", step)
+        kept = {*self.steps()[-self._keep :], best["step"] if best is not None else step}
+        for old in set(self.steps()) - kept:
+            hidden = self._directory / f".{self.path(old).name}"
+            self.path(old).rename(hidden)  # so that nothing half-deleted looks whole
+            shutil.rmtree(hidden, ignore_errors=True)
+
+    def _point(self, name: str, step: int) -> None:
+        link = self.workdir / f".{name}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(self.path(step).relative_to(self.workdir), target_is_directory=True)
+        link.replace(self.workdir / name)
+
+
+def pack(tree: Any) -> dict[str, Any]:
+    """Any tree of arrays as nested dictionaries, which is what is stored."""
+    packed: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        place = packed
+        *parents, name = map(_name, path)
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = leaf
+    return packed
+
+
+def unpack(packed: dict[str, Any], like: Any) -> Any:
+    """The inverse of `pack`: the leaves of `packed` in the structure of `like`."""
+
+    def leaf(path: tuple[Any, ...], _: Any) -> np.ndarray:
+        found: Any = packed
+        for part in path:
+            found = found[_name(part)]
+        return found
+
+    return jax.tree_util.tree_map_with_path(leaf, like)
+
+
+def _name(key: Any) -> str:
+    """A step of a path into a tree: a key, an index or a field's name."""
+    return str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))))
+
+
+def is_run(workdir: Path) -> bool:
+    """Whether training ever started in a directory."""
+    return (workdir / OPTIONS).is_file()
+
+
+def load_options(workdir: Path) -> dict[str, Any]:
+    """The options of the run in a work directory.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    return checkpoint.read_json(workdir / OPTIONS)

@@ -1,0 +1,53 @@
+"""Changes of training pictures that keep their labels, each made to a share of the pictures."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageFilter
+
+from train.config import Augmentation
+
+_GREY = 127
+
+
+def augment(
+    image: np.ndarray, mask: np.ndarray, shares: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One picture and its mask, changed as chance has it.
+
+    Args:
+        image: (S, S, 3) uint8.
+        mask: (S, S) uint8, 1 = MANIPULATED.
+        shares: of the pictures that get each change.
+        rng: what is drawn depends on it alone; the same numbers are drawn whatever the shares.
+    """
+    side = len(image)
+    chance = dict(zip(vars(shares), rng.random(6), strict=True))
+    wanted = {name for name, share in vars(shares).items() if chance[name] < share}
+    factors, radius, deviation = rng.uniform(0.7, 1.3, 3), rng.uniform(0.3, 2), rng.uniform(1, 10)
+    quality, noise_seed = int(rng.integers(30, 96)), int(rng.integers(2**32))
+    height, width = rng.integers(side // 8, side // 2 + 1, 2)
+    top, left = rng.integers(0, side - height + 1), rng.integers(0, side - width + 1)
+
+    if "flip" in wanted:
+        image, mask = image[:, ::-1], mask[:, ::-1]
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    if "colour" in wanted:
+        kinds = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+        for enhance, factor in zip(kinds, factors, strict=True):
+            picture = enhance(picture).enhance(factor)
+    if "blur" in wanted:
+        picture = picture.filter(ImageFilter.GaussianBlur(radius))
+    image = np.array(picture)
+    if "noise" in wanted:
+        noise = np.random.default_rng(noise_seed).normal(0, deviation, image.shape)
+        image = (image + noise).round().clip(0, 255).astype(np.uint8)
+    if "jpeg" in wanted:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
+        image = np.array(Image.open(file))
+    if "cut_out" in wanted:
+        image[top : top + height, left : left + width] = _GREY
+        mask = mask.copy()
+        mask[top : top + height, left : left + width] = 0
+    return image, np.ascontiguousarray(mask)

@@ -1,0 +1,138 @@
+"""Trains U-YNet on every device, by the published recipe unless told otherwise."""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flax_unet.errors import InputError, command
+from train.config import (
+    CHANGEABLE,
+    GROUPS,
+    OF_ONE_START,
+    FitConfig,
+    flag,
+    options,
+    parse,
+    read_file,
+)
+
+_EPILOG = """\
+Without --data it trains a demonstration: a small network on forged portraits that are made on
+this machine, in a few minutes on a laptop's CPU.
+
+The same command again goes on where the work directory's newest checkpoint stands, whatever ended
+the run before. SIGTERM and Ctrl-C save and end it (exit status 143 or 130); a second one ends it
+at once. The classifier's 1 is REAL, the mask's 1 is MANIPULATED.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells of an unknown option which one is near."""
+
+    def error(self, message: str) -> Any:
+        raise InputError(message)
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        found, unknown = self.parse_known_args(argv)
+        if unknown:
+            known = [name for action in self._actions for name in action.option_strings]
+            near = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; see --help"
+            raise InputError(f"{unknown[0]} is no option{hint}")
+        return found
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="python -m train.fit",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML or JSON file of options by name"
+    )
+    for group in GROUPS:
+        section = parser.add_argument_group(group.__name__.lower(), group.__doc__)
+        for name, field in options().items():
+            if group.__dataclass_fields__.get(name) is not field:
+                continue
+            text = field.metadata["help"]
+            if field.type is bool:
+                action: Any = argparse.BooleanOptionalAction
+                section.add_argument(flag(name), action=action, default=None, help=text)
+                continue
+            if field.default is not None:
+                text += f" (default: {field.default})"
+            choices = field.metadata["choices"] or None
+            metavar = None if choices else name.upper()
+            text = text.replace("%", "%%")
+            section.add_argument(flag(name), choices=choices, metavar=metavar, help=text)
+    return parser
+
+
+def read_options(argv: Sequence[str] | None) -> dict[str, Any]:
+    """The options of a command line, and of the file that it names.
+
+    Raises:
+        InputError: an option is unknown, or a value is none.
+    """
+    given = {k: v for k, v in vars(_parser().parse(argv)).items() if v is not None}
+    file = given.pop("config", None)
+    known = options()
+    parsed = {k: parse(known[k], v) if isinstance(v, str) else v for k, v in given.items()}
+    return {**(read_file(file) if file else {}), **parsed}
+
+
+def resolve(given: dict[str, Any]) -> FitConfig:
+    """The configuration of a run: its own, where the work directory has one, and what is given.
+
+    Raises:
+        InputError: there is nothing to resume, the work directory belongs to something else, or
+            what is given contradicts the run's own configuration.
+    """
+    from train.checkpointing import is_run, load_options
+
+    config = FitConfig.from_options(given)
+    workdir = config.start.workdir
+    if not is_run(workdir):
+        if config.start.resume:
+            raise InputError(f"--resume: there is no training in {workdir}; see --workdir")
+        if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+            raise InputError(
+                f"{workdir} exists and holds no training; name a new directory by --workdir"
+            )
+        return config
+    saved = {k: v for k, v in load_options(workdir).items() if k not in OF_ONE_START}
+    config = FitConfig.from_options({**saved, **given})
+    now = config.options()
+    for name, value in saved.items():
+        if name not in CHANGEABLE and now[name] != value:
+            raise InputError(
+                f"{workdir} was trained with {flag(name)} {value}, not {now[name]}; leave it out "
+                "to go on, or name a new directory by --workdir"
+            )
+    return config
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    given = read_options(argv)
+    config = resolve(given)
+
+    from train import cluster
+
+    cluster.join(config.machines)  # before anything else uses JAX
+    from train.run import run
+
+    if received := run(config, is_demonstration=given.get("data") is None):
+        sys.exit(128 + received)
+
+
+if __name__ == "__main__":
+    main()

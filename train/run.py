@@ -1,0 +1,177 @@
+"""What a training run needs, put together from its configuration."""
+
+import numpy as np
+
+from flax_unet import UNetConfig, checkpoint
+from flax_unet.errors import InputError
+from flax_unet.files import staged_file
+from train import curves, parallel, start
+from train.checkpointing import OPTIONS, Checkpoints
+from train.compilation import keep_compiled
+from train.config import FitConfig, Recipe
+from train.data.dataset import Dataset, open_dataset, open_splits
+from train.data.folder import WHOLE
+from train.data.pipeline import decode
+from train.data.splits import parse_shares
+from train.data.training import Stream
+from train.losses import Objective
+from train.trainer import Trainer
+from train.validation import check_metric
+
+_MASKS_COUNTED = 500  # frames whose pixels tell how common MANIPULATED ones are
+_NOTE = """\
+This trains the demonstration: a small network, on forged portraits that are made on this machine.
+To train the full network on data of your own:
+  python -m train.fit --devices all --data FOLDER --split 80/10/10 --workdir checkpoints/NAME"""
+
+
+def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
+    """Trains as configured; the number of the signal that interrupted it, or None.
+
+    Raises:
+        InputError: something that the configuration names cannot be used.
+    """
+    keep_compiled()
+    process, processes = parallel.process()
+    say = print if process == 0 else lambda *_: None
+    workdir, recipe = config.start.workdir, config.recipe
+    devices = parallel.select_devices(config.machines.devices)
+    network, weights, notes = _start(config)
+    check_batch(recipe, network, len(devices), processes)
+    train, validation = open_parts(config)
+    check_labels(network, train)
+    if config.watching.best_metric is not None:
+        check_metric(config.watching.best_metric, network)
+    stream = Stream(train, recipe.batch_size, config.start.seed)
+    if not stream.steps_per_epoch:
+        raise InputError(
+            f"{train.name} has {len(train)} frames to train on, fewer than --batch-size "
+            f"{recipe.batch_size}; lower it"
+        )
+    objective = make_objective(network, recipe, train)
+    trainer = Trainer(config, network, weights, stream, validation, objective, devices)
+    resumed = trainer.resume()
+    done = int(trainer.state.step)
+    same = {name: value for name, value in config.options().items() if name != "process_id"}
+    parallel.agree(f"step {done} of {same}", "start")
+
+    if is_demonstration:
+        say(_NOTE)
+    say(config)
+    for note in [*train.notes, *notes]:
+        say(f"note: {note}")
+    say(
+        f"{len(train)} frames to train on, {len(validation) if validation else 0} to validate; "
+        f"{stream.steps_per_epoch} steps an epoch, {trainer.total_steps} in all, on "
+        f"{len(devices) * processes} x {devices[0].device_kind}"
+    )
+    say(f"{workdir}: goes on after step {done}" if resumed else f"{workdir}: starts")
+    if process == 0:
+        with staged_file(workdir / OPTIONS) as stage:
+            checkpoint.write_json(stage, config.options())
+    received = trainer.run()
+    last = trainer.checkpoints.path(int(trainer.state.step))
+    if process == 0:
+        curves.write(workdir)
+    if received is not None:
+        say(f"interrupted; {last} is saved. The same command goes on")
+        return received
+    best, data = trainer.progress.best, config.data
+    say(f"done: {last}")
+    if best:
+        say(f"best {best['metric']}: {best['value']:.4f}, of step {best['step']}")
+    chosen = workdir / ("best" if best else "last")
+    split = f" --split {data.split} --seed {config.start.seed}" if data.split else ""
+    say(f"Score it:\n  python -m train.eval --checkpoint {chosen} --data {data.data}{split}")
+    return None
+
+
+def _start(config: FitConfig) -> tuple[UNetConfig, checkpoint.Tree, list[str]]:
+    """The network, its weights before the first step, and notes on them."""
+    workdir, source, seed = config.start.workdir, config.start.init_from, config.start.seed
+    if steps := Checkpoints(workdir, config.watching.keep).steps():  # whose weights come later
+        path = Checkpoints(workdir, config.watching.keep).path(steps[-1])
+        network = checkpoint.load_config(path)
+        return network, start.initial_weights(network, seed, None)[0], []
+    network = start.network_config(config.network, source)
+    return network, *start.initial_weights(network, seed, source)
+
+
+def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
+    """The frames to train on and those to validate on, if there are any.
+
+    Raises:
+        InputError: the data set cannot be used.
+    """
+    name, shares = str(config.data.data), config.data.split
+    if shares is not None:
+        parts = {"train": f"train:{shares}"}
+        if parse_shares(shares)[1]:
+            parts["validation"] = f"validation:{shares}"
+    else:
+        stored = open_splits(name, skip_bad=config.data.skip_bad)[0]
+        parts = {part: part for part in ("train", "validation") if part in stored}
+        if "train" not in stored and WHOLE in stored:
+            parts["train"] = WHOLE
+    opened = {
+        part: open_dataset(name, split, seed=config.start.seed, skip_bad=config.data.skip_bad)
+        for part, split in {"train": "train", **parts}.items()
+    }
+    return opened["train"], opened.get("validation")
+
+
+def check_batch(recipe: Recipe, network: UNetConfig, devices: int, processes: int) -> None:
+    """Raises an InputError unless a batch can be divided."""
+    total, batch = devices * processes, recipe.batch_size
+    unit = total * recipe.accumulate
+    if batch % unit:
+        below, above = batch // unit * unit, -(-batch // unit) * unit
+        near = f"{below} and {above} do" if below else f"{above} does"
+        parts = f" in {recipe.accumulate} parts each" * (recipe.accumulate > 1)
+        raise InputError(
+            f"--batch-size {batch} cannot be divided among {total} devices{parts}; {near}"
+        )
+    values = batch // recipe.accumulate // (1 if recipe.sync_batch_norm else total)
+    if values * (network.image_size // network.stride) ** 2 < 2:
+        raise InputError(
+            f"--batch-size {batch} leaves BatchNorm one value a channel at {network.image_size} "
+            "pixels; make it or --size larger, or set --sync-batch-norm"
+        )
+
+
+def check_labels(network: UNetConfig, train: Dataset) -> None:
+    """Raises an InputError if a head of the network has nothing to learn."""
+    if network.has_mask_head and not train.table.has_mask.any():
+        raise InputError(
+            f"{train.name} has no masks to train the mask head by; add masks/, or train the "
+            "classifier alone by --heads classifier"
+        )
+    if network.has_classifier and len(np.unique(train.table.is_real)) < 2:
+        raise InputError(
+            f"{train.name} has frames of one label alone, so there is nothing to classify; add "
+            "the others, or train the mask head alone by --heads mask"
+        )
+
+
+def make_objective(network: UNetConfig, recipe: Recipe, train: Dataset) -> Objective:
+    """The loss; with balanced classes, weighed by how common each is in the data."""
+    objective = Objective(recipe.mask_weight, recipe.class_weight)
+    if recipe.class_weights == "none":
+        return objective
+    mask_classes = objective.mask_classes
+    if network.has_mask_head:
+        labelled = train.take(np.flatnonzero(train.table.has_mask | train.table.is_real))
+        sample = labelled.sample(_MASKS_COUNTED, 0)
+        records = (sample.record(row) for row in range(len(sample)))
+        size = network.image_size
+        marked = [decode(r["image"], r["mask"], size).mask.mean() for r in records]
+        mask_classes = _balanced(float(np.mean(marked)))
+    frame_classes = _balanced(float(train.table.is_real.mean()))
+    return Objective(recipe.mask_weight, recipe.class_weight, mask_classes, frame_classes)
+
+
+def _balanced(share: float) -> tuple[float, float]:
+    """Weights of the classes 0 and 1, whose mean over the data is 1, if `share` of it is 1."""
+    if not 0 < share < 1:
+        return 1.0, 1.0
+    return 0.5 / (1 - share), 0.5 / share

@@ -1,0 +1,95 @@
+"""What training starts from: the network's configuration and its first weights."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+from flax.traverse_util import unflatten_dict
+
+from flax_unet import PUBLISHED, UNet, UNetConfig, checkpoint
+from flax_unet.checkpoint import Tree, flat
+from flax_unet.errors import InputError
+from train.config import Network
+
+_HEADS = {"classifier": ("classifier",), "mask head": ("up", "outc")}  # by names of their layers
+_DECODER_LEVELS = 4  # of the published networks
+_CLASSIFIER_WIDTHS = (512,)
+
+
+def network_config(network: Network, start: Path | None) -> UNetConfig:
+    """The architecture that options and the checkpoint `start` add up to.
+
+    Raises:
+        InputError: the options contradict each other, or `start` is no checkpoint.
+    """
+    config = PUBLISHED[network.layout or "ynet-224"]
+    if start is not None and network.layout is None:
+        config = checkpoint.load_config(start)
+    changes: dict[str, object] = {}
+    if network.base_width is not None:
+        changes["base_width"] = network.base_width
+    if network.size is not None:
+        changes["image_size"] = network.size
+    decoder, widths = config.decoder_levels, config.classifier_widths
+    if network.heads in ("both", "mask"):
+        decoder = decoder or min(config.levels, _DECODER_LEVELS)
+    if network.heads in ("both", "classifier") and widths is None:
+        widths = _CLASSIFIER_WIDTHS
+    if network.heads == "classifier":
+        decoder = 0
+    if network.heads == "mask":  # what only the classifier reads goes with it
+        widths, changes["levels"] = None, decoder
+    if network.classifier_widths is not None:
+        if widths is None:
+            raise InputError("--classifier-widths: the network has no classifier; see --heads")
+        widths = network.classifier_widths
+    changes |= {"decoder_levels": decoder, "classifier_widths": widths}
+    try:
+        return dataclasses.replace(config, **changes)
+    except ValueError as error:
+        raise InputError(f"there is no such network: {error}") from error
+
+
+def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[Tree, list[str]]:
+    """The first parameters and statistics, on the host, and notes on where they are from.
+
+    Args:
+        config: the network.
+        seed: of PyTorch's initial values.
+        start: a checkpoint to take weights from; heads that it lacks start fresh.
+
+    Raises:
+        InputError: the checkpoint is damaged, or one of another network.
+    """
+    fresh = nnx.state(UNet(config, rngs=nnx.Rngs(seed)))
+    weights = flat(jax.tree.map(np.asarray, nnx.to_pure_dict(fresh)))
+    if start is None:
+        return _nested(weights), []
+    found = flat(checkpoint.load_weights(start))
+    notes = []
+    for head, layers in _HEADS.items():
+        has, needs = (
+            {path for path in leaves if path.startswith(layers)} for leaves in (found, weights)
+        )
+        if has and not needs:
+            notes.append(f"the {head} of {start} is not trained and is left out")
+            found = {path: leaf for path, leaf in found.items() if path not in has}
+        elif needs and not has:
+            notes.append(f"{start} has no {head}; it starts fresh")
+            found |= {path: weights[path] for path in needs}
+    shapes, wanted = ({p: leaf.shape for p, leaf in leaves.items()} for leaves in (found, weights))
+    if differing := [p for p in sorted(shapes.keys() | wanted) if shapes.get(p) != wanted.get(p)]:
+        theirs, ours = checkpoint.load_config(start).to_json(), config.to_json()
+        fields = [f"{k}: {v} there, {ours[k]} here" for k, v in theirs.items() if v != ours[k]]
+        raise InputError(
+            f"{start} is of another network ({'; '.join(fields)}), so {len(differing)} of its "
+            f"arrays do not fit, {differing[0]} first. Leave out what it should decide, or start "
+            "without --init-from"
+        )
+    return _nested(found), notes
+
+
+def _nested(leaves: dict[str, np.ndarray]) -> Tree:
+    return unflatten_dict({tuple(path.split("/")): leaf for path, leaf in leaves.items()})

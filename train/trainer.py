@@ -1,0 +1,269 @@
+"""A training run, from its start to its end or its interruption."""
+
+import collections
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from flax_unet import UNetConfig, checkpoint
+from flax_unet.errors import InputError
+from flax_unet.provenance import made_by
+from train import parallel, snapshot, validation
+from train.checkpointing import Checkpoints
+from train.clock import Clock
+from train.config import FitConfig
+from train.data.dataset import Dataset
+from train.data.pipeline import Batch
+from train.data.training import Stream
+from train.losses import Objective
+from train.optimizer import learning_rate, make_optimizer
+from train.step import Totals, TrainState, make_step, split, zero_totals
+from train.stopping import StopSignals
+from train.tracking import Tracker
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_EPOCHS_BETWEEN_CHECKPOINTS = 2  # as published
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands, besides its arrays; saved with each checkpoint."""
+
+    best: dict[str, Any] | None = None  # metric, value and step of the best evaluation
+    evaluations_without_gain: int = 0
+
+
+class Trainer:
+    """Trains one network on one data set."""
+
+    def __init__(
+        self,
+        config: FitConfig,
+        network: UNetConfig,
+        weights: checkpoint.Tree,
+        stream: Stream,
+        validation_set: Dataset | None,
+        objective: Objective,
+        devices: list[parallel.Device],
+    ) -> None:
+        """Prepares the step; nothing is computed yet.
+
+        Args:
+            config: the run.
+            network: what is trained.
+            weights: its first parameters and statistics.
+            stream: of the training pictures.
+            validation_set: evaluated each `eval_every` epochs, unless None.
+            objective: the loss.
+            devices: of this process.
+        """
+        self.config, self.network, self.stream = config, network, stream
+        self.validation_set, self.devices = validation_set, devices
+        recipe = config.recipe
+        self.total_steps = recipe.steps or recipe.epochs * stream.steps_per_epoch
+        self.rate = learning_rate(recipe, self.total_steps, stream.steps_per_epoch)
+        optimizer = make_optimizer(recipe, self.rate)
+        graphdef, weights, statistics = split(
+            checkpoint.build(network, weights, dtype=DTYPES[config.network.dtype]),
+            sync_batch_norm=recipe.sync_batch_norm,
+            freeze_encoder=recipe.freeze_encoder,
+        )
+        average = None
+        if recipe.ema is not None:
+            average = jax.tree.map(jnp.copy, {"weights": weights, "statistics": statistics})
+        self.state = TrainState(
+            jnp.zeros((), jnp.int32), weights, statistics, optimizer.init(weights), average
+        )
+        self.totals = zero_totals()
+        self.progress = Progress()
+        self._step = parallel.map_step(
+            make_step(graphdef, optimizer, objective, accumulate=recipe.accumulate, ema=recipe.ema),
+            devices,
+        )
+        self.checkpoints = Checkpoints(config.start.workdir, config.watching.keep)
+        self.is_first = parallel.process()[0] == 0
+
+    # Saving and resuming
+
+    def resume(self) -> bool:
+        """Goes on from the newest checkpoint that is whole; whether there was one."""
+        saved = self.checkpoints.newest(snapshot.expected(self.state, self.totals))
+        if saved is None:
+            return False
+        self.state, self.totals = snapshot.restore(saved, self.state, self.totals)
+        self.progress = Progress(**{name: saved.progress[name] for name in vars(self.progress)})
+        return True
+
+    def _save(self, done: int) -> None:
+        state, totals = parallel.fetch((self.state, self.totals))
+        self._check_finite(totals)
+        if not self.is_first:
+            return
+        options = self.config.options()
+        progress = {
+            "step": done,
+            "samples_seen": done * self.stream.batch_size,
+            "random_state": {"seed": self.config.start.seed, "step": done},
+            **vars(self.progress),
+            "configuration": options,
+        }
+        source = {
+            "trained": {name: options[name] for name in ("data", "split", "init_from", "seed")}
+            | {"step": done, "data_fingerprint": self.stream.dataset.fingerprint},
+            "made_by": made_by(),
+        }
+        saved = snapshot.take(state, totals, progress)
+        self.checkpoints.save(done, self.network, source, saved)
+
+    def _check_finite(self, totals: Totals) -> None:
+        if step := int(totals.not_finite):
+            self.checkpoints.wait()
+            steps = self.checkpoints.steps()
+            good = self.checkpoints.path(steps[-1]) if steps else "none"
+            raise InputError(
+                f"the loss of step {step} is not finite; training stops. The last good checkpoint: "
+                f"{good}. Lower --learning-rate, or set --clip-norm 1"
+            )
+
+    # The loop
+
+    def run(self) -> int | None:
+        """Trains to the end; the number of the signal that interrupted it, or None.
+
+        Raises:
+            InputError: the loss is not finite, or a checkpoint cannot be written.
+        """
+        process, processes = parallel.process()
+        start = int(self.state.step)
+        self.state, self.totals = parallel.replicate((self.state, self.totals), self.devices)
+        tracker = None
+        if self.is_first:
+            self.checkpoints.clean()
+            workdir, watching = self.config.start.workdir, self.config.watching
+            tracker = Tracker(workdir, start, self.config.options(), watching.wandb)
+        source = self.stream.batches(
+            self.network.image_size,
+            self.config.augmentation,
+            first=start,
+            last=self.total_steps,
+            process=process,
+            processes=processes,
+        )
+        try:
+            with StopSignals() as signals:
+                if not self._is_out_of_patience():
+                    self._loop(start, source, signals, tracker)
+            self.checkpoints.wait()
+        finally:
+            if tracker is not None:
+                tracker.close()
+        return signals.received if int(self.state.step) < self.total_steps else None
+
+    def _loop(self, start: int, source: Any, signals: StopSignals, tracker: Tracker | None) -> None:
+        watching, per_epoch = self.config.watching, self.stream.steps_per_epoch
+        save_every = watching.save_every or _EPOCHS_BETWEEN_CHECKPOINTS * per_epoch
+        told: collections.deque[Any] = collections.deque()  # of the steps under way: to stop?
+        clock = Clock()
+        bar = tqdm(
+            total=self.total_steps * self.stream.batch_size,
+            initial=start * self.stream.batch_size,
+            unit="image",
+            unit_scale=True,
+            disable=None if self.is_first else True,
+        )
+        with bar:
+            for done in range(start + 1, self.total_steps + 1):
+                with clock.waiting():
+                    batch = next(source)
+                shares = parallel.spread(self._arrays(batch, signals.received), self.devices)
+                self.state, self.totals, stop = self._step(self.state, self.totals, shares)
+                told.append(stop)
+                # Waiting for the step before keeps the devices busy and the queue short; and all
+                # processes learn at the same step that one of them was told to stop.
+                stopping = len(told) > 1 and bool(parallel.fetch(told.popleft()))
+                clock.count(self.stream.batch_size)
+                bar.update(self.stream.batch_size)
+                if done == start + 1:
+                    jax.block_until_ready(stop)
+                    clock.compiled()
+                ends = done == self.total_steps or stopping
+                if done % watching.log_every == 0 or done == self.total_steps:
+                    self._log(done, clock, bar, tracker)
+                with clock.paused():
+                    epoch, rest = divmod(done, per_epoch)
+                    gained = False
+                    if done == self.total_steps or (not rest and not epoch % watching.eval_every):
+                        gained = self._validate(done, tracker)
+                    ends = ends or self._is_out_of_patience()
+                    if ends or gained or done % save_every == 0:
+                        self._save(done)
+                if ends:
+                    break
+
+    def _is_out_of_patience(self) -> bool:
+        patience = self.config.recipe.early_stopping
+        return patience is not None and self.progress.evaluations_without_gain >= patience
+
+    def _arrays(self, batch: Batch, signal: int | None) -> dict[str, np.ndarray]:
+        table = self.stream.dataset.table
+        is_real = table.is_real[batch.position]
+        return {
+            "image": batch.image,
+            "mask": batch.mask,
+            # A real frame has nothing to mark, whether or not there is a file that says so.
+            "labelled": batch.has_mask | is_real,
+            "is_real": is_real.astype(np.float32),
+            "stop": np.full(len(is_real), signal is not None, np.int32),
+        }
+
+    def _log(self, done: int, clock: Clock, bar: tqdm, tracker: Tracker | None) -> None:
+        totals = parallel.fetch(self.totals)
+        self._check_finite(totals)
+        images_per_second, data_wait = clock.read()
+        self.totals = parallel.replicate(zero_totals(), self.devices)
+        figures = {
+            "step": done,
+            "epoch": -(-done // self.stream.steps_per_epoch),
+            **{
+                name: float(getattr(totals, name)) / int(totals.steps)
+                for name in ("loss", "mask_loss", "class_loss")
+            },
+            "learning_rate": np.asarray(self.rate(done - 1)).item(),
+            "images_per_second": images_per_second,
+            "data_wait": data_wait,
+        }
+        bar.set_postfix_str(
+            f"mask {figures['mask_loss']:.4f}, class {figures['class_loss']:.4f}, "
+            f"lr {figures['learning_rate']:.1e}, {data_wait:.0%} waiting for data"
+        )
+        if tracker is not None:
+            tracker.log(figures)
+
+    def _validate(self, done: int, tracker: Tracker | None) -> bool:
+        """Evaluates; whether the network is the best so far."""
+        if self.validation_set is None:
+            return False
+        model = checkpoint.build(
+            self.network,
+            snapshot.for_use(parallel.fetch(self.state)),
+            dtype=DTYPES[self.config.network.dtype],
+        )
+        batch_size = self.config.recipe.batch_size
+        figures = validation.evaluate(model, self.validation_set, self.devices, batch_size)
+        metric = self.config.watching.best_metric or validation.default_metric(self.network)
+        value = validation.figure(figures, metric)
+        best = self.progress.best
+        gained = validation.is_better(metric, value, best["value"] if best else None)
+        if gained:
+            self.progress.best = {"metric": metric, "value": value, "step": done}
+        without = 0 if gained else self.progress.evaluations_without_gain + 1
+        self.progress.evaluations_without_gain = without
+        if tracker is not None:
+            tqdm.write(f"step {done}: validation {metric} {value:.4f}{' (best)' * gained}")
+            sheet = validation.sheet(model, self.validation_set)
+            tracker.log_validation({"step": done, **figures}, sheet)
+        return gained
