@@ -102,7 +102,8 @@ def test_weights_that_claim_more_than_they_hold(
     )
     bomb = tmp_path / "bomb"
     bomb.mkdir()
-    monkeypatch.setattr(checkpoint, "_handler", ocp.PyTreeCheckpointHandler)  # which compresses
+    compressing = lambda: ocp.Checkpointer(ocp.PyTreeCheckpointHandler())  # noqa: E731
+    monkeypatch.setattr(checkpoint, "_checkpointer", compressing)
     checkpoint.write(bomb, config, {checkpoint.WEIGHTS: zeros})
     with pytest.raises(InputError, match=r"claims .* bytes of weights in"):
         load(bomb)
