@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from benchmarks import train_torch
 from convert.from_torch import convert
 from convert.state_dict import write
-from flax_unet import UNetConfig, load
+from flax_unet import UNet, UNetConfig, checkpoint
 from flax_unet.errors import command
 from flax_unet.files import staged_file
 from train import fit, tracking
@@ -29,8 +29,8 @@ from train.validation import evaluate
 _SMOOTHED = 25  # steps that the curves average over
 
 
-def train_flax(workdir: Path, seed: int, args: argparse.Namespace) -> tuple[Path, np.ndarray]:
-    """A checkpoint of this project's training, and the two losses of each step."""
+def train_flax(workdir: Path, seed: int, args: argparse.Namespace) -> tuple[UNet, np.ndarray]:
+    """The network that this project trains, and the two losses of each step."""
     options = {
         "--data": EMBEDDED,
         "--workdir": workdir,
@@ -46,14 +46,16 @@ def train_flax(workdir: Path, seed: int, args: argparse.Namespace) -> tuple[Path
     }
     fit.main([str(word) for pair in options.items() for word in pair])
     lines = tracking.read(workdir / tracking.METRICS)
-    return workdir / "last", np.array([(line["mask_loss"], line["class_loss"]) for line in lines])
+    losses = [(line["mask_loss"], line["class_loss"]) for line in lines]
+    return checkpoint.load(workdir / "last"), np.array(losses)
 
 
-def train_pytorch(folder: Path, seed: int, args: argparse.Namespace) -> tuple[Path, np.ndarray]:
+def train_pytorch(folder: Path, seed: int, args: argparse.Namespace) -> tuple[UNet, np.ndarray]:
     """The same of PyTorch's training, converted."""
     losses: list[tuple[float, float]] = []
+    config = UNetConfig(base_width=args.base_width, image_size=args.size)
     model = train_torch.train(
-        UNetConfig(base_width=args.base_width, image_size=args.size),
+        config,
         open_dataset(EMBEDDED, "train"),
         epochs=args.epochs,
         learning_rate=args.learning_rate,
@@ -65,7 +67,8 @@ def train_pytorch(folder: Path, seed: int, args: argparse.Namespace) -> tuple[Pa
     folder.mkdir()
     write(dict(model.state_dict()), folder / "ckpt.pth")
     convert(folder / "ckpt.pth", folder / "model", verify=False)
-    return folder / "model", np.array(losses)
+    # A state dict does not tell the size of the pictures that it was trained on.
+    return checkpoint.build(config, checkpoint.load_weights(folder / "model")), np.array(losses)
 
 
 def write_curves(path: Path, curves: dict[str, list[np.ndarray]]) -> None:
@@ -107,8 +110,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as directory:
         for seed in range(args.seeds):
             for name, train in (("PyTorch", train_pytorch), ("Flax", train_flax)):
-                path, losses = train(Path(directory) / f"{name}{seed}", seed, args)
-                found = evaluate(load(path), test, jax.local_devices(), args.batch_size)
+                model, losses = train(Path(directory) / f"{name}{seed}", seed, args)
+                found = evaluate(model, test, jax.local_devices(), args.batch_size)
                 worth = found["frames.accuracy"], found["pixels.fake_frames.dice"]
                 figures.setdefault(name, []).append(worth)
                 curves.setdefault(name, []).append(losses)

@@ -10,8 +10,13 @@ WORKDIR/checkpoints/step_<n>/ is a checkpoint as `flax_unet.checkpoint` describe
 checkpoints.
 """
 
+import contextlib
+import fcntl
+import os
+import re
 import shutil
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +31,9 @@ from flax_unet.files import staged_directory
 
 TRAINING = "training"
 OPTIONS = "training.json"  # of a work directory: its options; of a checkpoint: where it stands
-_PREFIX = "step_"
+_PREFIX, _DAMAGED = "step_", "damaged_"
+_STAGED = re.compile(r"\..+\.(json|jsonl|png)\.\w{8}")  # names that `staged_file` gives
+_PROGRESS = frozenset({"step", "data_fingerprint", "best", "evaluations_without_gain"})
 
 
 class Saved(NamedTuple):
@@ -68,7 +75,7 @@ class Checkpoints:
         for step in reversed(steps):
             path = self.path(step)
             try:
-                progress = checkpoint.read_json(path / OPTIONS)
+                progress = _read_progress(path / OPTIONS)
                 weights = checkpoint.load_weights(path)
                 training = checkpoint.load_tree(path / TRAINING, expected)
             except InputError as error:
@@ -82,10 +89,51 @@ class Checkpoints:
             )
         return None
 
-    def clean(self) -> None:
-        """Deletes what a run that was killed left half-written."""
+    def network(self) -> UNetConfig | None:
+        """The network that is trained here, or None if nothing is saved yet.
+
+        Raises:
+            InputError: there are checkpoints, and none tells.
+        """
+        problem = None
+        for step in reversed(self.steps()):
+            try:
+                return checkpoint.load_config(self.path(step))
+            except InputError as error:
+                problem = problem or error
+        if problem is not None:
+            raise problem
+        return None
+
+    def clean(self, step: int, best: int | None) -> None:
+        """Puts the work directory in order before training goes on.
+
+        What a run that was killed left half-written is deleted, damaged checkpoints are set aside,
+        so that they do not count among those that are kept, and the links are made anew.
+
+        Args:
+            step: of the checkpoint that training goes on from; 0 if there is none.
+            best: of the best checkpoint, if there is one.
+        """
         for path in self._directory.glob(".*"):
             shutil.rmtree(path, ignore_errors=True)
+        for path in self.workdir.glob(".*"):
+            if path.is_symlink() or _STAGED.fullmatch(path.name):
+                path.unlink()
+        for newer in self.steps():
+            if newer > step:
+                place = self._directory / f"{_DAMAGED}{self.path(newer).name}"
+                shutil.rmtree(place, ignore_errors=True)
+                self.path(newer).rename(place)
+        if step:
+            self._point("last", step)
+            if best is not None and self.path(best).exists():
+                self._point("best", best)
+
+    def check(self) -> None:
+        """Raises an InputError if a checkpoint could not be written; does not wait."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
 
     def save(self, step: int, config: UNetConfig, source: dict[str, Any], saved: Saved) -> None:
         """Starts writing a checkpoint, once the one before is written.
@@ -123,7 +171,7 @@ class Checkpoints:
         self._point("last", step)
         if best is not None and best["step"] == step:
             self._point("best", step)
-        kept = {*self.steps()[-self._keep :], best["step"] if best is not None else step}
+        kept = {*self.steps()[-self._keep :], step, best["step"] if best is not None else step}
         for old in set(self.steps()) - kept:
             hidden = self._directory / f".{self.path(old).name}"
             self.path(old).rename(hidden)  # so that nothing half-deleted looks whole
@@ -163,6 +211,56 @@ def unpack(packed: dict[str, Any], like: Any) -> Any:
 def _name(key: Any) -> str:
     """A step of a path into a tree: a key, an index or a field's name."""
     return str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))))
+
+
+def _read_progress(path: Path) -> dict[str, Any]:
+    progress = checkpoint.read_json(path)
+    missing = sorted(_PROGRESS - progress.keys())
+    best = progress.get("best")
+    if best is not None and not (
+        isinstance(best, dict) and {"metric", "value", "step"} <= set(best)
+    ):
+        missing.append("best")
+    if missing:
+        raise InputError(f"{path} does not tell {', '.join(missing)}")
+    return progress
+
+
+def is_untouched(workdir: Path) -> bool:
+    """Whether a run may start in a directory: there is nothing of anybody's in it."""
+    if not workdir.is_dir():
+        return not workdir.exists()
+    # A run that was killed as it started leaves its options half-written.
+    return all(path.name.startswith(f".{OPTIONS}.") for path in workdir.iterdir())
+
+
+def has_checkpoints(workdir: Path) -> bool:
+    """Whether a run in a directory has saved anything."""
+    return bool(Checkpoints(workdir, 1).steps())
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Makes a work directory, if need be, and keeps other runs out of it.
+
+    Raises:
+        InputError: another run is in it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    handle = os.open(workdir, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise InputError(
+            f"{workdir} is in use by another run; wait for its end, or name another --workdir"
+        ) from error
+    except OSError:  # some network file systems have no locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)  # which unlocks
 
 
 def is_run(workdir: Path) -> bool:

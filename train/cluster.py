@@ -36,6 +36,9 @@ def join(machines: Machines) -> str | None:
         if missing:
             raise InputError(f"give all of {', '.join(options)}; missing: {', '.join(missing)}")
         found, arguments = "--coordinator", tuple(options.values())
+        host, _, port = str(machines.coordinator).rpartition(":")
+        if not host or not port.isdecimal():
+            raise InputError(f"--coordinator {machines.coordinator}: expected HOST:PORT")
         if (machines.process_id or 0) >= (machines.num_processes or 0):
             raise InputError(
                 f"--process-id {machines.process_id}: expected less than --num-processes, "

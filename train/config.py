@@ -20,10 +20,11 @@ def _option(
     *,
     least: float = -math.inf,
     most: float = math.inf,
+    above: float = -math.inf,
     choices: tuple[str, ...] = (),
 ) -> Any:
     """A field with its meaning and what values it allows."""
-    metadata = {"help": meaning, "least": least, "most": most, "choices": choices}
+    metadata = {"help": meaning, "least": least, "most": most, "above": above, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -108,8 +109,8 @@ class Recipe:
     )
     warmup_steps: int = _option(0, "steps over which the learning rate rises from 0", least=0)
     decay_epochs: int = _option(10, "epochs between falls of the step schedule", least=1)
-    decay_factor: float = _option(0.1, "what each fall multiplies by", least=0, most=1)
-    clip_norm: float | None = _option(None, "largest norm of the gradient", least=0)
+    decay_factor: float = _option(0.1, "what each fall multiplies by", above=0, most=1)
+    clip_norm: float | None = _option(None, "largest norm of the gradient", above=0)
     accumulate: int = _option(
         1, "parts that a device's share of a batch is computed in, one after the other", least=1
     )
@@ -117,7 +118,8 @@ class Recipe:
     class_weight: float = _option(0.5, "weight of the classifier's cross-entropy", least=0)
     class_weights: str = _option(
         "none",
-        "balanced: classes weigh alike, however many frames or pixels each has",
+        "balanced: classes weigh alike, however many frames (pixels, of 500 frames) each has; a "
+        "picture's loss does not depend on the others of its batch, as PyTorch's `weight` does",
         choices=("none", "balanced"),
     )
     ema: float | None = _option(
@@ -185,10 +187,11 @@ class Machines:
     process_id: int | None = _option(None, "with --coordinator, from 0", least=0)
 
 
+UNSET = "none"  # takes an option's value away
 GROUPS = (Data, Network, Start, Recipe, Augmentation, Watching, Machines)
 # What each start of a run says anew.
 OF_ONE_START = {"workdir", "resume"} | {field.name for field in dataclasses.fields(Machines)}
-# What may change when a run goes on: nothing that changes what a step computes.
+# What may change when a run goes on: how far it goes, and nothing of what a step computes.
 CHANGEABLE = {"epochs", "steps"} | {field.name for field in dataclasses.fields(Watching)}
 DEMONSTRATION: dict[str, Any] = {  # what is trained when no data set is named
     "data": "forged_portraits",
@@ -241,6 +244,10 @@ class FitConfig:
             for name, value in vars(getattr(self, group.name)).items()
         }
 
+    def saved(self) -> dict[str, Any]:
+        """The options that a run keeps: all but those of one start."""
+        return {k: v for k, v in self.options().items() if k not in OF_ONE_START}
+
     def __str__(self) -> str:
         groups = {field.name: vars(getattr(self, field.name)) for field in dataclasses.fields(self)}
         lines = (
@@ -279,6 +286,8 @@ def read_file(path: Path) -> dict[str, Any]:
 def parse(field: dataclasses.Field, text: str) -> Any:
     """The value that a command line's `text` gives an option, still to be checked."""
     kinds = _kinds(field)
+    if text == UNSET and types.NoneType in kinds:
+        return None
     try:
         if tuple in kinds:
             return tuple(int(part) for part in text.split(",") if part)
@@ -305,6 +314,7 @@ def _valid(field: dataclasses.Field, value: Any) -> Any:
     elif float in kinds:
         value = _number(value)  # YAML reads 1e-5 as text
         good = math.isfinite(value) and allowed["least"] <= value <= allowed["most"]
+        good = good and value > allowed["above"]
     elif type(value) is int:
         good = int in kinds and allowed["least"] <= value <= allowed["most"]
     else:
@@ -336,8 +346,11 @@ def _expected(field: dataclasses.Field) -> str:
     if bool in kinds:
         return "true or false"
     if int in kinds or float in kinds:
+        least = f"of at least {allowed['least']}"
+        if math.isfinite(allowed["above"]):
+            least = f"above {allowed['above']}"
         most = "" if math.isinf(allowed["most"]) else f", at most {allowed['most']}"
-        return f"a {'whole ' * (int in kinds)}number of at least {allowed['least']}{most}"
+        return f"a {'whole ' * (int in kinds)}number {least}{most}"
     return "text"
 
 

@@ -11,7 +11,7 @@ from flax_unet.errors import InputError, command
 from train.config import (
     CHANGEABLE,
     GROUPS,
-    OF_ONE_START,
+    UNSET,
     FitConfig,
     flag,
     options,
@@ -25,7 +25,8 @@ this machine, in a few minutes on a laptop's CPU.
 
 The same command again goes on where the work directory's newest checkpoint stands, whatever ended
 the run before. SIGTERM and Ctrl-C save and end it (exit status 143 or 130); a second one ends it
-at once. The classifier's 1 is REAL, the mask's 1 is MANIPULATED.
+at once. `none` takes an option's value away: --steps none. The classifier's 1 is REAL, the mask's
+1 is MANIPULATED.
 """
 
 
@@ -69,6 +70,8 @@ def _parser() -> _Parser:
             if field.default is not None:
                 text += f" (default: {field.default})"
             choices = field.metadata["choices"] or None
+            if choices and field.default is None:
+                choices = (*choices, UNSET)
             metavar = None if choices else name.upper()
             text = text.replace("%", "%%")
             section.add_argument(flag(name), choices=choices, metavar=metavar, help=text)
@@ -85,7 +88,15 @@ def read_options(argv: Sequence[str] | None) -> dict[str, Any]:
     file = given.pop("config", None)
     known = options()
     parsed = {k: parse(known[k], v) if isinstance(v, str) else v for k, v in given.items()}
-    return {**(read_file(file) if file else {}), **parsed}
+    if parsed.get("steps") is not None and "epochs" in parsed:
+        raise InputError("--steps and --epochs both say when training ends; give one")
+    return _later(read_file(file) if file else {}, parsed)
+
+
+def _later(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Options and those that come after them; epochs take the place of steps."""
+    lifted = {"steps": None} if "epochs" in now else {}
+    return {**before, **lifted, **now}
 
 
 def resolve(given: dict[str, Any]) -> FitConfig:
@@ -95,22 +106,22 @@ def resolve(given: dict[str, Any]) -> FitConfig:
         InputError: there is nothing to resume, the work directory belongs to something else, or
             what is given contradicts the run's own configuration.
     """
-    from train.checkpointing import is_run, load_options
+    from train.checkpointing import has_checkpoints, is_run, is_untouched, load_options
 
     config = FitConfig.from_options(given)
     workdir = config.start.workdir
     if not is_run(workdir):
         if config.start.resume:
             raise InputError(f"--resume: there is no training in {workdir}; see --workdir")
-        if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        if not is_untouched(workdir):
             raise InputError(
                 f"{workdir} exists and holds no training; name a new directory by --workdir"
             )
         return config
-    saved = {k: v for k, v in load_options(workdir).items() if k not in OF_ONE_START}
-    config = FitConfig.from_options({**saved, **given})
+    saved = load_options(workdir)
+    config = FitConfig.from_options(_later(saved, given))
     now = config.options()
-    for name, value in saved.items():
+    for name, value in saved.items() if has_checkpoints(workdir) else ():
         if name not in CHANGEABLE and now[name] != value:
             raise InputError(
                 f"{workdir} was trained with {flag(name)} {value}, not {now[name]}; leave it out "
@@ -126,11 +137,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = resolve(given)
 
     from train import cluster
+    from train.checkpointing import is_run
 
     cluster.join(config.machines)  # before anything else uses JAX
     from train.run import run
 
-    if received := run(config, is_demonstration=given.get("data") is None):
+    is_demonstration = given.get("data") is None and not is_run(config.start.workdir)
+    if received := run(config, is_demonstration=is_demonstration):
         sys.exit(128 + received)
 
 

@@ -36,7 +36,10 @@ def select_devices(wanted: str) -> list[Device]:
     if "," not in wanted:
         chosen = list(range(chosen[0]))
     if not chosen or len(set(chosen)) < len(chosen):
-        raise InputError(f"--devices {wanted}: expected at least one device, and none twice")
+        raise InputError(
+            f"--devices {wanted}: expected at least one device, and none twice. One number alone "
+            "says how many; device 0 is named 0,"
+        )
     if max(chosen) >= len(devices):
         raise InputError(
             f"--devices {wanted}: there are {len(devices)} ({devices[0].platform}), 0 to "

@@ -1,12 +1,14 @@
 """What a training run needs, put together from its configuration."""
 
+import contextlib
+
 import numpy as np
 
 from flax_unet import UNetConfig, checkpoint
 from flax_unet.errors import InputError
 from flax_unet.files import staged_file
 from train import curves, parallel, start
-from train.checkpointing import OPTIONS, Checkpoints
+from train.checkpointing import OPTIONS, Checkpoints, held
 from train.compilation import keep_compiled
 from train.config import FitConfig, Recipe
 from train.data.dataset import Dataset, open_dataset, open_splits
@@ -40,8 +42,7 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
     check_batch(recipe, network, len(devices), processes)
     train, validation = open_parts(config)
     check_labels(network, train)
-    if config.watching.best_metric is not None:
-        check_metric(config.watching.best_metric, network)
+    check_watching(config, network, validation)
     stream = Stream(train, recipe.batch_size, config.start.seed)
     if not stream.steps_per_epoch:
         raise InputError(
@@ -53,7 +54,8 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
     resumed = trainer.resume()
     done = int(trainer.state.step)
     same = {name: value for name, value in config.options().items() if name != "process_id"}
-    parallel.agree(f"step {done} of {same}", "start")
+    prints = [part.fingerprint for part in (train, validation) if part is not None]
+    parallel.agree(f"step {done} of {same} on data of fingerprint {prints}", "start")
 
     if is_demonstration:
         say(_NOTE)
@@ -66,13 +68,14 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
         f"{len(devices) * processes} x {devices[0].device_kind}"
     )
     say(f"{workdir}: goes on after step {done}" if resumed else f"{workdir}: starts")
-    if process == 0:
-        with staged_file(workdir / OPTIONS) as stage:
-            checkpoint.write_json(stage, config.options())
-    received = trainer.run()
+    with held(workdir) if process == 0 else contextlib.nullcontext():
+        if process == 0:
+            with staged_file(workdir / OPTIONS) as stage:
+                checkpoint.write_json(stage, config.saved())
+        received = trainer.run()
+        if process == 0:
+            curves.write(workdir)
     last = trainer.checkpoints.path(int(trainer.state.step))
-    if process == 0:
-        curves.write(workdir)
     if received is not None:
         say(f"interrupted; {last} is saved. The same command goes on")
         return received
@@ -89,9 +92,8 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
 def _start(config: FitConfig) -> tuple[UNetConfig, checkpoint.Tree, list[str]]:
     """The network, its weights before the first step, and notes on them."""
     workdir, source, seed = config.start.workdir, config.start.init_from, config.start.seed
-    if steps := Checkpoints(workdir, config.watching.keep).steps():  # whose weights come later
-        path = Checkpoints(workdir, config.watching.keep).path(steps[-1])
-        network = checkpoint.load_config(path)
+    network = Checkpoints(workdir, config.watching.keep).network()
+    if network is not None:  # its weights come later
         return network, start.initial_weights(network, seed, None)[0], []
     network = start.network_config(config.network, source)
     return network, *start.initial_weights(network, seed, source)
@@ -139,6 +141,25 @@ def check_batch(recipe: Recipe, network: UNetConfig, devices: int, processes: in
         )
 
 
+def check_watching(config: FitConfig, network: UNetConfig, validation: Dataset | None) -> None:
+    """Raises an InputError if what is asked for needs frames or packages that there are not."""
+    watching = config.watching
+    if watching.wandb is not None:
+        import wandb  # noqa: F401 # pyright: ignore[reportMissingImports]
+    if validation is not None:
+        check_metric(watching.best_metric, network, validation)
+        return
+    asked = {
+        "--best-metric": watching.best_metric,
+        "--early-stopping": config.recipe.early_stopping,
+    }
+    for name, value in asked.items():
+        if value is not None:
+            raise InputError(
+                f"{name} {value}: there are no frames to validate on; give --split 80/10/10"
+            )
+
+
 def check_labels(network: UNetConfig, train: Dataset) -> None:
     """Raises an InputError if a head of the network has nothing to learn."""
     if network.has_mask_head and not train.table.has_mask.any():
@@ -156,6 +177,10 @@ def check_labels(network: UNetConfig, train: Dataset) -> None:
 def make_objective(network: UNetConfig, recipe: Recipe, train: Dataset) -> Objective:
     """The loss; with balanced classes, weighed by how common each is in the data."""
     objective = Objective(recipe.mask_weight, recipe.class_weight)
+    used = objective.mask_weight * network.has_mask_head
+    used += objective.class_weight * network.has_classifier
+    if not used:
+        raise InputError("--mask-weight and --class-weight leave no loss; raise one")
     if recipe.class_weights == "none":
         return objective
     mask_classes = objective.mask_classes

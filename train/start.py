@@ -13,7 +13,6 @@ from flax_unet.checkpoint import Tree, flat
 from flax_unet.errors import InputError
 from train.config import Network
 
-_HEADS = {"classifier": ("classifier",), "mask head": ("up", "outc")}  # by names of their layers
 _DECODER_LEVELS = 4  # of the published networks
 _CLASSIFIER_WIDTHS = (512,)
 
@@ -69,7 +68,7 @@ def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[
         return _nested(weights), []
     found = flat(checkpoint.load_weights(start))
     notes = []
-    for head, layers in _HEADS.items():
+    for head, layers in _heads(config, checkpoint.load_config(start)).items():
         has, needs = (
             {path for path in leaves if path.startswith(layers)} for leaves in (found, weights)
         )
@@ -89,6 +88,19 @@ def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[
             "without --init-from"
         )
     return _nested(found), notes
+
+
+def _heads(config: UNetConfig, start: UNetConfig) -> dict[str, tuple[str, ...]]:
+    """What the names of each head's layers begin with, in two networks.
+
+    Levels of the encoder below the one that the decoder starts from are the classifier's.
+    """
+    shared = config.decoder_levels or start.decoder_levels or config.levels
+    deep = range(shared + 1, max(config.levels, start.levels) + 1)
+    return {
+        "classifier": ("classifier/", *(f"down{level}/" for level in deep)),
+        "mask head": ("up", "outc/"),
+    }
 
 
 def _nested(leaves: dict[str, np.ndarray]) -> Tree:

@@ -42,7 +42,7 @@ class Step(NamedTuple):
 
     state: TrainState
     totals: Totals
-    stop: jax.Array  # () whether any process was told to stop
+    stop: jax.Array  # () int32: the signal that any process was told to stop by, 0 if none
 
 
 def zero_totals() -> Totals:
@@ -87,15 +87,16 @@ def make_step(
     """The function of one step, to be spread over devices with the axis `parallel.AXIS`.
 
     Its batch is a device's share: `image` (B, S, S, 3) in 0 to 255, `mask` (B, S, S) with 1 =
-    MANIPULATED, `labelled` (B,) whether the mask is known, `is_real` (B,), `stop` (B,).
+    MANIPULATED, `labelled` (B,) whether the mask is known, `is_real` (B,), `stop` (B,) a signal's
+    number, or 0.
 
     Args:
         graphdef: of the model, from `split`.
         optimizer: gets the gradient of the mean loss over the batch of all devices.
         objective: the loss.
         accumulate: parts that the share is computed in, one after the other, to save memory.
-        ema: decay of the moving averages. As usual it is smaller at first, (1 + n) / (10 + n)
-            at step n, so that they forget the initial weights.
+        ema: decay of the moving averages. As usual it is smaller at first, at most
+            (1 + n) / (10 + n) at step n, so that they forget the initial weights.
     """
 
     def gradient(weights: Tree, statistics: Tree, part: Batch, scale: jax.Array) -> Any:

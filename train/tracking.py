@@ -1,6 +1,7 @@
 """What a run tells of itself: JSON lines, TensorBoard, Weights & Biases."""
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,17 @@ def _start_wandb(workdir: Path, options: dict[str, Any], mode: str) -> Any:
             dir=workdir,
             config=options,
             mode=mode,
+            id=_wandb_id(workdir),
             resume="allow",
         )
     except wandb.Error as error:
         raise InputError(f"--wandb {mode}: {error}") from error
+
+
+def _wandb_id(workdir: Path) -> str:
+    """The same for each start of a run, so that they make one history."""
+    path = workdir / "wandb_id"
+    if not path.exists():
+        with staged_file(path) as stage:
+            stage.write_text(uuid.uuid4().hex)
+    return path.read_text().strip()

@@ -80,6 +80,7 @@ class Trainer:
         )
         self.totals = zero_totals()
         self.progress = Progress()
+        self.received: int | None = None  # the signal that any process was told to stop by
         self._step = parallel.map_step(
             make_step(graphdef, optimizer, objective, accumulate=recipe.accumulate, ema=recipe.ema),
             devices,
@@ -94,9 +95,19 @@ class Trainer:
         saved = self.checkpoints.newest(snapshot.expected(self.state, self.totals))
         if saved is None:
             return False
+        before, now = saved.progress["data_fingerprint"], self._data_fingerprint()
+        if before != now:
+            raise InputError(
+                f"{self.config.data.data} is not what {self.config.start.workdir} was trained on "
+                f"(fingerprint {now[:12]}, then {before[:12]}). Put the data back, or train on by "
+                f"--init-from {self.config.start.workdir / 'last'} in a new --workdir"
+            )
         self.state, self.totals = snapshot.restore(saved, self.state, self.totals)
         self.progress = Progress(**{name: saved.progress[name] for name in vars(self.progress)})
         return True
+
+    def _data_fingerprint(self) -> str:
+        return self.stream.dataset.fingerprint
 
     def _save(self, done: int) -> None:
         state, totals = parallel.fetch((self.state, self.totals))
@@ -107,13 +118,14 @@ class Trainer:
         progress = {
             "step": done,
             "samples_seen": done * self.stream.batch_size,
+            "data_fingerprint": self._data_fingerprint(),
             "random_state": {"seed": self.config.start.seed, "step": done},
             **vars(self.progress),
             "configuration": options,
         }
         source = {
             "trained": {name: options[name] for name in ("data", "split", "init_from", "seed")}
-            | {"step": done, "data_fingerprint": self.stream.dataset.fingerprint},
+            | {"step": done, "data_fingerprint": self._data_fingerprint()},
             "made_by": made_by(),
         }
         saved = snapshot.take(state, totals, progress)
@@ -123,11 +135,14 @@ class Trainer:
         if step := int(totals.not_finite):
             self.checkpoints.wait()
             steps = self.checkpoints.steps()
-            good = self.checkpoints.path(steps[-1]) if steps else "none"
-            raise InputError(
-                f"the loss of step {step} is not finite; training stops. The last good checkpoint: "
-                f"{good}. Lower --learning-rate, or set --clip-norm 1"
-            )
+            remedy = "Lower --learning-rate, or set --clip-norm 1"
+            if steps:
+                good = self.checkpoints.path(steps[-1])
+                remedy = (
+                    f"The last good checkpoint: {good}. Go on from it with a lower --learning-rate "
+                    f"or --clip-norm 1: --init-from {good} --workdir NEW"
+                )
+            raise InputError(f"the loss of step {step} is not finite; training stops. {remedy}")
 
     # The loop
 
@@ -142,7 +157,8 @@ class Trainer:
         self.state, self.totals = parallel.replicate((self.state, self.totals), self.devices)
         tracker = None
         if self.is_first:
-            self.checkpoints.clean()
+            best = self.progress.best
+            self.checkpoints.clean(start, best["step"] if best else None)
             workdir, watching = self.config.start.workdir, self.config.watching
             tracker = Tracker(workdir, start, self.config.options(), watching.wandb)
         source = self.stream.batches(
@@ -161,7 +177,7 @@ class Trainer:
         finally:
             if tracker is not None:
                 tracker.close()
-        return signals.received if int(self.state.step) < self.total_steps else None
+        return self.received if int(self.state.step) < self.total_steps else None
 
     def _loop(self, start: int, source: Any, signals: StopSignals, tracker: Tracker | None) -> None:
         watching, per_epoch = self.config.watching, self.stream.steps_per_epoch
@@ -184,13 +200,15 @@ class Trainer:
                 told.append(stop)
                 # Waiting for the step before keeps the devices busy and the queue short; and all
                 # processes learn at the same step that one of them was told to stop.
-                stopping = len(told) > 1 and bool(parallel.fetch(told.popleft()))
+                if len(told) > 1:
+                    self.received = int(parallel.fetch(told.popleft())) or None
                 clock.count(self.stream.batch_size)
                 bar.update(self.stream.batch_size)
                 if done == start + 1:
                     jax.block_until_ready(stop)
                     clock.compiled()
-                ends = done == self.total_steps or stopping
+                self.checkpoints.check()
+                ends = done == self.total_steps or self.received is not None
                 if done % watching.log_every == 0 or done == self.total_steps:
                     self._log(done, clock, bar, tracker)
                 with clock.paused():
@@ -198,7 +216,10 @@ class Trainer:
                     gained = False
                     if done == self.total_steps or (not rest and not epoch % watching.eval_every):
                         gained = self._validate(done, tracker)
-                    ends = ends or self._is_out_of_patience()
+                    if self._is_out_of_patience() and not ends:
+                        ends = True
+                        if done % watching.log_every:
+                            self._log(done, clock, bar, tracker)
                     if ends or gained or done % save_every == 0:
                         self._save(done)
                 if ends:
@@ -217,7 +238,7 @@ class Trainer:
             # A real frame has nothing to mark, whether or not there is a file that says so.
             "labelled": batch.has_mask | is_real,
             "is_real": is_real.astype(np.float32),
-            "stop": np.full(len(is_real), signal is not None, np.int32),
+            "stop": np.full(len(is_real), signal or 0, np.int32),
         }
 
     def _log(self, done: int, clock: Clock, bar: tqdm, tracker: Tracker | None) -> None:
@@ -247,16 +268,25 @@ class Trainer:
         """Evaluates; whether the network is the best so far."""
         if self.validation_set is None:
             return False
+        self._check_finite(parallel.fetch(self.totals))
         model = checkpoint.build(
             self.network,
             snapshot.for_use(parallel.fetch(self.state)),
             dtype=DTYPES[self.config.network.dtype],
         )
         batch_size = self.config.recipe.batch_size
-        figures = validation.evaluate(model, self.validation_set, self.devices, batch_size)
+        try:
+            figures = validation.evaluate(model, self.validation_set, self.devices, batch_size)
+        except InputError as error:
+            raise InputError(
+                f"the network after step {done} cannot be evaluated: {error}"
+            ) from error
         metric = self.config.watching.best_metric or validation.default_metric(self.network)
         value = validation.figure(figures, metric)
         best = self.progress.best
+        if best and best["metric"] != metric:  # another one was asked for since
+            self.progress.evaluations_without_gain = 0
+            best = None
         gained = validation.is_better(metric, value, best["value"] if best else None)
         if gained:
             self.progress.best = {"metric": metric, "value": value, "step": done}

@@ -15,7 +15,11 @@ from train.data.dataset import Dataset
 from train.data.pipeline import decode
 from train.scoring import score
 
-_LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "eer", "wrong"})
+_HIGHER_IS_BETTER = frozenset(
+    {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "auc", "average_precision"}
+    | {"correct", "dice", "iou_mean", "iou_pooled"}
+)
+_LOWER_IS_BETTER = frozenset({"wrong", "log_loss", "brier", "ece", "eer"})
 _PICTURES = 6  # on the sheet of masks
 
 
@@ -36,23 +40,50 @@ def is_better(metric: str, value: float, than: float | None) -> bool:
     """Whether a figure is a gain."""
     if than is None:
         return True
-    return value < than if metric.rpartition(".")[2] in _LOWER_IS_BETTER else value > than
+    return value < than if _last(metric) in _LOWER_IS_BETTER else value > than
 
 
-def check_metric(metric: str, config: UNetConfig) -> None:
-    """Raises an InputError unless `metric` is a figure of such a network."""
-    two, counts = np.arange(2), np.full(2, 9)
+def check_metric(metric: str | None, config: UNetConfig, data: Dataset) -> None:
+    """Raises an InputError unless a figure can tell the best network by these frames.
+
+    Args:
+        metric: its dotted name; None: the default one.
+        config: of the network.
+        data: what is validated on.
+    """
+    known = _flat(metrics.evaluate_predictions(_guesses(config, data)))
+    comparable = {n for n in known if _last(n) in _HIGHER_IS_BETTER | _LOWER_IS_BETTER}
+    wanted = metric or default_metric(config)
+    if wanted in comparable:
+        return
+    if metric is None:
+        raise InputError(
+            f"{wanted} is not defined for the frames to validate on, of which none has a mask; add "
+            "masks to them, or validate on none"
+        )
+    near = difflib.get_close_matches(metric, sorted(comparable), n=1, cutoff=0)
+    raise InputError(
+        f"--best-metric {metric} is no figure of these frames that tells a better network from a "
+        f"worse; did you mean {near[0]}?"
+    )
+
+
+def _guesses(config: UNetConfig, data: Dataset) -> metrics.Predictions:
+    """Predictions of a network that guesses: which figures they have does not depend on them."""
+    table, count = data.table, len(data)
     parts: dict[str, Any] = {}
     if config.has_classifier:
-        parts |= {"real_probability": np.array([0.4, 0.6]), "real_logit": np.array([-1.0, 1.0])}
+        real = np.linspace(0.4, 0.6, count)
+        parts |= {"real_probability": real, "real_logit": np.log(real / (1 - real))}
     if config.has_mask_head:
-        parts |= dict.fromkeys(("tp", "fp", "fn", "tn", "manipulated_pixels"), counts)
-        parts |= {"has_mask": two >= 0, "histogram": np.ones((2, 2, metrics.BINS), np.int64)}
-    names = two.astype(str).astype(object)
-    known = _flat(metrics.evaluate_predictions(metrics.Predictions(names, names, two > 0, **parts)))
-    if metric not in known:
-        near = difflib.get_close_matches(metric, known, n=1, cutoff=0)
-        raise InputError(f"--best-metric {metric} is no figure; did you mean {near[0]}?")
+        ones = np.ones(count, np.int64)
+        parts |= dict.fromkeys(("tp", "fp", "fn", "tn", "manipulated_pixels"), ones)
+        parts |= {"has_mask": table.has_mask, "histogram": np.ones((2, 2, metrics.BINS), np.int64)}
+    return metrics.Predictions(table.file, table.video, table.is_real, **parts)
+
+
+def _last(metric: str) -> str:
+    return metric.rpartition(".")[2]
 
 
 def figure(figures: dict[str, float], metric: str) -> float:

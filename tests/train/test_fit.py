@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,6 +32,7 @@ from tests.tolerances import DEVICES_32, NETWORK, assert_close
 from tests.train.folders import write_folder
 from train import eval as evaluation
 from train import fit
+from train.checkpointing import held
 from train.tracking import read
 
 TINY = ["--size", "16", "--base-width", "2", "--batch-size", "4", "--learning-rate", "1e-3"]
@@ -150,7 +152,7 @@ def test_kills_and_sigterm_change_nothing(data: Path, tmp_path: Path) -> None:
     assert [line["step"] for line in read(log)] == list(range(1, steps + 1))
 
 
-@pytest.mark.parametrize("damage", ["delete", "corrupt", "truncate"])
+@pytest.mark.parametrize("damage", ["delete", "corrupt", "truncate", "empty", "config"])
 def test_damaged_newest_checkpoint_is_passed_over(
     damage: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,8 +167,13 @@ def test_damaged_newest_checkpoint_is_passed_over(
         content = bytearray(large.read_bytes())
         content[len(content) // 2] ^= 1
         large.write_bytes(content)
+    elif damage == "config":
+        (newest / "config.json").unlink()
     else:
-        (newest / "training.json").write_text("{")
+        (newest / "training.json").write_text("{" if damage == "truncate" else "{}")
+    # Shorter than before: what is damaged has the higher number, and counts for nothing.
+    run(data, workdir, "--steps", 3, "--save-every", 2, "--keep", 1)
+    assert (workdir / "last").resolve().name == "step_00000003"
     run(data, workdir, "--steps", 4, "--save-every", 2)
     told = capsys.readouterr()
     assert f"{newest} is passed over" in told.err
@@ -191,6 +198,71 @@ def test_full_disk_loses_nothing(
     assert listing(workdir / "checkpoints") == before
 
 
+def test_full_disk_is_told_of_at_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "posix_fallocate", full)
+    more = ("--steps", 20_000, "--save-every", 19_000, "--log-every", 1, "--split", "60/20/20")
+    fails(fit.main, *options(data, tmp_path / "run", *more))
+    assert len(read(tmp_path / "run" / "metrics.jsonl")) < 1000
+
+
+def test_data_that_changed_is_refused(
+    data: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    copy, workdir = shutil.copytree(data, tmp_path / "copy"), tmp_path / "run"
+    run(copy, workdir, "--steps", 1)
+    crop = next((copy / "crops").iterdir())
+    with Image.open(crop) as image:
+        Image.new("RGB", image.size).save(crop)
+    message = fails(fit.main, *options(copy, workdir, "--steps", 2))
+    assert "is not what" in message
+    assert "--init-from" in message
+
+
+def test_two_runs_in_one_place_are_refused(
+    data: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    workdir = tmp_path / "run"
+    run(data, workdir, "--steps", 1)
+    before = listing(workdir)
+    with held(workdir):
+        assert "in use by another run" in fails(fit.main, *options(data, workdir, "--steps", 2))
+    assert listing(workdir) == before
+
+
+def test_links_and_leftovers_are_put_in_order(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / ".training.json.abcd1234").touch()  # killed at the very start
+    run(data, workdir, "--steps", 2, "--split", "60/20/20")
+    for name in ("last", "best"):
+        (workdir / name).unlink()
+    (workdir / ".metrics.jsonl.abcd1234").touch()
+    (workdir / ".gitignore").touch()
+    run(data, workdir, "--steps", 2, "--split", "60/20/20")
+    assert {"last", "best", ".gitignore"} <= {path.name for path in workdir.iterdir()}
+    assert not list(workdir.glob(".*1234"))
+    flax_unet.load(workdir / "best")
+    capsys.readouterr()
+    fit.main(["--workdir", str(workdir)])
+    assert "demonstration" not in capsys.readouterr().out
+
+
+def test_another_metric_starts_anew(data: Path, tmp_path: Path) -> None:
+    workdir, split = tmp_path / "run", ("--split", "60/20/20")
+    run(data, workdir, *split, "--steps", 2)
+    run(data, workdir, *split, "--steps", 4, "--best-metric", "frames.log_loss")
+    progress = json.loads((workdir / "last" / "training.json").read_text())
+    assert progress["best"]["metric"] == "frames.log_loss"
+    assert progress["best"]["step"] == 4
+
+
 def test_loss_that_is_not_finite_stops(
     data: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
@@ -201,12 +273,16 @@ def test_loss_that_is_not_finite_stops(
     last = (workdir / "last").resolve()
     assert str(last) in message
     flax_unet.load(last)
+    # At an evaluation too; and where nothing is saved, the run may be started otherwise.
+    other = ("--learning-rate", "1e38", "--split", "60/20/20", "--epochs", 1, "--log-every", 99)
+    assert "the loss of step " in fails(fit.main, *options(data, tmp_path / "other", *other))
+    run(data, tmp_path / "other", "--split", "60/20/20", "--epochs", 1)
 
 
 def test_starts_from_a_checkpoint_with_a_fresh_head(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fails: Callable[..., str]
 ) -> None:
-    config = UNetConfig(base_width=2, decoder_levels=0, image_size=16)
+    config = UNetConfig(base_width=2, levels=4, decoder_levels=0, image_size=16)
     classifier = nnx.to_pure_dict(nnx.state(UNet(config, rngs=nnx.Rngs(5))))
     start = tmp_path / "start"
     start.mkdir()
@@ -224,6 +300,18 @@ def test_starts_from_a_checkpoint_with_a_fresh_head(
     assert "base_width: 2 there, 4 here" in message
 
 
+def test_level_of_the_classifier_alone_goes_with_it(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = ["--data", str(data), "--batch-size", "4", "--steps", "1", "--learning-rate", "0"]
+    deep, shallow = str(tmp_path / "deep"), str(tmp_path / "shallow")
+    size = ["--layout", "ynet-320", "--base-width", "2", "--size", "64"]
+    fit.main([*fixed, *size, "--workdir", deep])
+    fit.main([*fixed, "--init-from", f"{deep}/last", "--heads", "mask", "--workdir", shallow])
+    assert f"the classifier of {deep}/last is not trained" in capsys.readouterr().out
+    assert not any(path.startswith("down5") for path in weights(tmp_path / "shallow"))
+
+
 def test_early_stopping_and_a_file_of_options(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,6 +324,7 @@ def test_early_stopping_and_a_file_of_options(
     told = capsys.readouterr().out
     # Weights that stay as they are gain nothing after the first evaluation but by the statistics.
     evaluations = read(tmp_path / "run" / "validation.jsonl")
+    assert read(tmp_path / "run" / "metrics.jsonl")[-1]["step"] == evaluations[-1]["step"]
     assert len(evaluations) < 9
     best = min(evaluations, key=lambda line: line["frames.log_loss"])
     assert f"of step {best['step']}" in told

@@ -1,5 +1,6 @@
 """What training says to input that cannot be used, before it starts."""
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from tests.conftest import listing
 from tests.train.folders import write_folder
 from train import fit
+from train.data.dataset import open_dataset
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--batch-size", "999"], "fewer than --batch-size 999"),
         (["--resume"], "--resume: there is no training in"),
         (["--process-id", "1"], "missing: --coordinator, --num-processes"),
+        (
+            ["--coordinator", "here", "--num-processes", "1", "--process-id", "0"],
+            "--coordinator here: expected HOST:PORT",
+        ),
+        (["--devices", "0"], "device 0 is named 0,"),
+        (["--clip-norm", "0"], "--clip-norm is 0.0; expected a number above 0"),
+        (["--decay-factor", "0"], "expected a number above 0, at most 1"),
+        (["--mask-weight", "0", "--class-weight", "0"], "leave no loss"),
+        (["--steps", "2", "--epochs", "2"], "give one"),
+        (["--early-stopping", "2"], "--early-stopping 2: there are no frames to validate on"),
+        (["--best-metric", "frames.auc"], "there are no frames to validate on"),
+        (
+            ["--best-metric", "frames.n", "--split", "50/25/25", "--batch-size", "2"],
+            "that tells a better network from a worse",
+        ),
         (["--size", "16", "--batch-size", "1"], "one value a channel"),
         (
             ["--best-metric", "frames.acuracy", "--split", "50/25/25", "--batch-size", "2"],
@@ -100,3 +117,40 @@ def test_work_directories(data: Path, tmp_path: Path, fails: Callable[..., str])
     fit.main([*fixed, "--batch-size", "4", "--steps", "1"])
     message = fails(fit.main, *fixed, "--batch-size", "6")
     assert "was trained with --batch-size 4, not 6" in message
+
+
+def test_options_of_a_run_start_another(data: Path, tmp_path: Path) -> None:
+    fixed = ["--data", str(data), "--base-width", "2", "--size", "16", "--batch-size", "4"]
+    fit.main([*fixed, "--steps", "1", "--workdir", str(tmp_path / "one")])
+    fit.main([*fixed, "--workdir", str(tmp_path / "one"), "--resume"])
+    file = str(tmp_path / "one" / "training.json")
+    config = fit.resolve(fit.read_options(["--config", file, "--workdir", str(tmp_path / "two")]))
+    assert (config.recipe.steps, config.recipe.batch_size) == (1, 4)
+    assert not config.start.resume
+    longer = fit.read_options(["--workdir", str(tmp_path / "one"), "--epochs", "2"])
+    assert fit.resolve(longer).recipe.steps is None
+    unset = fit.read_options(["--workdir", str(tmp_path / "one"), "--steps", "none"])
+    assert fit.resolve(unset).recipe.steps is None
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
+def test_package_that_is_missing(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    fixed = ["--data", data, "--base-width", "2", "--size", "16", "--batch-size", "4"]
+    message = fails(fit.main, *fixed, "--wandb", "offline", "--workdir", tmp_path / "run")
+    assert "pip install 'flax-unet[wandb]'" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_masks_that_only_training_has(
+    data: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    partly = shutil.copytree(data, tmp_path / "partly")
+    split = {"--data": partly, "--split": "50/25/25", "--heads": "mask", "--batch-size": 2}
+    split |= {"--base-width": 2, "--size": 32, "--steps": 1, "--workdir": tmp_path / "run"}
+    words = [word for pair in split.items() for word in pair]
+    videos = set(open_dataset(str(partly), "validation:50/25/25").table.video)
+    for mask in (partly / "masks").iterdir():
+        if mask.name.partition("_")[0] in {video.removesuffix(".mp4") for video in videos}:
+            mask.unlink()
+    assert "none has a mask" in fails(fit.main, *words)
+    assert not (tmp_path / "run").exists()
