@@ -357,6 +357,33 @@ def finish(process: subprocess.Popen[str]) -> str:
     return printed
 
 
+def together(calls: list[list[str]]) -> list[subprocess.Popen[str]]:
+    """Two processes of two devices that make the same calls."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*listening.getsockname())
+    joined = ["--coordinator", address, "--num-processes", "2", "--process-id"]
+    return [start([[*call, *joined, str(n)] for call in calls], devices=2) for n in range(2)]
+
+
+def test_signal_to_one_process_ends_all(data: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    children = together(
+        [options(data, workdir, "--steps", 100_000, "--log-every", 1, "--sync-batch-norm")]
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not read(workdir / "metrics.jsonl") and time.monotonic() < deadline:
+            assert children[0].poll() is None
+        children[1].send_signal(signal.SIGTERM)
+        told = [child.communicate(timeout=60)[1] for child in children]
+    finally:
+        for child in children:
+            child.kill()
+    assert [child.returncode for child in children] == [128 + signal.SIGTERM] * 2, told
+    flax_unet.load(workdir / "last")
+
+
 def test_resumes_on_other_devices_and_processes(data: Path, tmp_path: Path) -> None:
     more = ("--sync-batch-norm", "--log-every", "1", "--learning-rate", "1e-5")
     one, two = tmp_path / "one", tmp_path / "two"
@@ -366,14 +393,7 @@ def test_resumes_on_other_devices_and_processes(data: Path, tmp_path: Path) -> N
         options(data, two, *more, "--steps", 4, "--devices", 4),
     ]
     finish(start(calls, devices=4))
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        address = "{}:{}".format(*listening.getsockname())
-    children = []
-    for number in range(2):
-        joined = ("--coordinator", address, "--num-processes", 2, "--process-id", number)
-        children.append(start([options(data, two, *more, "--steps", 6, *joined)], devices=2))
-    printed = [finish(child) for child in children]
+    printed = [finish(child) for child in together([options(data, two, *more, "--steps", 6)])]
     assert "goes on after step 4" in printed[0]
     assert "goes on" not in printed[1]  # one process speaks for all
     logs = [read(directory / "metrics.jsonl") for directory in (one, two)]
