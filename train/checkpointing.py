@@ -10,19 +10,12 @@ WORKDIR/checkpoints/step_<n>/ is a checkpoint as `flax_unet.checkpoint` describe
 checkpoints.
 """
 
-import contextlib
-import fcntl
-import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import jax
-import numpy as np
 
 from flax_unet import UNetConfig, checkpoint
 from flax_unet.checkpoint import Tree
@@ -184,35 +177,6 @@ class Checkpoints:
         link.replace(self.workdir / name)
 
 
-def pack(tree: Any) -> dict[str, Any]:
-    """Any tree of arrays as nested dictionaries, which is what is stored."""
-    packed: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        place = packed
-        *parents, name = map(_name, path)
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[name] = leaf
-    return packed
-
-
-def unpack(packed: dict[str, Any], like: Any) -> Any:
-    """The inverse of `pack`: the leaves of `packed` in the structure of `like`."""
-
-    def leaf(path: tuple[Any, ...], _: Any) -> np.ndarray:
-        found: Any = packed
-        for part in path:
-            found = found[_name(part)]
-        return found
-
-    return jax.tree_util.tree_map_with_path(leaf, like)
-
-
-def _name(key: Any) -> str:
-    """A step of a path into a tree: a key, an index or a field's name."""
-    return str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))))
-
-
 def _read_progress(path: Path) -> dict[str, Any]:
     progress = checkpoint.read_json(path)
     missing = sorted(_PROGRESS - progress.keys())
@@ -224,54 +188,3 @@ def _read_progress(path: Path) -> dict[str, Any]:
     if missing:
         raise InputError(f"{path} does not tell {', '.join(missing)}")
     return progress
-
-
-def is_untouched(workdir: Path) -> bool:
-    """Whether a run may start in a directory: there is nothing of anybody's in it."""
-    if not workdir.is_dir():
-        return not workdir.exists()
-    # A run that was killed as it started leaves its options half-written.
-    return all(path.name.startswith(f".{OPTIONS}.") for path in workdir.iterdir())
-
-
-def has_checkpoints(workdir: Path) -> bool:
-    """Whether a run in a directory has saved anything."""
-    return bool(Checkpoints(workdir, 1).steps())
-
-
-@contextlib.contextmanager
-def held(workdir: Path) -> Iterator[None]:
-    """Makes a work directory, if need be, and keeps other runs out of it.
-
-    Raises:
-        InputError: another run is in it.
-    """
-    workdir.mkdir(parents=True, exist_ok=True)
-    handle = os.open(workdir, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise InputError(
-            f"{workdir} is in use by another run; wait for its end, or name another --workdir"
-        ) from error
-    except OSError:  # some network file systems have no locks
-        pass
-    try:
-        yield
-    finally:
-        os.close(handle)  # which unlocks
-
-
-def is_run(workdir: Path) -> bool:
-    """Whether training ever started in a directory."""
-    return (workdir / OPTIONS).is_file()
-
-
-def load_options(workdir: Path) -> dict[str, Any]:
-    """The options of the run in a work directory.
-
-    Raises:
-        InputError: they cannot be read.
-    """
-    return checkpoint.read_json(workdir / OPTIONS)

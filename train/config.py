@@ -2,69 +2,54 @@
 
 import dataclasses
 import difflib
-import math
-import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self, get_args, get_origin
+from typing import Any, Self
 
 import yaml
 
 from flax_unet import PUBLISHED
 from flax_unet.errors import InputError
-
-
-def _option(
-    default: Any,
-    meaning: str,
-    *,
-    least: float = -math.inf,
-    most: float = math.inf,
-    above: float = -math.inf,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """A field with its meaning and what values it allows."""
-    metadata = {"help": meaning, "least": least, "most": most, "above": above, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
+from train.options import option, plain, valid
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
     """What is learnt from."""
 
-    data: str | None = _option(
+    data: str | None = option(
         None, "data set, named as for train.eval; without it, the demonstration is trained"
     )
-    split: str | None = _option(
+    split: str | None = option(
         None,
         "per cent for train/validation/test by source video, such as 80/10/10, for a folder that "
         "has no splits; give train.eval the same, and the same --seed",
     )
-    skip_bad: bool = _option(False, "go on without files that cannot be used")
+    skip_bad: bool = option(False, "go on without files that cannot be used")
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
     """The network; what is not given is the checkpoint's that training starts from, if any."""
 
-    layout: str | None = _option(
+    layout: str | None = option(
         None, "a published network (default: ynet-224)", choices=tuple(PUBLISHED)
     )
-    heads: str | None = _option(
+    heads: str | None = option(
         None,
         "which heads to train (default: the layout's)",
         choices=("both", "classifier", "mask"),
     )
-    base_width: int | None = _option(
+    base_width: int | None = option(
         None, "channels of the first level (default: the layout's, 64)", least=1, most=2**12
     )
-    classifier_widths: tuple[int, ...] | None = _option(
+    classifier_widths: tuple[int, ...] | None = option(
         None, "hidden layers of the classifier, such as 512 or 1024,512 (default: the layout's)"
     )
-    size: int | None = _option(
+    size: int | None = option(
         None, "pixels a side (default: the layout's, 224 or 320)", least=1, most=2**13
     )
-    dtype: str = _option(
+    dtype: str = option(
         "float32",
         "what convolutions compute in; weights and statistics stay float32",
         choices=("float32", "bfloat16"),
@@ -75,61 +60,61 @@ class Network:
 class Start:
     """Where training starts: a work directory that exists, else --init-from, else scratch."""
 
-    workdir: Path = _option(
+    workdir: Path = option(
         Path("checkpoints/fit"),
         "directory of the run; where one exists, its training goes on with its own settings",
     )
-    resume: bool = _option(False, "insist on going on: it is an error if there is nothing to")
-    init_from: Path | None = _option(
+    resume: bool = option(False, "insist on going on: it is an error if there is nothing to")
+    init_from: Path | None = option(
         None, "checkpoint whose weights to start from; a head that it lacks starts fresh"
     )
-    seed: int = _option(0, "of weights, order, splits and augmentation", least=0)
+    seed: int = option(0, "of weights, order, splits and augmentation", least=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How the weights change. The defaults are the published ones."""
 
-    epochs: int = _option(35, "passes over the data", least=1)
-    steps: int | None = _option(None, "steps, instead of epochs", least=1)
-    batch_size: int = _option(64, "pictures a step, on all devices of all processes", least=1)
-    optimizer: str = _option(
+    epochs: int = option(35, "passes over the data", least=1)
+    steps: int | None = option(None, "steps, instead of epochs", least=1)
+    batch_size: int = option(64, "pictures a step, on all devices of all processes", least=1)
+    optimizer: str = option(
         "adam",
         "adam adds the weight decay to the gradient (L2), adamw decouples it",
         choices=("adam", "adamw"),
     )
-    learning_rate: float = _option(1e-5, "of the optimizer", least=0)
-    weight_decay: float | None = _option(
+    learning_rate: float = option(1e-5, "of the optimizer", least=0)
+    weight_decay: float | None = option(
         None, "default: 1e-8 for adam, as published, 1e-2 for adamw", least=0
     )
-    schedule: str = _option(
+    schedule: str = option(
         "constant",
         "of the learning rate: cosine falls to 0 at the end, step by --decay-factor",
         choices=("constant", "cosine", "step"),
     )
-    warmup_steps: int = _option(0, "steps over which the learning rate rises from 0", least=0)
-    decay_epochs: int = _option(10, "epochs between falls of the step schedule", least=1)
-    decay_factor: float = _option(0.1, "what each fall multiplies by", above=0, most=1)
-    clip_norm: float | None = _option(None, "largest norm of the gradient", above=0)
-    accumulate: int = _option(
+    warmup_steps: int = option(0, "steps over which the learning rate rises from 0", least=0)
+    decay_epochs: int = option(10, "epochs between falls of the step schedule", least=1)
+    decay_factor: float = option(0.1, "what each fall multiplies by", above=0, most=1)
+    clip_norm: float | None = option(None, "largest norm of the gradient", above=0)
+    accumulate: int = option(
         1, "parts that a device's share of a batch is computed in, one after the other", least=1
     )
-    mask_weight: float = _option(0.5, "weight of the mask's cross-entropy", least=0)
-    class_weight: float = _option(0.5, "weight of the classifier's cross-entropy", least=0)
-    class_weights: str = _option(
+    mask_weight: float = option(0.5, "weight of the mask's cross-entropy", least=0)
+    class_weight: float = option(0.5, "weight of the classifier's cross-entropy", least=0)
+    class_weights: str = option(
         "none",
         "balanced: classes weigh alike, however many frames (pixels, of 500 frames) each has; a "
         "picture's loss does not depend on the others of its batch, as PyTorch's `weight` does",
         choices=("none", "balanced"),
     )
-    ema: float | None = _option(
+    ema: float | None = option(
         None, "decay of a moving average of the weights, which is then saved", least=0, most=1
     )
-    freeze_encoder: bool = _option(False, "keep the encoder's weights and statistics")
-    sync_batch_norm: bool = _option(
+    freeze_encoder: bool = option(False, "keep the encoder's weights and statistics")
+    sync_batch_norm: bool = option(
         False, "BatchNorm over the batch of all devices, not of each alone"
     )
-    early_stopping: int | None = _option(
+    early_stopping: int | None = option(
         None, "evaluations without gain in --best-metric before training stops", least=1
     )
 
@@ -138,14 +123,14 @@ class Recipe:
 class Augmentation:
     """Share of the pictures that each change is made to; deterministic by picture and epoch."""
 
-    flip: float = _option(0.0, "mirrored left to right", least=0, most=1)
-    jpeg: float = _option(0.0, "stored as JPEG of quality 30 to 95", least=0, most=1)
-    blur: float = _option(0.0, "blurred with a radius up to 2 pixels", least=0, most=1)
-    noise: float = _option(0.0, "noise of a deviation up to 10 of 255", least=0, most=1)
-    colour: float = _option(
+    flip: float = option(0.0, "mirrored left to right", least=0, most=1)
+    jpeg: float = option(0.0, "stored as JPEG of quality 30 to 95", least=0, most=1)
+    blur: float = option(0.0, "blurred with a radius up to 2 pixels", least=0, most=1)
+    noise: float = option(0.0, "noise of a deviation up to 10 of 255", least=0, most=1)
+    colour: float = option(
         0.0, "brightness, contrast and saturation changed by up to 30 %", least=0, most=1
     )
-    cut_out: float = _option(
+    cut_out: float = option(
         0.0,
         "a grey rectangle of up to half the side; its pixels count as untouched",
         least=0,
@@ -157,18 +142,18 @@ class Augmentation:
 class Watching:
     """What is told and kept."""
 
-    log_every: int = _option(10, "steps between logged figures", least=1)
-    eval_every: int = _option(1, "epochs between evaluations of the validation split", least=1)
-    save_every: int | None = _option(
+    log_every: int = option(10, "steps between logged figures", least=1)
+    eval_every: int = option(1, "epochs between evaluations of the validation split", least=1)
+    save_every: int | None = option(
         None, "steps between checkpoints (default: every second epoch, as published)", least=1
     )
-    keep: int = _option(3, "checkpoints that are kept, besides the best one", least=1)
-    best_metric: str | None = _option(
+    keep: int = option(3, "checkpoints that are kept, besides the best one", least=1)
+    best_metric: str | None = option(
         None,
         "figure of report.json that tells the best checkpoint (default: frames.accuracy, or "
         "pixels.dice without a classifier)",
     )
-    wandb: str | None = _option(
+    wandb: str | None = option(
         None,
         "log to Weights & Biases too, on its server or in the work directory",
         choices=("online", "offline"),
@@ -179,15 +164,14 @@ class Watching:
 class Machines:
     """What computes."""
 
-    devices: str = _option("all", "all, how many, or which: 0,2 (of each process)")
-    coordinator: str | None = _option(
+    devices: str = option("all", "all, how many, or which: 0,2 (of each process)")
+    coordinator: str | None = option(
         None, "HOST:PORT of process 0; a cluster that JAX knows is found without it"
     )
-    num_processes: int | None = _option(None, "with --coordinator", least=1)
-    process_id: int | None = _option(None, "with --coordinator, from 0", least=0)
+    num_processes: int | None = option(None, "with --coordinator", least=1)
+    process_id: int | None = option(None, "with --coordinator, from 0", least=0)
 
 
-UNSET = "none"  # takes an option's value away
 GROUPS = (Data, Network, Start, Recipe, Augmentation, Watching, Machines)
 # What each start of a run says anew.
 OF_ONE_START = {"workdir", "resume"} | {field.name for field in dataclasses.fields(Machines)}
@@ -229,7 +213,7 @@ class FitConfig:
                 raise InputError(f"{name} is no option{_nearest(name, known)}")
         if given.get("data") is None:
             given = {**DEMONSTRATION, **{k: v for k, v in given.items() if k != "data"}}
-        values = {name: _valid(known[name], value) for name, value in given.items()}
+        values = {name: valid(known[name], value) for name, value in given.items()}
         groups: Any = (
             group(**{f.name: values[f.name] for f in dataclasses.fields(group) if f.name in values})
             for group in GROUPS
@@ -239,7 +223,7 @@ class FitConfig:
     def options(self) -> dict[str, Any]:
         """All options by name, as JSON values."""
         return {
-            name: _plain(value)
+            name: plain(value)
             for group in dataclasses.fields(self)
             for name, value in vars(getattr(self, group.name)).items()
         }
@@ -251,7 +235,7 @@ class FitConfig:
     def __str__(self) -> str:
         groups = {field.name: vars(getattr(self, field.name)) for field in dataclasses.fields(self)}
         lines = (
-            f"{name:13}" + ", ".join(f"{k} {_plain(v)}" for k, v in values.items() if v is not None)
+            f"{name:13}" + ", ".join(f"{k} {plain(v)}" for k, v in values.items() if v is not None)
             for name, values in groups.items()
         )
         return "\n".join(lines)
@@ -283,83 +267,6 @@ def read_file(path: Path) -> dict[str, Any]:
     return content
 
 
-def parse(field: dataclasses.Field, text: str) -> Any:
-    """The value that a command line's `text` gives an option, still to be checked."""
-    kinds = _kinds(field)
-    if text == UNSET and types.NoneType in kinds:
-        return None
-    try:
-        if tuple in kinds:
-            return tuple(int(part) for part in text.split(",") if part)
-        return next(kind for kind in (int, float, str, Path) if kind in kinds)(text)
-    except ValueError:
-        return text
-
-
-def flag(name: str) -> str:
-    """An option's name on the command line."""
-    return "--" + name.replace("_", "-")
-
-
-def _valid(field: dataclasses.Field, value: Any) -> Any:
-    """`value` in the field's type, or an InputError."""
-    kinds, allowed, given = _kinds(field), field.metadata, value
-    if value is None and types.NoneType in kinds:
-        return None
-    if tuple in kinds:  # one width may come as a number
-        value = tuple(value) if isinstance(value, list | tuple) else (value,)
-        good = all(type(width) is int and width >= 1 for width in value)
-    elif Path in kinds:
-        value, good = Path(str(value)), isinstance(value, str | Path)
-    elif float in kinds:
-        value = _number(value)  # YAML reads 1e-5 as text
-        good = math.isfinite(value) and allowed["least"] <= value <= allowed["most"]
-        good = good and value > allowed["above"]
-    elif type(value) is int:
-        good = int in kinds and allowed["least"] <= value <= allowed["most"]
-    else:
-        good = type(value) in kinds and (not allowed["choices"] or value in allowed["choices"])
-    if not good:
-        raise InputError(f"{flag(field.name)} is {given!s:.40}; expected {_expected(field)}")
-    return value
-
-
-def _number(value: Any) -> float:
-    try:
-        return math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def _kinds(field: dataclasses.Field) -> set[Any]:
-    """The types that a field allows; of a tuple, `tuple`."""
-    parts = get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
-    return {get_origin(part) or part for part in parts}
-
-
-def _expected(field: dataclasses.Field) -> str:
-    kinds, allowed = _kinds(field), field.metadata
-    if allowed["choices"]:
-        return "one of " + ", ".join(allowed["choices"])
-    if tuple in kinds:
-        return "whole numbers of at least 1, such as 1024,512"
-    if bool in kinds:
-        return "true or false"
-    if int in kinds or float in kinds:
-        least = f"of at least {allowed['least']}"
-        if math.isfinite(allowed["above"]):
-            least = f"above {allowed['above']}"
-        most = "" if math.isinf(allowed["most"]) else f", at most {allowed['most']}"
-        return f"a {'whole ' * (int in kinds)}number {least}{most}"
-    return "text"
-
-
 def _nearest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value

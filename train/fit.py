@@ -11,13 +11,11 @@ from flax_unet.errors import InputError, command
 from train.config import (
     CHANGEABLE,
     GROUPS,
-    UNSET,
     FitConfig,
-    flag,
     options,
-    parse,
     read_file,
 )
+from train.options import UNSET, flag, parse
 
 _EPILOG = """\
 Without --data it trains a demonstration: a small network on forged portraits that are made on
@@ -106,7 +104,7 @@ def resolve(given: dict[str, Any]) -> FitConfig:
         InputError: there is nothing to resume, the work directory belongs to something else, or
             what is given contradicts the run's own configuration.
     """
-    from train.checkpointing import has_checkpoints, is_run, is_untouched, load_options
+    from train.workdir import has_checkpoints, is_run, is_untouched, load_options
 
     config = FitConfig.from_options(given)
     workdir = config.start.workdir
@@ -137,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = resolve(given)
 
     from train import cluster
-    from train.checkpointing import is_run
+    from train.workdir import is_run
 
     cluster.join(config.machines)  # before anything else uses JAX
     from train.run import run

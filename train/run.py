@@ -8,7 +8,7 @@ from flax_unet import UNetConfig, checkpoint
 from flax_unet.errors import InputError
 from flax_unet.files import staged_file
 from train import curves, parallel, start
-from train.checkpointing import OPTIONS, Checkpoints, held
+from train.checkpointing import OPTIONS, Checkpoints
 from train.compilation import keep_compiled
 from train.config import FitConfig, Recipe
 from train.data.dataset import Dataset, open_dataset, open_splits
@@ -19,6 +19,7 @@ from train.data.training import Stream
 from train.losses import Objective
 from train.trainer import Trainer
 from train.validation import check_metric
+from train.workdir import held
 
 _MASKS_COUNTED = 500  # frames whose pixels tell how common MANIPULATED ones are
 _NOTE = """\

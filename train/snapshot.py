@@ -3,10 +3,11 @@
 from typing import Any
 
 import jax
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flax_unet.checkpoint import Tree
-from train.checkpointing import Saved, pack, unpack
+from train.checkpointing import Saved
 from train.step import Totals, TrainState
 
 
@@ -53,3 +54,32 @@ def _divided(weights: Tree, statistics: Tree) -> dict[str, Tree]:
         "weights": unflatten_dict({k: v for k, v in leaves.items() if k not in of_statistics}),
         "statistics": unflatten_dict({k: v for k, v in leaves.items() if k in of_statistics}),
     }
+
+
+def pack(tree: Any) -> dict[str, Any]:
+    """Any tree of arrays as nested dictionaries, which is what is stored."""
+    packed: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        place = packed
+        *parents, name = map(_name, path)
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = leaf
+    return packed
+
+
+def unpack(packed: dict[str, Any], like: Any) -> Any:
+    """The inverse of `pack`: the leaves of `packed` in the structure of `like`."""
+
+    def leaf(path: tuple[Any, ...], _: Any) -> np.ndarray:
+        found: Any = packed
+        for part in path:
+            found = found[_name(part)]
+        return found
+
+    return jax.tree_util.tree_map_with_path(leaf, like)
+
+
+def _name(key: Any) -> str:
+    """A step of a path into a tree: a key, an index or a field's name."""
+    return str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))))

@@ -5,8 +5,6 @@ import dataclasses
 import json
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,12 +22,14 @@ from flax_unet.config import WITH_UNUSED_LEVEL
 from flax_unet.provenance import file_sha256
 from tests.conftest import small_tensors
 from tests.tolerances import DICE, PROBABILITY
+from tests.train.children import finish, start
 from tests.train.folders import write_folder
 from tests.train.procedure import published_procedure
 from train import eval as evaluation
 from train.data.dataset import open_dataset
 
 # The stand-ins call every picture of noise the same; their last bias is moved to where they do not.
+EVAL = "train.eval"
 BIAS = {8: 0.268, 64: -1.5}  # by base width
 
 
@@ -99,34 +99,6 @@ def test_full_size_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert_same_decisions(out, expected)
 
 
-CHILD = """
-from train import eval as evaluation
-for line in CALLS:
-    evaluation.main(line)
-"""
-
-
-def start_child(calls: list[list[str]], devices: int, prelude: str = "") -> subprocess.Popen[str]:
-    """Runs evaluations in one process that has as many (pretended) devices."""
-    return subprocess.Popen(
-        [sys.executable, "-c", f"{prelude}\nCALLS = {calls!r}\n{CHILD}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    """What a child printed, once it is seen to have succeeded."""
-    try:
-        printed, errors = process.communicate(timeout=200)
-    finally:
-        process.kill()
-    assert process.returncode == 0, errors
-    return printed
-
-
 def results(out: Path) -> tuple[dict[str, Any], list[list[str]]]:
     report = json.loads((out / "report.json").read_text())
     with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
@@ -186,7 +158,7 @@ def test_devices_and_batches_change_nothing(
         call(shared, tmp_path / f"{devices}-{batch}", "--devices", devices, "--batch-size", batch)
         for devices, batch in setups
     ]
-    finish(start_child(calls, devices=4))
+    finish(start(EVAL, calls, devices=4))
     for devices, batch in setups[1:]:
         assert_same_results(tmp_path / f"{devices}-{batch}", tmp_path / "1-4")
 
@@ -204,10 +176,10 @@ def test_two_processes_of_two_devices(shared: tuple[Path, Path, Path], tmp_path:
             for name, limit in sizes.items()
         ]
 
-    children = [start_child(calls("one", "--devices", 1), devices=1)]
+    children = [start(EVAL, calls("one", "--devices", 1), devices=1)]
     for number in range(2):
         joined = f"import jax; jax.distributed.initialize({address!r}, 2, {number})"
-        children.append(start_child(calls("two", "--batch-size", 7), devices=2, prelude=joined))
+        children.append(start(EVAL, calls("two", "--batch-size", 7), devices=2, prelude=joined))
     printed = [finish(child) for child in children]
     assert "Correct" in printed[1]
     said = [line for line in printed[2].splitlines() if not line.startswith("[Gloo]")]

@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,13 +28,15 @@ from flax_unet import UNet, UNetConfig, checkpoint, files, predict
 from flax_unet.checkpoint import flat
 from tests.conftest import images, listing
 from tests.tolerances import DEVICES_32, NETWORK, assert_close
+from tests.train.children import finish, start
 from tests.train.folders import write_folder
 from train import eval as evaluation
 from train import fit
-from train.checkpointing import held
 from train.tracking import read
+from train.workdir import held
 
 TINY = ["--size", "16", "--base-width", "2", "--batch-size", "4", "--learning-rate", "1e-3"]
+FIT = "train.fit"
 FIELDS = {
     *("step", "epoch", "loss", "mask_loss", "class_loss"),
     *("learning_rate", "images_per_second", "data_wait"),
@@ -137,7 +138,7 @@ def test_kills_and_sigterm_change_nothing(data: Path, tmp_path: Path) -> None:
     child = killed.fit(tmp_path / "killed", str(data), steps)
     log = tmp_path / "killed" / "metrics.jsonl"
     first = len(read(log))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while child.poll() is None and len(read(log)) <= first and time.monotonic() < deadline:
         pass
     child.send_signal(signal.SIGTERM)
@@ -331,39 +332,14 @@ def test_early_stopping_and_a_file_of_options(
     assert (tmp_path / "run" / "best").resolve().name == f"step_{best['step']:08}"
 
 
-SEVERAL = """
-from train import fit
-for line in CALLS:
-    fit.main(line)
-"""
-
-
-def start(calls: list[list[str]], devices: int, prelude: str = "") -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", f"{prelude}\nCALLS = {calls!r}\n{SEVERAL}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    try:
-        printed, errors = process.communicate(timeout=300)
-    finally:
-        process.kill()
-    assert process.returncode == 0, errors
-    return printed
-
-
 def together(calls: list[list[str]]) -> list[subprocess.Popen[str]]:
     """Two processes of two devices that make the same calls."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         address = "{}:{}".format(*listening.getsockname())
     joined = ["--coordinator", address, "--num-processes", "2", "--process-id"]
-    return [start([[*call, *joined, str(n)] for call in calls], devices=2) for n in range(2)]
+    lines = [[[*call, *joined, str(number)] for call in calls] for number in range(2)]
+    return [start(FIT, each, devices=2) for each in lines]
 
 
 def test_signal_to_one_process_ends_all(data: Path, tmp_path: Path) -> None:
@@ -372,14 +348,15 @@ def test_signal_to_one_process_ends_all(data: Path, tmp_path: Path) -> None:
         [options(data, workdir, "--steps", 100_000, "--log-every", 1, "--sync-batch-norm")]
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not read(workdir / "metrics.jsonl") and time.monotonic() < deadline:
             assert children[0].poll() is None
         children[1].send_signal(signal.SIGTERM)
-        told = [child.communicate(timeout=60)[1] for child in children]
+        told = [child.communicate(timeout=300)[1] for child in children]
     finally:
         for child in children:
             child.kill()
+            child.communicate()
     assert [child.returncode for child in children] == [128 + signal.SIGTERM] * 2, told
     flax_unet.load(workdir / "last")
 
@@ -392,7 +369,7 @@ def test_resumes_on_other_devices_and_processes(data: Path, tmp_path: Path) -> N
         options(data, two, *more, "--steps", 2, "--devices", 2),
         options(data, two, *more, "--steps", 4, "--devices", 4),
     ]
-    finish(start(calls, devices=4))
+    finish(start(FIT, calls, devices=4))
     printed = [finish(child) for child in together([options(data, two, *more, "--steps", 6)])]
     assert "goes on after step 4" in printed[0]
     assert "goes on" not in printed[1]  # one process speaks for all
@@ -418,17 +395,7 @@ def test_second_start_compiles_nothing(data: Path, tmp_path: Path) -> None:
     printed = []
     for name in ("first", "second"):
         calls = [options(data, tmp_path / name, "--steps", 2)]
-        child = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                f"{COUNTING}\nCALLS = {calls!r}\n{SEVERAL}",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")},
-            text=True,
-        )
+        child = start(FIT, calls, devices=1, prelude=COUNTING, cache=str(tmp_path / "cache"))
         printed.append(finish(child).splitlines()[-1])
     assert printed[0] != "misses 0"
     assert printed[1] == "misses 0"

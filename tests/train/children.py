@@ -1,0 +1,51 @@
+"""Commands run in processes of their own, which have as many (pretended) devices as wanted."""
+
+import os
+import subprocess
+import sys
+
+_PROGRAM = """
+{prelude}
+from {module} import main
+for line in {calls!r}:
+    main(line)
+"""
+
+
+def start(
+    module: str,
+    calls: list[list[str]],
+    devices: int,
+    *,
+    prelude: str = "",
+    cache: str | None = None,
+) -> subprocess.Popen[str]:
+    """Starts a process that runs a command with each of the lines.
+
+    Args:
+        module: whose `main` it is.
+        calls: its command lines.
+        devices: of the process.
+        prelude: statements to run first.
+        cache: directory of JAX's compilation cache, if not the tests' own.
+    """
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
+    if cache is not None:
+        environment["JAX_COMPILATION_CACHE_DIR"] = cache
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM.format(prelude=prelude, module=module, calls=calls)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """What a process printed, once it is seen to have succeeded."""
+    try:
+        printed, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    return printed
