@@ -8,10 +8,12 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from orbax.checkpoint import multihost
 
 from flax_unet.errors import InputError
 
 AXIS = "devices"
+_PATIENCE = 3600  # seconds that processes wait for each other
 
 Device = Any  # jax.Device, which type checkers take for a variable
 Tree = Any
@@ -144,7 +146,17 @@ def gather(tree: Tree) -> Tree:
     """The arrays of all processes, concatenated along their first axis; equal on each."""
     if jax.process_count() == 1:
         return tree
+    meet()
     return jax.tree.map(_gather_array, tree)
+
+
+def meet() -> None:
+    """Waits until every process is here.
+
+    Processes part while one packs a data set or compiles. By themselves, those that exchange
+    something for the first time wait half a minute for each other on a CPU.
+    """
+    multihost.get_barrier_sync_fn()(key="meet", timeout_ms=1000 * _PATIENCE)
 
 
 def _gather_array(array: np.ndarray) -> np.ndarray:

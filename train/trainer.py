@@ -169,6 +169,7 @@ class Trainer:
             process=process,
             processes=processes,
         )
+        parallel.meet()
         try:
             with StopSignals() as signals:
                 if not self._is_out_of_patience():
