@@ -35,7 +35,7 @@ demo: $(INSTALLED)  ## Convert the demonstration checkpoint, verify and evaluate
 	$(BIN)/python -m convert.from_torch checkpoints/demo.pth --overwrite
 	$(BIN)/python -m train.eval --checkpoint checkpoints/demo --out $(DEMO)/evaluation
 	$(BIN)/python -m train.data.export $(DEMO)/faces --limit 8
-	$(BIN)/python -m flax_unet.predict checkpoints/demo $(DEMO)/faces/crops/*.png --out $(DEMO)/predictions
+	$(BIN)/python -m flax_unet.predict checkpoints/demo $(DEMO)/faces/crops --faces none --out $(DEMO)/predictions
 	@echo "Look at $(DEMO)/evaluation/*.png and $(DEMO)/predictions/*.overlay.png"
 
 clean:  ## Delete what the targets made, the environment included

@@ -27,6 +27,7 @@ from jax.typing import DTypeLike
 from flax_unet.config import UNetConfig
 from flax_unet.errors import InputError
 from flax_unet.files import check_space
+from flax_unet.markup import is_signed
 from flax_unet.model import UNet
 from flax_unet.provenance import file_sha256
 
@@ -70,7 +71,8 @@ def is_checkpoint(path: Path) -> bool:
 def may_be_replaced(path: Path) -> bool:
     """Whether `path` is a checkpoint and nothing else, so that no other work is in it."""
     ours = {CONFIG, SOURCE, MANIFEST, WEIGHTS, UNUSED}
-    return is_checkpoint(path) and {entry.name for entry in path.iterdir()} <= ours
+    others = (entry for entry in path.iterdir() if entry.name not in ours)
+    return is_checkpoint(path) and all(is_signed(entry) for entry in others)
 
 
 def write(directory: Path, config: UNetConfig, trees: Mapping[str, Tree]) -> None:
@@ -166,6 +168,19 @@ def load_source(path: str | Path) -> dict[str, Any]:
         ):
             raise InputError(f"{file}: {name} is no object. Convert or copy the checkpoint again")
     return source
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """What tells a checkpoint's weights from any others: their origin, and what their files hold.
+
+    Raises:
+        InputError: `source.json` is missing or damaged.
+    """
+    source, manifest = load_source(path), path / MANIFEST  # the manifest has all files' digests
+    return {
+        **{name: source.get(name) for name in ("file", "sha256", "layout", "trained")},
+        "manifest_sha256": file_sha256(manifest) if manifest.exists() else None,
+    }
 
 
 def load_weights(path: str | Path) -> Tree:

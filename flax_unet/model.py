@@ -155,6 +155,11 @@ def check_image(image: jax.Array, stride: int) -> None:
         )
 
 
+def normalised(image: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
+    """Pictures in 0 ... 255 as the network's input: divided by 255, on the device."""
+    return image.astype(dtype) / 255
+
+
 def compiled(model: UNet) -> Callable[[ArrayLike], UNetOutput]:
     """`model` as a compiled function of an image; later changes of the model do not reach it."""
     graphdef, state = nnx.split(model)

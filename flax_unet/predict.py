@@ -1,137 +1,180 @@
-"""Says of each picture of a face whether it is REAL or FAKE, and which pixels are manipulated."""
+"""Says of faces in pictures and videos whether they are REAL or FAKE, and which pixels are not."""
 
 import argparse
-import itertools
-from collections.abc import Iterator, Sequence
+import contextlib
+import io
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
 from tqdm import tqdm
 
-from flax_unet import checkpoint
+from flax_unet import predictions
+from flax_unet.detector import Detector
 from flax_unet.errors import InputError, command
+from flax_unet.faces import MIN_FACE, FaceFinder, Mode
 from flax_unet.files import staged_directory
-from flax_unet.images import mask_image, overlay, read_image, to_input
-from flax_unet.model import UNet, UNetOutput, compiled
-from flax_unet.provenance import made_by
+from flax_unet.inputs import items
+from flax_unet.inspection import Frame, Options, inspect
+from flax_unet.names import shown
+from flax_unet.results import Result, results
+from flax_unet.videos import Sampling
 
-PREDICTIONS = "predictions.json"
-MEANING = {
-    "real_probability": "probability that the face is REAL (the classifier's class 1)",
-    "fake_probability": "1 - real_probability",
-    "verdict": "REAL where real_probability rounds to 1, else FAKE; exactly 0.5 is FAKE",
-    "manipulated_share": "share of the network's pixels marked MANIPULATED (the mask's class 1)",
-    "mask": "palette PNG at the picture's size; index 1 = MANIPULATED, 0 = untouched",
-}
+_EPILOG = f"""\
+Faces are brought to the network's size as the published evaluation does (PIL, NEAREST, divided by
+255). Probabilities: the classifier's 1 is REAL. Masks: 1 is MANIPULATED.
 
+--faces auto cuts out each face with a third of its size around it, or judges the whole picture if
+one face fills it; crop always cuts; none judges every picture as the crop of one face. Faces of
+fewer than {MIN_FACE} pixels are told of and not judged. The verdict of a picture is that of its
+face which is FAKE most likely; a video's probability is the mean of its frames'.
 
-def describe(output: UNetOutput) -> dict[str, Any]:
-    """The network's output for one picture as JSON values; null for heads that it lacks."""
-    real = None if output.real_probability is None else float(output.real_probability[0])
-    return {
-        "verdict": None if output.is_real is None else ("REAL" if output.is_real[0] else "FAKE"),
-        "real_probability": real,
-        "fake_probability": None if real is None else 1 - real,
-        "manipulated_share": None
-        if output.is_manipulated is None
-        else float(np.mean(output.is_manipulated[0])),
-    }
+In folders, hidden files and links to other folders are left out.
+
+Exit status: 0 everything was judged, whatever was found; 1 some files could not be; 2 none could.
+"""
 
 
-def _line(path: Path, result: dict[str, Any]) -> str:
-    """One result for people."""
-    parts = [f"{path}:"]
-    if result["verdict"] is not None:
-        parts.append(
-            f"{result['verdict']}  (real {result['real_probability']:.4f}, "
-            f"fake {result['fake_probability']:.4f})"
-        )
-    if result["manipulated_share"] is not None:
-        parts.append(f"{result['manipulated_share']:.2%} of the pixels marked manipulated")
-    return "  ".join(parts)
+def _line(result: Result) -> str:
+    """A result for people."""
+    faces = result.get("faces", ())
+    parts = []
+    if result["problem"] is not None:
+        parts.append("failed: " + result["problem"].removeprefix(f"{result['file']} "))
+    parts += _verdict(faces[0] if len(faces) == 1 else result)
+    if len(faces) > 1:
+        parts.append(f"{len(faces)} faces")
+    if result.get("frames_judged"):
+        parts.append(f"mean of {result['frames_judged']:,} frames")
+    lines = [f"{result['file']}:  {'  '.join(parts) or 'no face to judge'}"]
+    if len(faces) > 1:
+        lines += [f"face at {tuple(f['box'])}:  {'  '.join(_verdict(f))}" for f in faces]
+    return "\n  ".join([*lines, *(f"note: {note}" for note in result["notes"])])
 
 
-def _names(paths: Sequence[Path]) -> Iterator[str]:
-    """A name for the results of each picture; pictures of one name are numbered."""
-    taken: set[str] = set()
-    for path in paths:
-        numbered = (f"{path.stem}-{number}" for number in itertools.count(2))
-        name = next(n for n in itertools.chain([path.stem], numbered) if n not in taken)
-        taken.add(name)
-        yield name
+def _verdict(of: dict[str, Any]) -> Iterator[str]:
+    """What was found of a face or of a video, in words."""
+    if of.get("verdict") is not None:
+        real, fake = of["real_probability"], of["fake_probability"]
+        yield f"{of['verdict']}  (real {real:.4f}, fake {fake:.4f})"
+    if of.get("manipulated_share") is not None:
+        yield f"{of['manipulated_share']:.2%} of the pixels marked manipulated"
 
 
-def predict(model: UNet, paths: Sequence[Path], directory: Path | None) -> list[dict[str, Any]]:
-    """Runs the network on each picture, prints a line for it, and writes masks and overlays.
+def _shown(frames: Iterable[Frame]) -> Generator[Frame]:
+    """The frames, counted by a bar for people who watch."""
+    number = None
+    with tqdm(unit="frame", disable=None) as bar:
+        for frame in frames:
+            if frame.number != number:
+                number = frame.number
+                bar.total = None if frame.expected is None else bar.n + frame.expected
+                bar.set_postfix_str(shown(frame.item.path.name)[-30:], refresh=False)
+            if frame.image is not None:
+                bar.update()
+            yield frame
 
-    Args:
-        model: in eval mode.
-        paths: pictures.
-        directory: where masks and overlays go; None writes none.
 
-    Raises:
-        InputError: pictures cannot be read; the message names all of them.
-    """
-    forward = compiled(model)
-    results, problems = [], []
-    # The bar is for people who watch; it is left out when nobody does.
-    for path, name in zip(tqdm(paths, unit="picture", disable=None), _names(paths), strict=True):
-        try:
-            image = read_image(path)
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        output = forward(to_input(image, model.config.image_size)[None])
-        result = {"file": str(path), **describe(output)}
-        if directory is not None and output.is_manipulated is not None:
-            mask = mask_image(np.asarray(output.is_manipulated[0]), image.size)
-            pictures = {"mask": mask, "overlay": overlay(image, mask)}
-            for kind, picture in pictures.items():
-                result[kind] = f"{name}.{kind}.png"
-                picture.save(directory / result[kind])
-        results.append(result)
-        tqdm.write(_line(path, result))
-    if problems:
-        raise InputError("\n  ".join(problems))
-    return results
+def _paths(named: Sequence[Path]) -> list[Path]:
+    """The paths, with those from standard input in the place of `-`."""
+    paths = []
+    for path in named:
+        if path == Path("-"):
+            listed = sys.stdin.buffer.read()
+            ends = b"\0" if b"\0" in listed else b"\n"  # as of find -print0
+            lines = listed.replace(b"\r\n", b"\n").split(ends)
+            paths += [Path(os.fsdecode(line)) for line in lines if line.strip()]
+        else:
+            paths.append(path)
+    if not paths:
+        raise InputError("standard input names no file")
+    return paths
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text}")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flax_unet.predict",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", type=Path, help="directory that convert.from_torch wrote")
+    parser.add_argument(
+        "path",
+        type=Path,
+        nargs="+",
+        help="pictures, videos and folders of them; - reads such paths from standard input",
+    )
+    parser.add_argument(
+        "--faces", choices=get_args(Mode), default="auto", help="see below (default: auto)"
+    )
+    parser.add_argument(
+        "--face-model", type=Path, metavar="FILE", help="another YuNet model, as ONNX"
+    )
+    sampling = parser.add_mutually_exclusive_group()
+    sampling.add_argument(
+        "--every",
+        type=_at_least_one,
+        default=1,
+        metavar="N",
+        help="judge each N-th frame of videos (default: 1)",
+    )
+    sampling.add_argument(
+        "--frames",
+        type=_at_least_one,
+        metavar="N",
+        help="judge N evenly spaced frames of each video",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help=f"new directory for {predictions.JSON}, {predictions.TABLE} and what shows it",
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON object a file, no prose")
+    return parser
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flax_unet.predict",
-        description=__doc__,
-        epilog="Pictures are crops of one face. They are resized as the published evaluation does "
-        "(PIL, NEAREST) and divided by 255. Probabilities: the classifier's 1 is REAL. Masks: 1 "
-        "is MANIPULATED.",
-    )
-    parser.add_argument("checkpoint", type=Path, help="directory that convert.from_torch wrote")
-    parser.add_argument("image", type=Path, nargs="+", help="picture of a face")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help=f"new directory for {PREDICTIONS}, masks and overlays as PNG",
-    )
-    args = parser.parse_args(argv)
-    model = checkpoint.load(args.checkpoint)
-    if args.out is None:
-        predict(model, args.image, None)
-        return
-    with staged_directory(args.out) as stage:
-        source = checkpoint.load_source(args.checkpoint)
-        results = {
-            "checkpoint": str(args.checkpoint),
-            "checkpoint_source": {key: source.get(key) for key in ("file", "sha256", "layout")},
-            "image_size": model.config.image_size,
-            "meaning": MEANING,
-            "images": predict(model, args.image, stage),
-            "made_by": made_by(),
-        }
-        checkpoint.write_json(stage / PREDICTIONS, results)
-    print(f"{args.out}: {PREDICTIONS}, masks and overlays")
+    args = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what it has no letters for
+        sys.stdout.reconfigure(errors="backslashreplace")
+    found: list[Result] = []
+    statuses: Counter[str] = Counter()
+    with contextlib.ExitStack() as stack:
+        stage = None if args.out is None else stack.enter_context(staged_directory(args.out))
+        detector = Detector.from_checkpoint(args.checkpoint)
+        finder = None if args.faces == "none" else FaceFinder(args.face_model)
+        options = Options(args.faces, finder, Sampling(args.every, args.frames))
+        frames = _shown(inspect(detector, items(_paths(args.path)), options))
+        for result in results(stack.enter_context(contextlib.closing(frames)), stage):
+            statuses[result["status"]] += 1
+            with tqdm.external_write_mode():
+                print(json.dumps(result) if args.json else _line(result), flush=True)
+            if stage is not None:
+                found.append(result)
+        if stage is not None:
+            predictions.write(stage, found, args.checkpoint, detector.config, options)
+    if args.out is not None and not args.json:
+        print(
+            f"{shown(str(args.out))}: {predictions.JSON}, {predictions.TABLE}, masks and overlays"
+        )
+    if statuses["failed"] == statuses.total():
+        raise InputError("no file could be judged; the reasons are above")
+    if statuses["failed"]:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 from flax_unet import UNet, checkpoint
 from flax_unet.errors import InputError, command
 from flax_unet.files import staged_directory
-from flax_unet.provenance import file_sha256, made_by
+from flax_unet.provenance import made_by
 from train import cluster, parallel
 from train.config import Machines
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             result = {
                 **figures,
                 "configuration": _configuration(args, path, names, model, data),
-                "checkpoint": _fingerprint(path, source),
+                "checkpoint": checkpoint.fingerprint(path),
                 "data": {
                     "fingerprint": data.fingerprint,
                     "left_out": data.faults,
@@ -99,15 +99,6 @@ def _configuration(
         "devices": devices.tolist(),
         "processes": parallel.process()[1],
         "image_size": model.config.image_size,
-    }
-
-
-def _fingerprint(path: Path, source: dict[str, Any]) -> dict[str, Any]:
-    """What tells the weights from any others: where they come from, and what their files hold."""
-    manifest = path / checkpoint.MANIFEST  # has the digests of all files of the weights
-    return {
-        **{name: source.get(name) for name in ("file", "sha256", "layout", "trained")},
-        "manifest_sha256": file_sha256(manifest) if manifest.exists() else None,
     }
 
 

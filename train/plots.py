@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from flax_unet.images import mask_image, overlay
+from flax_unet.images import mask_image
+from flax_unet.overlays import overlay
 from train.classification import calibration_bins, calibration_error
 from train.metrics import Predictions
 from train.roc import Roc

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from tqdm import tqdm
 
-from flax_unet.model import UNet, UNetOutput
+from flax_unet.model import UNet, UNetOutput, normalised
 from train import parallel
 from train.data.dataset import Dataset
 from train.data.pipeline import Batch, batches
@@ -62,8 +62,7 @@ def _step(graphdef: nnx.GraphDef) -> Callable[[nnx.State, dict[str, jax.Array]],
     """The work of one device: everything that is counted of its frames, and no picture."""
 
     def step(state: nnx.State, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        image = batch["image"].astype(jnp.float32) / 255
-        output = nnx.merge(graphdef, state)(image)
+        output = nnx.merge(graphdef, state)(normalised(batch["image"]))
         return {**_classified(output), **_segmented(output, batch)}
 
     return step

@@ -10,7 +10,7 @@ from flax import nnx
 
 from flax_unet.checkpoint import Tree
 from flax_unet.layers import BatchNorm
-from flax_unet.model import UNet
+from flax_unet.model import UNet, normalised
 from train.losses import Objective, losses
 from train.parallel import AXIS
 
@@ -103,7 +103,7 @@ def make_step(
         def loss(weights: Tree) -> tuple[jax.Array, tuple[Tree, jax.Array, jax.Array]]:
             model = nnx.merge(graphdef, weights, statistics, copy=True)
             wide = jnp.promote_types(model.dtype, jnp.float32)
-            output = model(part["image"].astype(wide) / 255)
+            output = model(normalised(part["image"], wide))
             of_masks, of_classes = losses(output, part, objective)
             # Masks that are not known count nothing, and the others so much the more.
             mask_loss = (of_masks * part["labelled"] * scale).mean()

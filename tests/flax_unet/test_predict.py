@@ -1,180 +1,574 @@
-"""Pictures in, verdicts and masks out."""
+"""The command: every file accounted for, in print, in JSON and in a table; nothing half done."""
 
+import csv
+import io
 import json
-import struct
-import zlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from benchmarks import prediction
 from convert import parity
-from convert.from_torch import convert
 from convert.reference import ReferenceUNet
-from flax_unet import images, load, predict
-from flax_unet.model import compiled
+from flax_unet import Detector, load, predict, predictions, results
+from flax_unet.errors import command
+from flax_unet.videos import Sampling, VideoReader
 from tests.conftest import listing, small_tensors
+from tests.flax_unet.media import (
+    CLIP,
+    SIDE,
+    group,
+    needs_shared,
+    noise,
+    numbered,
+    photo,
+    png_of_size,
+    small_checkpoint,
+    sound_avi,
+    write_video,
+)
 from tests.tolerances import PROBABILITY
 
 Fails = Callable[..., str]
+Printed = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("model")
-    torch.save(small_tensors("ynet-224"), directory / "small.pth")
-    convert(directory / "small.pth", directory / "out", verify=False)
-    return directory / "out"
+    return small_checkpoint(tmp_path_factory.mktemp("model"))
 
 
-def picture(width: int = 100, height: int = 80, seed: int = 0) -> Image.Image:
-    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    return Image.fromarray(values)
+def run(*arguments: object) -> int:
+    """The exit status of the command."""
+    try:
+        predict.main([str(argument) for argument in arguments])
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
 
 
-def test_results(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def written(out: Path) -> list[dict[str, Any]]:
+    return json.loads((out / "predictions.json").read_text())["files"]
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_crops_are_judged_as_pytorch_does(model: Path, tmp_path: Path, capsys: Printed) -> None:
     names = ["a b.png", "other/a b.png", "gesicht ü.jpg"]
     (tmp_path / "other").mkdir()
     for seed, name in enumerate(names):
-        picture(seed=seed).save(tmp_path / name)
+        noise(seed=seed).save(tmp_path / name)
     paths = [str(tmp_path / name) for name in names]
-    predict.main([str(model), *paths, "--out", str(tmp_path / "out")])
+    out = tmp_path / "out"
+    assert run(model, *paths, "--faces", "none", "--out", out) == 0
 
     printed = capsys.readouterr().out
-    result = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    assert [image["file"] for image in result["images"]] == paths
-    assert "REAL" in result["meaning"]["real_probability"]
-    assert "MANIPULATED" in result["meaning"]["mask"]
-    assert len({image["mask"] for image in result["images"]}) == 3
-    twin = parity.load_twin(
-        ReferenceUNet(load(model).config),
-        {key: value.numpy() for key, value in small_tensors("ynet-224").items()},
-    )
-    for path, image in zip(paths, result["images"], strict=True):
+    told = json.loads((out / "predictions.json").read_text())
+    assert "REAL" in told["meaning"]["real_probability"]
+    assert "MANIPULATED" in told["meaning"]["mask"]
+    assert [result["file"] for result in told["files"]] == paths
+    assert len({result["mask"] for result in told["files"]}) == 3
+    tensors = {key: value.numpy() for key, value in small_tensors("ynet-224").items()}
+    twin = parity.load_twin(ReferenceUNet(load(model).config), tensors)
+    for path, result in zip(paths, told["files"], strict=True):
         with Image.open(path) as opened:  # the published preprocessing, spelt out
-            pixels = np.asarray(opened.convert("RGB").resize((224, 224), Image.Resampling.NEAREST))
+            shape = (SIDE, SIDE)
+            pixels = np.asarray(opened.convert("RGB").resize(shape, Image.Resampling.NEAREST))
         expected = parity.twin_output(twin, pixels[None].astype(np.float32) / 255)
         assert expected.real_probability is not None
         assert expected.is_manipulated is not None
         real = float(expected.real_probability[0])
-        assert abs(image["real_probability"] - real) <= PROBABILITY
-        assert image["real_probability"] + image["fake_probability"] == 1
-        assert image["verdict"] == ("REAL" if real > 0.5 else "FAKE")
-        share = float(expected.is_manipulated.mean())
-        assert abs(image["manipulated_share"] - share) < 1e-4
-        assert f"{path}:  {image['verdict']}" in printed
-        with Image.open(tmp_path / "out" / image["mask"]) as mask:
+        assert abs(result["real_probability"] - real) <= PROBABILITY
+        assert result["real_probability"] + result["fake_probability"] == 1
+        assert result["verdict"] == ("REAL" if real > 0.5 else "FAKE")
+        (face,) = result["faces"]
+        assert face["box"] == [0, 0, 100, 80]
+        assert abs(face["manipulated_share"] - float(expected.is_manipulated.mean())) < 2e-3
+        assert f"{path}:  {result['verdict']}  (real {result['real_probability']:.4f}" in printed
+        with Image.open(out / result["mask"]) as mask:
             assert mask.size == (100, 80)
             assert mask.mode == "P"
             assert set(np.unique(np.asarray(mask))) <= {0, 1}
-        with Image.open(tmp_path / "out" / image["overlay"]) as overlay:
+        with Image.open(out / result["overlay"]) as overlay:
             assert overlay.size == (100, 80)
 
 
-def test_mask_and_overlay_lie_on_the_picture() -> None:
-    """The upper right quarter is marked: only there is the picture tinted, and red."""
-    image = Image.new("RGB", (40, 20), (100, 100, 100))
-    marked = np.zeros((8, 8), bool)
-    marked[:4, 4:] = True
-    mask = images.mask_image(marked, image.size)
-    assert np.asarray(mask)[:10, 20:].all()
-    assert np.asarray(mask).sum() == 200
-    assert mask.convert("L").getextrema() == (0, 255)
-    tinted = np.asarray(images.overlay(image, mask)).astype(int)
-    assert (tinted[10:] == 100).all()
-    assert (tinted[:, :20] == 100).all()
-    assert (tinted[:10, 20:, 0] > 150).all()
-    assert (tinted[:10, 20:, 1] < 100).all()
+def test_photos_of_people(model: Path, tmp_path: Path, capsys: Printed) -> None:
+    group((100, 100, 250), (700, 200, 120), (1100, 300, 40)).save(tmp_path / "three.png")
+    photo().save(tmp_path / "one.jpg")
+    noise().save(tmp_path / "none.png")
+    out = tmp_path / "out"
+    names = ["three.png", "one.jpg", "none.png"]
+    assert run(model, *(tmp_path / name for name in names), "--out", out) == 0
+    three, one, none = written(out)
+    assert [len(result["faces"]) for result in (three, one, none)] == [2, 1, 0]
+    assert [len(result["too_small"]) for result in (three, one, none)] == [1, 0, 0]
+    # The picture is as FAKE as the face that is FAKE most likely.
+    assert three["fake_probability"] == max(face["fake_probability"] for face in three["faces"])
+    assert none["verdict"] is none["real_probability"] is None
+    assert none["status"] == "ok"
+    assert none["notes"] == ["no face found"]
+    assert three["notes"] == ["a face is too small to judge"]
+    assert "mask" not in none
+    with Image.open(out / three["mask"]) as mask:
+        marked = np.asarray(mask).astype(bool)
+    outside = np.ones_like(marked)
+    for left, top, right, bottom in (face["box"] for face in three["faces"]):
+        outside[top:bottom, left:right] = False
+    assert marked.any()
+    assert not (marked & outside).any()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{tmp_path}/three.png:  ")
+    assert lines[0].endswith("2 faces")
+    assert sum(line.startswith("  face at (") for line in lines) == 2
+    assert "  note: a face is too small to judge" in lines
+    assert f"{tmp_path}/none.png:  no face to judge" in lines
+    rows = table(out)
+    assert [(row["file"].rpartition("/")[2], row["face"]) for row in rows] == [
+        *(("three.png", "1"), ("three.png", "2"), ("one.jpg", "1"), ("none.png", ""))
+    ]
+    for row, face in zip(rows, [*three["faces"], *one["faces"]], strict=False):
+        corners = [int(row[name]) for name in ("left", "top", "right", "bottom")]
+        assert corners == face["box"]
+        assert float(row["real_probability"]) == face["real_probability"]
+        assert float(row["manipulated_share"]) == face["manipulated_share"]
+        assert row["verdict"] == face["verdict"]
 
 
-def test_heads_that_a_network_lacks_are_left_out(tmp_path: Path, capsys: object) -> None:
-    picture().save(tmp_path / "face.png")
+def test_a_video(model: Path, tmp_path: Path, capsys: Printed) -> None:
+    film = write_video(tmp_path / "a film.avi", numbered(40), rate=12.5)
+    out = tmp_path / "out"
+    assert run(model, film, "--faces", "none", "--out", out, "--every", 2) == 0
+    (result,) = written(out)
+    assert (result["kind"], result["status"], result["notes"]) == ("video", "ok", [])
+    assert (result["frames_read"], result["frames_judged"]) == (20, 20)
+    assert [frame["frame"] for frame in result["frames"]] == list(range(0, 40, 2))
+    seconds = [frame["seconds"] for frame in result["frames"]]
+    assert seconds == pytest.approx(np.arange(0, 40, 2) / 12.5)
+    fakes = [frame["fake_probability"] for frame in result["frames"]]
+    assert result["fake_probability"] == pytest.approx(np.mean(fakes))
+    assert result["verdict"] == ("REAL" if result["fake_probability"] < 0.5 else "FAKE")
+    assert result["aggregation"] == results.AGGREGATION
+    shares = [frame["faces"][0]["manipulated_share"] for frame in result["frames"]]
+    assert result["manipulated_share"] == pytest.approx(np.mean(shares))
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith(f"{film}:  {result['verdict']}")
+    assert line.endswith("mean of 20 frames")
+    rows = table(out)
+    assert [int(row["frame"]) for row in rows] == list(range(0, 40, 2))
+    assert [float(row["fake_probability"]) for row in rows] == fakes
+    with Image.open(out / result["timeline"]) as timeline:
+        assert timeline.width > 500
+    reader = VideoReader(out / result["overlay"], Sampling())
+    assert reader.rate == 6.25  # so that it lasts as long as the video
+    assert sum(frame is not None for frame in reader.frames()) == 20
+
+
+def test_heads_that_a_network_lacks(tmp_path: Path, capsys: Printed) -> None:
+    noise().save(tmp_path / "face.png")
+    film = write_video(tmp_path / "film.avi", numbered(3))
     for layout, absent in (("classifier-224", "manipulated"), ("segmenter-224", "REAL")):
-        torch.save(small_tensors(layout), tmp_path / f"{layout}.pth")
-        convert(tmp_path / f"{layout}.pth", tmp_path / layout, verify=False)
         out = tmp_path / f"{layout}-out"
-        predict.main([str(tmp_path / layout), str(tmp_path / "face.png"), "--out", str(out)])
-        printed = capsys.readouterr().out  # type: ignore[attr-defined]
-        assert absent not in printed.splitlines()[0]
-        (result,) = json.loads((out / "predictions.json").read_text())["images"]
+        network = small_checkpoint(tmp_path, layout)
+        assert run(network, tmp_path / "face.png", film, "--faces", "none", "--out", out) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert all(absent not in line for line in lines[:2])
         has_mask = layout == "segmenter-224"
-        assert (result["verdict"] is None) == has_mask
-        assert (result["manipulated_share"] is None) != has_mask
-        assert len(list(out.iterdir())) == (3 if has_mask else 1)
+        for result in written(out):
+            assert (result["verdict"] is None) == has_mask
+            assert (result["real_probability"] is None) == has_mask
+        picture, video = written(out)
+        assert (picture["faces"][0]["manipulated_share"] is None) != has_mask
+        assert (video["manipulated_share"] is None) != has_mask
+        always = {"predictions.json", "predictions.csv", "face.overlay.png", "film.overlay.webm"}
+        own = {"face.mask.png"} if has_mask else {"film.timeline.png"}
+        assert {path.name for path in out.iterdir()} == always | own
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I;16", "I", "F", "CMYK"])
-def test_modes_are_converted_as_pil_does(mode: str, model: Path, tmp_path: Path) -> None:
-    suffix = "tiff" if mode in ("I", "F", "CMYK") else "png"
-    path = tmp_path / f"picture.{suffix}"
-    if mode == "I;16":
-        values = np.random.default_rng(0).integers(0, 2**16, (30, 40), np.uint16)
-        source = Image.fromarray(values)
-    else:
-        source = picture(40, 30).convert(mode)
-    source.save(path)
-    read = images.read_image(path)
-    with Image.open(path) as opened:
-        np.testing.assert_array_equal(np.asarray(read), np.asarray(opened.convert("RGB")))
-    assert compiled(load(model))(images.to_input(read, 224)[None]).real_logit is not None
+def write_bad(folder: Path) -> dict[str, str]:
+    """Files that cannot be judged, and why."""
+    folder.mkdir()
+    reasons = {
+        "a missing.png": "does not exist",
+        "b empty.png": "is empty; replace or remove it",
+        "c text.jpg": "is no picture of a known format",
+        "d cut.png": "cannot be decoded",
+        "e bomb.png": "is too large",
+        "f sound.avi": "holds no video that can be decoded (sound alone, or damaged)",
+        "g list.mp4": "is no video of a known format",
+        "h pipe.png": "is no regular file",
+        "i link.png": "is a link to nothing",
+        "j folder": "holds no picture or video",
+        "k.unknown": "is no picture of a known format",
+    }
+    (folder / "b empty.png").touch()
+    (folder / "c text.jpg").write_text("no picture")
+    (folder / "d cut.png").write_bytes(png_of_size(50, 50))
+    (folder / "e bomb.png").write_bytes(png_of_size(100_000, 100_000))
+    sound_avi(folder / "f sound.avi")
+    (folder / "g list.mp4").write_text("#EXTM3U\nhttp://127.0.0.1:9/x.ts\n")
+    os.mkfifo(folder / "h pipe.png")
+    (folder / "i link.png").symlink_to("nowhere")
+    (folder / "j folder").mkdir()
+    (folder / "k.unknown").write_text("no picture")
+    return reasons
 
 
-def png_of_size(width: int, height: int) -> bytes:
-    """A valid PNG header that claims a size, and nothing behind it."""
+def test_bad_files_among_good_ones(model: Path, tmp_path: Path, capsys: Printed) -> None:
+    reasons = write_bad(tmp_path / "bad")
+    noise().save(tmp_path / "first.png")
+    noise().save(tmp_path / "last.png")
+    bad = [tmp_path / "bad" / name for name in reasons]
+    out = tmp_path / "out"
+    paths = [tmp_path / "first.png", *bad, tmp_path / "last.png"]
+    assert run(model, *paths, "--faces", "none", "--out", out) == 1
+    output = capsys.readouterr()
+    assert output.err == ""
+    lines = [line for line in output.out.splitlines() if not line.startswith("  ")]
+    found = written(out)
+    assert [result["file"] for result in found] == list(map(str, paths))
+    assert [result["status"] for result in found] == ["ok", *["failed"] * len(bad), "ok"]
+    for path, line, result, row in zip(paths, lines, found, table(out), strict=False):
+        assert row["file"] == result["file"] == str(path)
+        if path in bad:
+            reason = reasons[path.name]
+            assert line.startswith(f"{path}:  failed: {reason}")
+            assert result["problem"].startswith(f"{path} {reason}")
+            assert row["problem"] == result["problem"]
+            assert result["kind"] == {".avi": "video", ".mp4": "video", "": "folder"}.get(
+                path.suffix, "picture"
+            )
+    assert len(table(out)) == len(paths)
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        crc = zlib.crc32(kind + content)
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    rows = zlib.compress(bytes(100))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows)
-
-
-BROKEN: dict[str, tuple[bytes, str]] = {
-    "empty.png": (b"", "no picture of a known format"),
-    "text.jpg": (b"this is no picture", "no picture of a known format"),
-    "script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture of a known"),
-    "truncated.png": (png_of_size(100, 100), "cannot be decoded"),
-    "large.png": (png_of_size(12_000, 12_000), "is 12000x12000, over 100,000,000 pixels"),
-    "bomb.png": (png_of_size(100_000, 100_000), "too large"),
-}
+def test_bad_files_alone(model: Path, tmp_path: Path, capsys: Printed) -> None:
+    reasons = write_bad(tmp_path / "bad")
+    out = tmp_path / "out"
+    paths = [tmp_path / "bad" / name for name in reasons]
+    assert run(model, *paths, "--out", out) == 2
+    output = capsys.readouterr()
+    assert output.err == "error: no file could be judged; the reasons are above\n"
+    assert output.out.count("failed: ") == len(reasons)
+    assert len(written(out)) == len(reasons)
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_picture(name: str, model: Path, tmp_path: Path, fails: Fails) -> None:
-    content, reason = BROKEN[name]
-    (tmp_path / name).write_bytes(content)
-    picture().save(tmp_path / "good.png")
+def test_json_lines_and_nothing_else(model: Path, tmp_path: Path, capsys: Printed) -> None:
+    reasons = write_bad(tmp_path / "bad")
+    noise().save(tmp_path / "good.png")
+    film = write_video(tmp_path / "film.avi", numbered(3))
+    bad = [tmp_path / "bad" / name for name in reasons]
+    out = tmp_path / "out"
+    arguments = [model, tmp_path / "good.png", *bad, film, "--faces", "none", "--json"]
+    assert run(*arguments, "--out", out) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert list(map(json.loads, lines)) == written(out)
+    assert run(*arguments) == 1
+    alone = list(map(json.loads, capsys.readouterr().out.splitlines()))
+    files = ("mask", "overlay", "timeline")
+    assert alone == [{k: v for k, v in r.items() if k not in files} for r in written(out)]
+
+
+HOSTILE = [
+    *("\x1b]0;owned\x07\x1b[31m.png", "line\nbreak\r.png", os.fsdecode(b"\xff\xfe.png")),
+    *("\u202egnp.png", "..png.png", "-.png", "%s%n.png", "%03d.png", "a;b|c&d $(e).png"),
+    *("quote\"'`.png", "<b>.png", "=1+1.png", "ü顔\u200d.png", "x" * 251 + ".png", "CON.png"),
+    *("same/Name.png", "same/name.PNG", "other/name.png", "other/deep/name.png"),
+]
+
+
+def test_names_of_any_kind(model: Path, tmp_path: Path, capsys: Printed) -> None:
+    folder = tmp_path / "pictures"
+    for seed, name in enumerate(HOSTILE):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        noise(20, 20, seed).save(folder / name, "PNG")
+    (folder / ".hidden").mkdir()
+    before = listing(folder)
+    out = tmp_path / "out"
+    visible = [name for name in HOSTILE if not name.startswith(".")]
+    assert run(model, folder, "--faces", "none", "--out", out) == 0
+    printed = capsys.readouterr().out
+    assert printed.replace("\n", "").isprintable()
+    assert len(printed.splitlines()) == len(visible) + 1
+    found = written(out)
+    assert len({result["file"] for result in found}) == len(found) == len(visible)
+    made = [result[kind] for result in found for kind in ("mask", "overlay")]
+    assert len({name.lower() for name in made}) == len(made) == 2 * len(visible)
+    assert {path.name for path in out.iterdir()} == {*made, "predictions.json", "predictions.csv"}
+    assert {row["file"] for row in table(out)} == {result["file"] for result in found}
+    assert listing(folder) == before
+    assert run(model, folder / "..png.png", "--faces", "none") == 0  # when it is asked for
+
+
+def test_same_file_twice(model: Path, tmp_path: Path) -> None:
+    noise().save(tmp_path / "a.png")
+    film = write_video(tmp_path / "a.avi", numbered(3))
+    out = tmp_path / "out"
+    again = [tmp_path / "a.png", film]
+    assert run(model, *again, *again, "--faces", "none", "--out", out) == 0
+    assert [result["overlay"] for result in written(out)] == [
+        *("a.overlay.png", "a-2.overlay.webm", "a-3.overlay.png", "a-4.overlay.webm")
+    ]
+
+
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n", b"\0"])
+def test_list_from_standard_input(
+    ends: bytes, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    names = ["a b.png", "ü.png", os.fsdecode(b"\xff.png")]
+    names += ["two\nlines.png"] if ends == b"\0" else []
+    for name in [*names, "first.png", "last.png"]:
+        noise(20, 20).save(tmp_path / name)
+    listed = ends.join(os.fsencode(tmp_path / name) for name in names) + ends + ends
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    arguments = [tmp_path / "first.png", "-", tmp_path / "last.png", "--json", "--faces", "none"]
+    assert run(model, *arguments) == 0
+    found = [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()]
+    assert len(found) == len(names) + 2
+    assert found[1] == str(tmp_path / "a b.png")
+    assert found[-1] == str(tmp_path / "last.png")
+
+
+def test_standard_input_without_names(
+    model: Path, monkeypatch: pytest.MonkeyPatch, fails: Fails
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n\n")))
+    assert "standard input names no file" in fails(predict.main, model, "-")
+
+
+def test_existing_output_is_kept(
+    model: Path, tmp_path: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Detector, "from_checkpoint", lambda *_: pytest.fail("work was begun"))
+    noise().save(tmp_path / "face.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "predictions.json").write_text("mine")
+    message = fails(predict.main, model, tmp_path / "face.png", "--out", out)
+    assert f"{out} exists already" in message
+    assert listing(out) == {"predictions.json": b"mine"}
+    assert {path.name for path in tmp_path.iterdir()} == {"face.png", "out"}
+
+
+def test_output_in_the_folder_that_is_judged(model: Path, tmp_path: Path) -> None:
+    for number in range(30):
+        noise(20, 20).save(tmp_path / f"{number}.png")
+    out = tmp_path / "a" / "out"
+    assert run(model, tmp_path, "--faces", "none", "--out", out) == 0
+    assert len(written(out)) == 30
+
+
+@pytest.mark.parametrize("what", ["mask", "film", "table"])
+def test_full_disk_leaves_nothing(
+    what: str, model: Path, tmp_path: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    owner, name = {
+        "mask": (Image.Image, "save"),
+        "film": (results, "VideoWriter"),
+        "table": (predictions, "_rows"),
+    }[what]
+    noise().save(tmp_path / "face.png")
+    film = write_video(tmp_path / "film.avi", numbered(3))
     before = listing(tmp_path)
-    message = fails(
-        predict.main, model, tmp_path / "good.png", tmp_path / name, "--out", tmp_path / "out"
+    monkeypatch.setattr(owner, name, full)
+    out = tmp_path / "new" / "out"
+    arguments = [model, film, tmp_path / "face.png", "--faces", "none", "--out", out]
+    assert "No space left on device" in fails(predict.main, *arguments)
+    assert listing(tmp_path) == before
+    assert "ahead" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_interrupted(
+    error: BaseException, status: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise().save(tmp_path / "face.png")
+    film = write_video(tmp_path / "film.avi", numbered(50))
+    before = listing(tmp_path)
+    line = predict._line
+
+    def interrupted(result: dict[str, Any]) -> str:
+        if result["kind"] == "video":
+            raise error
+        return line(result)
+
+    monkeypatch.setattr(predict, "_line", interrupted)
+    out = tmp_path / "out"
+    paths = [tmp_path / "face.png", film, film, film, film]
+    assert run(model, *paths, "--faces", "none", "--out", out) == status
+    assert listing(tmp_path) == before
+    assert "ahead" not in [thread.name for thread in threading.enumerate()]
+
+
+ENDLESS = """
+import itertools, os, signal, sys, threading
+from flax_unet import predict, videos
+
+class Endless(videos.VideoReader):
+    def _grab(self):
+        if not self._read:
+            self._read = 1
+            threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
+        return True
+
+from flax_unet import inspection
+inspection.VideoReader = Endless
+predict.main(sys.argv[1:])
+"""
+
+
+def test_interrupted_while_frames_are_counted(model: Path, tmp_path: Path) -> None:
+    film = write_video(tmp_path / "film.avi", numbered(5))
+    before = listing(tmp_path)
+    arguments = [model, film, "--faces", "none", "--frames", 3, "--out", tmp_path / "out"]
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDLESS, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
-    assert str(tmp_path / name) in message
-    assert reason in message
-    assert "good.png" not in message
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
     assert listing(tmp_path) == before
 
 
-def test_all_broken_pictures_are_listed(model: Path, tmp_path: Path, fails: Fails) -> None:
-    for name, (content, _) in BROKEN.items():
-        (tmp_path / name).write_bytes(content)
-    message = fails(predict.main, model, *sorted(tmp_path.iterdir()), tmp_path / "none.png")
-    for name in [*BROKEN, "none.png"]:
-        assert name in message
+def test_reader_that_has_seen_enough(model: Path, tmp_path: Path) -> None:
+    for number in range(5):
+        noise(20, 20).save(tmp_path / f"{number}.png")
+    arguments = [sys.executable, "-m", "flax_unet.predict", model, tmp_path, "--faces", "none"]
+    with subprocess.Popen(
+        list(map(str, arguments)), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
-def test_existing_output_is_kept(model: Path, tmp_path: Path, fails: Fails) -> None:
-    picture().save(tmp_path / "face.png")
-    (tmp_path / "out").mkdir()
-    message = fails(predict.main, model, tmp_path / "face.png", "--out", tmp_path / "out")
-    assert f"{tmp_path / 'out'} exists already" in message
-    assert list((tmp_path / "out").iterdir()) == []
+def test_broken_pipe_ends_any_command(capfd: pytest.CaptureFixture[str]) -> None:
+    @command
+    def main() -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    kept = os.dup(1)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    assert stopped.value.code == 141
+    assert capfd.readouterr().err == ""
+
+
+def test_letters_that_the_output_lacks(model: Path, tmp_path: Path) -> None:
+    noise().save(tmp_path / "ü顔.png")
+    arguments = [sys.executable, "-m", "flax_unet.predict", model, tmp_path, "--faces", "none"]
+    ended = subprocess.run(
+        list(map(str, arguments)),
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    assert rb"\xfc\u9854.png:  " in ended.stdout
+
+
+def test_face_model_that_is_none(model: Path, tmp_path: Path, fails: Fails) -> None:
+    noise().save(tmp_path / "face.png")
+    (tmp_path / "faces.onnx").write_text("no model")
+    arguments = [model, tmp_path / "face.png", "--face-model", tmp_path / "faces.onnx"]
+    assert "is no YuNet model" in fails(predict.main, *arguments)
+
+
+def test_without_opencv(
+    model: Path, tmp_path: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise().save(tmp_path / "face.png")
+    film = write_video(tmp_path / "film.avi", numbered(3))
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    needed = "this needs the package cv2: pip install 'flax-unet[media]'"
+    assert needed in fails(predict.main, model, tmp_path / "face.png")
+    assert needed in fails(predict.main, model, film, "--faces", "none")
+    assert run(model, tmp_path / "face.png", "--faces", "none") == 0
 
 
 def test_checkpoint_that_is_none(tmp_path: Path, fails: Fails) -> None:
-    picture().save(tmp_path / "face.png")
-    assert "convert" in fails(predict.main, tmp_path / "none", tmp_path / "face.png")
+    noise().save(tmp_path / "face.png")
+    before = listing(tmp_path)
+    arguments = [tmp_path / "none", tmp_path / "face.png", "--out", tmp_path / "a" / "out"]
+    assert "convert" in fails(predict.main, *arguments)
+    assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "options", [["--every", "0"], ["--frames", "-1"], ["--every", "2", "--frames", "2"]]
+)
+def test_wrong_options(options: list[str], model: Path, capsys: Printed) -> None:
+    assert run(model, "x.png", *options) == 2
+    assert re.search("expected a whole number from 1|not allowed with", capsys.readouterr().err)
+
+
+def test_progress_bar(
+    model: Path, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bar(predict.tqdm):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(unit=options["unit"], disable=False)
+
+    monkeypatch.setattr(predict, "tqdm", Bar)
+    film = write_video(tmp_path / "\x1b[31mfilm.avi", numbered(40))
+    noise().save(tmp_path / "face.png")
+    assert run(model, tmp_path / "face.png", film, "--faces", "none", "--frames", 20) == 0
+    drawn = capsys.readouterr().err
+    assert "21/21" in drawn  # the picture, and then the video's frames
+    assert "\\x1b[31mfilm.avi" in drawn
+    assert "\x1b[31m" not in drawn
+
+
+@needs_shared
+def test_the_clip(model: Path, tmp_path: Path, capsys: Printed) -> None:
+    out = tmp_path / "out"
+    assert run(model, CLIP, "--out", out) == 0
+    (result,) = written(out)
+    assert (result["frames_read"], result["frames_judged"]) == (300, 300)
+    assert {len(frame["faces"]) for frame in result["frames"]} == {1}
+    assert result["verdict"] in ("REAL", "FAKE")
+    assert capsys.readouterr().out.startswith(f"{CLIP}:  {result['verdict']}")
+    original = VideoReader(CLIP, Sampling())
+    overlay = VideoReader(out / result["overlay"], Sampling())
+    assert overlay.rate == pytest.approx(original.rate)
+    assert sum(frame is not None for frame in overlay.frames()) == 300
+    with Image.open(out / result["timeline"]) as timeline:
+        timeline.load()
+
+
+def test_speed(tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_here(line: list[str], **_: object) -> None:
+        assert line[:3] == [sys.executable, "-m", "flax_unet.predict"]
+        assert run(*line[3:]) == 0
+        capsys.readouterr()
+
+    monkeypatch.setattr(subprocess, "run", run_here)
+    prediction.main(["--frames", "8", "--base-width", "2", "--out", str(tmp_path / "speed.json")])
+    result = json.loads((tmp_path / "speed.json").read_text())
+    assert json.loads(capsys.readouterr().out) == result
+    assert result["frames"] == result["frames_with_a_face"] == 8
+    parts = {"decode", "find_faces", "network", "draw_and_encode"}
+    assert result["frames_a_second"].keys() == {"command", *parts}
+    assert result["seconds_for_one_frame"] > 0
+    assert all(rate > 0 for rate in result["frames_a_second"].values())

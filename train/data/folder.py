@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from flax_unet.errors import InputError
+from flax_unet.names import utf8
 from train.data import metadata, pictures
 from train.data.pictures import File
 
@@ -105,7 +106,7 @@ def scan(folder: Path, files: Files) -> Listing:
                 try:
                     frames.append(_frame(folder, root, name, crop, masks, entries))
                 except InputError as error:
-                    faults[pictures.shown(_below(root, "crops", name))] = str(error)
+                    faults[utf8(_below(root, "crops", name))] = str(error)
         notes += _left_out(_below(root, "crops"), crops)
     notes += _missing_originals([frame for frames in splits.values() for frame in frames])
     return Listing(splits, faults, notes)
@@ -146,7 +147,7 @@ def _frame(
     entries: Mapping[str, Any],
 ) -> Frame:
     """Raises an InputError with the reason alone if the crop cannot be used."""
-    if pictures.shown(name) != name:
+    if utf8(name) != name:
         raise InputError("its name is not UTF-8")
     if crop.fault:
         raise InputError(crop.fault)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_unet.errors import InputError
-from train.data.pictures import shown
+from flax_unet.names import utf8
 
 NAME = "metadata.json"
 LABELS = {"REAL": 1, "FAKE": 0}
@@ -47,7 +47,7 @@ def label_and_original(metadata: Mapping[str, Any], video: str) -> tuple[int, st
     if not isinstance(label, str) or label not in LABELS:
         raise InputError(f"the label of {video} is {reprlib.repr(label)}; expected REAL or FAKE")
     original = entry.get("original") or ""
-    if not isinstance(original, str) or shown(original) != original:
+    if not isinstance(original, str) or utf8(original) != original:
         raise InputError(
             f"the original of {video} is {reprlib.repr(original)}; expected a video's name"
         )

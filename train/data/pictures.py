@@ -42,11 +42,6 @@ def look(path: Path | os.DirEntry[str]) -> File:
     return File(found.st_size, found.st_mtime_ns, fault)
 
 
-def shown(name: str) -> str:
-    """A file's name as text that can be printed and stored: itself, if it is UTF-8."""
-    return name.encode(errors="backslashreplace").decode()
-
-
 def decode(content: bytes) -> Image.Image:
     """Decodes a picture fully.
 

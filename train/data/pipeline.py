@@ -7,6 +7,7 @@ import grain
 import numpy as np
 from PIL import Image
 
+from flax_unet.images import resized
 from train.data import pictures
 from train.data.dataset import Dataset
 from train.data.folder import decode_mask
@@ -27,13 +28,11 @@ class Batch(NamedTuple):
 
 def decode(image: bytes, mask: bytes, size: int, position: int = 0) -> Batch:
     """One stored frame without a batch axis, by the published preprocessing: PIL's NEAREST."""
-    shape = (size, size)
-    picture = pictures.decode(image)
-    pixels = np.asarray(picture.convert("RGB").resize(shape, Image.Resampling.NEAREST))
-    classes = np.zeros(shape, np.uint8)
+    pixels = resized(pictures.decode(image), size)
+    classes = np.zeros((size, size), np.uint8)
     if mask:
-        resized = Image.fromarray(decode_mask(mask)).resize(shape, Image.Resampling.NEAREST)
-        classes = np.asarray(resized)
+        nearest = Image.Resampling.NEAREST
+        classes = np.asarray(Image.fromarray(decode_mask(mask)).resize((size, size), nearest))
     return Batch(pixels, classes, np.asarray(bool(mask)), np.asarray(position))
 
 

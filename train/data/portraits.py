@@ -9,6 +9,7 @@ from typing import Protocol
 from PIL import Image
 
 from flax_unet.errors import InputError
+from flax_unet.names import utf8
 from train.data import avatars, pictures
 from train.data.cache import cache_root
 from train.data.procedural import ProceduralPortraits
@@ -92,7 +93,7 @@ class FolderPortraits:
 
     def file(self, index: int) -> str:
         """The picture's path in the folder."""
-        return pictures.shown(self._files[index][0])
+        return utf8(self._files[index][0])
 
     def check(self, index: int) -> None:
         """Reads and decodes the picture."""

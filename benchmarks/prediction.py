@@ -1,0 +1,168 @@
+"""The speed of `flax_unet.predict` on a video: of the whole command, and of each of its parts.
+
+The command is run as a user runs it, so that its time holds the start of Python and compilation;
+how long these take is told too, as the time for one frame. The parts are timed one after the other
+in this process; in the command, decoding and finding faces run in a thread beside the others.
+"""
+
+import argparse
+import collections
+import contextlib
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.subject import FULL_WIDTH, LAYOUT
+from convert import stand_in
+from convert.from_torch import convert
+from convert.state_dict import write
+from flax_unet import PUBLISHED, Detector
+from flax_unet.errors import command
+from flax_unet.faces import FaceFinder, find
+from flax_unet.files import staged_file
+from flax_unet.overlays import framed, overlay, union
+from flax_unet.videos import Sampling, VideoReader, VideoWriter
+from train.data.procedural import ProceduralPortraits
+
+_SIZE, _RATE = (640, 480), 25.0  # of the clip that is made
+_SEED = 5  # of the portrait on it
+
+
+def write_clip(path: Path, frames: int) -> Path:
+    """A portrait that moves over noise."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (_SIZE[1] // 8, _SIZE[0] // 8, 3), np.uint8)
+    background = Image.fromarray(noise).resize(_SIZE)
+    portrait = ProceduralPortraits(1, _SEED)[0][1]
+    with VideoWriter(path, _SIZE, _RATE) as film:
+        for number in range(frames):
+            picture = background.copy()
+            picture.paste(portrait, (30 + number * 3 % 320, 30 + number % 160))
+            film.write(picture)
+    return path
+
+
+def write_model(folder: Path, base_width: int) -> Path:
+    """A stand-in of the published network."""
+    config = dataclasses.replace(PUBLISHED[LAYOUT], base_width=base_width)
+    tensors = stand_in.state_dict(config, 0)
+    write({key: torch.from_numpy(array) for key, array in tensors.items()}, folder / "ckpt.pth")
+    convert(folder / "ckpt.pth", folder / "model", verify=False)
+    return folder / "model"
+
+
+def time_command(model: Path, clip: Path, out: Path, *options: str) -> float:
+    """Seconds from the start of the command to its end."""
+    start = time.perf_counter()
+    paths = [str(path) for path in (model, clip)]
+    line = [sys.executable, "-m", "flax_unet.predict", *paths, "--out", str(out), *options]
+    subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+class Stopwatch:
+    """Seconds by part of the work."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = collections.defaultdict(float)
+
+    @contextlib.contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Adds the time that its block takes."""
+        start = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - start
+
+
+def time_parts(model: Path, clip: Path, film: Path) -> tuple[dict[str, float], dict[str, int]]:
+    """Seconds that each part takes for all frames; and how many frames and faces there were."""
+    clock, counts = Stopwatch(), collections.Counter[str]()
+    detector, finder = Detector.from_checkpoint(model), FaceFinder()
+    for power in range(detector.batch_size.bit_length()):  # what is compiled is not timed
+        detector([Image.new("RGB", _SIZE)] * 2**power)
+    with contextlib.ExitStack() as stack:
+        with clock("decode"):
+            video = VideoReader(clip, Sampling())
+            frames = filter(None, video.frames())
+        writer: VideoWriter | None = None
+        while True:
+            with clock("decode"):
+                images = [f.image for f in itertools.islice(frames, detector.batch_size)]
+            if not images:
+                return clock.seconds, counts
+            with clock("find_faces"):
+                boxes = [find(finder, image, "auto", of_video=True).boxes for image in images]
+            with clock("network"):
+                faces = [image for image, of in zip(images, boxes, strict=True) for _ in of]
+                verdicts = iter(detector(faces, list(itertools.chain.from_iterable(boxes))))
+            with clock("draw_and_encode"):
+                if writer is None:
+                    writer = stack.enter_context(VideoWriter(film, images[0].size, video.rate))
+                for image, of in zip(images, boxes, strict=True):
+                    marked = list(itertools.islice(verdicts, len(of)))
+                    mask = union(marked, image.size)
+                    writer.write(framed(overlay(image, mask) if mask else image, marked, []))
+            counts.update(frames=len(images), frames_with_a_face=sum(map(bool, boxes)))
+            counts.update(faces=len(faces))
+
+
+def measure(model: Path, clip: Path, folder: Path) -> dict[str, Any]:
+    """Frames a second of the command and of its parts."""
+    whole = time_command(model, clip, folder / "whole")
+    start = time_command(model, clip, folder / "start", "--every", str(10**9))
+    seconds, counts = time_parts(model, clip, folder / "parts.webm")
+    frames = counts["frames"]
+    return {
+        **counts,
+        "seconds_for_one_frame": start,
+        "frames_a_second": {
+            "command": frames / whole,
+            **{part: frames / spent for part, spent in seconds.items()},
+        },
+    }
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.prediction",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("clip", type=Path, nargs="?", help="a video; None: one is made")
+    parser.add_argument("--frames", type=int, default=300, help="of the clip that is made")
+    parser.add_argument("--base-width", type=int, default=FULL_WIDTH, help="the full size: 64")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file to write")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        clip = args.clip or write_clip(folder / "clip.webm", args.frames)
+        result = {
+            "clip": "made" if args.clip is None else clip.name,
+            "layout": LAYOUT,
+            "base_width": args.base_width,
+            "device": jax.devices()[0].device_kind,
+            "threads": torch.get_num_threads(),
+            **measure(write_model(folder, args.base_width), clip, folder),
+        }
+    print(json.dumps(result, indent=1))
+    if args.out is not None:
+        with staged_file(args.out) as stage:
+            stage.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""The page itself: its parts and what they do."""
+
+import os
+import shutil
+import tempfile
+import threading
+from html import escape
+from pathlib import Path
+from typing import Any
+
+# Before Gradio is imported: it and what it imports would call home, and ask a proxy for this host.
+os.environ.update(
+    GRADIO_ANALYTICS_ENABLED="False",
+    GRADIO_RUN_HISTORY="False",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_OFFLINE="1",
+    no_proxy="*",
+)
+
+import gradio as gr
+from gradio.themes import Default
+
+from flax_unet.app import html
+from flax_unet.app.judge import FEW_FRAMES, Judge, Report
+from flax_unet.app.style import CSS
+from flax_unet.errors import InputError
+from flax_unet.faces import Mode
+from flax_unet.inputs import PICTURE_SUFFIXES
+from flax_unet.videos import SUFFIXES, Sampling
+
+_EXAMPLES = Path(__file__).parent / "examples"
+_FACES: list[tuple[str, Mode]] = [
+    ("find them; the whole picture if one fills it", "auto"),
+    ("always cut them out", "crop"),
+    ("none: the whole picture is one face", "none"),
+]
+_FRAMES = [("N frames, evenly spaced", "frames"), ("every N-th frame", "every")]
+_SLIDE = "value => document.documentElement.style.setProperty('--heat', value / 100)"
+_DAY = 24 * 60 * 60  # seconds
+_WAITING = 20  # files at most that wait to be judged
+_SYSTEM = ("system-ui", "sans-serif")  # fonts that are there; Gradio's own are fetched from Google
+
+
+def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> None:
+    """Serves the page until the process is interrupted.
+
+    Args:
+        judge: of files.
+        folder: an empty directory for results, and Gradio's for temporary files.
+        host: address to listen on.
+        port: likewise.
+        max_upload: bytes of a file at most.
+
+    Raises:
+        InputError: the address cannot be listened on.
+    """
+    page = build(judge, folder)
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            max_file_size=max_upload,
+            share=False,
+            prevent_thread_lock=True,
+            quiet=True,
+            ssr_mode=False,
+            footer_links=[],
+            theme=Default(
+                primary_hue="blue", font=_SYSTEM, font_mono=("ui-monospace", "monospace")
+            ),
+            css=CSS,
+        )
+    except (OSError, OverflowError) as error:
+        raise InputError(f"{host}:{port} cannot be listened on; name another --port") from error
+    try:
+        print(f"{page.local_url}  (Ctrl-C ends it)", flush=True)
+        threading.Event().wait()
+    finally:
+        page.close(verbose=False)
+
+
+def build(judge: Judge, folder: Path) -> gr.Blocks:
+    """The page, which keeps what it shows below `folder`."""
+
+    def run(
+        upload: str | None,
+        mode: Mode,
+        way: str,
+        count: int | None,
+        before: Path | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> tuple[Any, ...]:
+        if upload is None or not count:
+            raise gr.Error("Drop a file first, and give N.", print_exception=False)
+
+        def tell(done: int, total: int | None) -> None:
+            progress((done, total), desc="Judging", unit="frames")
+
+        directory = Path(tempfile.mkdtemp(dir=folder))
+        try:
+            report = judge(Path(upload), directory, mode, Sampling(**{way: count}), tell)
+        except BaseException as error:
+            _forget(directory)
+            if isinstance(error, InputError):
+                raise gr.Error(str(error), print_exception=False) from error
+            raise
+        _forget(before)
+        return directory, *_shown(report)
+
+    examples = sorted(str(path) for path in _EXAMPLES.glob("*.*"))
+    with gr.Blocks(title="U-YNet: real or forged?", delete_cache=(_DAY // 24, _DAY)) as page:
+        kept = gr.State(None, delete_callback=_forget)
+        gr.HTML(
+            "<h1>Real or forged?</h1><p>U-YNet judges faces in pictures and videos, and marks the "
+            f"manipulated pixels. Checkpoint: <b>{escape(judge.checkpoint.name)}</b></p>",
+            elem_classes="head",
+        )
+        with gr.Row():
+            with gr.Column(scale=2, min_width=280):
+                file = gr.File(
+                    label="Picture or video",
+                    file_types=sorted(PICTURE_SUFFIXES | SUFFIXES),
+                    height=160,
+                )
+                offered = gr.Dataset(
+                    label="Examples",
+                    components=[gr.Image(visible=False)],
+                    samples=[[path] for path in examples],
+                    type="index",
+                    visible=bool(examples),
+                )
+                with gr.Accordion("Options", open=False):
+                    mode = gr.Radio(_FACES, value="auto", label="Faces")
+                    way = gr.Radio(_FRAMES, value="frames", label="Of a video, judge")
+                    count = gr.Number(FEW_FRAMES.frames, label="N", precision=0, minimum=1)
+                    again = gr.Button("Judge again")
+                archive = gr.DownloadButton(
+                    "Download all results", elem_id="archive", visible=False
+                )
+            with gr.Column(scale=5):
+                verdict = gr.HTML(html.WELCOME, elem_id="verdict")
+                with gr.Row(visible=False) as found:
+                    with gr.Column(scale=5, min_width=320):
+                        picture = gr.HTML(elem_id="picture")
+                        opacity = gr.Slider(0, 100, 50, step=1, label="Heat map: % opaque")
+                        video = gr.Video(show_label=False, elem_id="video", interactive=False)
+                        timeline = gr.HTML(elem_id="timeline")
+                    with gr.Column(scale=3, min_width=200):
+                        faces = gr.HTML(elem_id="faces")
+        cleared = [verdict, found, archive]
+        at_once: dict[str, Any] = {
+            "queue": False,
+            "show_progress": "hidden",
+            "api_visibility": "private",
+        }
+        job: dict[str, Any] = {
+            "fn": run,
+            "inputs": [file, mode, way, count, kept],
+            "outputs": [kept, *cleared, picture, opacity, faces, video, timeline],
+            "show_progress_on": verdict,
+            "concurrency_limit": 1,  # one job at a time has the network
+            "concurrency_id": "network",
+            "api_visibility": "private",
+        }
+        for event in (file.upload, again.click):
+            event(_announce, file, cleared, **at_once).then(**job)
+        opacity.input(None, opacity, None, js=_SLIDE)  # in the browser alone
+        chosen = offered.click(lambda index: examples[index], offered, file, **at_once)
+        chosen.then(_announce, file, cleared, **at_once).then(**job)
+    return page.queue(max_size=_WAITING, api_open=False)
+
+
+def _announce(upload: str | None) -> tuple[Any, ...]:
+    """Takes off the page what was found in the file before."""
+    name = "" if upload is None else Path(upload).name
+    return html.waiting(name), gr.Column(visible=False), gr.DownloadButton(visible=False)
+
+
+def _shown(report: Report) -> tuple[Any, ...]:
+    """What the parts of the page get, those first that `_announce` cleared."""
+    any_frame = report.frame is not None
+    film = report.files.get("overlay") if report.result["kind"] == "video" else None
+    return (
+        html.verdict(report),
+        gr.Column(visible=any_frame),
+        gr.DownloadButton(value=report.files["archive"], visible=any_frame),
+        html.picture(report),
+        gr.Slider(visible=html.has_heat(report)),
+        html.faces(report),
+        gr.Video(film, visible=film is not None),
+        html.timeline(report),
+    )
+
+
+def _forget(directory: Path | None) -> None:
+    """Deletes the results that a page showed."""
+    if directory is not None:
+        shutil.rmtree(directory, ignore_errors=True)

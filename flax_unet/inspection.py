@@ -1,0 +1,111 @@
+"""From files to verdicts: decoded and searched for faces in a thread, judged in batches."""
+
+import contextlib
+import dataclasses
+from collections.abc import Generator, Iterable
+from typing import NamedTuple
+
+from PIL import Image
+
+from flax_unet.background import ahead
+from flax_unet.detector import Detector, Verdict
+from flax_unet.errors import InputError
+from flax_unet.faces import FaceFinder, Found, Mode, find
+from flax_unet.images import read_image
+from flax_unet.inputs import Item
+from flax_unet.names import shown
+from flax_unet.videos import Sampling, VideoReader
+
+_READY = 25_000_000  # pixels of frames that were decoded before they are asked for
+_AT_ONCE = 25_000_000  # pixels of frames that wait to be judged together
+_LEAST = 2**16  # pixels that a frame counts as, however small
+
+
+class Options(NamedTuple):
+    """How files are inspected."""
+
+    mode: Mode = "auto"
+    finder: FaceFinder | None = None
+    sampling: Sampling = Sampling()
+
+
+@dataclasses.dataclass
+class Frame:
+    """A picture, or a frame of a video, or the reason why there is none (more)."""
+
+    item: Item
+    number: int  # of the item, for the same one may be named twice
+    image: Image.Image | None = None
+    index: int | None = None  # in a video
+    seconds: float | None = None
+    frames_a_second: float | None = None  # of the frames that are judged
+    expected: int | None = None  # how many of the video should be, if that is known
+    found: Found = dataclasses.field(default_factory=lambda: Found([], []))
+    verdicts: list[Verdict] = dataclasses.field(default_factory=list)  # of `found.boxes`
+    notes: list[str] = dataclasses.field(default_factory=list)
+    problem: str | None = None  # printable
+
+    @property
+    def weight(self) -> int:
+        """What it takes of memory, in pixels."""
+        return max(self.image.width * self.image.height if self.image else 0, _LEAST)
+
+
+def inspect(detector: Detector, items: Iterable[Item], options: Options) -> Generator[Frame]:
+    """Judges every face of every frame; frames come in order.
+
+    A file that cannot be read gives a last frame with the problem, and the others go on.
+    """
+    waiting: list[Frame] = []
+    faces = weight = 0
+    read = ahead(_read(items, options), _READY, lambda frame: frame.weight)
+    with contextlib.closing(read) as frames:
+        for frame in frames:
+            waiting.append(frame)
+            faces += len(frame.found.boxes)
+            weight += frame.weight
+            if max(faces, len(waiting)) >= detector.batch_size or weight >= _AT_ONCE:
+                yield from _judged(detector, waiting)
+                waiting, faces, weight = [], 0, 0
+    yield from _judged(detector, waiting)
+
+
+def _judged(detector: Detector, frames: list[Frame]) -> list[Frame]:
+    images = [frame.image for frame in frames if frame.image for _ in frame.found.boxes]
+    boxes = [box for frame in frames for box in frame.found.boxes]
+    verdicts = iter(detector(images, boxes))
+    for frame in frames:
+        frame.verdicts = [next(verdicts) for _ in frame.found.boxes]
+    return frames
+
+
+def _read(items: Iterable[Item], options: Options) -> Generator[Frame | None]:
+    """Decodes the files and finds the faces; None for what is passed over."""
+    for number, item in enumerate(items):
+        try:
+            if item.problem is not None:
+                raise InputError(item.problem)
+            yield from (_video if item.kind == "video" else _picture)(item, number, options)
+        except InputError as error:
+            yield Frame(item, number, problem=shown(str(error)))
+
+
+def _picture(item: Item, number: int, options: Options) -> Generator[Frame]:
+    notes: list[str] = []
+    image = read_image(item.path, notes)
+    found = find(options.finder, image, options.mode)
+    yield Frame(item, number, image, found=found, notes=notes)
+
+
+def _video(item: Item, number: int, options: Options) -> Generator[Frame | None]:
+    video = VideoReader(item.path, options.sampling)
+    for picture in video.frames():
+        if picture is None:
+            yield None
+            continue
+        index, seconds, image = picture
+        found = find(options.finder, image, options.mode, of_video=True)
+        expected = video.expected()
+        yield Frame(item, number, image, index, seconds, video.rate, expected, found)
+    if (shortfall := video.shortfall()) is not None:
+        yield Frame(item, number, notes=[shortfall])

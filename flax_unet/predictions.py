@@ -1,0 +1,70 @@
+"""The results of a prediction as files: predictions.json and predictions.csv."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from flax_unet import checkpoint
+from flax_unet.config import UNetConfig
+from flax_unet.inspection import Options
+from flax_unet.provenance import made_by
+from flax_unet.results import MEANING, Result
+
+JSON, TABLE = "predictions.json", "predictions.csv"
+_COLUMNS = (
+    *("file", "kind", "status", "problem", "frame", "seconds", "face"),
+    *("left", "top", "right", "bottom"),
+    *("verdict", "real_probability", "fake_probability", "manipulated_share"),
+)
+
+
+def write(
+    directory: Path,
+    found: Sequence[Result],
+    checkpoint_path: Path,
+    config: UNetConfig,
+    options: Options,
+) -> None:
+    """Writes both files.
+
+    Args:
+        directory: where to; it holds the pictures that the results name.
+        found: of `results`.
+        checkpoint_path: what judged; its name alone is told.
+        config: of its network.
+        options: how files were inspected.
+
+    Raises:
+        InputError: a file cannot be written, or the checkpoint is damaged.
+    """
+    source = checkpoint.load_source(checkpoint_path)
+    written = {
+        "checkpoint": checkpoint_path.resolve().name,
+        "checkpoint_source": {key: source.get(key) for key in ("file", "sha256", "layout")},
+        "image_size": config.image_size,
+        "options": {"faces": options.mode, **options.sampling._asdict()},
+        "meaning": MEANING,
+        "files": list(found),
+        "made_by": made_by(),
+    }
+    checkpoint.write_json(directory / JSON, written)
+    with (directory / TABLE).open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+        table.writeheader()
+        for result in found:
+            table.writerows(_rows(result))
+
+
+def _rows(result: Result) -> Iterator[dict[str, Any]]:
+    """The lines of predictions.csv for a file: one a face, and one for what has none."""
+    frames = result.get("frames", [result])
+    for frame in frames:
+        common = {name: result[name] for name in ("file", "kind", "status", "problem")}
+        common |= {"frame": frame.get("frame"), "seconds": frame.get("seconds")}
+        faces = frame.get("faces", [])
+        if not faces:
+            yield common
+        for number, face in enumerate(faces, start=1):
+            corners = zip(("left", "top", "right", "bottom"), face["box"], strict=True)
+            yield {**common, "face": number, **dict(corners), **face}

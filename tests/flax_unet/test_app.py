@@ -1,0 +1,345 @@
+"""The page: what it says is what `Detector` says, and it says so in a browser."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import Page, expect, sync_playwright
+
+from convert.from_torch import convert
+from flax_unet.app import html as page_html
+from flax_unet.app import judge as judging
+from flax_unet.app.judge import Judge
+from flax_unet.detector import Detector
+from flax_unet.faces import FaceFinder, find
+from flax_unet.images import read_image
+from flax_unet.videos import Sampling, VideoWriter
+from tests.conftest import small_tensors
+
+EXAMPLES = Path(judging.__file__).parent / "examples"
+FACE, FACES = EXAMPLES / "2_forged.jpg", EXAMPLES / "3_both.jpg"
+FRAMES, RATE = 20, 10.0
+PATIENCE = 120_000  # milliseconds; the network may be compiled meanwhile
+expect.set_options(timeout=PATIENCE)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+NO_CALLS = (
+    "--no-sandbox --disable-gpu --disable-background-networking --disable-sync --no-first-run"
+)
+# Put in the server's way: it notes every address that the server asks for or connects to.
+WITNESS = """\
+import os, sys
+
+def note(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        address = args[1] if event == "socket.connect" else args[0]
+        host = address[0] if isinstance(address, tuple) else address
+        with open(os.environ["WITNESS"], "a") as file:
+            print(host, file=file)
+
+sys.addaudithook(note)
+"""
+
+
+def model(layout: str, directory: Path) -> Path:
+    torch.save(small_tensors(layout), directory / f"{layout}.pth")
+    convert(directory / f"{layout}.pth", directory / layout, verify=False)
+    return directory / layout
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model("ynet-224", tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def judge(checkpoint: Path) -> Judge:
+    return Judge(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A face that grows darker."""
+    path = tmp_path_factory.mktemp("clip") / "clip.webm"
+    face = np.asarray(read_image(FACE))
+    with VideoWriter(path, (256, 256), RATE) as film:
+        for number in range(FRAMES):
+            film.write(Image.fromarray((face * (1 - number / (2 * FRAMES))).astype(np.uint8)))
+    return path
+
+
+def test_a_picture_of_two_faces(judge: Judge, checkpoint: Path, tmp_path: Path) -> None:
+    report = judge(FACES, tmp_path)
+    picture = read_image(FACES)
+    boxes = find(FaceFinder(), picture, "auto").boxes
+    verdicts = Detector.from_checkpoint(checkpoint)([picture, picture], list(boxes))
+    reals = [verdict.real_probability for verdict in verdicts]
+    assert report.result["real_probability"] == min(real for real in reals if real is not None)
+    assert [face.verdict.real_probability for face in report.faces] == sorted(reals)  # type: ignore[type-var]
+    assert "highest fake probability" in page_html.verdict(report)
+    html = page_html.picture(report)
+    assert html.count('class="heat"') == html.count('class="box') == 2
+    assert page_html.faces(report).count("<figure") == 2
+
+
+def test_a_video_is_judged_as_far_as_the_limit(
+    judge: Judge, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "MOST_FRAMES", 5)
+    monkeypatch.setattr(judging, "MOST_FACES", 3)
+    told: list[tuple[int, int | None]] = []
+    report = judge(
+        clip, tmp_path, "none", Sampling(every=2), lambda done, total: told.append((done, total))
+    )
+    assert [frame["frame"] for frame in report.result["frames"]] == [0, 2, 4, 6, 8]
+    assert told == [(done, 5) for done in range(1, 6)]
+    assert any("only the first 5" in note for note in report.result["notes"])
+    assert report.faces_found == 5
+    fakes = [face.verdict.fake_probability for face in report.faces]
+    every = [frame["fake_probability"] for frame in report.result["frames"]]
+    assert fakes == sorted(every, reverse=True)[:3]
+    assert report.frame is not None
+    assert report.frame.verdicts[0].fake_probability == max(every)
+    assert "mean over frames of the highest fake_probability" in page_html.verdict(report)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webm"])
+def test_a_broken_file_is_told_of(judge: Judge, tmp_path: Path, suffix: str) -> None:
+    """Neither where the server keeps it nor what its name would do as HTML gets to the page."""
+    path = tmp_path / f"<img src=x onerror=alert(1)>.{suffix}"
+    path.write_bytes(b"this is neither")
+    (tmp_path / "out").mkdir()
+    report = judge(path, tmp_path / "out")
+    html = page_html.verdict(report)
+    assert 'role="alert"' in html
+    assert "known format" in html
+    assert "<img" not in html
+    assert str(tmp_path) not in html + json.dumps(report.result)
+    assert page_html.picture(report) == page_html.faces(report) == page_html.timeline(report) == ""
+
+
+def test_no_face(judge: Judge, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 200), "grey").save(tmp_path / "wall.png")
+    (tmp_path / "out").mkdir()
+    report = judge(tmp_path / "wall.png", tmp_path / "out")
+    assert "No verdict" in page_html.verdict(report)
+    assert "no face found" in page_html.verdict(report)
+    assert 'class="photo"' in page_html.picture(report)
+    assert not page_html.has_heat(report)
+
+
+def test_heads_that_a_network_lacks_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "classifier").mkdir()
+    report = Judge(model("classifier-224", tmp_path))(FACE, tmp_path / "classifier")
+    assert report.result["verdict"] in page_html.verdict(report)
+    assert "marks no pixels" in page_html.verdict(report)
+    assert not page_html.has_heat(report)
+    assert "marked" not in page_html.faces(report)
+
+    (tmp_path / "segmenter").mkdir()
+    report = Judge(model("segmenter-224", tmp_path))(FACE, tmp_path / "segmenter")
+    assert "no classifier" in page_html.verdict(report)
+    assert "marked MANIPULATED" in page_html.verdict(report)
+    assert 'class="bar' not in page_html.verdict(report)
+    assert page_html.has_heat(report)
+    assert "REAL" not in page_html.faces(report)
+
+
+class Served(NamedTuple):
+    url: str
+    folder: Path  # for temporary files
+
+    def results(self) -> set[Path]:
+        return set(self.folder.glob("*/*/results"))
+
+
+class Visit(NamedTuple):
+    page: Page
+    requests: list[str]  # URLs
+    errors: list[str]  # of scripts
+
+
+@pytest.fixture(scope="module")
+def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The command, running. Ended, it leaves nothing, and was in touch with this host alone."""
+    place = tmp_path_factory.mktemp("server")
+    (place / "sitecustomize.py").write_text(WITNESS)
+    (place / "tmp").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["-m", "flax_unet.app", str(checkpoint), "--port", str(port), "--max-upload", "1"]
+    place_of = {"PYTHONPATH": place, "TMPDIR": place / "tmp", "WITNESS": place / "hosts"}
+    with (
+        (place / "errors").open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, *command],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=os.environ | {name: str(path) for name, path in place_of.items()},
+        ) as server,
+    ):
+        try:
+            assert server.stdout is not None
+            line = server.stdout.readline()
+            assert f"http://127.0.0.1:{port}/" in line, (place / "errors").read_text()
+            yield Served(f"http://127.0.0.1:{port}/", place / "tmp")
+        finally:
+            server.terminate()
+            assert server.wait(60) == 128 + signal.SIGTERM
+    assert "Traceback" not in (place / "errors").read_text()
+    assert not list((place / "tmp").iterdir())
+    assert set((place / "hosts").read_text().split()) <= {"127.0.0.1", "localhost"}
+
+
+@pytest.fixture
+def visit(served: Served) -> Iterator[Visit]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=NO_CALLS.split())
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        visit = Visit(page, [], [])
+        page.on("request", lambda request: visit.requests.append(request.url))
+        page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        page.goto(served.url)
+        yield visit
+        browser.close()
+    assert visit.errors == []
+    assert {urlsplit(url).hostname for url in visit.requests} <= {"127.0.0.1", None}
+    assert {urlsplit(url).scheme for url in visit.requests} <= {"http", "data", "blob"}
+
+
+needs_browser = pytest.mark.skipif(
+    BROWSER is None, reason=f"needs a browser, none is found: {', '.join(BROWSERS)}"
+)
+
+
+def judged(page: Page, file: Path) -> None:
+    """Drops a file on the page and waits for what it says."""
+    page.locator("input[type=file]").set_input_files(file)
+    page.locator("#verdict .file", has_text=file.name).and_(
+        page.locator("[role=status] *")
+    ).wait_for()
+
+
+def probabilities(page: Page) -> dict[str, str]:
+    return {name: page.locator(f"#verdict output.{name}").inner_text() for name in ("real", "fake")}
+
+
+def downloaded(page: Page, folder: Path) -> dict[str, bytes]:
+    with page.expect_download() as download:
+        page.locator("#archive").click()
+    download.value.save_as(folder / "results.zip")
+    assert download.value.suggested_filename.endswith(".zip")
+    with zipfile.ZipFile(folder / "results.zip") as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@needs_browser
+def test_page_with_a_picture(visit: Visit, checkpoint: Path, tmp_path: Path) -> None:
+    page = visit.page
+    judged(page, FACE)
+    picture = read_image(FACE)
+    boxes = find(FaceFinder(), picture, "auto").boxes
+    (verdict,) = Detector.from_checkpoint(checkpoint)([picture], list(boxes))
+    real, share = verdict.real_probability, verdict.manipulated_share
+    assert real is not None
+    expect(page.locator("#verdict h2")).to_have_text("REAL" if real > 0.5 else "FAKE")
+    assert probabilities(page) == {"real": f"{real:.4f}", "fake": f"{1 - real:.4f}"}
+    expect(page.locator("#verdict")).to_contain_text(f"{share:.1%} of the face's pixels")
+    expect(page.locator("#faces figure")).to_have_count(1)
+    expect(page.locator("#video")).to_be_hidden()
+
+    slider, layers = page.locator("input[type=range]"), page.locator("#picture .layers")
+    asked = len(visit.requests)
+    pictures = []
+    for opacity in ("0", "100"):
+        slider.fill(opacity)
+        expect(page.locator("#picture .heat")).to_have_css("opacity", str(int(opacity) // 100))
+        pictures.append(layers.screenshot(animations="disabled"))
+    assert pictures[0] != pictures[1]
+    assert visit.requests[asked:] == []  # no network of either kind
+
+    files = downloaded(page, tmp_path)
+    assert set(files) == {
+        *("predictions.json", "predictions.csv"),
+        *("2_forged.mask.png", "2_forged.overlay.png"),
+    }
+    (result,) = json.loads(files["predictions.json"])["files"]
+    assert result["file"] == FACE.name
+    assert abs(result["real_probability"] - real) < 1e-6
+
+
+@needs_browser
+def test_page_with_a_video(visit: Visit, clip: Path, tmp_path: Path) -> None:
+    page = visit.page
+    judged(page, clip)
+    expect(page.locator("#verdict")).to_contain_text("mean over frames")
+    expect(page.locator("#verdict")).to_contain_text(f"frames judged: {FRAMES}")
+    expect(page.locator("#faces figure")).to_have_count(judging.MOST_FACES)
+    video = page.locator("#video video")
+    video.evaluate("video => { video.muted = true; return video.play() }")
+    page.wait_for_function("document.querySelector('#video video').currentTime > 0.5")
+    assert video.evaluate("video => video.readyState") >= 2
+    assert video.evaluate("video => video.videoWidth") == 256
+    assert abs(video.evaluate("video => video.duration") - FRAMES / RATE) < 2 / RATE
+    width = page.locator("#timeline img").evaluate("image => image.naturalWidth")
+    assert width > 500
+
+    files = downloaded(page, tmp_path)
+    (result,) = json.loads(files["predictions.json"])["files"]
+    assert probabilities(page)["fake"] == f"{result['fake_probability']:.4f}"
+    assert len(result["frames"]) == FRAMES
+    assert files[result["overlay"]].startswith(b"\x1a\x45\xdf\xa3")
+    assert files[result["timeline"]].startswith(b"\x89PNG")
+    assert files["predictions.csv"].count(b"\n") == 1 + FRAMES
+
+
+@needs_browser
+def test_page_goes_on_after_what_it_cannot_judge(
+    visit: Visit, served: Served, tmp_path: Path
+) -> None:
+    page = visit.page
+    (tmp_path / "broken.png").write_bytes(b"this is no picture")
+    page.locator("input[type=file]").set_input_files(tmp_path / "broken.png")
+    expect(page.get_by_role("alert")).to_contain_text(
+        "broken.png is no picture",
+    )
+    expect(page.locator("#archive")).to_be_hidden()
+
+    page.get_by_label("Remove this file").or_(page.get_by_label("Clear")).first.click()
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.png")
+    page.locator("input[type=file]").set_input_files(tmp_path / "large.png")
+    page.get_by_text("maximum allowed size").wait_for()
+
+    page.reload()
+    page.locator(".gallery-item").nth(2).click()
+    expect(page.locator("#faces figure")).to_have_count(2)
+    kept = served.results()
+    page.get_by_text("Options").click()
+    page.get_by_label("none: the whole picture is one face").check()
+    page.get_by_text("Judge again").click()
+    expect(page.locator("#faces figure")).to_have_count(1)
+    assert len(served.results() - kept) == len(kept - served.results()) == 1  # of one page, one
+
+
+@needs_browser
+def test_files_of_the_server_are_not_given_out(visit: Visit, checkpoint: Path) -> None:
+    for path in ("/etc/passwd", checkpoint / "config.json", Path(__file__)):
+        answer = visit.page.request.get(f"{visit.page.url}gradio_api/file={path}")
+        assert answer.status == 403
