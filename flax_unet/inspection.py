@@ -108,4 +108,4 @@ def _video(item: Item, number: int, options: Options) -> Generator[Frame | None]
         expected = video.expected()
         yield Frame(item, number, image, index, seconds, video.rate, expected, found)
     if (shortfall := video.shortfall()) is not None:
-        yield Frame(item, number, notes=[shortfall])
+        yield Frame(item, number, problem=f"{item.name} is cut short: {shortfall}")

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from tqdm import tqdm
 
 from flax_unet import predictions
+from flax_unet.arguments import at_least_one
 from flax_unet.detector import Detector
 from flax_unet.errors import InputError, command
 from flax_unet.faces import MIN_FACE, FaceFinder, Mode
@@ -35,7 +36,8 @@ face which is FAKE most likely; a video's probability is the mean of its frames'
 
 In folders, hidden files and links to other folders are left out.
 
-Exit status: 0 everything was judged, whatever was found; 1 some files could not be; 2 none could.
+Exit status: 0 everything was judged, whatever was found; 1 some files failed; 2 all did. A video
+that is cut short counts as failed; what could be read of it is judged.
 """
 
 
@@ -95,12 +97,6 @@ def _paths(named: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text}")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m flax_unet.predict",
@@ -124,14 +120,14 @@ def _parser() -> argparse.ArgumentParser:
     sampling = parser.add_mutually_exclusive_group()
     sampling.add_argument(
         "--every",
-        type=_at_least_one,
+        type=at_least_one,
         default=1,
         metavar="N",
         help="judge each N-th frame of videos (default: 1)",
     )
     sampling.add_argument(
         "--frames",
-        type=_at_least_one,
+        type=at_least_one,
         metavar="N",
         help="judge N evenly spaced frames of each video",
     )
@@ -155,6 +151,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     statuses: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         stage = None if args.out is None else stack.enter_context(staged_directory(args.out))
+        if args.faces == "none" and args.face_model is not None:
+            raise InputError("--face-model: --faces none looks for no faces; leave out one")
         detector = Detector.from_checkpoint(args.checkpoint)
         finder = None if args.faces == "none" else FaceFinder(args.face_model)
         options = Options(args.faces, finder, Sampling(args.every, args.frames))
@@ -172,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{shown(str(args.out))}: {predictions.JSON}, {predictions.TABLE}, masks and overlays"
         )
     if statuses["failed"] == statuses.total():
-        raise InputError("no file could be judged; the reasons are above")
+        raise InputError("every file failed; the reasons are above")
     if statuses["failed"]:
         sys.exit(1)
 

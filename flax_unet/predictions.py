@@ -12,10 +12,11 @@ from flax_unet.provenance import made_by
 from flax_unet.results import MEANING, Result
 
 JSON, TABLE = "predictions.json", "predictions.csv"
+_FOUND = ("verdict", "real_probability", "fake_probability", "manipulated_share")
 _COLUMNS = (
-    *("file", "kind", "status", "problem", "frame", "seconds", "face"),
-    *("left", "top", "right", "bottom"),
-    *("verdict", "real_probability", "fake_probability", "manipulated_share"),
+    *("level", "file", "kind", "status", "problem", "notes"),
+    *("frame", "seconds", "face", "left", "top", "right", "bottom"),
+    *_FOUND,
 )
 
 
@@ -50,21 +51,27 @@ def write(
     }
     checkpoint.write_json(directory / JSON, written)
     with (directory / TABLE).open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+        table = csv.DictWriter(file, _COLUMNS)
         table.writeheader()
         for result in found:
             table.writerows(_rows(result))
 
 
 def _rows(result: Result) -> Iterator[dict[str, Any]]:
-    """The lines of predictions.csv for a file: one a face, and one for what has none."""
-    frames = result.get("frames", [result])
-    for frame in frames:
-        common = {name: result[name] for name in ("file", "kind", "status", "problem")}
-        common |= {"frame": frame.get("frame"), "seconds": frame.get("seconds")}
-        faces = frame.get("faces", [])
-        if not faces:
-            yield common
-        for number, face in enumerate(faces, start=1):
-            corners = zip(("left", "top", "right", "bottom"), face["box"], strict=True)
-            yield {**common, "face": number, **dict(corners), **face}
+    """The lines for a file: one of level `file` with its verdict, then one of `face` a face."""
+    common = {"file": _text(result["file"]), "kind": result["kind"]}
+    problem, notes = result["problem"] or "", "; ".join(result["notes"])
+    whole = {name: result.get(name) for name in _FOUND}
+    told = {"status": result["status"], "problem": _text(problem), "notes": _text(notes)}
+    yield {"level": "file", **common, **told, **whole}
+    for frame in result.get("frames", [result]):
+        for number, face in enumerate(frame.get("faces", []), start=1):
+            place = {"frame": frame.get("frame"), "seconds": frame.get("seconds"), "face": number}
+            corners = dict(zip(("left", "top", "right", "bottom"), face["box"], strict=True))
+            found = {name: face[name] for name in _FOUND}
+            yield {"level": "face", **common, **place, **corners, **found}
+
+
+def _text(text: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

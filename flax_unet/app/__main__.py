@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flax_unet.app.judge import MOST_FRAMES, Judge
+from flax_unet.arguments import at_least_one
 from flax_unet.errors import command
 
 _EPILOG = f"""\
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=7860, help="likewise (default: 7860)")
     parser.add_argument(
         "--max-upload",
-        type=_at_least_one,
+        type=at_least_one,
         default=200,
         metavar="MB",
         help="the largest file that is taken (default: 200)",
@@ -47,12 +48,6 @@ def _parser() -> argparse.ArgumentParser:
         "--face-model", type=Path, metavar="FILE", help="another YuNet model, as ONNX"
     )
     return parser
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text}")
-    return int(text)
 
 
 @command

@@ -89,7 +89,8 @@ def picture(report: Report) -> str:
         layers.append(f'<div class="box {kind}" style="{_place(box, size)}">{label}</div>')
     legend = ""
     if frame.seconds is not None:
-        legend += f"The most suspicious frame, at {frame.seconds:.2f} s. "
+        which = "The most suspicious frame" if frame.verdicts else "A frame"
+        legend += f"{which}, at {frame.seconds:.2f} s. "
     if has_heat(report):
         legend += 'Heat: probability that a pixel is MANIPULATED, 0 <i class="ramp"></i> 1'
     shape = f"--ratio: {size[0] / size[1]:.4f}"

@@ -306,7 +306,7 @@ def test_page_with_a_video(visit: Visit, clip: Path, tmp_path: Path) -> None:
     assert len(result["frames"]) == FRAMES
     assert files[result["overlay"]].startswith(b"\x1a\x45\xdf\xa3")
     assert files[result["timeline"]].startswith(b"\x89PNG")
-    assert files["predictions.csv"].count(b"\n") == 1 + FRAMES
+    assert files["predictions.csv"].count(b"\n") == 2 + FRAMES
 
 
 @needs_browser

@@ -61,9 +61,10 @@ def written(out: Path) -> list[dict[str, Any]]:
     return json.loads((out / "predictions.json").read_text())["files"]
 
 
-def table(out: Path) -> list[dict[str, str]]:
+def table(out: Path, level: str) -> list[dict[str, str]]:
+    """The rows of predictions.csv that are about files, or about faces."""
     with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return [row for row in csv.DictReader(file) if row["level"] == level]
 
 
 def test_crops_are_judged_as_pytorch_does(model: Path, tmp_path: Path, capsys: Printed) -> None:
@@ -136,11 +137,14 @@ def test_photos_of_people(model: Path, tmp_path: Path, capsys: Printed) -> None:
     assert sum(line.startswith("  face at (") for line in lines) == 2
     assert "  note: a face is too small to judge" in lines
     assert f"{tmp_path}/none.png:  no face to judge" in lines
-    rows = table(out)
+    rows = table(out, "face")
     assert [(row["file"].rpartition("/")[2], row["face"]) for row in rows] == [
-        *(("three.png", "1"), ("three.png", "2"), ("one.jpg", "1"), ("none.png", ""))
+        *(("three.png", "1"), ("three.png", "2"), ("one.jpg", "1"))
     ]
-    for row, face in zip(rows, [*three["faces"], *one["faces"]], strict=False):
+    files = table(out, "file")
+    assert [row["verdict"] for row in files] == [three["verdict"], one["verdict"], ""]
+    assert [row["notes"] for row in files] == ["a face is too small to judge", "", "no face found"]
+    for row, face in zip(rows, [*three["faces"], *one["faces"]], strict=True):
         corners = [int(row[name]) for name in ("left", "top", "right", "bottom")]
         assert corners == face["box"]
         assert float(row["real_probability"]) == face["real_probability"]
@@ -167,7 +171,10 @@ def test_a_video(model: Path, tmp_path: Path, capsys: Printed) -> None:
     line = capsys.readouterr().out.splitlines()[0]
     assert line.startswith(f"{film}:  {result['verdict']}")
     assert line.endswith("mean of 20 frames")
-    rows = table(out)
+    (whole,) = table(out, "file")
+    assert whole["verdict"] == result["verdict"]
+    assert float(whole["fake_probability"]) == result["fake_probability"]
+    rows = table(out, "face")
     assert [int(row["frame"]) for row in rows] == list(range(0, 40, 2))
     assert [float(row["fake_probability"]) for row in rows] == fakes
     with Image.open(out / result["timeline"]) as timeline:
@@ -241,7 +248,7 @@ def test_bad_files_among_good_ones(model: Path, tmp_path: Path, capsys: Printed)
     found = written(out)
     assert [result["file"] for result in found] == list(map(str, paths))
     assert [result["status"] for result in found] == ["ok", *["failed"] * len(bad), "ok"]
-    for path, line, result, row in zip(paths, lines, found, table(out), strict=False):
+    for path, line, result, row in zip(paths, lines[:-1], found, table(out, "file"), strict=True):
         assert row["file"] == result["file"] == str(path)
         if path in bad:
             reason = reasons[path.name]
@@ -251,7 +258,6 @@ def test_bad_files_among_good_ones(model: Path, tmp_path: Path, capsys: Printed)
             assert result["kind"] == {".avi": "video", ".mp4": "video", "": "folder"}.get(
                 path.suffix, "picture"
             )
-    assert len(table(out)) == len(paths)
 
 
 def test_bad_files_alone(model: Path, tmp_path: Path, capsys: Printed) -> None:
@@ -260,7 +266,7 @@ def test_bad_files_alone(model: Path, tmp_path: Path, capsys: Printed) -> None:
     paths = [tmp_path / "bad" / name for name in reasons]
     assert run(model, *paths, "--out", out) == 2
     output = capsys.readouterr()
-    assert output.err == "error: no file could be judged; the reasons are above\n"
+    assert output.err == "error: every file failed; the reasons are above\n"
     assert output.out.count("failed: ") == len(reasons)
     assert len(written(out)) == len(reasons)
 
@@ -307,7 +313,7 @@ def test_names_of_any_kind(model: Path, tmp_path: Path, capsys: Printed) -> None
     made = [result[kind] for result in found for kind in ("mask", "overlay")]
     assert len({name.lower() for name in made}) == len(made) == 2 * len(visible)
     assert {path.name for path in out.iterdir()} == {*made, "predictions.json", "predictions.csv"}
-    assert {row["file"] for row in table(out)} == {result["file"] for result in found}
+    assert [row["file"] for row in table(out, "file")] == [result["file"] for result in found]
     assert listing(folder) == before
     assert run(model, folder / "..png.png", "--faces", "none") == 0  # when it is asked for
 
@@ -521,6 +527,36 @@ def test_checkpoint_that_is_none(tmp_path: Path, fails: Fails) -> None:
 def test_wrong_options(options: list[str], model: Path, capsys: Printed) -> None:
     assert run(model, "x.png", *options) == 2
     assert re.search("expected a whole number from 1|not allowed with", capsys.readouterr().err)
+
+
+def test_names_are_no_formulas(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    noise().save(tmp_path / "=1+1.png")
+    assert run(model, "=1+1.png", "--faces", "none", "--out", "out") == 0
+    assert [row["file"] for row in table(tmp_path / "out", "file")] == ["'=1+1.png"]
+    assert written(tmp_path / "out")[0]["file"] == "=1+1.png"
+
+
+def test_video_that_is_cut_short(model: Path, tmp_path: Path, capsys: Printed) -> None:
+    content = write_video(tmp_path / "film.avi", numbered(50)).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(content[: len(content) // 2])
+    noise().save(tmp_path / "face.png")
+    out = tmp_path / "out"
+    names = [tmp_path / "cut.avi", tmp_path / "face.png"]
+    assert run(model, *names, "--faces", "none", "--out", out) == 1
+    cut, _ = written(out)
+    assert cut["status"] == "failed"
+    assert "it claims 50 frames" in cut["problem"]
+    assert cut["verdict"] is not None  # of what could be read
+    assert (out / cut["overlay"]).exists()
+    assert "failed: is cut short: it claims 50 frames" in capsys.readouterr().out
+
+
+def test_face_model_without_faces(model: Path, fails: Fails) -> None:
+    message = fails(predict.main, model, "x.png", "--faces", "none", "--face-model", "y.onnx")
+    assert "leave out one" in message
 
 
 def test_progress_bar(
