@@ -19,6 +19,8 @@ os.environ.update(
 
 import gradio as gr
 from gradio.themes import Default
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from flax_unet.app import html
 from flax_unet.app.judge import FEW_FRAMES, Judge, Report
@@ -37,6 +39,7 @@ _FACES: list[tuple[str, Mode]] = [
 _FRAMES = [("N frames, evenly spaced", "frames"), ("every N-th frame", "every")]
 _SLIDE = "value => document.documentElement.style.setProperty('--heat', value / 100)"
 _DAY = 24 * 60 * 60  # seconds
+_LOOPBACK = ["127.0.0.1", "localhost"]
 _WAITING = 20  # files at most that wait to be judged
 _SYSTEM = ("system-ui", "sans-serif")  # fonts that are there; Gradio's own are fetched from Google
 
@@ -64,6 +67,7 @@ def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> 
             prevent_thread_lock=True,
             quiet=True,
             ssr_mode=False,
+            app_kwargs={"middleware": _of_this_machine(host)},
             footer_links=[],
             theme=Default(
                 primary_hue="blue", font=_SYSTEM, font_mono=("ui-monospace", "monospace")
@@ -77,6 +81,16 @@ def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> 
         threading.Event().wait()
     finally:
         page.close(verbose=False)
+
+
+def _of_this_machine(host: str) -> list[Middleware]:
+    """Keeps pages of other sites from using a page that listens to this machine alone.
+
+    A site may name this machine in its own domain's records; its browsers then say that name.
+    """
+    if host not in _LOOPBACK:
+        return []
+    return [Middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK)]
 
 
 def build(judge: Judge, folder: Path) -> gr.Blocks:

@@ -343,3 +343,10 @@ def test_files_of_the_server_are_not_given_out(visit: Visit, checkpoint: Path) -
     for path in ("/etc/passwd", checkpoint / "config.json", Path(__file__)):
         answer = visit.page.request.get(f"{visit.page.url}gradio_api/file={path}")
         assert answer.status == 403
+
+
+@needs_browser
+def test_other_sites_cannot_speak_to_the_page(visit: Visit) -> None:
+    address = f"{visit.page.url}config"
+    assert visit.page.request.get(address).status == 200
+    assert visit.page.request.get(address, headers={"Host": "evil.example"}).status == 400
