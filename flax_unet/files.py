@@ -6,10 +6,13 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flax_unet.errors import InputError
+
+_ATTEMPTS, _PERIOD = 20, 0.1  # seconds apart, to delete what a failed library still writes to
 
 
 @contextlib.contextmanager
@@ -38,8 +41,10 @@ def staged_directory(
             yield stage
             with _told(destination):
                 _replace(stage, destination) if replaces else stage.rename(destination)
-        finally:
-            _remove(stage)
+        except BaseException:
+            shutil.rmtree(stage, ignore_errors=True)
+            atexit.register(_remove, stage)
+            raise
 
 
 @contextlib.contextmanager
@@ -127,9 +132,11 @@ def _replace(stage: Path, destination: Path) -> None:
 
 def _remove(directory: Path) -> None:
     """Deletes a directory to which threads of a library that failed may still be writing."""
-    shutil.rmtree(directory, ignore_errors=True)
-    if directory.exists():
-        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    for _ in range(_ATTEMPTS):
+        shutil.rmtree(directory, ignore_errors=True)
+        time.sleep(_PERIOD)
+        if not directory.exists():
+            return
 
 
 def _umask() -> int:
