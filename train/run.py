@@ -52,24 +52,25 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
         )
     objective = make_objective(network, recipe, train)
     trainer = Trainer(config, network, weights, stream, validation, objective, devices)
-    resumed = trainer.resume()
-    done = int(trainer.state.step)
-    same = {name: value for name, value in config.options().items() if name != "process_id"}
-    prints = [part.fingerprint for part in (train, validation) if part is not None]
-    parallel.agree(f"step {done} of {same} on data of fingerprint {prints}", "start")
-
-    if is_demonstration:
-        say(_NOTE)
-    say(config)
-    for note in [*train.notes, *notes]:
-        say(f"note: {note}")
-    say(
-        f"{len(train)} frames to train on, {len(validation) if validation else 0} to validate; "
-        f"{stream.steps_per_epoch} steps an epoch, {trainer.total_steps} in all, on "
-        f"{len(devices) * processes} x {devices[0].device_kind}"
-    )
-    say(f"{workdir}: goes on after step {done}" if resumed else f"{workdir}: starts")
+    # Held before anything is resumed, or another run might save more in between.
     with held(workdir) if process == 0 else contextlib.nullcontext():
+        resumed = trainer.resume()
+        done = int(trainer.state.step)
+        same = {name: value for name, value in config.options().items() if name != "process_id"}
+        prints = [part.fingerprint for part in (train, validation) if part is not None]
+        parallel.agree(f"step {done} of {same} on data of fingerprint {prints}", "start")
+
+        if is_demonstration:
+            say(_NOTE)
+        say(config)
+        for note in [*train.notes, *notes]:
+            say(f"note: {note}")
+        say(
+            f"{len(train)} frames to train on, {len(validation) if validation else 0} to validate; "
+            f"{stream.steps_per_epoch} steps an epoch, {trainer.total_steps} in all, on "
+            f"{len(devices) * processes} x {devices[0].device_kind}"
+        )
+        say(f"{workdir}: goes on after step {done}" if resumed else f"{workdir}: starts")
         if process == 0:
             with staged_file(workdir / OPTIONS) as stage:
                 checkpoint.write_json(stage, config.saved())

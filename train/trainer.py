@@ -95,7 +95,7 @@ class Trainer:
         saved = self.checkpoints.newest(snapshot.expected(self.state, self.totals))
         if saved is None:
             return False
-        before, now = saved.progress["data_fingerprint"], self._data_fingerprint()
+        before, now = saved.progress["data_fingerprint"], self.stream.dataset.fingerprint
         if before != now:
             raise InputError(
                 f"{self.config.data.data} is not what {self.config.start.workdir} was trained on "
@@ -106,9 +106,6 @@ class Trainer:
         self.progress = Progress(**{name: saved.progress[name] for name in vars(self.progress)})
         return True
 
-    def _data_fingerprint(self) -> str:
-        return self.stream.dataset.fingerprint
-
     def _save(self, done: int) -> None:
         state, totals = parallel.fetch((self.state, self.totals))
         self._check_finite(totals)
@@ -118,14 +115,14 @@ class Trainer:
         progress = {
             "step": done,
             "samples_seen": done * self.stream.batch_size,
-            "data_fingerprint": self._data_fingerprint(),
+            "data_fingerprint": self.stream.dataset.fingerprint,
             "random_state": {"seed": self.config.start.seed, "step": done},
             **vars(self.progress),
             "configuration": options,
         }
         source = {
             "trained": {name: options[name] for name in ("data", "split", "init_from", "seed")}
-            | {"step": done, "data_fingerprint": self._data_fingerprint()},
+            | {"step": done, "data_fingerprint": self.stream.dataset.fingerprint},
             "made_by": made_by(),
         }
         saved = snapshot.take(state, totals, progress)
