@@ -9,6 +9,7 @@ NAME/
 """
 
 import contextlib
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -171,15 +172,22 @@ def load_source(path: str | Path) -> dict[str, Any]:
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """What tells a checkpoint's weights from any others: their origin, and what their files hold.
+    """What tells a checkpoint from others: its origin, and a digest of its weights.
+
+    The digest is of the tensors' names, dtypes, shapes and values: it is the same for every copy
+    and for every conversion of the same weights, though Orbax's files differ.
 
     Raises:
-        InputError: `source.json` is missing or damaged.
+        InputError: the checkpoint is damaged.
     """
-    source, manifest = load_source(path), path / MANIFEST  # the manifest has all files' digests
+    source = load_source(path)
+    digest = hashlib.sha256()
+    for name, leaf in sorted(flat(load_weights(path)).items()):
+        digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
+        digest.update(leaf.tobytes())
     return {
         **{name: source.get(name) for name in ("file", "sha256", "layout", "trained")},
-        "manifest_sha256": file_sha256(manifest) if manifest.exists() else None,
+        "weights_sha256": digest.hexdigest(),
     }
 
 

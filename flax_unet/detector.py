@@ -26,6 +26,11 @@ _BATCH = {"cpu": 8}  # faces at once on a device, by platform
 _BATCH_ELSEWHERE = 64
 
 
+def is_real(real_probability: float) -> bool:
+    """Whether a probability in [0, 1] rounds to 1; exactly 0.5 is FAKE, as published."""
+    return real_probability > 0.5
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Verdict:
     """What the network says of one face. What it has no head for is None.
@@ -53,8 +58,8 @@ class Verdict:
 
     @property
     def is_real(self) -> bool | None:
-        """Whether real_probability rounds to 1; exactly 0.5 is FAKE, as published."""
-        return None if self.real_probability is None else self.real_probability > 0.5
+        """The classifier's decision."""
+        return None if self.real_probability is None else is_real(self.real_probability)
 
     @property
     def manipulated_share(self) -> float | None:
@@ -143,7 +148,8 @@ class Detector:
             InputError: a file cannot be read, or the network gives no numbers.
             ValueError: an array is no such picture, or a box does not lie in its picture.
         """
-        if isinstance(images, str | Path | Image.Image):
+        alone = isinstance(images, str | Path | Image.Image)
+        if alone or (isinstance(images, np.ndarray) and images.ndim == 3):
             raise ValueError("this is one picture; give a list of them")
         boxes = [None] * len(images) if boxes is None else boxes
         if len(boxes) != len(images):

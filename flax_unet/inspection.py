@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Generator, Iterable
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ class Options(NamedTuple):
     mode: Mode = "auto"
     finder: FaceFinder | None = None
     sampling: Sampling = Sampling()
+    most_pixels: float = math.inf  # of a video; what comes after them is left out
 
 
 @dataclasses.dataclass
@@ -98,7 +100,7 @@ def _picture(item: Item, number: int, options: Options) -> Generator[Frame]:
 
 
 def _video(item: Item, number: int, options: Options) -> Generator[Frame | None]:
-    video = VideoReader(item.path, options.sampling)
+    video = VideoReader(item.path, options.sampling, options.most_pixels)
     for picture in video.frames():
         if picture is None:
             yield None
@@ -107,5 +109,7 @@ def _video(item: Item, number: int, options: Options) -> Generator[Frame | None]
         found = find(options.finder, image, options.mode, of_video=True)
         expected = video.expected()
         yield Frame(item, number, image, index, seconds, video.rate, expected, found)
+    if (unread := video.unread()) is not None:
+        yield Frame(item, number, notes=[unread])
     if (shortfall := video.shortfall()) is not None:
         yield Frame(item, number, problem=f"{item.name} is cut short: {shortfall}")

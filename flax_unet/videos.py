@@ -34,6 +34,7 @@ _BEGINNINGS = (
 )
 _FRAMES_A_SECOND = 25.0  # of a video that does not say, or not plausibly
 _FASTEST = 240.0
+_LEAST = 2**16  # pixels that a frame counts as, however small: what it costs at least
 _SHORT_SHARE, _SHORT_SECONDS = 0.02, 0.5  # containers' lengths are not more exact
 _FILM_SIDE = 1280  # pixels; larger videos are written at this size, which still plays everywhere
 _FILM_LEAST = 16
@@ -59,8 +60,13 @@ class VideoFrame(NamedTuple):
 class VideoReader:
     """The frames of a video, to be read once. Not to be used by two threads at once."""
 
-    def __init__(self, path: Path, sampling: Sampling) -> None:
+    def __init__(self, path: Path, sampling: Sampling, most_pixels: float = math.inf) -> None:
         """Opens the file.
+
+        Args:
+            path: the file.
+            sampling: which of its frames are read.
+            most_pixels: where decoding stops, that a long video takes no longer than wanted.
 
         Raises:
             InputError: it is missing, no video, without pictures or too large.
@@ -82,6 +88,9 @@ class VideoReader:
         self._share = 1 / sampling.every  # of its frames that are chosen
         self._read = 0  # frames so far
         self._seconds = -1.0  # of the last of them
+        sides = self._get("FRAME_WIDTH"), self._get("FRAME_HEIGHT")
+        self._most = most_pixels / max(math.prod(sides), _LEAST)  # frames
+        self._cut = False
 
     def frames(self) -> Generator[VideoFrame | None]:
         """The frames of the sampling, in order, and None for each one that is passed over.
@@ -123,13 +132,17 @@ class VideoReader:
 
     def shortfall(self) -> str | None:
         """After the last frame: what is missing of the video's length, if that is noticeable."""
-        if self._claimed is None or not self._claimed_rate > 0:
+        if self._claimed is None or not self._claimed_rate > 0 or self._cut:
             return None
         length = self._claimed / self._claimed_rate
         missing = length - self._seconds - 1 / self._claimed_rate
         if missing <= max(_SHORT_SECONDS, _SHORT_SHARE * length):
             return None
         return f"it claims {self._claimed:,} frames; {self._read:,} could be read"
+
+    def unread(self) -> str | None:
+        """After the last frame: what was left out for `most_pixels`, if anything was."""
+        return f"only its first {self._read:,} frames were looked at" if self._cut else None
 
     def _choose(self) -> Generator[None, None, Callable[[int], bool]]:
         """Says of frames, by their number, whether they are to be read."""
@@ -148,7 +161,8 @@ class VideoReader:
 
     def _grab(self) -> bool:
         """Goes on to the next frame, if there is one."""
-        if not self._capture.grab():
+        self._cut = self._read >= self._most
+        if self._cut or not self._capture.grab():
             return False
         seconds = max(self._get("POS_MSEC") / 1000, 0.0)
         if not self._seconds < seconds < math.inf:  # no times, or times that run backwards

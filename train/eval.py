@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with contextlib.nullcontext() if out is None else staged_directory(out) as stage:
         path = args.checkpoint or newest_checkpoint()
         model = checkpoint.load(path, dtype=DTYPES[args.dtype])
-        source = checkpoint.load_source(path)
+        origin = checkpoint.fingerprint(path)
         devices = parallel.select_devices(args.devices)
         data = open_dataset(args.data, args.split, seed=args.seed, skip_bad=args.skip_bad)
         if args.limit is not None:
@@ -56,12 +56,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not is_first:
             return
         figures = evaluate_predictions(predictions, aggregate=args.aggregate, seed=args.seed)
-        _print(figures, timing, source.get("layout"), model, data)
+        _print(figures, timing, origin["layout"], model, data)
         if stage is not None:
             result = {
                 **figures,
                 "configuration": _configuration(args, path, names, model, data),
-                "checkpoint": checkpoint.fingerprint(path),
+                "checkpoint": origin,
                 "data": {
                     "fingerprint": data.fingerprint,
                     "left_out": data.faults,

@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from flax_unet.results import Result, results
 from flax_unet.videos import Sampling
 
 MOST_FRAMES = 1000  # of a video; a page is to answer while its visitor waits
+MOST_PIXELS = 2e10  # of a video that are decoded: 9,600 frames of Full HD
 FEW_FRAMES = Sampling(frames=64)
 MOST_FACES = 12  # that are shown one by one
 _CROP = 160  # pixels a side of a face that is shown
@@ -45,7 +45,7 @@ class Report(NamedTuple):
 
 
 class Judge:
-    """The network and the face finder, loaded once; it judges one file at a time."""
+    """The network and the face finder, loaded once; one thread at a time may use it."""
 
     def __init__(self, checkpoint: Path, face_model: Path | None = None) -> None:
         """Loads them.
@@ -57,7 +57,6 @@ class Judge:
         self.checkpoint = checkpoint
         self.detector = Detector.from_checkpoint(checkpoint)
         self._finder = FaceFinder(face_model)
-        self._lock = threading.Lock()
 
     def __call__(
         self,
@@ -74,18 +73,12 @@ class Judge:
             directory: an empty one for the results.
             mode: which faces.
             sampling: which frames of a video; of these, the first MOST_FRAMES are judged.
-            progress: is told of each frame.
+            progress: is told of each frame; what it raises ends the work.
         """
-        with self._lock:
-            return self._judge(path, directory, mode, sampling, progress)
-
-    def _judge(
-        self, path: Path, directory: Path, mode: Mode, sampling: Sampling, progress: Progress
-    ) -> Report:
         written = directory / "results"
         written.mkdir()
         seen = _Seen()
-        options = Options(mode, self._finder, sampling)
+        options = Options(mode, self._finder, sampling, MOST_PIXELS)
         frames = inspect(self.detector, items([path]), options)
         with contextlib.closing(frames):
             (result,) = results(seen.watch(frames, progress), written)

@@ -27,8 +27,7 @@ from flax_unet.app.judge import FEW_FRAMES, Judge, Report
 from flax_unet.app.style import CSS
 from flax_unet.errors import InputError
 from flax_unet.faces import Mode
-from flax_unet.inputs import PICTURE_SUFFIXES
-from flax_unet.videos import SUFFIXES, Sampling
+from flax_unet.videos import Sampling
 
 _EXAMPLES = Path(__file__).parent / "examples"
 _FACES: list[tuple[str, Mode]] = [
@@ -38,7 +37,7 @@ _FACES: list[tuple[str, Mode]] = [
 ]
 _FRAMES = [("N frames, evenly spaced", "frames"), ("every N-th frame", "every")]
 _SLIDE = "value => document.documentElement.style.setProperty('--heat', value / 100)"
-_DAY = 24 * 60 * 60  # seconds
+_KEPT, _LOOKED = 60 * 60, 10 * 60  # seconds that uploads are kept; between looks for older ones
 _LOOPBACK = ["127.0.0.1", "localhost"]
 _WAITING = 20  # files at most that wait to be judged
 _SYSTEM = ("system-ui", "sans-serif")  # fonts that are there; Gradio's own are fetched from Google
@@ -75,7 +74,7 @@ def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> 
             css=CSS,
         )
     except (OSError, OverflowError) as error:
-        raise InputError(f"{host}:{port} cannot be listened on; name another --port") from error
+        raise InputError(f"{host}:{port} cannot be listened on; name another --host or --port") from error
     try:
         print(f"{page.local_url}  (Ctrl-C ends it)", flush=True)
         threading.Event().wait()
@@ -95,8 +94,10 @@ def _of_this_machine(host: str) -> list[Middleware]:
 
 def build(judge: Judge, folder: Path) -> gr.Blocks:
     """The page, which keeps what it shows below `folder`."""
+    working: set[str | None] = set()  # sessions that wait for a result
 
     def run(
+        request: gr.Request,
         upload: str | None,
         mode: Mode,
         way: str,
@@ -108,9 +109,12 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
             raise gr.Error("Drop a file first, and give N.", print_exception=False)
 
         def tell(done: int, total: int | None) -> None:
+            if request.session_hash not in working:
+                raise gr.Error("The page was closed.", print_exception=False)
             progress((done, total), desc="Judging", unit="frames")
 
         directory = Path(tempfile.mkdtemp(dir=folder))
+        working.add(request.session_hash)
         try:
             report = judge(Path(upload), directory, mode, Sampling(**{way: count}), tell)
         except BaseException as error:
@@ -118,11 +122,16 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
             if isinstance(error, InputError):
                 raise gr.Error(str(error), print_exception=False) from error
             raise
+        finally:
+            working.discard(request.session_hash)
         _forget(before)
         return directory, *_shown(report)
 
+    def left(request: gr.Request) -> None:
+        working.discard(request.session_hash)
+
     examples = sorted(str(path) for path in _EXAMPLES.glob("*.*"))
-    with gr.Blocks(title="U-YNet: real or forged?", delete_cache=(_DAY // 24, _DAY)) as page:
+    with gr.Blocks(title="U-YNet: real or forged?", delete_cache=(_LOOKED, _KEPT)) as page:
         kept = gr.State(None, delete_callback=_forget)
         gr.HTML(
             "<h1>Real or forged?</h1><p>U-YNet judges faces in pictures and videos, and marks the "
@@ -132,8 +141,7 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
                 file = gr.File(
-                    label="Picture or video",
-                    file_types=sorted(PICTURE_SUFFIXES | SUFFIXES),
+                    label="Picture or video",  # of any type: a message says which can be judged
                     height=160,
                 )
                 offered = gr.Dataset(
@@ -181,6 +189,7 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
         opacity.input(None, opacity, None, js=_SLIDE)  # in the browser alone
         chosen = offered.click(lambda index: examples[index], offered, file, **at_once)
         chosen.then(_announce, file, cleared, **at_once).then(**job)
+        page.unload(left)
     return page.queue(max_size=_WAITING, api_open=False)
 
 

@@ -84,15 +84,15 @@ def _read_report(
     if not file.exists():
         raise InputError(f"{file} does not exist; name a directory that train.eval --out wrote")
     report = checkpoint.read_json(file)
-    if fingerprint["sha256"] is None and fingerprint["manifest_sha256"] is None:
-        raise InputError(
-            f"{path} has no {checkpoint.MANIFEST}, so no report can be known to be of it; leave "
-            "out --evaluation, or copy the checkpoint again"
-        )
     again = f"evaluate this one: python -m train.eval --checkpoint {path} --out DIR"
-    differing = [name for name, of in fingerprint.items() if at(report, "checkpoint", name) != of]
-    if at(report, "configuration", "image_size") != config.image_size:  # no file of the manifest
-        differing.append("image_size")
+    differing = [
+        name
+        for name, section, of in (
+            ("weights_sha256", "checkpoint", fingerprint["weights_sha256"]),
+            ("image_size", "configuration", config.image_size),
+        )
+        if at(report, section, name) != of
+    ]
     if differing:
         raise InputError(
             f"{file} is of another checkpoint than {path} (by {', '.join(differing)}); {again}"

@@ -81,9 +81,8 @@ def origin(
         lines = _conversion(source)
     else:
         lines = [f"`{checkpoint.SOURCE}` does not tell."]
-    manifest = code(fingerprint["manifest_sha256"])
-    identity = f"SHA-256 of `{checkpoint.MANIFEST}`, which has those of all weights: {manifest}"
-    return ["## Where the weights come from", "", *lines, "", identity]
+    digest = f"SHA-256 of the weights as tensors: {code(fingerprint['weights_sha256'])}"
+    return ["## Where the weights come from", "", *lines, "", digest]
 
 
 def _conversion(source: dict[str, Any]) -> list[str]:
@@ -180,8 +179,9 @@ def limits(config: UNetConfig) -> list[str]:
         "- It knows forgeries like those that it was trained on. The published networks learnt "
         "from face swaps (DFDC); what is made otherwise, such as faces generated whole, may go "
         "unnoticed.",
-        "- The network judges a crop of one face and finds none by itself; what it says of whole "
-        "pictures, or of several faces at once, means little.",
+        "- The network judges a crop of one face. In whole pictures `flax_unet.predict` looks for "
+        "the faces first; what the network says of a crop that holds no face, or several, means "
+        "little.",
         "- Compression, resizing, blur and screenshots wipe out the traces that it goes by, or "
         "leave traces of their own.",
         "- Errors may fall unevenly on groups of people. Figures over all do not show it.",

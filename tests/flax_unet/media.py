@@ -19,7 +19,7 @@ from tests.conftest import small_tensors
 
 cv2 = opencv()
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} does not exist")
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the face-swap clip is not here")
 CLIP, CLIP_FRAMES = SHARED / "face_swap_clip.avi", (0, 75, 150, 225, 299)
 SIDE = 32  # of the small networks' pictures
 FILM_SIZE = (64, 48)

@@ -20,6 +20,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from convert.from_torch import convert
+from flax_unet import predict
 from flax_unet.app import html as page_html
 from flax_unet.app import judge as judging
 from flax_unet.app.judge import Judge
@@ -28,6 +29,7 @@ from flax_unet.faces import FaceFinder, find
 from flax_unet.images import read_image
 from flax_unet.videos import Sampling, VideoWriter
 from tests.conftest import small_tensors
+from tests.flax_unet.media import CLIP, needs_shared
 
 EXAMPLES = Path(judging.__file__).parent / "examples"
 FACE, FACES = EXAMPLES / "2_forged.jpg", EXAMPLES / "3_both.jpg"
@@ -336,6 +338,55 @@ def test_page_goes_on_after_what_it_cannot_judge(
     page.get_by_text("Judge again").click()
     expect(page.locator("#faces figure")).to_have_count(1)
     assert len(served.results() - kept) == len(kept - served.results()) == 1  # of one page, one
+
+
+@needs_browser
+def test_file_of_no_known_type(visit: Visit, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    visit.page.locator("input[type=file]").set_input_files(tmp_path / "notes.txt")
+    expect(visit.page.get_by_role("alert")).to_contain_text("notes.txt is no picture of a known")
+
+
+@needs_browser
+def test_work_for_a_page_that_was_closed_ends(visit: Visit, served: Served, tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "long.webm", (128, 128), RATE) as film:
+        for _ in range(judging.MOST_FRAMES):
+            film.write(read_image(FACE))
+    before = served.results()
+    page = visit.page.context.browser.new_page()  # type: ignore[union-attr]
+    page.goto(served.url)
+    page.get_by_text("Options").click()
+    page.get_by_label("every N-th frame").check()
+    page.get_by_label("N", exact=True).fill("1")
+    page.locator("input[type=file]").set_input_files(tmp_path / "long.webm")
+    page.get_by_text("Judging").first.wait_for()
+    page.close(run_before_unload=True)
+    judged(visit.page, FACE)  # only one file is judged at a time
+    assert len(served.results() - before) == 1
+
+
+@needs_browser
+@needs_shared
+def test_overlay_of_the_clip_plays(visit: Visit, checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict.main([str(checkpoint), str(CLIP), "--out", str(out)])
+    (result,) = json.loads((out / "predictions.json").read_text())["files"]
+    (out / "player.html").write_text(f'<video muted src="{result["overlay"]}"></video>')
+    page = visit.page.context.browser.new_page()  # type: ignore[union-attr]
+    page.goto((out / "player.html").as_uri())
+    video = page.locator("video")
+    played = """video => new Promise((resolve, reject) => {
+        video.onerror = () => reject(video.error.message);
+        video.onended = () => resolve(video.getVideoPlaybackQuality().totalVideoFrames);
+        video.playbackRate = 4;
+        video.play();
+    })"""
+    frames = video.evaluate(played)
+    assert frames > 30  # those that were due at this pace
+    size = video.evaluate("video => [video.videoWidth, video.videoHeight]")
+    assert size == [result["width"], result["height"]]
+    seconds = video.evaluate("video => video.duration")
+    assert abs(seconds - result["frames"][-1]["seconds"]) < 0.2
 
 
 @needs_browser

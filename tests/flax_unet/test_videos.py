@@ -111,6 +111,18 @@ def test_sampling(
         assert reader.expected() == len(expected)
 
 
+@pytest.mark.parametrize(
+    ("sampling", "chosen"), [(Sampling(every=2), [0, 2, 4]), (Sampling(frames=2), [1, 4])]
+)
+def test_only_so_many_pixels_are_decoded(
+    sampling: Sampling, chosen: list[int], videos: dict[str, Path]
+) -> None:
+    reader = VideoReader(videos[".avi"], sampling, most_pixels=6 * 2**16)
+    assert [frame.number for frame in reader.frames() if frame is not None] == chosen
+    assert reader.unread() == "only its first 6 frames were looked at"
+    assert reader.shortfall() is None
+
+
 def test_what_is_passed_over_is_told(videos: dict[str, Path]) -> None:
     """So that a thread which reads can be stopped between frames."""
     told = [f is not None for f in VideoReader(videos[".avi"], Sampling(every=25)).frames()]
