@@ -74,7 +74,9 @@ def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> 
             css=CSS,
         )
     except (OSError, OverflowError) as error:
-        raise InputError(f"{host}:{port} cannot be listened on; name another --host or --port") from error
+        raise InputError(
+            f"{host}:{port} cannot be listened on; name another --host or --port"
+        ) from error
     try:
         print(f"{page.local_url}  (Ctrl-C ends it)", flush=True)
         threading.Event().wait()
