@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from flax_unet import checkpoint
+from flax_unet.cache import keep_compiled
 from flax_unet.config import UNetConfig
 from flax_unet.errors import InputError, command
 from flax_unet.files import staged_directory
@@ -197,6 +198,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="compare on this picture too, besides seeded noise (may be given again)",
     )
     args = parser.parse_args(argv)
+    keep_compiled()
     out = None if args.dry_run else args.out or Path("checkpoints") / args.ckpt.stem
     conversion = convert(
         args.ckpt,

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from convert.reference import ReferenceUNet
-from flax_unet.model import UNet, UNetOutput, compiled
+from flax_unet.inference import compiled
+from flax_unet.model import UNet, UNetOutput
 
 TOLERANCES = {  # by output: how large which difference may be
     "real_probability": (1e-5, "max_abs"),

@@ -20,7 +20,6 @@ import absl.logging
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from flax import nnx
 from flax.traverse_util import flatten_dict
 from jax.typing import DTypeLike
@@ -220,13 +219,15 @@ def load_tree(directory: Path, expected: Tree | None) -> Tree:
     Raises:
         InputError: the tree is damaged, or another than expected.
     """
+    from orbax.checkpoint import RestoreArgs
+
     directory = directory.resolve()
     _check_files(directory)
     try:
         with _quiet(), _checkpointer() as checkpointer:
             found = checkpointer.metadata(directory).item_metadata.tree
             _check_tree(directory, found, expected)
-            on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
+            on_host = jax.tree.map(lambda _: RestoreArgs(restore_type=np.ndarray), found)
             tree = checkpointer.restore(directory, restore_args=on_host)
     except InputError:
         raise
@@ -241,7 +242,9 @@ def load_tree(directory: Path, expected: Tree | None) -> Tree:
     return tree
 
 
-def _checkpointer() -> ocp.Checkpointer:
+def _checkpointer() -> Any:
+    import orbax.checkpoint as ocp  # takes a quarter of a second, which --help has no use for
+
     # Each process by itself: trees are on the host, and none waits for the others.
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(),

@@ -6,6 +6,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from flax_unet.convolution import convolve
+
 MOMENTUM = 0.1  # PyTorch's: the weight of the new batch in the running statistics
 EPSILON = 1e-5
 
@@ -23,28 +25,29 @@ def torch_uniform(fan_in: int) -> nnx.Initializer:
     return initializer
 
 
-def conv(
-    features_in: int,
-    features_out: int,
-    size: int,
-    *,
-    bias: bool = True,
-    dtype: DTypeLike,
-    rngs: nnx.Rngs,
-) -> nnx.Conv:
+class Conv(nnx.Module):
     """A convolution of stride 1 that keeps height and width."""
-    initializer = torch_uniform(features_in * size * size)
-    return nnx.Conv(
-        features_in,
-        features_out,
-        (size, size),
-        use_bias=bias,
-        dtype=dtype,
-        precision=jax.lax.Precision.HIGHEST,  # float32 means float32 on every device
-        kernel_init=initializer,
-        bias_init=initializer,
-        rngs=rngs,
-    )
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        size: int,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ) -> None:
+        initializer = torch_uniform(features_in * size * size)
+        shape = (size, size, features_in, features_out)
+        self.kernel = nnx.Param(initializer(rngs.params(), shape))
+        self.bias = nnx.Param(initializer(rngs.params(), (features_out,))) if bias else None
+        self.dtype = dtype
+
+    def __call__(self, *parts: jax.Array) -> jax.Array:
+        """(B, H, W, C) each, with features_in channels in all -> (B, H, W, features_out)."""
+        x = convolve([part.astype(self.dtype) for part in parts], self.kernel.astype(self.dtype))
+        return x if self.bias is None else x + self.bias.astype(self.dtype)
 
 
 def linear(features_in: int, features_out: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Linear:
@@ -117,15 +120,17 @@ class DoubleConv(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ) -> None:
-        self.conv1 = conv(features_in, features_mid, 3, bias=bias, dtype=dtype, rngs=rngs)
-        self.norm1 = BatchNorm(features_mid)
-        self.conv2 = conv(features_mid, features_out, 3, bias=bias, dtype=dtype, rngs=rngs)
-        self.norm2 = BatchNorm(features_out)
+        self.conv1 = Conv(features_in, features_mid, 3, bias=bias, dtype=dtype, rngs=rngs)
+        self.norm1: BatchNorm | None = BatchNorm(features_mid)  # None once it is folded
+        self.conv2 = Conv(features_mid, features_out, 3, bias=bias, dtype=dtype, rngs=rngs)
+        self.norm2: BatchNorm | None = BatchNorm(features_out)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(B, H, W, features_in) -> (B, H, W, features_out)."""
-        x = nnx.relu(self.norm1(self.conv1(x)))
-        return nnx.relu(self.norm2(self.conv2(x)))
+    def __call__(self, *parts: jax.Array) -> jax.Array:
+        """(B, H, W, C) each, with features_in channels in all -> (B, H, W, features_out)."""
+        x = self.conv1(*parts)
+        x = nnx.relu(x if self.norm1 is None else self.norm1(x))
+        x = self.conv2(x)
+        return nnx.relu(x if self.norm2 is None else self.norm2(x))
 
 
 class ConvTranspose(nnx.Module):
@@ -148,9 +153,12 @@ class ConvTranspose(nnx.Module):
         """(B, H, W, features_in) -> (B, 2H, 2W, features_out)."""
         n, h, w, _ = x.shape
         kernel = self.kernel[...].astype(self.dtype)
-        blocks = jnp.einsum(
-            "nhwi,klio->nhkwlo", x.astype(self.dtype), kernel, precision=jax.lax.Precision.HIGHEST
-        )
+        x = x.astype(self.dtype)
+        rows = [
+            jnp.einsum("nhwi,lio->nhwlo", x, row, precision=jax.lax.Precision.HIGHEST)
+            for row in kernel  # each gives every second row of the output
+        ]
+        blocks = jnp.stack(rows, axis=2)
         return blocks.reshape(n, 2 * h, 2 * w, -1) + self.bias[...].astype(self.dtype)
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 
 from flax_unet.config import UNetConfig
-from flax_unet.layers import ConvTranspose, DoubleConv, conv, linear, upsample_bilinear
+from flax_unet.layers import Conv, ConvTranspose, DoubleConv, linear, upsample_bilinear
 
 IMAGE_CHANNELS = 3
 MASK_CLASSES = 2  # 0 untouched, 1 manipulated
@@ -60,7 +59,7 @@ class Up(nnx.Module):
 
     def __call__(self, x: jax.Array, skip: jax.Array) -> jax.Array:
         """(B, H, W, below), (B, 2H, 2W, skip) -> (B, 2H, 2W, out)."""
-        return self.conv(jnp.concatenate([skip, self.upsample(x)], axis=-1))
+        return self.conv(skip, self.upsample(x))
 
 
 class Classifier(nnx.Module):
@@ -110,7 +109,7 @@ class UNet(nnx.Module):
             for step in range(1, config.decoder_levels + 1):
                 up = Up(config, config.decoder_levels - step, dtype=dtype, rngs=rngs)
                 setattr(self, f"up{step}", up)
-            self.outc = conv(widths[0], MASK_CLASSES, 1, dtype=head_dtype, rngs=rngs)
+            self.outc = Conv(widths[0], MASK_CLASSES, 1, dtype=head_dtype, rngs=rngs)
 
     def __call__(self, image: ArrayLike) -> UNetOutput:
         """Classifies and segments a batch.
@@ -158,14 +157,3 @@ def check_image(image: jax.Array, stride: int) -> None:
 def normalised(image: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
     """Pictures in 0 ... 255 as the network's input: divided by 255, on the device."""
     return image.astype(dtype) / 255
-
-
-def compiled(model: UNet) -> Callable[[ArrayLike], UNetOutput]:
-    """`model` as a compiled function of an image; later changes of the model do not reach it."""
-    graphdef, state = nnx.split(model)
-
-    @jax.jit
-    def forward(state: nnx.State, image: jax.Array) -> UNetOutput:
-        return nnx.merge(graphdef, state)(image)
-
-    return functools.partial(forward, state)

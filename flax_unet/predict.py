@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from flax_unet import predictions
 from flax_unet.arguments import at_least_one
+from flax_unet.cache import keep_compiled
 from flax_unet.detector import Detector
 from flax_unet.errors import InputError, command
 from flax_unet.faces import MIN_FACE, FaceFinder, Mode
@@ -145,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(argv)
+    keep_compiled()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what it has no letters for
         sys.stdout.reconfigure(errors="backslashreplace")
     found: list[Result] = []

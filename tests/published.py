@@ -15,7 +15,7 @@ from convert import stand_in
 from convert.from_torch import convert
 from convert.to_torch import to_torch
 from flax_unet import load
-from flax_unet.model import compiled
+from flax_unet.inference import compiled
 from tests.tolerances import assert_same_tensors
 
 _FOLDER = Path(__file__).parent / "golden"

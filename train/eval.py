@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_unet import UNet, checkpoint
+from flax_unet.cache import keep_compiled
 from flax_unet.errors import InputError, command
 from flax_unet.files import staged_directory
 from flax_unet.provenance import made_by
@@ -30,6 +31,7 @@ _NAME = 128  # characters of a device's name: gathered, they must be as long on 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(argv)
+    keep_compiled()
     for name, least in _AT_LEAST.items():
         if (value := getattr(args, name)) is not None and value < least:
             raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {least}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from flax_unet import UNet
-from flax_unet.model import compiled
+from flax_unet.inference import compiled
 from train.classification import is_called_fake
 from train.data.dataset import Dataset
 from train.data.pipeline import decode

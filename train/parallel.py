@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from orbax.checkpoint import multihost
 
 from flax_unet.errors import InputError
 
@@ -156,6 +155,8 @@ def meet() -> None:
     Processes part while one packs a data set or compiles. By themselves, those that exchange
     something for the first time wait half a minute for each other on a CPU.
     """
+    from orbax.checkpoint import multihost
+
     multihost.get_barrier_sync_fn()(key="meet", timeout_ms=1000 * _PATIENCE)
 
 

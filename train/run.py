@@ -5,11 +5,11 @@ import contextlib
 import numpy as np
 
 from flax_unet import UNetConfig, checkpoint
+from flax_unet.cache import keep_compiled
 from flax_unet.errors import InputError
 from flax_unet.files import staged_file
 from train import curves, parallel, start
 from train.checkpointing import OPTIONS, Checkpoints
-from train.compilation import keep_compiled
 from train.config import FitConfig, Recipe
 from train.data.dataset import Dataset, open_dataset, open_splits
 from train.data.folder import WHOLE

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from tqdm import tqdm
 
+from flax_unet.inference import folded
 from flax_unet.model import UNet, UNetOutput, normalised
 from train import parallel
 from train.data.dataset import Dataset
@@ -44,7 +45,7 @@ def score(
     process, processes = parallel.process()
     total = len(devices) * processes
     share = -(-min(batch_size, len(dataset)) // total) * len(devices)
-    graphdef, state = nnx.split(model)
+    graphdef, state = nnx.split(folded(model))
     state = parallel.replicate(state, devices)
     step = _compiled(graphdef, tuple(devices))
     source = batches(dataset, model.config.image_size, share, process=process, processes=processes)

@@ -9,7 +9,7 @@ from PIL import Image
 from flax_unet import UNet, UNetConfig
 from flax_unet.errors import InputError
 from flax_unet.images import mask_image
-from flax_unet.model import compiled
+from flax_unet.inference import compiled
 from flax_unet.overlays import overlay
 from train import metrics, parallel
 from train.data.dataset import Dataset

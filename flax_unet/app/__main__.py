@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flax_unet.app.judge import MOST_FRAMES, Judge
 from flax_unet.arguments import at_least_one
+from flax_unet.cache import keep_compiled
 from flax_unet.errors import command
 
 _EPILOG = f"""\
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(argv)
+    keep_compiled()
     with tempfile.TemporaryDirectory(prefix="flax_unet.", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # is read when Gradio is imported, which is
         from flax_unet.app import page  # not before: it needs the extra, and --help does not

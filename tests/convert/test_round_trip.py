@@ -218,6 +218,7 @@ def test_loaded_model_is_in_eval_mode(small_file: Path, tmp_path: Path) -> None:
     convert(small_file, tmp_path / "out", verify=False)
     model = checkpoint.load(tmp_path / "out")
     assert isinstance(model, UNet)
+    assert model.inc.norm1 is not None
     assert model.inc.norm1.use_running_average
     assert checkpoint.flat(abstract_weights(model.config)).keys() == (
         checkpoint.flat(checkpoint.load_weights(tmp_path / "out")).keys()

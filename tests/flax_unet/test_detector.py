@@ -16,7 +16,7 @@ from PIL import Image
 from flax_unet import Detector, InputError, Verdict, load, predict
 from flax_unet.boxes import Box
 from flax_unet.images import to_input
-from flax_unet.model import compiled
+from flax_unet.inference import compiled
 from tests.conftest import listing
 from tests.flax_unet.media import SIDE, noise, small_checkpoint
 from tests.tolerances import PROBABILITY

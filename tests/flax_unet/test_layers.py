@@ -44,7 +44,7 @@ def batch_norms(features: int) -> tuple[layers.BatchNorm, nn.BatchNorm2d]:
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("bias", [True, False])
 def test_convolution(size: int, bias: bool) -> None:
-    ours = layers.conv(5, 7, size, bias=bias, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    ours = layers.Conv(5, 7, size, bias=bias, dtype=jnp.float32, rngs=nnx.Rngs(0))
     theirs = nn.Conv2d(5, 7, size, padding=size // 2, bias=bias)
     kernel = theirs.weight.detach().numpy()
     ours.kernel[...] = jnp.asarray(kernel.transpose(2, 3, 1, 0))

@@ -13,7 +13,7 @@ from convert import parity, remap, stand_in
 from convert.reference import ReferenceUNet
 from flax_unet import PUBLISHED, UNet, UNetConfig, UNetOutput
 from flax_unet.checkpoint import abstract_weights, build, flat
-from flax_unet.model import compiled
+from flax_unet.inference import compiled
 from tests.conftest import SMALL, images
 from tests.published import LAYOUTS
 from tests.tolerances import LAYER, NETWORK, PROBABILITY, assert_close

@@ -16,11 +16,6 @@ from flax_unet.files import staged_directory
 _held: dict[Path, int] = {}  # what this process reads from, open so that no other deletes it
 
 
-def cache_root() -> Path:
-    """The folder of this project's cache: `$XDG_CACHE_HOME/flax-unet`, or in `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flax-unet"
-
-
 def fingerprint(parts: Iterable[object]) -> str:
     """A SHA-256 over the text of `parts`, in order: 64 hexadecimal digits."""
     digest = hashlib.sha256()

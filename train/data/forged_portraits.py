@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from flax_unet.cache import cache_root
 from flax_unet.errors import InputError
 from flax_unet.files import check_space
 from flax_unet.provenance import file_sha256
 from train.data import build
 from train.data.build import Example, FrameBuilder, Work
-from train.data.cache import cache_root, cached, fingerprint
+from train.data.cache import cached, fingerprint
 from train.data.faults import unreadable, unusable
 from train.data.index import Index
 from train.data.pairs import SIZE, check, make_pairs

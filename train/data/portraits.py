@@ -8,10 +8,10 @@ from typing import Protocol
 
 from PIL import Image
 
+from flax_unet.cache import cache_root
 from flax_unet.errors import InputError
 from flax_unet.names import utf8
 from train.data import avatars, pictures
-from train.data.cache import cache_root
 from train.data.procedural import ProceduralPortraits
 
 SOURCES = ("procedural", "avatars")  # by name; anything else is a folder

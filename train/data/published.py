@@ -11,11 +11,12 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from flax_unet.cache import cache_root
 from flax_unet.errors import InputError
 from flax_unet.files import check_space
 from train.data import folder
 from train.data.build import Example, FrameBuilder, Work, prepare
-from train.data.cache import cache_root, cached, fingerprint
+from train.data.cache import cached, fingerprint
 from train.data.faults import unreadable
 from train.data.folder import Frame, Listing
 from train.data.index import Index

@@ -1,0 +1,22 @@
+"""What is kept between runs."""
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def cache_root() -> Path:
+    """The folder of this project's cache: `$XDG_CACHE_HOME/flax-unet`, or in `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flax-unet"
+
+
+def keep_compiled() -> None:
+    """Has JAX keep compiled programs on disk, so that a second start compiles nothing.
+
+    Where a user chose another place for them, by JAX_COMPILATION_CACHE_DIR, they go there.
+    """
+    if not jax.config.values["jax_compilation_cache_dir"]:
+        jax.config.update("jax_compilation_cache_dir", str(cache_root() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

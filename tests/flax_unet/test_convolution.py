@@ -1,0 +1,92 @@
+"""Convolutions in every form that is used: what they and their gradients are, by PyTorch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from flax_unet import convolution
+from flax_unet.convolution import convolve
+from tests.tolerances import LAYER, assert_close
+
+
+def by_pytorch(parts: list[np.ndarray], kernel: np.ndarray, slope: np.ndarray) -> list[np.ndarray]:
+    """The convolution in float64, and the gradients of its sum weighted with `slope`."""
+    maps = [torch.tensor(part, dtype=torch.float64, requires_grad=True) for part in parts]
+    weight = torch.tensor(kernel, dtype=torch.float64, requires_grad=True)
+    whole = torch.cat(maps, dim=3).permute(0, 3, 1, 2)
+    found = F.conv2d(whole, weight.permute(3, 2, 0, 1), padding="same").permute(0, 2, 3, 1)
+    (found * torch.tensor(slope)).sum().backward()
+    gradients = [leaf.grad for leaf in (*maps, weight)]
+    return [found.detach().numpy(), *(g.numpy() for g in gradients if g is not None)]
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])  # whose form is computed, here, on the CPU
+@pytest.mark.parametrize(
+    ("shape", "channels", "size"),
+    [
+        ((2, 8, 8), (3,), 3),
+        ((2, 8, 12), (5, 7), 3),
+        ((2, 8, 12), (60, 70), 3),  # in two
+        ((2, 64, 64), (3,), 3),  # whose kernel's gradient is summed over blocks of rows, by 64,
+        ((2, 64, 112), (24, 40), 3),  # 8 and 16,
+        ((1, 112, 56), (520,), 3),  # 2
+        ((1, 59, 56), (1200,), 3),  # and 1 row
+        ((2, 64, 64), (6,), 1),
+    ],
+)
+def test_convolution_and_its_gradients(
+    shape: tuple[int, int, int],
+    channels: tuple[int, ...],
+    size: int,
+    platform: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    rng = np.random.default_rng(sum(channels))
+    parts = [rng.normal(size=(*shape, of)).astype(np.float32) for of in channels]
+    kernel = rng.normal(size=(size, size, sum(channels), 4)).astype(np.float32)
+    slope = rng.normal(size=(*shape, 4))
+
+    def total(parts: list[jax.Array], kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = convolve(parts, kernel)
+        return (found * slope.astype(np.float32)).sum(), found
+
+    compute = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
+    (_, found), (of_parts, of_kernel) = compute(parts, kernel)
+    expected = by_pytorch(parts, kernel, slope)
+    for name, array, wanted in zip(
+        ("output", *["gradient of a part"] * len(parts), "gradient of the kernel"),
+        (found, *of_parts, of_kernel),
+        expected,
+        strict=True,
+    ):
+        assert_close(array, wanted, LAYER, name)
+
+
+def test_large_maps_take_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they do not, a full-size step takes a third longer and nothing else tells."""
+    calls: list[tuple[int, ...]] = []
+    blocks = convolution._kernel_gradient
+
+    def noted(x: jax.Array, *rest: jax.Array) -> jax.Array:
+        calls.append(x.shape)
+        return blocks(x, *rest)
+
+    monkeypatch.setattr(convolution, "_kernel_gradient", noted)
+    for side in (convolution._LEAST_SIDE - 1, convolution._LEAST_SIDE):
+        x, kernel = jnp.ones((1, side, side, 2)), jnp.ones((3, 3, 2, 2))
+        jax.eval_shape(jax.grad(lambda k, x=x: convolve([x], k).sum()), kernel)
+    assert calls == [(1, 56, 56, 2)]
+
+
+def test_sums_of_bfloat16_are_kept_in_float32() -> None:
+    """A gradient of a thousand pixels in bfloat16 is as good as its last rounding."""
+    x = jnp.ones((1, 64, 64, 1), jnp.bfloat16)
+    gradient = jax.grad(lambda k: convolve([x], k).astype(jnp.float32).sum())
+    found = gradient(jnp.zeros((3, 3, 1, 1), jnp.bfloat16))
+    assert found.dtype == jnp.bfloat16
+    wanted = np.outer([63, 64, 63], [63, 64, 63])
+    assert_close(np.asarray(found, np.float32)[..., 0, 0], wanted, 2**-8)

@@ -1,0 +1,73 @@
+"""The network with BatchNorm folded away computes what it did."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from flax_unet import PUBLISHED, UNet
+from flax_unet.inference import compiled, folded
+from flax_unet.layers import BatchNorm, DoubleConv
+from tests.tolerances import LAYER, assert_close
+
+
+def scrambled(model: nnx.Module) -> None:
+    """Statistics, scales and shifts of every size and sign, as training leaves them."""
+    rng = np.random.default_rng(0)
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, BatchNorm):
+            size = module.mean.shape
+            module.mean[...] = jnp.asarray(rng.normal(size=size), jnp.float32)
+            module.var[...] = jnp.asarray(10 ** rng.uniform(-6, 3, size), jnp.float32)
+            module.scale[...] = jnp.asarray(
+                rng.normal(size=size) * np.sqrt(module.var[...] + 1e-5), jnp.float32
+            )
+            module.bias[...] = jnp.asarray(rng.normal(size=size), jnp.float32)
+
+
+def in_network(layer: DoubleConv) -> DoubleConv:
+    """The layer, folded as one of a network."""
+    model = UNet(dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4), rngs=nnx.Rngs(0))
+    model.inc = layer
+    return folded(model).inc
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer(bias: bool) -> None:
+    layer = DoubleConv(5, 7, 9, bias=bias, dtype=jnp.float32, rngs=nnx.Rngs(1))
+    layer.eval()
+    scrambled(layer)
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 16, 16, 5)), jnp.float32)
+    expected = layer(x)
+    assert_close(in_network(layer)(x), expected, LAYER)
+    np.testing.assert_array_equal(layer(x), expected)  # which is still what it was
+
+
+@pytest.mark.parametrize("layout", ["ynet-224", "segmenter-bilinear"])
+def test_network(layout: str) -> None:
+    config = dataclasses.replace(PUBLISHED[layout], base_width=4)
+    model = UNet(config, rngs=nnx.Rngs(2))
+    model.eval()
+    scrambled(model)
+    image = np.random.default_rng(2).random((2, 64, 64, 3), np.float32)
+    expected, found = model(image), compiled(model)(image)
+    for wanted, array in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        assert_close(array, wanted, LAYER)
+    assert not list(nnx.iter_graph(nnx.state(folded(model), nnx.BatchStat)))[1:]
+
+
+def test_kernels_are_rounded_once_in_bfloat16() -> None:
+    """Folded in float32: in bfloat16 the fold itself loses nothing."""
+    layer = DoubleConv(5, 7, 9, bias=True, dtype=jnp.bfloat16, rngs=nnx.Rngs(1))
+    layer.eval()
+    scrambled(layer)
+    assert in_network(layer).conv1.kernel[...].dtype == jnp.float32
+
+
+def test_twice_is_an_error() -> None:
+    model = UNet(dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4), rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="folded already"):
+        folded(folded(model))

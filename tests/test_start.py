@@ -1,0 +1,74 @@
+"""What a start costs: nothing is imported that is not used, and nothing compiled twice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flax_unet.media import noise, small_checkpoint
+
+COMMANDS = (
+    *("flax_unet.predict", "flax_unet.app", "flax_unet.card", "flax_unet.summary"),
+    *("convert.from_torch", "convert.to_torch"),
+    *("train.eval", "train.fit", "train.data.audit", "train.data.export"),
+)
+HEAVY = {
+    *("torch", "orbax", "sklearn", "scipy", "matplotlib", "pandas", "tensorboardX", "wandb"),
+    *("tensorflow_datasets", "grain", "array_record", "cv2", "gradio"),
+}
+HELP = """
+import json, runpy, sys
+sys.argv = [sys.argv[1], "--help"]
+try:
+    runpy.run_module(sys.argv[0], run_name="__main__")
+except SystemExit:
+    print(json.dumps(sorted(sys.modules)))
+"""
+PREDICT = """
+import json, sys
+import jax
+from flax_unet import predict
+found = {"cache_hits": 0, "cache_misses": 0}
+
+def note(event, **_):
+    name = event.rpartition("/")[2]
+    if name in found:
+        found[name] += 1
+
+jax.monitoring.register_event_listener(note)
+predict.main(sys.argv[1:])
+print(json.dumps(found))
+"""
+
+
+def last_line(code: str, *arguments: object, **environment: str) -> Any:
+    """What a process prints last, started as a user does, who sets nothing for JAX."""
+    users = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=users | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_heavy(command: str) -> None:
+    assert not HEAVY & set(last_line(HELP, command))
+
+
+def test_second_start_compiles_nothing(tmp_path: Path) -> None:
+    model = small_checkpoint(tmp_path)
+    noise().save(tmp_path / "face.png")
+    arguments = (model, tmp_path / "face.png", "--faces", "none")
+    cache = str(tmp_path / "cache")
+    found = [last_line(PREDICT, *arguments, XDG_CACHE_HOME=cache) for _ in range(2)]
+    assert found[0]["cache_misses"] > 0
+    assert found[1]["cache_misses"] == 0
+    assert found[1]["cache_hits"] > 0
