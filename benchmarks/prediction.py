@@ -8,7 +8,6 @@ in this process; in the command, decoding and finding faces run in a thread besi
 import argparse
 import collections
 import contextlib
-import dataclasses
 import itertools
 import json
 import subprocess
@@ -24,11 +23,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.subject import FULL_WIDTH, LAYOUT
-from convert import stand_in
-from convert.from_torch import convert
-from convert.state_dict import write
-from flax_unet import PUBLISHED, Detector
+from benchmarks.subject import FULL_WIDTH, LAYOUT, write_model
+from flax_unet import Detector
 from flax_unet.errors import command
 from flax_unet.faces import FaceFinder, find
 from flax_unet.files import staged_file
@@ -52,15 +48,6 @@ def write_clip(path: Path, frames: int) -> Path:
             picture.paste(portrait, (30 + number * 3 % 320, 30 + number % 160))
             film.write(picture)
     return path
-
-
-def write_model(folder: Path, base_width: int) -> Path:
-    """A stand-in of the published network."""
-    config = dataclasses.replace(PUBLISHED[LAYOUT], base_width=base_width)
-    tensors = stand_in.state_dict(config, 0)
-    write({key: torch.from_numpy(array) for key, array in tensors.items()}, folder / "ckpt.pth")
-    convert(folder / "ckpt.pth", folder / "model", verify=False)
-    return folder / "model"
 
 
 def time_command(model: Path, clip: Path, out: Path, *options: str) -> float:

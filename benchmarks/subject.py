@@ -35,15 +35,25 @@ def prepare(folder: Path, base_width: int, frames: int) -> Subject:
         base_width: of the network; FULL_WIDTH is the published one, whose stand-in it then is.
         frames: how many; those of the embedded test split, again and again.
     """
-    if base_width == FULL_WIDTH:
-        tensors = stand_in.published(LAYOUT, 0)
-    else:
-        config = dataclasses.replace(PUBLISHED[LAYOUT], base_width=base_width)
-        tensors = stand_in.state_dict(config, 0)
-    write({key: torch.from_numpy(array) for key, array in tensors.items()}, folder / "ckpt.pth")
-    convert(folder / "ckpt.pth", folder / "model", verify=False)
+    tensors = tensors_of(base_width)
+    model = write_model(folder, base_width)
     export(open_dataset(EMBEDDED, "test"), folder / "data")
     stored = open_dataset(str(folder / "data"), None)
     data = stored.take(np.arange(frames) % len(stored))
     paths = [folder / "data" / file for file in data.table.file]
-    return Subject(load(folder / "model"), tensors, data, paths)
+    return Subject(load(model), tensors, data, paths)
+
+
+def tensors_of(base_width: int) -> dict[str, np.ndarray]:
+    """A stand-in's weights by PyTorch's names; of the published one, if it is as wide."""
+    if base_width == FULL_WIDTH:
+        return stand_in.published(LAYOUT, 0)
+    return stand_in.state_dict(dataclasses.replace(PUBLISHED[LAYOUT], base_width=base_width), 0)
+
+
+def write_model(folder: Path, base_width: int) -> Path:
+    """Writes a stand-in as `ckpt.pth` and, converted, as the directory `model`, which it gives."""
+    tensors = tensors_of(base_width)
+    write({key: torch.from_numpy(array) for key, array in tensors.items()}, folder / "ckpt.pth")
+    convert(folder / "ckpt.pth", folder / "model", verify=False)
+    return folder / "model"

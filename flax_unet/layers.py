@@ -133,6 +133,22 @@ class DoubleConv(nnx.Module):
         return nnx.relu(x if self.norm2 is None else self.norm2(x))
 
 
+def max_pool(x: jax.Array) -> jax.Array:
+    """(B, H, W, C) -> (B, H/2, W/2, C), the largest of each 2x2 pixels, or NaN if one is.
+
+    As in PyTorch, the gradient goes to the first of equal ones. It is made of comparisons, whose
+    gradient costs a few passes; that of a window's reduction goes through an index of each pixel.
+    """
+    n, h, w, c = x.shape
+    blocks = x.reshape(n, h // 2, 2, w // 2, 2, c)
+    above, below = (_larger(blocks[:, :, row, :, 0], blocks[:, :, row, :, 1]) for row in range(2))
+    return _larger(above, below)
+
+
+def _larger(first: jax.Array, second: jax.Array) -> jax.Array:
+    return jnp.where((second > first) | jnp.isnan(second), second, first)
+
+
 class ConvTranspose(nnx.Module):
     """A transposed convolution 2x2 of stride 2, as a matrix product and a pixel shuffle.
 

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 
 from flax_unet.config import UNetConfig
-from flax_unet.layers import Conv, ConvTranspose, DoubleConv, linear, upsample_bilinear
+from flax_unet.layers import Conv, ConvTranspose, DoubleConv, linear, max_pool, upsample_bilinear
 
 IMAGE_CHANNELS = 3
 MASK_CLASSES = 2  # 0 untouched, 1 manipulated
@@ -124,7 +124,7 @@ class UNet(nnx.Module):
         check_image(image, self.config.stride)
         maps = [self.inc(image.astype(self.dtype))]
         for level in range(1, self.config.levels + 1):
-            pooled = nnx.max_pool(maps[-1], (2, 2), strides=(2, 2))
+            pooled = max_pool(maps[-1])
             maps.append(getattr(self, f"down{level}")(pooled))
         real_logit = mask_logits = None
         if self.config.has_classifier:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from flax import nnx
 from torch import nn
+from torch.nn import functional as F
 
 from flax_unet import layers
 from tests.tolerances import LAYER, assert_close
@@ -53,6 +54,24 @@ def test_convolution(size: int, bias: bool) -> None:
         ours.bias[...] = jnp.asarray(theirs.bias.detach().numpy())
     x = noise(2, 6, 9, 5)
     assert_close(ours(jnp.asarray(x)), from_torch(theirs(to_torch(x))), LAYER)
+
+
+def test_max_pool() -> None:
+    """The gradient too: of equal pixels, which are many behind a ReLU, the first gets it."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 3, (2, 6, 8, 5)).astype(np.float32)
+    slope = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    ours = jax.value_and_grad(lambda x: (layers.max_pool(x) * slope).sum())(jnp.asarray(x))
+    image = to_torch(x).requires_grad_()
+    theirs = (F.max_pool2d(image, 2) * to_torch(slope)).sum()
+    theirs.backward()
+    assert image.grad is not None
+    assert_close(ours[0], theirs.detach().numpy(), LAYER)
+    np.testing.assert_array_equal(ours[1], from_torch(image.grad))
+
+    x[0, 3, 3, 1] = x[1, 0, 0, 0] = np.nan
+    found = np.asarray(layers.max_pool(jnp.asarray(x)))
+    np.testing.assert_array_equal(found, from_torch(F.max_pool2d(to_torch(x), 2)))
 
 
 def test_batch_norm_with_running_statistics() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import evaluation, memory, subject, train_torch
+from benchmarks import memory, pipeline, subject, train_torch
 from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
 
@@ -21,7 +21,7 @@ def few_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few_faces")
 def test_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--frames", "128", "--batch-size", "16", "--rounds", "1", "--base-width", "2"]
-    evaluation.main([*arguments, "--out", str(tmp_path / "speed.json")])
+    pipeline.main([*arguments, "--out", str(tmp_path / "speed.json")])
     result = json.loads((tmp_path / "speed.json").read_text())
     assert json.loads(capsys.readouterr().out) == result
     assert result["same_decision"] == result["frames"] == 128
@@ -29,10 +29,12 @@ def test_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ratio = rates["ours"] / rates["pytorch"]
     assert result["ratio_ours_to_pytorch"]["all"] == [pytest.approx(ratio)]
     assert 0 <= result["share_waiting_for_data"]["median"] < 1
+    assert 0 < result["share_of_the_networks_own_rate"]["median"] < 2
+    assert min(result["input_frames_a_second"].values()) > 0
 
 
 def test_speed_of_too_few_frames_says_nothing(fails: Callable[..., str]) -> None:
-    message = fails(evaluation.main, "--frames", 159, "--batch-size", 20)
+    message = fails(pipeline.main, "--frames", 159, "--batch-size", 20)
     assert "expected at least 160; 80 are read ahead" in message
 
 

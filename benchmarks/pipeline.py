@@ -1,8 +1,10 @@
 """The speed of evaluation: `train.eval`'s scoring beside the PyTorch twin fed by a DataLoader.
 
-Both score the same frames with the same weights, in turn, in one process. A pass before the clock
-starts checks that they take the same decision for every frame; compilation, the start of workers
-and the first batch of each pass are outside the clock.
+Besides, the parts: how fast either reads and decodes frames without a network, and how fast our
+network is on a batch that lies on the device. Both score the same frames with the same weights, in
+turn, in one process. A pass before the clock starts checks that they take the same decision for
+every frame; compilation, the start of workers and the first batch of each pass are outside the
+clock.
 """
 
 import argparse
@@ -10,13 +12,14 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import torch
+from flax import nnx
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -24,11 +27,16 @@ from benchmarks.crops import loader
 from benchmarks.subject import FULL_WIDTH, LAYOUT, Subject, prepare
 from convert.parity import load_twin
 from convert.reference import ReferenceUNet
+from flax_unet import UNet
 from flax_unet.errors import InputError, command
 from flax_unet.files import staged_file
+from flax_unet.inference import folded
+from train import parallel, scoring
 from train.data import pipeline
+from train.data.dataset import Dataset
 from train.scoring import score
 
+_CALLS = 5
 _TIMES_READ_AHEAD = 2  # frames, at least
 CLOSE = 1e-5  # probabilities of both, absolute
 
@@ -51,6 +59,30 @@ def pytorch(twin: ReferenceUNet, source: DataLoader) -> tuple[np.ndarray, float]
     return np.concatenate(found), sum(map(len, found[1:])) / (end - start)
 
 
+def network_rate(model: UNet, data: Dataset, batch_size: int) -> float:
+    """Frames a second of our network alone, on one batch that lies on the device."""
+    devices = jax.local_devices()
+    graphdef, state = nnx.split(folded(model))
+    step = scoring._compiled(graphdef, tuple(devices))
+    batch = next(pipeline.batches(data, model.config.image_size, batch_size))
+    arrays = jax.device_put(scoring._to_devices(batch, data))
+    state = parallel.replicate(state, devices)
+    jax.block_until_ready(step(state, arrays))
+    start = time.perf_counter()
+    for _ in range(_CALLS):
+        jax.block_until_ready(step(state, arrays))
+    return _CALLS * batch_size / (time.perf_counter() - start)
+
+
+def drained(source: Iterable[Any]) -> float:
+    """Frames a second of a source of batches that nothing is done with, after the first one."""
+    frames, start = 0, 0.0
+    for batch in source:
+        frames += len(batch[0] if isinstance(batch, tuple) else batch) if start else 0
+        start = start or time.perf_counter()
+    return frames / (time.perf_counter() - start)
+
+
 def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
     """Frames a second of both, in turn, and the share of ours that waited for data.
 
@@ -66,13 +98,19 @@ def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
     np.testing.assert_array_equal(found > 0.5, expected > 0.5)
     np.testing.assert_allclose(found, expected, rtol=0, atol=CLOSE)
 
+    size = model.config.image_size
+    input_rates = {
+        "pytorch": drained(source),
+        "ours": drained(pipeline.batches(data, size, batch_size)),
+    }
     rates: dict[str, list[float]] = {"pytorch": [], "ours": []}
-    waiting = []
+    waiting, shares = [], []
     for _ in tqdm(range(rounds), unit="round"):
         rates["pytorch"].append(pytorch(twin, source)[1])
         _, timing = score(model, data, jax.local_devices(), batch_size)
         rates["ours"].append(timing.frames / timing.seconds)
         waiting.append(timing.waiting_for_data / timing.seconds)
+        shares.append(rates["ours"][-1] / network_rate(model, data, batch_size))
     ratios = [ours / theirs for ours, theirs in zip(rates["ours"], rates["pytorch"], strict=True)]
     return {
         "layout": LAYOUT,
@@ -84,6 +122,8 @@ def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
         "called_real": int(np.sum(expected > 0.5)),
         "frames_a_second": {name: statistics.median(values) for name, values in rates.items()},
         "ratio_ours_to_pytorch": {"median": statistics.median(ratios), "all": ratios},
+        "input_frames_a_second": input_rates,
+        "share_of_the_networks_own_rate": {"median": statistics.median(shares), "all": shares},
         "share_waiting_for_data": {"median": statistics.median(waiting), "all": waiting},
     }
 
@@ -92,7 +132,7 @@ def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.evaluation",
+        prog="python -m benchmarks.pipeline",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

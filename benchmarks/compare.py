@@ -1,0 +1,239 @@
+"""The speed of this project beside PyTorch: the same weights and pictures, taking turns.
+
+The network is ynet-224 at full size. PyTorch runs as published (eager, NCHW), with channels last,
+and with channels last and torch.compile; the fastest of these is PyTorch at its best. Before
+anything is timed, all must give the same outputs; compilation and a first call are outside the
+clock. Ratios are PyTorch's time over this project's: above 1, this project is faster.
+
+Sizes that would not fit the memory, or take longer than --patience a call, are left out by name.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from benchmarks.contenders import OURS, PYTORCH, Contender, Subject, make
+from benchmarks.machine import Machine, measure
+from benchmarks.memory_of import peak_memory
+from benchmarks.start import starts
+from benchmarks.subject import FULL_WIDTH, LAYOUT, tensors_of
+from benchmarks.table import table, write_chart
+from flax_unet import PUBLISHED, UNetConfig
+from flax_unet.errors import InputError, command
+from flax_unet.files import staged_directory
+from flax_unet.images import resized
+from flax_unet.provenance import made_by
+from flax_unet.summary import layers
+from train.data.procedural import ProceduralPortraits
+
+_PUBLISHED, _, _COMPILED = PYTORCH
+_BATCHES = {"inference": (1, 8, 32, 128), "training": (2, 8, 64)}
+_DTYPES = ("float32", "bfloat16")
+_QUICK = [("inference", "float32", 1), ("training", "float32", 2)]
+# Of outputs, to their mean magnitude: rounding differs, most where autocast chooses its own.
+_CLOSE = {"float32": 1e-3, "bfloat16": 0.3}
+_PASSES = {"inference": 1, "training": 3}  # forwards; a backward pass costs two
+_PICTURES = 8
+
+
+class Row(NamedTuple):
+    """What is compared in turn."""
+
+    task: str
+    dtype: str
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.task}, {self.dtype}, batch {self.batch}"
+
+
+def subject_of(config: UNetConfig, tensors: dict[str, np.ndarray]) -> Subject:
+    """A few drawn faces with seeded labels."""
+    rng = np.random.default_rng(0)
+    size = config.image_size
+    portraits: list[Image.Image] = [ProceduralPortraits(_PICTURES, 0)[n][1] for n in range(8)]
+    image = np.stack([resized(portrait, size) for portrait in portraits])
+    mask = (rng.random((_PICTURES, 1, 1)) < rng.random((1, size, size))).astype(np.uint8)
+    return Subject(config, tensors, image, mask, (np.arange(_PICTURES) % 2).astype(np.float32))
+
+
+def check(row: Row, found: dict[str, dict[str, np.ndarray]]) -> None:
+    """Raises an InputError unless all contenders say what PyTorch says as published."""
+    expected = found[_PUBLISHED]
+    for name, result in found.items():
+        for output, values in result.items():
+            scale = np.abs(expected[output]).mean()
+            difference = np.abs(values - expected[output]).max() / scale
+            if not difference <= _CLOSE[row.dtype]:
+                raise InputError(
+                    f"{row}: {output} of {name} is {difference:.1e} of its mean magnitude away "
+                    f"from PyTorch's; nothing was timed. Compare the versions with constraints.txt"
+                )
+
+
+def timed(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call, the contenders taking turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, contender in contenders.items():
+            start = time.perf_counter()
+            contender.call()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def compare(row: Row, subject: Subject, machine: Machine, names: Sequence[str], rounds: int) -> Any:
+    """Everything that is told of a row; or why it is left out, in a sentence."""
+    subject = subject.take(row.batch)
+    made, first = {}, {}
+    for name in names:
+        start = time.perf_counter()
+        try:
+            made[name] = make(name, row.task, subject, row.dtype)
+            planned = made[name].planned
+            if planned is not None and planned > machine.memory:
+                return f"it takes {planned / 2**30:.1f} GiB, {machine.memory / 2**30:.1f} are free"
+            made[name].call()
+        except (torch.OutOfMemoryError, jax.errors.JaxRuntimeError) as error:
+            return f"{name}: {str(error).splitlines()[0]}"
+        first[name] = time.perf_counter() - start
+    check(row, {name: contender.result() for name, contender in made.items()})
+    seconds = timed(made, rounds)
+    del made
+    peaks = {name: peak_memory(name, row, subject) for name in names}
+    return told(row, subject.config, machine, first, seconds, peaks)
+
+
+def told(
+    row: Row,
+    config: UNetConfig,
+    machine: Machine,
+    first: dict[str, float],
+    seconds: dict[str, list[float]],
+    peaks: dict[str, int | None],
+) -> dict[str, Any]:
+    """What a row's times mean."""
+    operations = (
+        _PASSES[row.task]
+        * row.batch
+        * sum(layer.flops for layer in layers(config, config.image_size))
+    )
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    best = min((name for name in seconds if name != OURS), key=median.__getitem__)
+    ratios = {name: median[name] / median[OURS] for name in seconds if name != OURS}
+    rate = machine.product_rates[row.dtype]
+    moved = bytes_moved(row, config)
+    return {
+        **row._asdict(),
+        "seconds": {
+            name: {"median": median[name], "all": values} for name, values in seconds.items()
+        },
+        "pytorch_at_its_best": best,
+        "ratio_to_pytorch_as_published": ratios[_PUBLISHED],
+        "ratio_to_pytorch_at_its_best": ratios[best],
+        "ratios": ratios,
+        "teraflops_a_second": {name: operations / of / 1e12 for name, of in median.items()},
+        "share_of_matrix_product_rate": {
+            name: operations / of / rate for name, of in median.items()
+        },
+        "peak_memory_bytes": peaks,
+        "first_call_seconds": first,
+        "floor_seconds": {"operations": operations / rate, "bytes": moved / machine.bandwidth},
+    }
+
+
+def bytes_moved(row: Row, config: UNetConfig) -> int:
+    """What memory must see at least: each layer's output, written and read, and the weights."""
+    rows = list(layers(config, config.image_size))
+    values = 2 * row.batch * sum(math.prod(layer.shape) for layer in rows if layer.flops)
+    weights = sum(layer.parameters for layer in rows)
+    return _PASSES[row.task] * (values + weights) * np.dtype(jax.numpy.dtype(row.dtype)).itemsize
+
+
+def _rows(quick: bool) -> list[Row]:
+    if quick:
+        return [Row(*row) for row in _QUICK]
+    return [
+        Row(task, dtype, batch)
+        for task, batches in _BATCHES.items()
+        for dtype in _DTYPES
+        for batch in batches
+    ]
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="new directory for JSON and chart")
+    parser.add_argument("--quick", action="store_true", help="two rows, without torch.compile")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="rows are left out of which one call would take longer (default: 10)",
+    )
+    parser.add_argument(
+        "--base-width", type=int, default=FULL_WIDTH, help="of the network; the full size is 64"
+    )
+    args = parser.parse_args(argv)
+    if (torch.cuda.is_available()) != (jax.default_backend() == "gpu"):
+        raise InputError(
+            f"JAX computes on {jax.default_backend()} and PyTorch does not; install both for the "
+            "same device, or hide it from JAX: JAX_PLATFORMS=cpu"
+        )
+    names = [OURS, *(name for name in PYTORCH if not (args.quick and name == _COMPILED))]
+    tensors = tensors_of(args.base_width)
+    config = dataclasses.replace(PUBLISHED[LAYOUT], base_width=args.base_width)
+    subject = subject_of(config, tensors)
+    machine = measure()
+    found, left_out = [], {}
+    pace: dict[tuple[str, str], float] = {}  # seconds a picture of the slowest
+    for row in tqdm(_rows(args.quick), unit="row", disable=None):
+        expected = pace.get(row[:2], 0.0) * row.batch
+        result: Any = f"a call would take about {expected:.0f} s"
+        if expected <= args.patience:
+            result = compare(row, subject, machine, names, 3 if args.quick else args.rounds)
+        if isinstance(result, str):
+            left_out[str(row)] = result
+            continue
+        found.append(result)
+        slowest = max(of["median"] for of in result["seconds"].values())
+        pace[row[:2]] = slowest / row.batch
+    report = {
+        "layout": LAYOUT,
+        "base_width": args.base_width,
+        "machine": machine._asdict(),
+        "tf32": False,
+        "rows": found,
+        "left_out": left_out,
+        "starts": starts(args.base_width, with_compile=not args.quick),
+        "made_by": made_by(),
+    }
+    print(table(report))
+    if args.out is not None:
+        with staged_directory(args.out) as stage:
+            (stage / "compare.json").write_text(json.dumps(report, indent=1) + "\n")
+            write_chart(stage / "compare.png", report)
+
+
+if __name__ == "__main__":
+    main()

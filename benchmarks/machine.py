@@ -1,0 +1,74 @@
+"""What a machine can do: the bounds that no program on it gets past."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import torch
+
+_TURNS = 8
+_SIZES = {"cpu": (3072, 2**27)}  # rows of a square matrix, bytes; by platform
+_SIZES_ELSEWHERE = (8192, 2**30)
+
+
+class Machine(NamedTuple):
+    """Where a comparison ran."""
+
+    name: str  # of the device
+    platform: str
+    threads: int  # that PyTorch uses on a CPU; XLA uses one for each processor that it may
+    memory: int  # bytes that are free
+    product_rates: dict[str, float]  # floating-point operations a second, by dtype
+    bandwidth: float  # bytes a second, read and written
+
+
+def measure() -> Machine:
+    """Measures the first device."""
+    device = jax.local_devices()[0]
+    side, size = _SIZES.get(device.platform, _SIZES_ELSEWHERE)
+    rates = {}
+    for dtype in ("float32", "bfloat16"):
+        matrix = jnp.ones((side, side), dtype)
+        product = jax.jit(lambda x: jnp.matmul(x, x, precision=jax.lax.Precision.HIGHEST))
+        rates[dtype] = 2 * side**3 / _fastest(lambda p=product, m=matrix: p(m))
+    array = jnp.ones(size // 4, jnp.float32)
+    add = jax.jit(lambda x: x + 1)
+    return Machine(
+        device.device_kind if device.platform != "cpu" else _processor(),
+        device.platform,
+        torch.get_num_threads(),
+        _free_memory(device),
+        rates,
+        2 * size / _fastest(lambda: add(array)),
+    )
+
+
+def _fastest(call: Callable[[], Any]) -> float:
+    """Seconds of the fastest of several calls."""
+    jax.block_until_ready(call())
+    seconds = []
+    for _ in range(_TURNS):
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def _free_memory(device: Any) -> int:
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _processor() -> str:
+    count = len(os.sched_getaffinity(0))
+    try:
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123
+            names = [line.partition(":")[2].strip() for line in file if "model name" in line]
+    except OSError:
+        names = []
+    return f"{names[0] if names else 'CPU'}, {count} cores"
