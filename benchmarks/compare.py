@@ -5,13 +5,15 @@ and with channels last and torch.compile; the fastest of these is PyTorch at its
 anything is timed, all must give the same outputs; compilation and a first call are outside the
 clock. Ratios are PyTorch's time over this project's: above 1, this project is faster.
 
-Sizes that would not fit the memory, or take longer than --patience a call, are left out by name.
+Sizes that would not fit the memory, or take longer than --patience a call, are left out by name. On
+a GPU, --minutes 7 keeps it all within ten.
 """
 
 import argparse
 import dataclasses
 import json
 import math
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -24,9 +26,9 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from benchmarks import memory_of
 from benchmarks.contenders import OURS, PYTORCH, Contender, Subject, make
 from benchmarks.machine import Machine, measure
-from benchmarks.memory_of import peak_memory
 from benchmarks.start import starts
 from benchmarks.subject import FULL_WIDTH, LAYOUT, tensors_of
 from benchmarks.table import table, write_chart
@@ -97,9 +99,9 @@ def timed(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float
 def compare(row: Row, subject: Subject, machine: Machine, names: Sequence[str], rounds: int) -> Any:
     """Everything that is told of a row; or why it is left out, in a sentence."""
     subject = subject.take(row.batch)
-    made, first = {}, {}
+    made, first, peaks = {}, {}, {}
     for name in names:
-        start = time.perf_counter()
+        mark, start = memory_of.mark(), time.perf_counter()
         try:
             made[name] = make(name, row.task, subject, row.dtype)
             planned = made[name].planned
@@ -109,10 +111,12 @@ def compare(row: Row, subject: Subject, machine: Machine, names: Sequence[str], 
         except (torch.OutOfMemoryError, jax.errors.JaxRuntimeError) as error:
             return f"{name}: {str(error).splitlines()[0]}"
         first[name] = time.perf_counter() - start
+        peaks[name] = memory_of.since(mark, made[name])
     check(row, {name: contender.result() for name, contender in made.items()})
     seconds = timed(made, rounds)
     del made
-    peaks = {name: peak_memory(name, row, subject) for name in names}
+    if machine.platform == "cpu":
+        peaks = {name: memory_of.of_process(name, row, subject) for name in names}
     return told(row, subject.config, machine, first, seconds, peaks)
 
 
@@ -192,9 +196,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="rows are left out of which one call would take longer (default: 10)",
     )
     parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        metavar="M",
+        help="rows are left out that would start later; one may take two (default: no limit)",
+    )
+    parser.add_argument(
         "--base-width", type=int, default=FULL_WIDTH, help="of the network; the full size is 64"
     )
     args = parser.parse_args(argv)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs room, too
     if (torch.cuda.is_available()) != (jax.default_backend() == "gpu"):
         raise InputError(
             f"JAX computes on {jax.default_backend()} and PyTorch does not; install both for the "
@@ -206,11 +218,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     subject = subject_of(config, tensors)
     machine = measure()
     found, left_out = [], {}
+    start = time.perf_counter()
     pace: dict[tuple[str, str], float] = {}  # seconds a picture of the slowest
     for row in tqdm(_rows(args.quick), unit="row", disable=None):
         expected = pace.get(row[:2], 0.0) * row.batch
         result: Any = f"a call would take about {expected:.0f} s"
-        if expected <= args.patience:
+        if time.perf_counter() - start > 60 * args.minutes:
+            result = f"{args.minutes:g} minutes were over"
+        elif expected <= args.patience:
             result = compare(row, subject, machine, names, 3 if args.quick else args.rounds)
         if isinstance(result, str):
             left_out[str(row)] = result

@@ -1,4 +1,4 @@
-"""The peak memory of a contender's call, by itself in a fresh process."""
+"""The peak memory of a contender: on a GPU by its allocator, on a CPU in a process of its own."""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -7,21 +7,39 @@ from typing import Any
 
 import torch
 
-from benchmarks.contenders import OURS, PYTORCH, Subject, make
+from benchmarks.contenders import OURS, PYTORCH, Contender, Subject, make
 
 _CALLS = 2  # the second has what an optimizer keeps
 _KIB = 2**10
 
 
-def peak_memory(name: str, row: Any, subject: Subject) -> int | None:
-    """Bytes beyond what lay there before the network did; None for what is compiled on a CPU.
+def mark() -> int:
+    """Bytes that PyTorch holds on a GPU, from which `since` counts."""
+    if not torch.cuda.is_available():
+        return 0
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
+
+
+def since(mark: int, contender: Contender) -> int | None:
+    """The most bytes on a GPU since `mark` was taken, before the contender was made.
+
+    What XLA needs is what its compiler plans: it may reserve any more.
+    """
+    if not torch.cuda.is_available():
+        return None
+    return contender.planned or torch.cuda.max_memory_allocated() - mark
+
+
+def of_process(name: str, row: Any, subject: Subject) -> int | None:
+    """Bytes on a CPU beyond what lay there before the network did; None for what is compiled.
 
     Args:
         name: of the contender.
         row: task, dtype and batch.
         subject: what it computes on.
     """
-    if name != OURS and PYTORCH[name][1] and not torch.cuda.is_available():
+    if name != OURS and PYTORCH[name][1]:
         return None  # its compiler runs in the same process and takes more than the network
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context) as pool:
@@ -31,12 +49,8 @@ def peak_memory(name: str, row: Any, subject: Subject) -> int | None:
 def _peak(name: str, task: str, dtype: str, subject: Subject) -> int:
     before = _resident()
     contender = make(name, task, subject, dtype)
-    if torch.cuda.is_available() and name == OURS:
-        return contender.planned or 0  # XLA reserves most of the device, whatever it needs
     for _ in range(_CALLS):
         contender.call()
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
     return _resident() - before
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import memory, pipeline, subject, train_torch
+from benchmarks import compare, contenders, memory, memory_of, pipeline, subject, train_torch
+from convert import stand_in
+from flax_unet import UNetConfig
 from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
 
@@ -66,3 +68,58 @@ def test_training_in_pytorch_needs_enough_frames_and_masks(
     (masks / "v001_1.gif").unlink()
     assert "1 fakes have no mask, the first of them training/crops/v001_1.png" in message(6)
     assert not (tmp_path / "out.pth").exists()
+
+
+def test_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compare, "starts", lambda *_, **__: {})  # these start processes,
+    monkeypatch.setattr(memory_of, "of_process", lambda *_: 2**30)  # which take a while
+    rows = [*compare._QUICK, ("inference", "float32", 2), ("inference", "bfloat16", 1)]
+    monkeypatch.setattr(compare, "_QUICK", rows)
+    out = tmp_path / "out"
+    compare.main(["--quick", "--base-width", "2", "--patience", "0", "--out", str(out)])
+    report = json.loads((out / "compare.json").read_text())
+    assert [(row["task"], row["dtype"], row["batch"]) for row in report["rows"]] == [
+        *(("inference", "float32", 1), ("training", "float32", 2), ("inference", "bfloat16", 1))
+    ]
+    assert list(report["left_out"]) == ["inference, float32, batch 2"]
+    for row in report["rows"]:
+        median = {name: of["median"] for name, of in row["seconds"].items()}
+        ours, best = median.pop(contenders.OURS), min(median.values())
+        assert row["ratio_to_pytorch_at_its_best"] == pytest.approx(best / ours)
+        published = median["PyTorch, as published"]
+        assert row["ratio_to_pytorch_as_published"] == pytest.approx(published / ours)
+    printed = capsys.readouterr().out
+    assert "| inference, float32, batch 1 | this project |" in printed
+    assert "Left out: inference, float32, batch 2: a call would take" in printed
+    assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_is_timed_that_does_not_compute_the_same(
+    monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    make = contenders.make
+
+    def wrong(name: str, task: str, of: contenders.Subject, dtype: str) -> contenders.Contender:
+        if name == contenders.OURS:
+            of = of._replace(image=255 - of.image)
+        return make(name, task, of, dtype)
+
+    monkeypatch.setattr(compare, "make", wrong)
+    message = fails(compare.main, "--quick", "--base-width", 2)
+    assert "inference, float32, batch 1: mask_logits of this project" in message
+    assert "nothing was timed" in message
+
+
+def test_peak_memory_is_that_of_the_call() -> None:
+    config = UNetConfig(base_width=16, image_size=224)
+    small = compare.subject_of(config, stand_in.state_dict(config, 0))
+    few, many = (
+        memory_of.of_process(contenders.OURS, compare.Row("inference", "float32", batch), of)
+        for batch, of in ((8, small), (32, small.take(32)))
+    )
+    assert few is not None
+    assert many is not None
+    picture = 224 * 224 * 16 * 4  # bytes of one of the widest maps
+    assert many - few > 24 * 2 * picture
