@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,6 @@ class Machine(NamedTuple):
     name: str  # of the device
     platform: str
     threads: int  # that PyTorch uses on a CPU; XLA uses one for each processor that it may
-    memory: int  # bytes that are free
     product_rates: dict[str, float]  # floating-point operations a second, by dtype
     bandwidth: float  # bytes a second, read and written
 
@@ -31,7 +31,7 @@ def measure() -> Machine:
     side, size = _SIZES.get(device.platform, _SIZES_ELSEWHERE)
     rates = {}
     for dtype in ("float32", "bfloat16"):
-        matrix = jnp.ones((side, side), dtype)
+        matrix = jax.random.normal(jax.random.key(0), (side, side), dtype)
         product = jax.jit(lambda x: jnp.matmul(x, x, precision=jax.lax.Precision.HIGHEST))
         rates[dtype] = 2 * side**3 / _fastest(lambda p=product, m=matrix: p(m))
     array = jnp.ones(size // 4, jnp.float32)
@@ -40,7 +40,6 @@ def measure() -> Machine:
         device.device_kind if device.platform != "cpu" else _processor(),
         device.platform,
         torch.get_num_threads(),
-        _free_memory(device),
         rates,
         2 * size / _fastest(lambda: add(array)),
     )
@@ -57,18 +56,21 @@ def _fastest(call: Callable[[], Any]) -> float:
     return min(seconds)
 
 
-def _free_memory(device: Any) -> int:
-    stats = device.memory_stats()
+def free_memory() -> int:
+    """Bytes that the first device still has room for."""
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    (line,) = (
+        line
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemAvailable:")
+    )
+    return 2**10 * int(line.split()[1])
 
 
 def _processor() -> str:
     count = len(os.sched_getaffinity(0))
-    try:
-        with open("/proc/cpuinfo") as file:  # noqa: PTH123
-            names = [line.partition(":")[2].strip() for line in file if "model name" in line]
-    except OSError:
-        names = []
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
     return f"{names[0] if names else 'CPU'}, {count} cores"

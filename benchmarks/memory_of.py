@@ -2,6 +2,7 @@
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,10 @@ def of_process(name: str, row: Any, subject: Subject) -> int | None:
         return None  # its compiler runs in the same process and takes more than the network
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(_peak, name, row.task, row.dtype, subject).result()
+        try:
+            return pool.submit(_peak, name, row.task, row.dtype, subject).result()
+        except (BrokenProcessPool, RuntimeError):  # there is too little memory for it
+            return None
 
 
 def _peak(name: str, task: str, dtype: str, subject: Subject) -> int:

@@ -22,10 +22,11 @@ from convert.reference import ReferenceUNet
 from flax_unet import PUBLISHED
 from train.data.procedural import ProceduralPortraits
 
+_CHOSEN = "JAX_COMPILATION_CACHE_DIR"  # would be used in the place of these:
 _KEPT = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR")  # where either keeps what it compiled
 
 
-def starts(base_width: int, *, with_compile: bool) -> dict[str, dict[str, float]]:
+def starts(base_width: int, *, with_compile: bool) -> dict[str, dict[str, float | None]]:
     """Seconds of a first and a second start, by contender."""
     with tempfile.TemporaryDirectory() as folder:
         model = write_model(Path(folder), base_width)
@@ -41,17 +42,18 @@ def starts(base_width: int, *, with_compile: bool) -> dict[str, dict[str, float]
         found = {}
         for number, (name, command) in enumerate(commands.items()):
             kept = dict.fromkeys(_KEPT, f"{folder}/{number}")
-            users = {key: of for key, of in os.environ.items() if not key.startswith("JAX_")}
+            users = {key: of for key, of in os.environ.items() if key != _CHOSEN}
             first, second = (_seconds(command, users | kept) for _ in range(2))
             found[name] = {"first": first, "second": second}
         return found
 
 
-def _seconds(command: list[str], environment: dict[str, str]) -> float:
+def _seconds(command: list[str], environment: dict[str, str]) -> float | None:
+    """Seconds of a command; None if it failed, which it has told on standard error."""
     start = time.perf_counter()
     line = [sys.executable, "-m", *command]
-    subprocess.run(line, check=True, stdout=subprocess.DEVNULL, env=environment)
-    return time.perf_counter() - start
+    ended = subprocess.run(line, stdout=subprocess.DEVNULL, env=environment)
+    return None if ended.returncode else time.perf_counter() - start
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -19,7 +19,7 @@ def table(report: dict[str, Any]) -> str:
         f"matrix products {rates}; {machine['bandwidth'] / 1e9:.0f} GB/s; TF32 off",
         "",
         "| | contender | ms a call, median (least to most) | PyTorch's time over ours | TFLOP/s | "
-        "of the product rate | peak memory, GiB | with compilation, s |",
+        "of the product rate | peak memory, GiB | made, compiled and first called, s |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in report["rows"]:
@@ -44,14 +44,14 @@ def table(report: dict[str, Any]) -> str:
             label = ""
         floor = row["floor_seconds"]
         lines.append(
-            f"| | the floor | {1e3 * max(floor.values()):.0f} "
+            f"| | at least, by operations and bytes | {1e3 * max(floor.values()):.0f} "
             f"(operations {1e3 * floor['operations']:.0f}, bytes {1e3 * floor['bytes']:.0f}) "
             "| | | | | |"
         )
     lines += ["", "| to a first verdict, s | first start | second start |", "| --- | ---: | ---: |"]
-    lines += [
-        f"| {name} | {s['first']:.1f} | {s['second']:.1f} |" for name, s in report["starts"].items()
-    ]
+    for name, seconds in report["starts"].items():
+        cells = ["failed" if of is None else f"{of:.1f}" for of in seconds.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += ["", *(f"Left out: {row}: {why}" for row, why in report["left_out"].items())]
     return "\n".join(lines).rstrip()
 
