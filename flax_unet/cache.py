@@ -5,10 +5,19 @@ from pathlib import Path
 
 import jax
 
+from flax_unet.errors import InputError
+
 
 def cache_root() -> Path:
-    """The folder of this project's cache: `$XDG_CACHE_HOME/flax-unet`, or in `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flax-unet"
+    """The folder of this project's cache: `$XDG_CACHE_HOME/flax-unet`, or in `~/.cache`.
+
+    Raises:
+        InputError: there is no home.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flax-unet"
+    except RuntimeError as error:
+        raise InputError(f"{error}; name a folder by XDG_CACHE_HOME") from error
 
 
 def keep_compiled() -> None:

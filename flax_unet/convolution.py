@@ -29,6 +29,8 @@ _LEAST_SIDE = 56  # pixels; on smaller maps XLA's own gradient is no slower
 def convolve(parts: Sequence[jax.Array], kernel: jax.Array) -> jax.Array:
     """The convolution of maps side by side, of stride 1; height and width are kept.
 
+    It has a gradient, but on CPUs no forward-mode derivative (`jax.jvp`).
+
     Args:
         parts: (B, H, W, C) each, of any C, and of the kernel's dtype.
         kernel: (K, K, sum of C, D), K odd; its input channels are the parts' in order.
@@ -37,7 +39,8 @@ def convolve(parts: Sequence[jax.Array], kernel: jax.Array) -> jax.Array:
         (B, H, W, D).
     """
     on_cpu = jax.default_backend() == "cpu"
-    if on_cpu and len(parts) > 1 and kernel.shape[2] >= _MANY:
+    exact = kernel.dtype.itemsize >= 4  # in bfloat16 each half would be rounded before the sum
+    if on_cpu and exact and len(parts) > 1 and kernel.shape[2] >= _MANY:
         # Together, or one would run beside earlier layers: two at a time are slower than in turn.
         parts = jax.lax.optimization_barrier(list(parts))
         ends = np.cumsum([part.shape[-1] for part in parts])[:-1]

@@ -37,11 +37,15 @@ def _fold(conv: Conv, norm: BatchNorm | None) -> Conv:
         for of in (norm.scale, norm.bias, norm.mean, norm.var, conv.kernel)
     )
     bias = 0.0 if conv.bias is None else np.asarray(conv.bias[...], np.float64)
-    factor = scale / np.sqrt(var + EPSILON)
     dtype = conv.kernel[...].dtype
-    conv.kernel = nnx.Param(jax.numpy.asarray((kernel * factor).astype(dtype)))
-    shift = nnx.Param(jax.numpy.asarray((shift + (bias - mean) * factor).astype(dtype)))
-    conv.bias = nnx.data(shift)  # where there was none before, too
+    with np.errstate(all="ignore"):  # of damaged weights: outputs are checked
+        factor = scale / np.sqrt(var + EPSILON)
+        kernel, shift = (
+            jax.numpy.asarray(of.astype(dtype))
+            for of in (kernel * factor, shift + (bias - mean) * factor)
+        )
+    conv.kernel = nnx.Param(kernel)
+    conv.bias = nnx.data(nnx.Param(shift))  # where there was none before, too
     return conv
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import NamedTuple
 
 from PIL import Image
@@ -29,6 +29,7 @@ class Options(NamedTuple):
     finder: FaceFinder | None = None
     sampling: Sampling = Sampling()
     most_pixels: float = math.inf  # of a video; what comes after them is left out
+    still_wanted: Callable[[], None] = lambda: None  # asked now and then; it raises to end the work
 
 
 @dataclasses.dataclass
@@ -102,6 +103,7 @@ def _picture(item: Item, number: int, options: Options) -> Generator[Frame]:
 def _video(item: Item, number: int, options: Options) -> Generator[Frame | None]:
     video = VideoReader(item.path, options.sampling, options.most_pixels)
     for picture in video.frames():
+        options.still_wanted()
         if picture is None:
             yield None
             continue

@@ -161,8 +161,10 @@ class VideoReader:
 
     def _grab(self) -> bool:
         """Goes on to the next frame, if there is one."""
-        self._cut = self._read >= self._most
-        if self._cut or not self._capture.grab():
+        if not self._capture.grab():
+            return False
+        if self._read >= self._most:
+            self._cut = True
             return False
         seconds = max(self._get("POS_MSEC") / 1000, 0.0)
         if not self._seconds < seconds < math.inf:  # no times, or times that run backwards

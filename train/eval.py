@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with contextlib.nullcontext() if out is None else staged_directory(out) as stage:
         path = args.checkpoint or newest_checkpoint()
         model = checkpoint.load(path, dtype=DTYPES[args.dtype])
-        origin = checkpoint.fingerprint(path)
+        origin = checkpoint.fingerprint(path) if is_first else {}
         devices = parallel.select_devices(args.devices)
         data = open_dataset(args.data, args.split, seed=args.seed, skip_bad=args.skip_bad)
         if args.limit is not None:

@@ -18,7 +18,7 @@ downloaded as the files that `python -m flax_unet.predict --out` writes. It is f
 one file at a time is judged, of a video {MOST_FRAMES:,} frames at most.
 
 Nothing leaves this machine. The page needs no internet and makes no call there; what was uploaded
-and found lies in a temporary directory, for an hour or so, and no longer than the command runs.
+and found lies in a temporary directory, for six hours, and no longer than the command runs.
 Whoever can reach the address can use the page: there is no password. Unless told otherwise that is
 this machine alone.
 """

@@ -18,7 +18,7 @@ from flax_unet.results import Result, results
 from flax_unet.videos import Sampling
 
 MOST_FRAMES = 1000  # of a video; a page is to answer while its visitor waits
-MOST_PIXELS = 2e10  # of a video that are decoded: 9,600 frames of Full HD
+MOST_PIXELS = 2e10  # of a video that are decoded, or counted before: 9,600 frames of Full HD
 FEW_FRAMES = Sampling(frames=64)
 MOST_FACES = 12  # that are shown one by one
 _CROP = 160  # pixels a side of a face that is shown
@@ -65,6 +65,7 @@ class Judge:
         mode: Mode = "auto",
         sampling: Sampling = FEW_FRAMES,
         progress: Progress = lambda done, total: None,
+        still_wanted: Callable[[], None] = lambda: None,
     ) -> Report:
         """Judges a picture or a video. What cannot be read is told in the report, not raised.
 
@@ -73,12 +74,13 @@ class Judge:
             directory: an empty one for the results.
             mode: which faces.
             sampling: which frames of a video; of these, the first MOST_FRAMES are judged.
-            progress: is told of each frame; what it raises ends the work.
+            progress: is told of each frame.
+            still_wanted: is asked now and then; what it raises ends the work.
         """
         written = directory / "results"
         written.mkdir()
         seen = _Seen()
-        options = Options(mode, self._finder, sampling, MOST_PIXELS)
+        options = Options(mode, self._finder, sampling, MOST_PIXELS, still_wanted)
         frames = inspect(self.detector, items([path]), options)
         with contextlib.closing(frames):
             (result,) = results(seen.watch(frames, progress), written)

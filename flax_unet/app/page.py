@@ -37,7 +37,7 @@ _FACES: list[tuple[str, Mode]] = [
 ]
 _FRAMES = [("N frames, evenly spaced", "frames"), ("every N-th frame", "every")]
 _SLIDE = "value => document.documentElement.style.setProperty('--heat', value / 100)"
-_KEPT, _LOOKED = 60 * 60, 10 * 60  # seconds that uploads are kept; between looks for older ones
+_KEPT, _LOOKED = 6 * 60 * 60, 10 * 60  # seconds: uploads are kept, and looked for older ones
 _LOOPBACK = ["127.0.0.1", "localhost"]
 _WAITING = 20  # files at most that wait to be judged
 _SYSTEM = ("system-ui", "sans-serif")  # fonts that are there; Gradio's own are fetched from Google
@@ -110,15 +110,19 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
         if upload is None or not count:
             raise gr.Error("Drop a file first, and give N.", print_exception=False)
 
-        def tell(done: int, total: int | None) -> None:
+        def still_wanted() -> None:
             if request.session_hash not in working:
                 raise gr.Error("The page was closed.", print_exception=False)
+
+        def tell(done: int, total: int | None) -> None:
             progress((done, total), desc="Judging", unit="frames")
 
         directory = Path(tempfile.mkdtemp(dir=folder))
         working.add(request.session_hash)
         try:
-            report = judge(Path(upload), directory, mode, Sampling(**{way: count}), tell)
+            report = judge(
+                Path(upload), directory, mode, Sampling(**{way: count}), tell, still_wanted
+            )
         except BaseException as error:
             _forget(directory)
             if isinstance(error, InputError):

@@ -347,6 +347,28 @@ def test_file_of_no_known_type(visit: Visit, tmp_path: Path) -> None:
     expect(visit.page.get_by_role("alert")).to_contain_text("notes.txt is no picture of a known")
 
 
+def test_work_ends_when_it_is_not_wanted(judge: Judge, clip: Path, tmp_path: Path) -> None:
+    """While frames are counted, too, before there is any to tell of."""
+
+    class LeftError(Exception):
+        pass
+
+    asked = 0
+
+    def still_wanted() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 3:
+            raise LeftError
+
+    def told(*_: object) -> None:
+        raise AssertionError("a frame was judged")
+
+    with pytest.raises(LeftError):
+        judge(clip, tmp_path, "none", Sampling(frames=5), told, still_wanted)
+    assert asked == 4
+
+
 @needs_browser
 def test_work_for_a_page_that_was_closed_ends(visit: Visit, served: Served, tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "long.webm", (128, 128), RATE) as film:

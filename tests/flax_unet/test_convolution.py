@@ -90,3 +90,13 @@ def test_sums_of_bfloat16_are_kept_in_float32() -> None:
     assert found.dtype == jnp.bfloat16
     wanted = np.outer([63, 64, 63], [63, 64, 63])
     assert_close(np.asarray(found, np.float32)[..., 0, 0], wanted, 2**-8)
+
+
+def test_bfloat16_is_rounded_once() -> None:
+    rng = np.random.default_rng(0)
+    parts = [jnp.asarray(rng.normal(size=(1, 8, 8, 128)), jnp.bfloat16) for _ in range(2)]
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 256, 4)), jnp.bfloat16)
+    wide = [np.asarray(part, np.float32) for part in parts]
+    expected = by_pytorch(wide, np.asarray(kernel, np.float32), np.ones((1, 8, 8, 4)))[0]
+    found = np.asarray(convolve(parts, kernel), np.float32)
+    assert np.all(np.abs(found - expected) <= 2.0**-8 * np.abs(expected) + 0.02)

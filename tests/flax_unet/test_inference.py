@@ -67,6 +67,15 @@ def test_kernels_are_rounded_once_in_bfloat16() -> None:
     assert in_network(layer).conv1.kernel[...].dtype == jnp.float32
 
 
+def test_damaged_statistics_are_told_of_by_the_outputs_alone() -> None:
+    """Not by warnings of NumPy, which tests raise."""
+    layer = DoubleConv(5, 7, 9, bias=True, dtype=jnp.float32, rngs=nnx.Rngs(1))
+    layer.eval()
+    assert layer.norm1 is not None
+    layer.norm1.var[...] = jnp.full(7, -1.0)
+    assert np.isnan(in_network(layer)(jnp.ones((1, 8, 8, 5)))).any()
+
+
 def test_twice_is_an_error() -> None:
     model = UNet(dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="folded already"):

@@ -121,6 +121,9 @@ def test_only_so_many_pixels_are_decoded(
     assert [frame.number for frame in reader.frames() if frame is not None] == chosen
     assert reader.unread() == "only its first 6 frames were looked at"
     assert reader.shortfall() is None
+    whole = VideoReader(videos[".avi"], sampling, most_pixels=FRAMES * 2**16)
+    assert any(whole.frames())
+    assert whole.unread() is None
 
 
 def test_what_is_passed_over_is_told(videos: dict[str, Path]) -> None:
