@@ -427,8 +427,8 @@ from flax_unet import predict, videos
 
 class Endless(videos.VideoReader):
     def _grab(self):
-        if not self._read:
-            self._read = 1
+        self._read += 1
+        if self._read % 1_000_000 == 1:  # again, if Python had it raised where it is ignored
             threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
         return True
 
