@@ -10,6 +10,7 @@ a GPU, --minutes 7 keeps it all within ten.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -219,7 +220,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="rows are left out that would start later; one may take two (default: no limit)",
     )
     parser.add_argument(
-        "--base-width", type=int, default=FULL_WIDTH, help="of the network; the full size is 64"
+        "--base-width",
+        type=at_least_one,
+        default=FULL_WIDTH,
+        metavar="N",
+        help="of the network (default: the full size, 64)",
     )
     args = parser.parse_args(argv)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs room, too
@@ -228,10 +233,19 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"JAX computes on {jax.default_backend()} and PyTorch does not; install both for the "
             "same device, or hide it from JAX: JAX_PLATFORMS=cpu"
         )
+    # Before hours of work, since the directory may not be writable.
+    with contextlib.nullcontext() if args.out is None else staged_directory(args.out) as stage:
+        report = _report(args)
+        print(table(report))
+        if stage is not None:
+            (stage / "compare.json").write_text(json.dumps(report, indent=1) + "\n")
+            write_chart(stage / "compare.png", report)
+
+
+def _report(args: argparse.Namespace) -> dict[str, Any]:
     names = [OURS, *(name for name in PYTORCH if not (args.quick and name == _COMPILED))]
-    tensors = tensors_of(args.base_width)
     config = dataclasses.replace(PUBLISHED[LAYOUT], base_width=args.base_width)
-    subject = subject_of(config, tensors)
+    subject = subject_of(config, tensors_of(args.base_width))
     machine = measure()
     found, left_out = [], {}
     start = time.perf_counter()
@@ -249,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found.append(result)
         slowest = max(of["median"] for of in result["seconds"].values())
         pace[row[:2]] = slowest / row.batch
-    report = {
+    return {
         "layout": LAYOUT,
         "base_width": args.base_width,
         "machine": machine._asdict(),
@@ -259,11 +273,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         "starts": starts(args.base_width, with_compile=not args.quick),
         "made_by": made_by(),
     }
-    print(table(report))
-    if args.out is not None:
-        with staged_directory(args.out) as stage:
-            (stage / "compare.json").write_text(json.dumps(report, indent=1) + "\n")
-            write_chart(stage / "compare.png", report)
 
 
 if __name__ == "__main__":

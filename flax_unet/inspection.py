@@ -15,11 +15,10 @@ from flax_unet.faces import FaceFinder, Found, Mode, find
 from flax_unet.images import read_image
 from flax_unet.inputs import Item
 from flax_unet.names import shown
-from flax_unet.videos import Sampling, VideoReader
+from flax_unet.videos import LEAST_PIXELS, Sampling, VideoReader
 
 _READY = 25_000_000  # pixels of frames that were decoded before they are asked for
 _AT_ONCE = 25_000_000  # pixels of frames that wait to be judged together
-_LEAST = 2**16  # pixels that a frame counts as, however small
 
 
 class Options(NamedTuple):
@@ -51,7 +50,7 @@ class Frame:
     @property
     def weight(self) -> int:
         """What it takes of memory, in pixels."""
-        return max(self.image.width * self.image.height if self.image else 0, _LEAST)
+        return max(self.image.width * self.image.height if self.image else 0, LEAST_PIXELS)
 
 
 def inspect(detector: Detector, items: Iterable[Item], options: Options) -> Generator[Frame]:

@@ -34,7 +34,7 @@ _BEGINNINGS = (
 )
 _FRAMES_A_SECOND = 25.0  # of a video that does not say, or not plausibly
 _FASTEST = 240.0
-_LEAST = 2**16  # pixels that a frame counts as, however small: what it costs at least
+LEAST_PIXELS = 2**16  # that a frame counts as, however small: what it costs at least
 _SHORT_SHARE, _SHORT_SECONDS = 0.02, 0.5  # containers' lengths are not more exact
 _FILM_SIDE = 1280  # pixels; larger videos are written at this size, which still plays everywhere
 _FILM_LEAST = 16
@@ -89,7 +89,7 @@ class VideoReader:
         self._read = 0  # frames so far
         self._seconds = -1.0  # of the last of them
         sides = self._get("FRAME_WIDTH"), self._get("FRAME_HEIGHT")
-        self._most = most_pixels / max(math.prod(sides), _LEAST)  # frames
+        self._most = most_pixels / max(math.prod(sides), LEAST_PIXELS)  # frames
         self._cut = False
 
     def frames(self) -> Generator[VideoFrame | None]:
