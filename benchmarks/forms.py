@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import functools
 import json
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,12 +30,13 @@ _LEVELS = ((224, 64), (112, 128), (56, 256), (28, 512))  # pixels a side, channe
 @contextlib.contextmanager
 def xlas_own() -> Iterator[None]:
     """Has what is traced meanwhile computed as XLA computes it."""
-    kept = convolution._MANY, convolution._LEAST_SIDE
-    convolution._MANY = convolution._LEAST_SIDE = math.inf  # pyright: ignore[reportAttributeAccessIssue]
+    kept = convolution._on_cpu, convolution._gradients_on_cpu
+    convolution._on_cpu = convolution._plain
+    convolution._gradients_on_cpu = convolution._plain_gradients
     try:
         yield
     finally:
-        convolution._MANY, convolution._LEAST_SIDE = kept
+        convolution._on_cpu, convolution._gradients_on_cpu = kept
 
 
 def in_turn(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
@@ -61,7 +61,7 @@ def _layers(batch: int, side: int, channels: int) -> Iterator[tuple[str, dict[st
     skip, up = (noise(batch, side, side, channels) for _ in range(2))
     wide, kernel = noise(3, 3, 2 * channels, channels), noise(3, 3, channels, channels)
     both = jax.jit(lambda a, b, k: convolution.convolve([a, b], k))
-    plain = jax.jit(lambda a, b, k: convolution._plain(jnp.concatenate([a, b], -1), k))
+    plain = jax.jit(lambda a, b, k: convolution._plain((a, b), k))
     yield (
         "convolution of two maps",
         {
@@ -71,7 +71,7 @@ def _layers(batch: int, side: int, channels: int) -> Iterator[tuple[str, dict[st
     )
     if side >= convolution._LEAST_SIDE:
         blocks = jax.jit(convolution._kernel_gradient)
-        whole = jax.jit(lambda x, k, g: jax.vjp(lambda k: convolution._plain(x, k), k)[1](g))
+        whole = jax.jit(lambda x, k, g: convolution._plain_gradients((x,), k, g)[1])
         yield (
             "gradient of a kernel",
             {

@@ -1,7 +1,7 @@
 """Convolutions in the form that is fastest where they run; every form computes the same sums.
 
-On accelerators that is XLA's own. On CPUs two things cost more than they need to, and are done
-otherwise:
+One of 1x1 is a matrix product. Of the others, accelerators get XLA's own. On CPUs two things cost
+more than they need to, and are done otherwise:
 
 - One kernel over many channels is slower than two over half of them each, so a wide decoder's, over
   a skip connection and what comes from below, is two whose results are added. Nothing has to be
@@ -25,11 +25,13 @@ _MANY = 128  # channels; one convolution over fewer is no slower than two
 _CACHED = 2**21  # bytes of a block's columns
 _LEAST_SIDE = 56  # pixels; on smaller maps XLA's own gradient is no slower
 
+_Parts = tuple[jax.Array, ...]
+
 
 def convolve(parts: Sequence[jax.Array], kernel: jax.Array) -> jax.Array:
     """The convolution of maps side by side, of stride 1; height and width are kept.
 
-    It has a gradient, but on CPUs no forward-mode derivative (`jax.jvp`).
+    It has a gradient, but no forward-mode derivative (`jax.jvp`).
 
     Args:
         parts: (B, H, W, C) each, of any C, and of the kernel's dtype.
@@ -38,21 +40,36 @@ def convolve(parts: Sequence[jax.Array], kernel: jax.Array) -> jax.Array:
     Returns:
         (B, H, W, D).
     """
-    on_cpu = jax.default_backend() == "cpu"
-    exact = kernel.dtype.itemsize >= 4  # in bfloat16 each half would be rounded before the sum
-    if on_cpu and exact and len(parts) > 1 and kernel.shape[2] >= _MANY:
-        # Together, or one would run beside earlier layers: two at a time are slower than in turn.
-        parts = jax.lax.optimization_barrier(list(parts))
-        ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
-        kernels = jnp.split(kernel, ends, axis=2)
-        return functools.reduce(operator.add, map(_on_cpu, parts, kernels))
-    x = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
-    return _on_cpu(x, kernel) if on_cpu else _plain(x, kernel)
+    if kernel.shape[:2] == (1, 1):
+        return jnp.matmul(_side_by_side(parts), kernel[0, 0], precision=_HIGHEST)
+    return _convolve(tuple(parts), kernel)
 
 
-def _plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _side_by_side(parts: Sequence[jax.Array]) -> jax.Array:
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+
+
+@jax.custom_vjp
+def _convolve(parts: _Parts, kernel: jax.Array) -> jax.Array:
+    return jax.lax.platform_dependent(parts, kernel, cpu=_on_cpu, default=_plain)
+
+
+def _forward(parts: _Parts, kernel: jax.Array) -> tuple[jax.Array, tuple[_Parts, jax.Array]]:
+    return _convolve(parts, kernel), (parts, kernel)
+
+
+def _backward(saved: tuple[_Parts, jax.Array], gradient: jax.Array) -> tuple[_Parts, jax.Array]:
+    return jax.lax.platform_dependent(
+        *saved, gradient, cpu=_gradients_on_cpu, default=_plain_gradients
+    )
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def _plain(parts: _Parts, kernel: jax.Array) -> jax.Array:
     return jax.lax.conv_general_dilated(
-        x,
+        _side_by_side(parts),
         kernel,
         window_strides=(1, 1),
         padding="SAME",
@@ -61,28 +78,39 @@ def _plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-@jax.custom_vjp
-def _on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    if kernel.shape[:2] == (1, 1):
-        return jnp.matmul(x, kernel[0, 0], precision=_HIGHEST)
-    return _plain(x, kernel)
+def _plain_gradients(
+    parts: _Parts, kernel: jax.Array, gradient: jax.Array
+) -> tuple[_Parts, jax.Array]:
+    return jax.vjp(_plain, parts, kernel)[1](gradient)
 
 
-def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _on_cpu(x, kernel), (x, kernel)
+def _split(parts: _Parts, kernel: jax.Array) -> list[tuple[_Parts, jax.Array]]:
+    """The convolutions whose sum is the one asked for."""
+    exact = kernel.dtype.itemsize >= 4  # in bfloat16 each half would be rounded before the sum
+    if len(parts) == 1 or kernel.shape[2] < _MANY or not exact:
+        return [(parts, kernel)]
+    # Together, or one would run beside earlier layers: two at a time are slower than in turn.
+    parts = jax.lax.optimization_barrier(parts)
+    ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
+    kernels = jnp.split(kernel, ends, axis=2)
+    return [((part,), of) for part, of in zip(parts, kernels, strict=True)]
 
 
-def _backward(
-    saved: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = saved
-    of_plain = jax.vjp(_plain, x, kernel)[1]
-    if kernel.shape[:2] == (1, 1) or min(x.shape[1:3]) < _LEAST_SIDE:
-        return of_plain(gradient)
-    return of_plain(gradient)[0], _kernel_gradient(x, kernel, gradient)
+def _on_cpu(parts: _Parts, kernel: jax.Array) -> jax.Array:
+    return functools.reduce(operator.add, (_plain(*each) for each in _split(parts, kernel)))
 
 
-_on_cpu.defvjp(_forward, _backward)
+def _gradients_on_cpu(
+    parts: _Parts, kernel: jax.Array, gradient: jax.Array
+) -> tuple[_Parts, jax.Array]:
+    of_parts, of_kernels = [], []
+    for some, of in _split(parts, kernel):
+        of_some, of_kernel = _plain_gradients(some, of, gradient)
+        if min(gradient.shape[1:3]) >= _LEAST_SIDE:
+            of_kernel = _kernel_gradient(_side_by_side(some), of, gradient)
+        of_parts += of_some
+        of_kernels.append(of_kernel)
+    return tuple(of_parts), jnp.concatenate(of_kernels, axis=2)
 
 
 def _kernel_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:

@@ -8,7 +8,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from flax_unet.layers import EPSILON, BatchNorm, Conv, DoubleConv
+from flax_unet.batch_norm import EPSILON
+from flax_unet.layers import BatchNorm, Conv, ConvTranspose, DoubleConv
 from flax_unet.model import UNet, UNetOutput
 
 
@@ -54,10 +55,22 @@ def compiled(model: UNet) -> Callable[[ArrayLike], UNetOutput]:
 
     Later changes of the model do not reach it.
     """
-    graphdef, state = nnx.split(folded(model))
+    model = folded(model)
+    _round_weights(model)
+    graphdef, state = nnx.split(model)
 
     @jax.jit
     def forward(state: nnx.State, image: jax.Array) -> UNetOutput:
         return nnx.merge(graphdef, state)(image)
 
     return functools.partial(forward, state)
+
+
+def _round_weights(model: UNet) -> None:
+    """Has weights lie in the dtype that they are used in, or each call would round them anew."""
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, Conv | ConvTranspose):
+            for name in ("kernel", "bias"):
+                weights = getattr(module, name)
+                if weights is not None:
+                    weights[...] = jax.numpy.asarray(np.asarray(weights[...], module.dtype))

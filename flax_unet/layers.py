@@ -6,10 +6,10 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from flax_unet.batch_norm import apply_norm, batch_norm
 from flax_unet.convolution import convolve
 
 MOMENTUM = 0.1  # PyTorch's: the weight of the new batch in the running statistics
-EPSILON = 1e-5
 
 
 def torch_uniform(fan_in: int) -> nnx.Initializer:
@@ -85,26 +85,20 @@ class BatchNorm(nnx.Module):
         Raises:
             ValueError: in training, a batch with one value a channel, whose variance is undefined.
         """
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        scale, shift = self.scale[...], self.bias[...]
         if self.use_running_average:
-            mean, var = self.mean[...], self.var[...]
-        else:
-            count = x.size // x.shape[-1]
-            if self.axis_name is not None:
-                count *= jax.lax.axis_size(self.axis_name)
-            if count < 2:
-                raise ValueError(
-                    f"BatchNorm in training needs more than one value a channel; got {x.shape}"
-                )
-            mean = self._over_devices(wide.mean((0, 1, 2)))
-            var = self._over_devices(jnp.square(wide - mean).mean((0, 1, 2)))
-            self.mean[...] += MOMENTUM * (mean - self.mean[...])
-            self.var[...] += MOMENTUM * (var * (count / (count - 1)) - self.var[...])
-        scale = self.scale[...] * jax.lax.rsqrt(var + EPSILON)
-        return (wide * scale + (self.bias[...] - mean * scale)).astype(x.dtype)
-
-    def _over_devices(self, value: jax.Array) -> jax.Array:
-        return value if self.axis_name is None else jax.lax.pmean(value, self.axis_name)
+            return apply_norm(x, self.mean[...], self.var[...], scale, shift)
+        count = x.size // x.shape[-1]
+        if self.axis_name is not None:
+            count *= jax.lax.axis_size(self.axis_name)
+        if count < 2:
+            raise ValueError(
+                f"BatchNorm in training needs more than one value a channel; got {x.shape}"
+            )
+        normal, mean, var = batch_norm(x, scale, shift, self.axis_name)
+        self.mean[...] += MOMENTUM * (mean - self.mean[...])
+        self.var[...] += MOMENTUM * (var * (count / (count - 1)) - self.var[...])
+        return normal
 
 
 class DoubleConv(nnx.Module):

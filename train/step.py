@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from flax_unet.checkpoint import Tree
 from flax_unet.layers import BatchNorm
@@ -126,6 +127,7 @@ def make_step(
         grads, statistics, mask_loss, class_loss = jax.lax.pmean(
             (grads, statistics, mask_loss, class_loss), AXIS
         )
+        grads = _as_weights_lie(grads)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.weights)
         weights: Any = optax.apply_updates(state.weights, updates)
         number = state.step + 1
@@ -150,6 +152,17 @@ def make_step(
         return Step(state, totals, jax.lax.pmax(batch["stop"].max(), AXIS))
 
     return step
+
+
+def _as_weights_lie(grads: Tree) -> Tree:
+    """The same gradients, in the weights' order in memory before the optimizer goes on.
+
+    On GPUs a kernel's gradient comes in another order. Left alone, XLA takes all weights and
+    moments into that one and back in each step, which costs copies of them all.
+    """
+    return jax.lax.optimization_barrier(
+        jax.tree.map(lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))), grads)
+    )
 
 
 def _in_parts(

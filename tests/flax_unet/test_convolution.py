@@ -23,7 +23,7 @@ def by_pytorch(parts: list[np.ndarray], kernel: np.ndarray, slope: np.ndarray) -
     return [found.detach().numpy(), *(g.numpy() for g in gradients if g is not None)]
 
 
-@pytest.mark.parametrize("platform", ["cpu", "gpu"])  # whose form is computed, here, on the CPU
+@pytest.mark.parametrize("form", ["a CPU's", "XLA's"])
 @pytest.mark.parametrize(
     ("shape", "channels", "size"),
     [
@@ -41,10 +41,12 @@ def test_convolution_and_its_gradients(
     shape: tuple[int, int, int],
     channels: tuple[int, ...],
     size: int,
-    platform: str,
+    form: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    if form == "XLA's":
+        monkeypatch.setattr(convolution, "_on_cpu", convolution._plain)
+        monkeypatch.setattr(convolution, "_gradients_on_cpu", convolution._plain_gradients)
     rng = np.random.default_rng(sum(channels))
     parts = [rng.normal(size=(*shape, of)).astype(np.float32) for of in channels]
     kernel = rng.normal(size=(size, size, sum(channels), 4)).astype(np.float32)

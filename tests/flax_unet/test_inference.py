@@ -67,6 +67,18 @@ def test_kernels_are_rounded_once_in_bfloat16() -> None:
     assert in_network(layer).conv1.kernel[...].dtype == jnp.float32
 
 
+def test_compiled_in_bfloat16_rounds_each_weight_once() -> None:
+    """Weights that lie in bfloat16 give what rounding them in each call gave."""
+    config = dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4)
+    model = UNet(config, dtype=jnp.bfloat16, rngs=nnx.Rngs(2))
+    model.eval()
+    scrambled(model)
+    image = np.random.default_rng(2).random((2, 64, 64, 3), np.float32)
+    expected, found = nnx.jit(folded(model))(image), compiled(model)(image)
+    for wanted, array in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        np.testing.assert_array_equal(array, wanted)
+
+
 def test_damaged_statistics_are_told_of_by_the_outputs_alone() -> None:
     """Not by warnings of NumPy, which tests raise."""
     layer = DoubleConv(5, 7, 9, bias=True, dtype=jnp.float32, rngs=nnx.Rngs(1))

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from flax_unet import layers
+from flax_unet.batch_norm import batch_norm
 from tests.tolerances import LAYER, assert_close
 
 
@@ -113,6 +114,46 @@ def test_batch_norm_in_bfloat16_keeps_float32_statistics() -> None:
     ours.eval()
     ours(x)
     np.testing.assert_array_equal(ours.mean[...], before)
+
+
+@pytest.mark.parametrize(
+    ("offset", "tolerance"),
+    [(0, LAYER), (100, 10 * LAYER)],  # a float32 of 100 is 50 times as coarse as one of 2
+)
+def test_gradient_of_batch_norm(offset: int, tolerance: float) -> None:
+    ours, theirs = batch_norms(6)
+    x, slope = noise(2, 8, 8, 6) + np.float32(offset), noise(2, 8, 8, 6, seed=1)
+    graphdef, weights, rest = nnx.split(ours, nnx.Param, ...)
+
+    def loss(weights: nnx.State, x: jax.Array) -> jax.Array:
+        return (nnx.merge(graphdef, weights, rest, copy=True)(x) * slope).sum()
+
+    of_weights, of_x = jax.grad(loss, (0, 1))(weights, jnp.asarray(x))
+    x_torch = to_torch(x).double().requires_grad_()
+    (theirs.double()(x_torch) * to_torch(slope)).sum().backward()
+    for found, leaf in (
+        (of_x.transpose(0, 3, 1, 2), x_torch),
+        (of_weights["scale"][...], theirs.weight),
+        (of_weights["bias"][...], theirs.bias),
+    ):
+        assert leaf.grad is not None
+        assert_close(found, leaf.grad.numpy(), tolerance)
+
+
+def test_gradient_of_batch_norm_in_bfloat16_is_rounded_once() -> None:
+    scale, shift = jnp.asarray(noise(6)), jnp.asarray(noise(6, seed=1))
+    x = jnp.asarray(noise(2, 8, 8, 6)).astype(jnp.bfloat16)
+    slope = jnp.asarray(noise(2, 8, 8, 6, seed=2)).astype(jnp.bfloat16)
+
+    def gradients(x: jax.Array) -> tuple[jax.Array, ...]:
+        normal, pull = jax.vjp(lambda *args: batch_norm(*args, None)[0], x, scale, shift)
+        return pull(slope.astype(normal.dtype))
+
+    found, wide = gradients(x), gradients(x.astype(jnp.float32))
+    np.testing.assert_array_equal(found[0], wide[0].astype(jnp.bfloat16))
+    for narrow, exact in zip(found[1:], wide[1:], strict=True):
+        assert narrow.dtype == jnp.float32
+        np.testing.assert_array_equal(narrow, exact)
 
 
 def test_batch_norm_refuses_a_single_value_a_channel() -> None:

@@ -434,6 +434,7 @@ class Endless(videos.VideoReader):
 
 from flax_unet import inspection
 inspection.VideoReader = Endless
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 predict.main(sys.argv[1:])
 """
 
