@@ -30,7 +30,7 @@ from train import parallel
 from train.config import Recipe
 from train.losses import Objective
 from train.optimizer import make_optimizer
-from train.step import TrainState, make_step, split, zero_totals
+from train.step import first_state, make_step, split, zero_totals
 
 OURS = "this project"
 PYTORCH = {  # by name: memory format, whether torch.compile is used
@@ -155,9 +155,7 @@ def _our_training(subject: Subject, dtype: str) -> Contender:
     devices = jax.local_devices()[:1]
     graphdef, weights, statistics = split(_model(subject, dtype))
     optimizer = make_optimizer(Recipe(), lambda _: _RATE)
-    now = TrainState(
-        jnp.zeros((), jnp.int32), weights, statistics, optimizer.init(weights), average=None
-    )
+    now = first_state(weights, statistics, optimizer)
     state = parallel.replicate((now, zero_totals()), devices)
     batch = {
         "image": subject.image,

@@ -32,7 +32,7 @@ from train.data.dataset import EMBEDDED, open_dataset
 from train.data.training import Stream
 from train.losses import Objective
 from train.optimizer import make_optimizer
-from train.step import TrainState, make_step, split, zero_totals
+from train.step import first_state, make_step, split, zero_totals
 
 WEIGHT_DECAY = 1e-8
 _NUMBERS = {"float32": torch.float32, "float64": torch.float64}
@@ -109,10 +109,7 @@ def train_flax(
     optimizer = make_optimizer(Recipe(learning_rate=learning_rate), lambda _: learning_rate)
     graphdef, params, statistics = split(checkpoint.build(config, weights, dtype=jnp.dtype(dtype)))
     step = parallel.map_step(make_step(graphdef, optimizer, Objective()), devices)
-    state = TrainState(
-        jnp.zeros((), jnp.int32), params, statistics, optimizer.init(params), average=None
-    )
-    state = parallel.replicate(state, devices)
+    state = parallel.replicate(first_state(params, statistics, optimizer), devices)
     losses = []
     for batch in tqdm(batches, unit="step", desc="Flax"):
         count = len(batch["is_real"])

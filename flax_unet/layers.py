@@ -102,7 +102,10 @@ class BatchNorm(nnx.Module):
 
 
 class DoubleConv(nnx.Module):
-    """Twice: a 3x3 convolution, batch normalisation, ReLU."""
+    """Twice: a 3x3 convolution, batch normalisation, ReLU.
+
+    With `remat` set, the gradient computes all of it anew rather than keep the maps between.
+    """
 
     def __init__(
         self,
@@ -118,13 +121,18 @@ class DoubleConv(nnx.Module):
         self.norm1: BatchNorm | None = BatchNorm(features_mid)  # None once it is folded
         self.conv2 = Conv(features_mid, features_out, 3, bias=bias, dtype=dtype, rngs=rngs)
         self.norm2: BatchNorm | None = BatchNorm(features_out)
+        self.remat = False
 
     def __call__(self, *parts: jax.Array) -> jax.Array:
         """(B, H, W, C) each, with features_in channels in all -> (B, H, W, features_out)."""
-        x = self.conv1(*parts)
-        x = nnx.relu(x if self.norm1 is None else self.norm1(x))
-        x = self.conv2(x)
-        return nnx.relu(x if self.norm2 is None else self.norm2(x))
+        return (nnx.remat(_twice) if self.remat else _twice)(self, *parts)
+
+
+def _twice(layer: DoubleConv, *parts: jax.Array) -> jax.Array:
+    x = layer.conv1(*parts)
+    x = nnx.relu(x if layer.norm1 is None else layer.norm1(x))
+    x = layer.conv2(x)
+    return nnx.relu(x if layer.norm2 is None else layer.norm2(x))
 
 
 def max_pool(x: jax.Array) -> jax.Array:

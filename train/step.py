@@ -10,7 +10,7 @@ from flax import nnx
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from flax_unet.checkpoint import Tree
-from flax_unet.layers import BatchNorm
+from flax_unet.layers import BatchNorm, DoubleConv
 from flax_unet.model import UNet, normalised
 from train.losses import Objective, losses
 from train.parallel import AXIS
@@ -57,8 +57,27 @@ def zero_totals() -> Totals:
     )
 
 
+def first_state(
+    weights: Tree,
+    statistics: Tree,
+    optimizer: optax.GradientTransformation,
+    *,
+    averaged: bool = False,
+) -> TrainState:
+    """Before the first step of a model from `split`; `averaged`: with moving averages."""
+    average = None
+    if averaged:
+        average = jax.tree.map(jnp.copy, {"weights": weights, "statistics": statistics})
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, weights, statistics, optimizer.init(weights), average)
+
+
 def split(
-    model: UNet, *, sync_batch_norm: bool = False, freeze_encoder: bool = False
+    model: UNet,
+    *,
+    sync_batch_norm: bool = False,
+    freeze_encoder: bool = False,
+    remat: bool = False,
 ) -> tuple[nnx.GraphDef, Tree, Tree]:
     """A model as its structure in training mode, its weights and its statistics.
 
@@ -66,10 +85,12 @@ def split(
         model: the structure in eval mode or not; it is left in training mode.
         sync_batch_norm: whether BatchNorm's batch is that of all devices.
         freeze_encoder: whether the encoder normalises by its running statistics, and keeps them.
+        remat: whether the gradient computes each level's maps anew, to save memory.
     """
     model.train()
     if sync_batch_norm:
         model.set_attributes(BatchNorm, axis_name=AXIS)
+    model.set_attributes(DoubleConv, remat=remat)
     if freeze_encoder:
         for level in range(model.config.levels + 1):
             getattr(model, f"down{level}" if level else "inc").eval()

@@ -21,7 +21,7 @@ from train.data.pipeline import Batch
 from train.data.training import Stream
 from train.losses import Objective
 from train.optimizer import learning_rate, make_optimizer
-from train.step import Totals, TrainState, make_step, split, zero_totals
+from train.step import Totals, first_state, make_step, split, zero_totals
 from train.stopping import StopSignals
 from train.tracking import Tracker
 
@@ -71,13 +71,9 @@ class Trainer:
             checkpoint.build(network, weights, dtype=DTYPES[config.network.dtype]),
             sync_batch_norm=recipe.sync_batch_norm,
             freeze_encoder=recipe.freeze_encoder,
+            remat=recipe.remat,
         )
-        average = None
-        if recipe.ema is not None:
-            average = jax.tree.map(jnp.copy, {"weights": weights, "statistics": statistics})
-        self.state = TrainState(
-            jnp.zeros((), jnp.int32), weights, statistics, optimizer.init(weights), average
-        )
+        self.state = first_state(weights, statistics, optimizer, averaged=recipe.ema is not None)
         self.totals = zero_totals()
         self.progress = Progress()
         self.received: int | None = None  # the signal that any process was told to stop by

@@ -180,6 +180,21 @@ def test_bilinear_upsampling(shape: tuple[int, int]) -> None:
     assert_close(found, from_torch(theirs(to_torch(x))), LAYER)
 
 
+def test_rematerialised_layer_keeps_its_input_alone() -> None:
+    layer = layers.DoubleConv(3, 4, 5, bias=True, dtype=jnp.float32, rngs=nnx.Rngs(1))
+    x = jnp.asarray(noise(2, 32, 32, 3))
+
+    def kept(remat: bool) -> int:
+        """Bytes from which the gradient is computed."""
+        layer.remat = remat
+        graphdef, state = nnx.split(layer)
+        _, pull = jax.vjp(lambda s, x: nnx.merge(graphdef, s, copy=True)(x), state, x)
+        return sum(of.nbytes for of in jax.tree.leaves(pull))
+
+    assert kept(remat=True) < x.nbytes + 4096
+    assert kept(remat=False) > 5 * x.nbytes
+
+
 def test_double_convolution_gradient() -> None:
     """The gradient through both convolutions and the batch's own statistics."""
     ours = layers.DoubleConv(3, 4, 5, bias=True, dtype=jnp.float32, rngs=nnx.Rngs(1))

@@ -24,7 +24,7 @@ from flax_unet import UNetConfig, checkpoint  # noqa: E402
 from flax_unet.checkpoint import flat  # noqa: E402
 from train import parallel  # noqa: E402
 from train.losses import Objective  # noqa: E402
-from train.step import TrainState, make_step, split, zero_totals  # noqa: E402
+from train.step import first_state, make_step, split, zero_totals  # noqa: E402
 
 STEPS, SIZE, BATCH = 20, 16, 8
 CONFIG = UNetConfig(base_width=4, levels=2, decoder_levels=2, image_size=SIZE)
@@ -59,10 +59,7 @@ def train(dtype: str) -> tuple[list, dict]:
     graphdef, params, statistics = split(model, sync_batch_norm=True)
     optimizer = optax.chain(recording(), optax.adam(1e-5))  # the published rate
     step = parallel.map_step(make_step(graphdef, optimizer, Objective()), devices)
-    state = TrainState(
-        jnp.zeros((), jnp.int32), params, statistics, optimizer.init(params), average=None
-    )
-    state = parallel.replicate(state, devices)
+    state = parallel.replicate(first_state(params, statistics, optimizer), devices)
     losses, gradient = [], {}
     for batch in random_batches(STEPS, SIZE, BATCH, seed=0):
         # Masks that are not known fall unevenly on the devices.

@@ -4,9 +4,19 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pytest
 
-from benchmarks import compare, contenders, memory, memory_of, pipeline, subject, train_torch
+from benchmarks import (
+    compare,
+    contenders,
+    memory,
+    memory_of,
+    pipeline,
+    program,
+    subject,
+    train_torch,
+)
 from convert import stand_in
 from flax_unet import UNetConfig
 from tests.train.folders import write_folder
@@ -123,3 +133,47 @@ def test_peak_memory_is_that_of_the_call() -> None:
     assert many is not None
     picture = 224 * 224 * 16 * 4  # bytes of one of the widest maps
     assert many - few > 24 * 2 * picture
+
+
+_PROGRAM = """\
+HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[3,3,64,8]{3,2,1,0})->f32[]}
+
+%fused_add (p.0: f32[100]) -> f32[100] {
+  %p.0 = f32[100]{0} parameter(0)
+  ROOT %add.9 = f32[100]{0} add(%p.0, %p.0)
+}
+
+ENTRY %main.1 (kernel.1: f32[3,3,64,8], x.1: bf16[2,5,5,64]) -> bf16[2,5,5,8] {
+  %x.1 = bf16[2,5,5,64]{3,2,1,0} parameter(1), metadata={op_name="x"}
+  %kernel.1 = f32[3,3,64,8]{3,2,1,0} parameter(0), metadata={op_name="kernel (HWIO)"}
+  %wrapped_transpose = bf16[8,3,3,64]{3,2,1,0} fusion(%kernel.1), kind=kInput, calls=%wrapped
+  %cudnn-conv.1 = (bf16[2,5,5,8]{3,2,1,0}, u8[0]{0}) custom-call(%x.1, %wrapped_transpose), \
+window={size=3x3 pad=1_1x1_1}, custom_call_target="__cudnn$convForward", backend_config={"a":1}
+  %get-tuple-element.3 = bf16[2,5,5,8]{3,2,1,0} get-tuple-element(%cudnn-conv.1), index=0
+  ROOT %loop_multiply_fusion = bf16[2,5,5,8]{3,2,1,0} fusion(%get-tuple-element.3, \
+%get-tuple-element.3), kind=kLoop, calls=%fused_multiply
+}
+"""
+
+
+def test_bytes_of_a_compiled_program() -> None:
+    copy, convolution, product = program.kernels(_PROGRAM.replace("\\\n", ""))
+    kernel, taken, given = 3 * 3 * 64 * 8, 2 * 5 * 5 * 64, 2 * 5 * 5 * 8
+    assert (copy.is_copy, copy.is_convolution, copy.bytes) == (True, False, (4 + 2) * kernel)
+    assert (convolution.is_copy, convolution.is_convolution) == (False, True)
+    assert convolution.bytes == 2 * (taken + kernel + given)
+    assert (product.is_copy, product.is_convolution, product.bytes) == (False, False, 4 * given)
+
+
+def test_programs_for_the_device_at_hand() -> None:
+    config = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
+    found = dict(program.programs(config, jax.local_devices()[:1], batch=2))
+    assert list(found) == [
+        f"{task}, {dtype}"
+        for dtype in ("float32", "bfloat16")
+        for task in ("inference", "training")
+    ]
+    for name, compiled in found.items():
+        told = program.told(compiled)
+        assert 0 < told["bytes_of_copies"] + told["bytes_of_convolutions"] < told["bytes"], name
+        assert told["kernels"] > 4

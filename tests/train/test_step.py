@@ -22,7 +22,7 @@ from flax_unet import PUBLISHED, UNet, UNetConfig, UNetOutput
 from tests.tolerances import DEVICES_32, DEVICES_64, LAYER, LOSS_64, WEIGHTS_64, assert_close
 from train import parallel
 from train.losses import Objective, class_loss, losses, mask_loss
-from train.step import TrainState, make_step, split, zero_totals
+from train.step import first_state, make_step, split, zero_totals
 
 SIZE = 16
 SMALL = UNetConfig(base_width=4, levels=2, decoder_levels=2, image_size=SIZE)
@@ -121,17 +121,13 @@ def test_missing_heads_cost_nothing() -> None:
 def take_step(batch: dict[str, Any], weights_from: int = 0, **options: Any) -> tuple[Any, Any]:
     """State and totals after one step of length 1 against the gradient, on one device."""
     devices = jax.local_devices()[:1]
-    freeze = options.pop("freeze_encoder", False)
+    of_model = {key: options.pop(key) for key in ("freeze_encoder", "remat") if key in options}
     model = UNet(SMALL, rngs=nnx.Rngs(weights_from))
-    graphdef, weights, statistics = split(model, freeze_encoder=freeze)
-    average = None
-    if options.get("ema") is not None:
-        average = jax.tree.map(jnp.copy, {"weights": weights, "statistics": statistics})
+    graphdef, weights, statistics = split(model, **of_model)
     optimizer = optax.sgd(1.0)
     step = parallel.map_step(make_step(graphdef, optimizer, Objective(), **options), devices)
-    state = TrainState(
-        jnp.zeros((), jnp.int32), weights, statistics, optimizer.init(weights), average
-    )
+    averaged = options.get("ema") is not None
+    state = first_state(weights, statistics, optimizer, averaged=averaged)
     state = parallel.replicate(state, devices)
     totals = parallel.replicate(zero_totals(), devices)
     known = {"labelled": np.ones(len(batch["is_real"]), bool), "stop": np.zeros(8, np.int32)}
@@ -172,6 +168,14 @@ def test_frozen_encoder_keeps_its_statistics() -> None:
     assert np.any(state.statistics["up1"]["conv"]["norm1"]["mean"])
 
 
+def test_rematerialised_step_is_the_same() -> None:
+    (batch,) = random_batches(1, SIZE, 8, seed=8)
+    state, totals = take_step(batch)
+    again, sums = take_step(batch, remat=True)
+    assert_close(sums.loss, totals.loss, LAYER)
+    jax.tree.map(lambda x, y: assert_close(x, y, 10 * LAYER), again, state)
+
+
 def test_moving_average_starts_quickly() -> None:
     (batch,) = random_batches(1, SIZE, 8, seed=6)
     first = nnx.to_pure_dict(nnx.state(UNet(SMALL, rngs=nnx.Rngs(0)), nnx.Param))
@@ -194,10 +198,7 @@ def test_step_is_compiled_once(tmp_path: Path) -> None:
         return inner(*arguments)
 
     step = parallel.map_step(counted, devices)
-    state = TrainState(
-        jnp.zeros((), jnp.int32), weights, statistics, optimizer.init(weights), average=None
-    )
-    state = parallel.replicate(state, devices)
+    state = parallel.replicate(first_state(weights, statistics, optimizer), devices)
     compiled: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None

@@ -1,0 +1,223 @@
+"""What the compiled programs do besides computing: kernels, bytes they move, copies of layouts.
+
+Compiles inference and a step of training of ynet-224 at full size, for this machine's first device
+or, with --h100, for an NVIDIA H100 80GB, by its description: that takes an extra, `cuda12` or
+`cuda13`, but no GPU. Nothing is run. XLA chooses among algorithms by trying them where the device
+is at hand and by rule where it is not, so that single kernels may differ there.
+
+Bytes are those of each kernel's operands and results, once each: what memory has to move at least,
+where caches keep nothing from one kernel to the next. A loop counts as one kernel.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from flax_unet import PUBLISHED, UNet, UNetConfig
+from flax_unet.arguments import at_least_one
+from flax_unet.errors import InputError, command
+from flax_unet.files import staged_directory
+from flax_unet.inference import compiled
+from flax_unet.provenance import made_by
+from train import parallel
+from train.config import Recipe
+from train.losses import Objective
+from train.optimizer import make_optimizer
+from train.step import first_state, make_step, split, zero_totals
+
+_LAYOUT = "ynet-224"
+_DTYPES = ("float32", "bfloat16")
+_H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32
+  shared_memory_per_block: 49152 shared_memory_per_core: 233472
+  shared_memory_per_block_optin: 232448
+  threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98
+  device_memory_size: 84929347584
+  cuda_compute_capability { major: 9 }
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 10 }
+runtime_version { major: 12 minor: 9 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+_SIZES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2}
+_SIZES |= {"s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+_ARRAY = re.compile(rf"\b({'|'.join(_SIZES)})\[([\d,]*)\]")
+_INSTRUCTION = re.compile(r"  (?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)")
+_FREE = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element"}  # no kernel
+
+
+class Kernel(NamedTuple):
+    """One instruction of a compiled program."""
+
+    name: str  # XLA names fused ones by what they do
+    operation: str
+    result: str  # its type
+    bytes: int  # of operands and results
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is a call of a library, like cuDNN, that convolves."""
+        return "conv" in self.name and self.operation in ("custom-call", "convolution")
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it is there to have values lie in another order."""
+        return bool({"copy", "transpose"} & set(re.split(r"[._\-]", self.name)))
+
+
+def kernels(program: str) -> list[Kernel]:
+    """The kernels of a compiled program, by its text."""
+    found, sizes = [], {}
+    body = program[program.index("\nENTRY") :].splitlines()
+    for name, result, operation, rest in (
+        line.groups() for line in map(_INSTRUCTION.match, body) if line
+    ):
+        sizes[name] = _bytes(result)
+        if operation not in _FREE:
+            operands = set(re.findall(r"%([\w.\-]+)", rest.partition(")")[0]))
+            moved = sizes[name] + sum(sizes.get(operand, 0) for operand in operands)
+            found.append(Kernel(name, operation, result, moved))
+    return found
+
+
+def _bytes(shapes: str) -> int:
+    """Of all arrays that a type names."""
+    return sum(
+        _SIZES[kind] * math.prod(int(side) for side in sides.split(",") if side)
+        for kind, sides in _ARRAY.findall(shapes)
+    )
+
+
+def programs(config: UNetConfig, devices: list[Any], batch: int) -> Iterator[tuple[str, Any]]:
+    """The compiled programs by name, for one device, real or described."""
+    mesh = Mesh(np.array(devices), (parallel.AXIS,))
+
+    def like(tree: Any, *axes: str) -> Any:
+        there = NamedSharding(mesh, PartitionSpec(*axes))
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), tree)
+
+    side = config.image_size
+    image = np.zeros((batch, side, side, 3), np.uint8)
+    frames = {
+        "image": image,
+        "mask": image[..., 0],
+        "labelled": np.ones(batch, bool),
+        "is_real": np.zeros(batch, np.float32),
+        "stop": np.zeros(batch, np.int32),
+    }
+    for dtype in _DTYPES:
+        model = UNet(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
+        model.eval()
+        forward: Any = compiled(model)
+        lowered = forward.func.lower(*like(forward.args), like(image.astype(np.float32)))
+        yield f"inference, {dtype}", lowered.compile()
+        graphdef, weights, statistics = split(model)
+        optimizer = make_optimizer(Recipe(), lambda _: 1e-5)
+        step: Any = parallel.map_step(make_step(graphdef, optimizer, Objective()), devices)
+        state = like((first_state(weights, statistics, optimizer), zero_totals()))
+        share = jax.tree.map(lambda x: x[None], frames)
+        lowered = step.lower(*state, like(share, parallel.AXIS))
+        yield f"training, {dtype}", lowered.compile()
+
+
+def _described() -> list[Any]:
+    jax.config.update("jax_platforms", "cpu")  # for what is computed on the way
+    try:
+        return topologies.get_topology_desc(
+            "", "cuda", target_config=_H100, topology="1x1x1"
+        ).devices
+    except (NotImplementedError, RuntimeError) as error:
+        raise InputError(
+            f"this installation does not compile for NVIDIA's GPUs ({error}); install an extra: "
+            "pip install '.[cuda12]'"
+        ) from None
+
+
+def told(program: Any) -> dict[str, Any]:
+    """What there is to know of a compiled program."""
+    memory = program.memory_analysis()
+    found = kernels(program.as_text())
+    copies = [kernel for kernel in found if kernel.is_copy]
+    return {
+        "kernels": len(found),
+        "bytes": sum(kernel.bytes for kernel in found),
+        "bytes_of_convolutions": sum(k.bytes for k in found if k.is_convolution),
+        "bytes_of_copies": sum(kernel.bytes for kernel in copies),
+        "copies": [kernel._asdict() for kernel in copies],
+        "planned_memory_bytes": memory.temp_size_in_bytes,
+    }
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.program",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--h100", action="store_true", help="for an NVIDIA H100, which need not be")
+    parser.add_argument("--batch-size", type=at_least_one, default=8, help="default: 8")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="new directory for JSON and the programs' text"
+    )
+    args = parser.parse_args(argv)
+    devices = _described() if args.h100 else jax.local_devices()[:1]
+    with contextlib.nullcontext() if args.out is None else staged_directory(args.out) as stage:
+        found = {}
+        for name, program in tqdm(
+            programs(PUBLISHED[_LAYOUT], devices, args.batch_size),
+            unit="program",
+            total=2 * len(_DTYPES),
+            disable=None,
+        ):
+            found[name] = told(program)
+            if stage is not None:
+                (stage / f"{name.replace(', ', '-')}.txt").write_text(program.as_text())
+        report = {
+            "layout": _LAYOUT,
+            "batch": args.batch_size,
+            "device": devices[0].device_kind,
+            "programs": found,
+            "made_by": made_by(),
+        }
+        if stage is not None:
+            (stage / "program.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(_table(report))
+
+
+def _table(report: dict[str, Any]) -> str:
+    lines = [
+        f"{report['layout']}, batches of {report['batch']}, for {report['device']}",
+        "",
+        "| | kernels | GB moved | in convolutions | in copies of another order | "
+        "memory for what is between, GB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, of in report["programs"].items():
+        sizes = (of["bytes"], of["bytes_of_convolutions"], of["bytes_of_copies"])
+        figures = [f"{size / 1e9:.2f}" for size in (*sizes, of["planned_memory_bytes"])]
+        lines.append(f"| {' | '.join([name, str(of['kernels']), *figures])} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
