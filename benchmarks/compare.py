@@ -176,11 +176,15 @@ def told(
 
 
 def bytes_moved(row: Row, config: UNetConfig) -> int:
-    """An estimate: each layer's output written and read once, and the float32 weights read."""
+    """An estimate: each layer's output written and read once, and the weights read.
+
+    In training, weights are float32 in either dtype.
+    """
     rows = list(layers(config, config.image_size))
     size = np.dtype(jax.numpy.dtype(row.dtype)).itemsize
+    of_weight = size if row.task == "inference" else 4
     values = 2 * size * row.batch * sum(math.prod(layer.shape) for layer in rows if layer.flops)
-    return _PASSES[row.task] * (values + 4 * sum(layer.parameters for layer in rows))
+    return _PASSES[row.task] * (values + of_weight * sum(layer.parameters for layer in rows))
 
 
 def _rows(quick: bool) -> list[Row]:

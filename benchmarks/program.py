@@ -129,13 +129,13 @@ def programs(config: UNetConfig, devices: list[Any], batch: int) -> Iterator[tup
         forward: Any = compiled(model)
         lowered = forward.func.lower(*like(forward.args), like(image.astype(np.float32)))
         yield f"inference, {dtype}", lowered.compile()
-        graphdef, weights, statistics = split(model)
         optimizer = make_optimizer(Recipe(), lambda _: 1e-5)
-        step: Any = parallel.map_step(make_step(graphdef, optimizer, Objective()), devices)
-        state = like((first_state(weights, statistics, optimizer), zero_totals()))
         share = jax.tree.map(lambda x: x[None], frames)
-        lowered = step.lower(*state, like(share, parallel.AXIS))
-        yield f"training, {dtype}", lowered.compile()
+        for task, remat in (("training", False), ("training with --remat", True)):
+            graphdef, weights, statistics = split(model, remat=remat)
+            step: Any = parallel.map_step(make_step(graphdef, optimizer, Objective()), devices)
+            state = like((first_state(weights, statistics, optimizer), zero_totals()))
+            yield f"{task}, {dtype}", step.lower(*state, like(share, parallel.AXIS)).compile()
 
 
 def _described() -> list[Any]:
@@ -186,12 +186,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, program in tqdm(
             programs(PUBLISHED[_LAYOUT], devices, args.batch_size),
             unit="program",
-            total=2 * len(_DTYPES),
+            total=3 * len(_DTYPES),
             disable=None,
         ):
             found[name] = told(program)
             if stage is not None:
-                (stage / f"{name.replace(', ', '-')}.txt").write_text(program.as_text())
+                file = "-".join(re.findall(r"\w+", name))
+                (stage / f"{file}.txt").write_text(program.as_text())
         report = {
             "layout": _LAYOUT,
             "batch": args.batch_size,

@@ -171,7 +171,7 @@ def test_programs_for_the_device_at_hand() -> None:
     assert list(found) == [
         f"{task}, {dtype}"
         for dtype in ("float32", "bfloat16")
-        for task in ("inference", "training")
+        for task in ("inference", "training", "training with --remat")
     ]
     for name, compiled in found.items():
         told = program.told(compiled)
