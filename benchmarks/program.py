@@ -2,11 +2,11 @@
 
 Compiles inference and a step of training of ynet-224 at full size, for this machine's first device
 or, with --h100, for an NVIDIA H100 80GB, by its description: that takes an extra, `cuda12` or
-`cuda13`, but no GPU. Nothing is run. XLA chooses among algorithms by trying them where the device
-is at hand and by rule where it is not, so that single kernels may differ there.
+`cuda13`, but no GPU. No program is run. XLA chooses among algorithms by trying them where the
+device is at hand and by rule where it is not, so that single kernels may differ there.
 
-Bytes are those of each kernel's operands and results, once each: what memory has to move at least,
-where caches keep nothing from one kernel to the next. A loop counts as one kernel.
+Bytes are counted as if each kernel read its operands and wrote its results once, whole, and caches
+kept nothing between kernels. A loop counts as one kernel; the workspace of a library's does not.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from flax_unet import PUBLISHED, UNet, UNetConfig
 from flax_unet.arguments import at_least_one
 from flax_unet.errors import InputError, command
 from flax_unet.files import staged_directory
-from flax_unet.inference import compiled
+from flax_unet.inference import compiled, place_of
 from flax_unet.provenance import made_by
 from train import parallel
 from train.config import Recipe
@@ -57,9 +57,8 @@ dnn_version_info { major: 9 minor: 10 }
 runtime_version { major: 12 minor: 9 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
-_SIZES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2}
-_SIZES |= {"s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
-_ARRAY = re.compile(rf"\b({'|'.join(_SIZES)})\[([\d,]*)\]")
+_ARRAY = re.compile(r"\b(?:pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")  # its type's bits, its sides
+_WORKSPACE = re.compile(r", u8\[\d+\][^,]*\)$")  # cuDNN's, last of what it gives
 _INSTRUCTION = re.compile(r"  (?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)")
 _FREE = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element"}  # no kernel
 
@@ -79,7 +78,7 @@ class Kernel(NamedTuple):
 
     @property
     def is_copy(self) -> bool:
-        """Whether it is there to have values lie in another order."""
+        """Whether it has values lie in another order, if only on the way to a sum."""
         return bool({"copy", "transpose"} & set(re.split(r"[._\-]", self.name)))
 
 
@@ -90,7 +89,7 @@ def kernels(program: str) -> list[Kernel]:
     for name, result, operation, rest in (
         line.groups() for line in map(_INSTRUCTION.match, body) if line
     ):
-        sizes[name] = _bytes(result)
+        sizes[name] = _bytes(_WORKSPACE.sub(")", result) if operation == "custom-call" else result)
         if operation not in _FREE:
             operands = set(re.findall(r"%([\w.\-]+)", rest.partition(")")[0]))
             moved = sizes[name] + sum(sizes.get(operand, 0) for operand in operands)
@@ -101,18 +100,24 @@ def kernels(program: str) -> list[Kernel]:
 def _bytes(shapes: str) -> int:
     """Of all arrays that a type names."""
     return sum(
-        _SIZES[kind] * math.prod(int(side) for side in sides.split(",") if side)
-        for kind, sides in _ARRAY.findall(shapes)
+        int(bits or 8) * math.prod(int(side) for side in sides.split(",") if side) // 8
+        for bits, sides in _ARRAY.findall(shapes)
     )
 
 
-def programs(config: UNetConfig, devices: list[Any], batch: int) -> Iterator[tuple[str, Any]]:
-    """The compiled programs by name, for one device, real or described."""
-    mesh = Mesh(np.array(devices), (parallel.AXIS,))
+def programs(config: UNetConfig, device: Any, batch: int) -> Iterator[tuple[str, Any]]:
+    """The compiled programs by name, for a device, real or described.
 
-    def like(tree: Any, *axes: str) -> Any:
-        there = NamedSharding(mesh, PartitionSpec(*axes))
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), tree)
+    Inference takes float32 pictures in [0, 1], training uint8 ones.
+    """
+    mesh = Mesh(np.array([device]), (parallel.AXIS,))
+
+    whole, parts = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), (parallel.AXIS,)))
+
+    def like(tree: Any, where: Callable[[Any], Any]) -> Any:
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(x)), tree
+        )
 
     side = config.image_size
     image = np.zeros((batch, side, side, 3), np.uint8)
@@ -127,28 +132,32 @@ def programs(config: UNetConfig, devices: list[Any], batch: int) -> Iterator[tup
         model = UNet(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
         model.eval()
         forward: Any = compiled(model)
-        lowered = forward.func.lower(*like(forward.args), like(image.astype(np.float32)))
+        lowered = forward.func.lower(
+            *like(forward.args, lambda x: place_of(x, whole)),
+            like(image.astype(np.float32), lambda _: whole),
+        )
         yield f"inference, {dtype}", lowered.compile()
         optimizer = make_optimizer(Recipe(), lambda _: 1e-5)
         share = jax.tree.map(lambda x: x[None], frames)
         for task, remat in (("training", False), ("training with --remat", True)):
             graphdef, weights, statistics = split(model, remat=remat)
-            step: Any = parallel.map_step(make_step(graphdef, optimizer, Objective()), devices)
-            state = like((first_state(weights, statistics, optimizer), zero_totals()))
-            yield f"{task}, {dtype}", step.lower(*state, like(share, parallel.AXIS)).compile()
+            step: Any = parallel.map_step(make_step(graphdef, optimizer, Objective()), [device])
+            state = (first_state(weights, statistics, optimizer), zero_totals())
+            lowered = step.lower(*like(state, lambda _: whole), like(share, lambda _: parts))
+            yield f"{task}, {dtype}", lowered.compile()
 
 
-def _described() -> list[Any]:
+def _described() -> Any:
+    """An H100 that need not be there."""
     jax.config.update("jax_platforms", "cpu")  # for what is computed on the way
     try:
-        return topologies.get_topology_desc(
-            "", "cuda", target_config=_H100, topology="1x1x1"
-        ).devices
+        described = topologies.get_topology_desc("", "cuda", target_config=_H100, topology="1x1x1")
     except (NotImplementedError, RuntimeError) as error:
         raise InputError(
             f"this installation does not compile for NVIDIA's GPUs ({error}); install an extra: "
             "pip install '.[cuda12]'"
         ) from None
+    return described.devices[0]
 
 
 def told(program: Any) -> dict[str, Any]:
@@ -174,17 +183,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--h100", action="store_true", help="for an NVIDIA H100, which need not be")
+    parser.add_argument(
+        "--h100", action="store_true", help="compile for an NVIDIA H100, even where there is none"
+    )
     parser.add_argument("--batch-size", type=at_least_one, default=8, help="default: 8")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="new directory for JSON and the programs' text"
     )
     args = parser.parse_args(argv)
-    devices = _described() if args.h100 else jax.local_devices()[:1]
+    device = _described() if args.h100 else jax.local_devices()[0]
     with contextlib.nullcontext() if args.out is None else staged_directory(args.out) as stage:
         found = {}
         for name, program in tqdm(
-            programs(PUBLISHED[_LAYOUT], devices, args.batch_size),
+            programs(PUBLISHED[_LAYOUT], device, args.batch_size),
             unit="program",
             total=3 * len(_DTYPES),
             disable=None,
@@ -196,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         report = {
             "layout": _LAYOUT,
             "batch": args.batch_size,
-            "device": devices[0].device_kind,
+            "device": device.device_kind,
             "programs": found,
             "made_by": made_by(),
         }
@@ -210,7 +221,7 @@ def _table(report: dict[str, Any]) -> str:
         f"{report['layout']}, batches of {report['batch']}, for {report['device']}",
         "",
         "| | kernels | GB moved | in convolutions | in copies of another order | "
-        "memory for what is between, GB |",
+        "temporary memory, GB |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, of in report["programs"].items():

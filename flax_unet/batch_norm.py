@@ -61,7 +61,7 @@ def _backward(axis_name: str | None, saved: tuple[jax.Array, ...], gradients: _T
     count = x.size // x.shape[-1]
     by_mean, by_var = (_over_devices(of / count, axis_name) for of in (of_shift, of_scale))
     of_x = scale * inverse * (gradient - by_mean - centred * (inverse * by_var))
-    return of_x.astype(x.dtype), of_scale, of_shift
+    return of_x.astype(x.dtype), of_scale.astype(scale.dtype), of_shift.astype(scale.dtype)
 
 
 batch_norm.defvjp(_forward, _backward)

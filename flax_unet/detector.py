@@ -18,7 +18,7 @@ from flax_unet import checkpoint
 from flax_unet.boxes import Box
 from flax_unet.errors import InputError
 from flax_unet.images import read_image, resized
-from flax_unet.inference import folded
+from flax_unet.inference import folded, place
 from flax_unet.model import UNet, UNetOutput, normalised
 
 Picture = np.ndarray | Image.Image | str | Path
@@ -105,7 +105,7 @@ class Detector:
         mesh = Mesh(np.array(self._devices), (_AXIS,))
         self._parts = NamedSharding(mesh, PartitionSpec(_AXIS))
         graphdef, state = nnx.split(folded(model))
-        self._state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+        self._state = place(state, NamedSharding(mesh, PartitionSpec()))
         platform = self._devices[0].platform
         self.batch_size = _BATCH.get(platform, _BATCH_ELSEWHERE) * len(self._devices)
 

@@ -72,10 +72,10 @@ class BatchNorm(nnx.Module):
     """
 
     def __init__(self, features: int) -> None:
-        self.scale = nnx.Param(jnp.ones(features))
-        self.bias = nnx.Param(jnp.zeros(features))
-        self.mean = nnx.BatchStat(jnp.zeros(features))
-        self.var = nnx.BatchStat(jnp.ones(features))
+        self.scale = nnx.Param(jnp.ones(features, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
+        self.mean = nnx.BatchStat(jnp.zeros(features, jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones(features, jnp.float32))
         self.use_running_average = False  # `eval()` and `train()` of nnx.Module switch it
         self.axis_name: str | None = None  # of jax.pmap: its devices share a batch's statistics
 

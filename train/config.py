@@ -101,8 +101,8 @@ class Recipe:
     )
     remat: bool = option(
         False,
-        "compute each level anew for the gradient rather than keep its maps: on accelerators half "
-        "the memory for a third more operations, and the same result",
+        "compute each level anew for the gradient rather than keep its maps: the same result, and "
+        "on accelerators half the memory beside the weights', for a third more time",
     )
     mask_weight: float = option(0.5, "weight of the mask's cross-entropy", least=0)
     class_weight: float = option(0.5, "weight of the classifier's cross-entropy", least=0)
@@ -180,8 +180,8 @@ class Machines:
 GROUPS = (Data, Network, Start, Recipe, Augmentation, Watching, Machines)
 # What each start of a run says anew.
 OF_ONE_START = {"workdir", "resume"} | {field.name for field in dataclasses.fields(Machines)}
-# What may change when a run goes on: how far it goes, and nothing of what a step computes.
-CHANGEABLE = {"epochs", "steps"} | {field.name for field in dataclasses.fields(Watching)}
+# What may change when a run goes on: how far it goes, what it remembers, but no step's result.
+CHANGEABLE = {"epochs", "steps", "remat"} | {field.name for field in dataclasses.fields(Watching)}
 DEMONSTRATION: dict[str, Any] = {  # what is trained when no data set is named
     "data": "forged_portraits",
     "base_width": 8,

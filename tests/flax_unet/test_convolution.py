@@ -32,6 +32,7 @@ def by_pytorch(parts: list[np.ndarray], kernel: np.ndarray, slope: np.ndarray) -
         ((2, 8, 12), (60, 70), 3),  # in two
         ((2, 64, 64), (3,), 3),  # whose kernel's gradient is summed over blocks of rows, by 64,
         ((2, 64, 112), (24, 40), 3),  # 8 and 16,
+        ((2, 56, 56), (70, 66), 3),  # 8, in two,
         ((1, 112, 56), (520,), 3),  # 2
         ((1, 59, 56), (1200,), 3),  # and 1 row
         ((2, 64, 64), (6,), 1),
@@ -68,20 +69,28 @@ def test_convolution_and_its_gradients(
         assert_close(array, wanted, LAYER, name)
 
 
-def test_large_maps_take_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where they do not, a full-size step takes a third longer and nothing else tells."""
-    calls: list[tuple[int, ...]] = []
-    blocks = convolution._kernel_gradient
-
-    def noted(x: jax.Array, *rest: jax.Array) -> jax.Array:
-        calls.append(x.shape)
-        return blocks(x, *rest)
-
-    monkeypatch.setattr(convolution, "_kernel_gradient", noted)
-    for side in (convolution._LEAST_SIDE - 1, convolution._LEAST_SIDE):
-        x, kernel = jnp.ones((1, side, side, 2)), jnp.ones((3, 3, 2, 2))
-        jax.eval_shape(jax.grad(lambda k, x=x: convolve([x], k).sum()), kernel)
-    assert calls == [(1, 56, 56, 2)]
+@pytest.mark.parametrize(
+    ("side", "channels", "platform", "convolutions", "loops"),
+    [
+        (55, (2,), "cpu", 2, 0),
+        (56, (2,), "cpu", 1, 1),  # whose kernel's gradient is summed over blocks of rows
+        (55, (60, 67), "cpu", 2, 0),
+        (55, (60, 68), "cpu", 4, 0),  # in two
+        (56, (60, 68), "cpu", 2, 2),
+        (56, (60, 68), "cuda", 2, 0),
+        (56, (60, 68), "tpu", 2, 0),
+    ],
+)
+def test_form_is_that_of_platform_and_shape(
+    side: int, channels: tuple[int, ...], platform: str, convolutions: int, loops: int
+) -> None:
+    """Where it is not, a full-size step takes a third longer and nothing else tells."""
+    parts = [jnp.ones((1, side, side, of)) for of in channels]
+    kernel = jnp.ones((3, 3, sum(channels), 2))
+    both = jax.jit(jax.value_and_grad(lambda kernel: convolve(parts, kernel).sum()))
+    program = both.trace(kernel).lower(lowering_platforms=(platform,)).as_text()
+    assert program.count("stablehlo.convolution") == convolutions
+    assert program.count("stablehlo.while") == loops
 
 
 def test_sums_of_bfloat16_are_kept_in_float32() -> None:

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flax_unet import PUBLISHED, UNet
+from flax_unet import PUBLISHED, UNet, inference
 from flax_unet.inference import compiled, folded
 from flax_unet.layers import BatchNorm, DoubleConv
 from tests.tolerances import LAYER, assert_close
@@ -57,6 +58,23 @@ def test_network(layout: str) -> None:
     for wanted, array in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
         assert_close(array, wanted, LAYER)
     assert not list(nnx.iter_graph(nnx.state(folded(model), nnx.BatchStat)))[1:]
+
+
+def test_kernels_lie_in_the_order_that_a_platform_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And compute the same in it; the tests' platform has no other one."""
+    model = UNet(dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4), rngs=nnx.Rngs(0))
+    model.eval()
+    image = np.random.default_rng(2).random((2, 64, 64, 3), np.float32)
+    expected = jax.tree.leaves(compiled(model)(image))
+    wanted = inference._ORDERS["gpu"]
+    monkeypatch.setattr(inference, "_ORDERS", {"cpu": wanted})
+    devices = NamedSharding(Mesh(np.array(jax.devices()), ("devices",)), PartitionSpec())
+    placed = inference.place(nnx.state(folded(model)), devices)
+    orders = {of.shape[:2]: of.format.layout.major_to_minor for of in jax.tree.leaves(placed)}
+    for size, order in wanted.items():
+        assert orders[size] == order.major_to_minor
+    for array, same in zip(jax.tree.leaves(compiled(model)(image)), expected, strict=True):
+        assert_close(array, same, LAYER)
 
 
 def test_weights_are_rounded_once_in_bfloat16() -> None:

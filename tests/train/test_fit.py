@@ -129,6 +129,19 @@ def test_running_again_goes_on(
         assert line["loss"] == other["loss"]
 
 
+def test_memory_may_run_short_on_the_way(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rematerialised: list[object] = []
+    remat = nnx.remat
+    monkeypatch.setattr(nnx, "remat", lambda layer: rematerialised.append(layer) or remat(layer))
+    run(data, tmp_path / "run", "--steps", 1)
+    assert not rematerialised
+    fit.main(["--workdir", str(tmp_path / "run"), "--resume", "--steps", "2", "--remat"])
+    levels = UNetConfig(base_width=2).levels
+    assert len(rematerialised) == 2 * levels + 1
+
+
 def test_kills_and_sigterm_change_nothing(data: Path, tmp_path: Path) -> None:
     steps = 30
     calm = killed.fit(tmp_path / "calm", str(data), steps)

@@ -118,8 +118,8 @@ def test_missing_heads_cost_nothing() -> None:
     assert_close(of_classes, np.full(2, np.log(2)), LAYER)
 
 
-def take_step(batch: dict[str, Any], weights_from: int = 0, **options: Any) -> tuple[Any, Any]:
-    """State and totals after one step of length 1 against the gradient, on one device."""
+def first_step(weights_from: int = 0, **options: Any) -> tuple[Any, Any, Any]:
+    """A step of length 1 against the gradient, on one device, and what it starts from."""
     devices = jax.local_devices()[:1]
     of_model = {key: options.pop(key) for key in ("freeze_encoder", "remat") if key in options}
     model = UNet(SMALL, rngs=nnx.Rngs(weights_from))
@@ -128,10 +128,19 @@ def take_step(batch: dict[str, Any], weights_from: int = 0, **options: Any) -> t
     step = parallel.map_step(make_step(graphdef, optimizer, Objective(), **options), devices)
     averaged = options.get("ema") is not None
     state = first_state(weights, statistics, optimizer, averaged=averaged)
-    state = parallel.replicate(state, devices)
-    totals = parallel.replicate(zero_totals(), devices)
+    return step, *parallel.replicate((state, zero_totals()), devices)
+
+
+def at_hand(batch: dict[str, Any]) -> Any:
+    """The batch on one device, its masks known unless it says otherwise."""
     known = {"labelled": np.ones(len(batch["is_real"]), bool), "stop": np.zeros(8, np.int32)}
-    state, totals, _ = step(state, totals, parallel.spread(known | batch, devices))
+    return parallel.spread(known | batch, jax.local_devices()[:1])
+
+
+def take_step(batch: dict[str, Any], **options: Any) -> tuple[Any, Any]:
+    """State and totals after the first step."""
+    step, state, totals = first_step(**options)
+    state, totals, _ = step(state, totals, at_hand(batch))
     return parallel.fetch(state), parallel.fetch(totals)
 
 
@@ -176,6 +185,14 @@ def test_rematerialised_step_is_the_same() -> None:
     jax.tree.map(lambda x, y: assert_close(x, y, 10 * LAYER), again, state)
 
 
+def test_optimizer_gets_gradients_in_the_order_of_weights() -> None:
+    """On GPUs, where they come in another one, each step copies all weights otherwise."""
+    (batch,) = random_batches(1, SIZE, 8, seed=9)
+    step, state, totals = first_step()
+    program = step.lower(state, totals, at_hand(batch)).as_text()
+    assert program.count("LayoutConstraint") == len(jax.tree.leaves(state.weights))
+
+
 def test_moving_average_starts_quickly() -> None:
     (batch,) = random_batches(1, SIZE, 8, seed=6)
     first = nnx.to_pure_dict(nnx.state(UNet(SMALL, rngs=nnx.Rngs(0)), nnx.Param))
@@ -206,8 +223,7 @@ def test_step_is_compiled_once(tmp_path: Path) -> None:
     counts = []
     for batch in random_batches(4, SIZE, 8, seed=7):
         totals = parallel.replicate(zero_totals(), devices)
-        known = {"labelled": np.ones(8, bool), "stop": np.zeros(8, np.int32)}
-        state, totals, _ = step(state, totals, parallel.spread(batch | known, devices))
+        state, totals, _ = step(state, totals, at_hand(batch))
         counts.append(len(compiled))
     assert len(traced) == 1
     assert counts[0] == counts[-1]
