@@ -1,0 +1,96 @@
+"""Where the time of inference and of a training step goes, by operation as XLA calls it.
+
+Runs ynet-224 at full size in float32 under JAX's profiler, on this machine's first device. Where
+several operations run at a moment, each has an equal part of it; "nothing" runs between them.
+"""
+
+import argparse
+import collections
+import dataclasses
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+from tqdm import tqdm
+
+from benchmarks.compare import Row, subject_of
+from benchmarks.contenders import CALLS, OURS, Contender, make
+from benchmarks.subject import FULL_WIDTH, LAYOUT, tensors_of
+from flax_unet import PUBLISHED
+from flax_unet.arguments import at_least_one
+from flax_unet.errors import command
+
+_ROWS = [Row("inference", "float32", 8), Row("training", "float32", 2)]
+_LEAST = 0.005  # of the time; what takes less is told together
+_NOTHING, _REST = "nothing", "the rest"
+
+Operation = tuple[str, float, float]  # name, start, end
+
+
+def shares(operations: Iterable[Operation]) -> dict[str, float]:
+    """The parts of the time from the first start to the last end by name, largest first."""
+    changes = sorted(
+        change for name, start, end in operations for change in ((start, 1, name), (end, -1, name))
+    )
+    found: collections.defaultdict[str, float] = collections.defaultdict(float)
+    running: collections.Counter[str] = collections.Counter()
+    last = changes[0][0]
+    for at, change, name in changes:
+        now = running or {_NOTHING: 1}
+        for other, times in now.items():
+            found[other] += (at - last) * times / sum(now.values())
+        running[name] += change
+        running += collections.Counter()  # without those that have ended
+        last = at
+    told: collections.defaultdict[str, float] = collections.defaultdict(float)
+    for name, part in found.items():
+        share = part / sum(found.values())
+        told[name if share >= _LEAST else _REST] += share
+    return dict(sorted(told.items(), key=lambda item: -item[1]))
+
+
+def operations(contender: Contender) -> Iterator[Operation]:
+    """What ran on the device in one call, in nanoseconds; loops by what runs in them."""
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0  # whose many events push out others
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder, profiler_options=options):
+            contender.call()
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        profile = jax.profiler.ProfileData.from_file(str(file))
+    for plane in profile.planes:
+        for line in plane.lines:
+            for event in line.events:
+                name = dict(event.stats).get("hlo_op")
+                if name and not name.startswith("while"):
+                    yield re.sub(r"[.\d]+$", "", name), event.start_ns, event.end_ns
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
+    parser.add_argument(
+        "--base-width",
+        type=at_least_one,
+        default=FULL_WIDTH,
+        metavar="N",
+        help="of the network (default: the full size, 64)",
+    )
+    args = parser.parse_args(argv)
+    config = dataclasses.replace(PUBLISHED[LAYOUT], base_width=args.base_width)
+    subject = subject_of(config, tensors_of(args.base_width))
+    found = {}
+    for row in tqdm(_ROWS, unit="row", disable=None):
+        contender = make(OURS, row.task, subject.take(row.batch), row.dtype)
+        for _ in range(CALLS[row.task]):
+            contender.call()
+        found[str(row)] = shares(operations(contender))
+    print(json.dumps({"shares_of_the_time": found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
