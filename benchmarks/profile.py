@@ -1,7 +1,8 @@
 """Where the time of inference and of a training step goes, by operation as XLA calls it.
 
 Runs ynet-224 at full size in float32 under JAX's profiler, on this machine's first device. Where
-several operations run at a moment, each has an equal part of it; "nothing" runs between them.
+several operations run at a moment, each has an equal part of it; where none does, the one has it
+that ended last, since some end once threads have their work.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from flax_unet.errors import command
 
 _ROWS = [Row("inference", "float32", 8), Row("training", "float32", 2)]
 _LEAST = 0.005  # of the time; what takes less is told together
-_NOTHING, _REST = "nothing", "the rest"
+_REST = "the rest"
 
 Operation = tuple[str, float, float]  # name, start, end
 
@@ -37,14 +38,14 @@ def shares(operations: Iterable[Operation]) -> dict[str, float]:
     )
     found: collections.defaultdict[str, float] = collections.defaultdict(float)
     running: collections.Counter[str] = collections.Counter()
-    last = changes[0][0]
+    before, _, last = changes[0]
     for at, change, name in changes:
-        now = running or {_NOTHING: 1}
+        now = running or {last: 1}
         for other, times in now.items():
-            found[other] += (at - last) * times / sum(now.values())
+            found[other] += (at - before) * times / sum(now.values())
         running[name] += change
         running += collections.Counter()  # without those that have ended
-        last = at
+        before, last = at, name
     told: collections.defaultdict[str, float] = collections.defaultdict(float)
     for name, part in found.items():
         share = part / sum(found.values())

@@ -183,5 +183,5 @@ def test_programs_for_the_device_at_hand() -> None:
 def test_shares_of_the_time() -> None:
     """One at a time, two at once, none."""
     ran = [("b", 5.0, 15.0), ("a", 0.0, 10.0), ("c", 20.0, 30.0), ("d", 29.95, 30.0)]
-    wanted = {"c": 9.975 / 30, "a": 7.5 / 30, "b": 7.5 / 30, "nothing": 5 / 30}
+    wanted = {"b": (2.5 + 5 + 5) / 30, "c": 9.975 / 30, "a": (5 + 2.5) / 30}
     assert profile.shares(ran) == pytest.approx(wanted | {"the rest": 0.025 / 30})
