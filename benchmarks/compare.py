@@ -226,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=float,
         default=math.inf,
         metavar="M",
-        help="rows are left out that would start later; one may take two (default: no limit)",
+        help="rows are left out that would start later (default: no limit)",
     )
     parser.add_argument(
         "--base-width",

@@ -22,7 +22,7 @@ from benchmarks.contenders import CALLS, OURS, Contender, make
 from benchmarks.subject import FULL_WIDTH, LAYOUT, tensors_of
 from flax_unet import PUBLISHED
 from flax_unet.arguments import at_least_one
-from flax_unet.errors import command
+from flax_unet.errors import InputError, command
 
 _ROWS = [Row("inference", "float32", 8), Row("training", "float32", 2)]
 _LEAST = 0.005  # of the time; what takes less is told together
@@ -32,10 +32,19 @@ Operation = tuple[str, float, float]  # name, start, end
 
 
 def shares(operations: Iterable[Operation]) -> dict[str, float]:
-    """The parts of the time from the first start to the last end by name, largest first."""
+    """The parts of the time from the first start to the last end by name, largest first.
+
+    Raises:
+        InputError: no operation takes any time.
+    """
     changes = sorted(
-        change for name, start, end in operations for change in ((start, 1, name), (end, -1, name))
+        change
+        for name, start, end in operations
+        if end > start
+        for change in ((start, 1, name), (end, -1, name))
     )
+    if not changes:
+        raise InputError("JAX's profiler tells of no operation on this device; use another one")
     found: collections.defaultdict[str, float] = collections.defaultdict(float)
     running: collections.Counter[str] = collections.Counter()
     before, _, last = changes[0]

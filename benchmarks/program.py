@@ -58,7 +58,7 @@ runtime_version { major: 12 minor: 9 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
 _ARRAY = re.compile(r"\b(?:pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")  # its type's bits, its sides
-_WORKSPACE = re.compile(r", u8\[\d+\][^,]*\)$")  # cuDNN's, last of what it gives
+_WORKSPACE = re.compile(r", [su]8\[\d+\][^,]*\)$")  # last of what a library's kernel gives
 _INSTRUCTION = re.compile(r"  (?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)")
 _FREE = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element"}  # no kernel
 
@@ -111,7 +111,6 @@ def programs(config: UNetConfig, device: Any, batch: int) -> Iterator[tuple[str,
     Inference takes float32 pictures in [0, 1], training uint8 ones.
     """
     mesh = Mesh(np.array([device]), (parallel.AXIS,))
-
     whole, parts = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), (parallel.AXIS,)))
 
     def like(tree: Any, where: Callable[[Any], Any]) -> Any:

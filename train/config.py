@@ -102,7 +102,7 @@ class Recipe:
     remat: bool = option(
         False,
         "compute each level anew for the gradient rather than keep its maps: the same result, and "
-        "on accelerators half the memory beside the weights', for a third more time",
+        "on accelerators half the memory beside the weights', for a third more work",
     )
     mask_weight: float = option(0.5, "weight of the mask's cross-entropy", least=0)
     class_weight: float = option(0.5, "weight of the classifier's cross-entropy", least=0)

@@ -108,7 +108,7 @@ def spread(batch: Tree, devices: list[Device]) -> Tree:
 def _of_all_processes(devices: list[Device]) -> list[Device]:
     """The devices in the same places on every process, by process."""
     if jax.process_count() == 1:
-        return devices  # maybe descriptions of some, for which a program is only compiled
+        return devices  # maybe only described: programs compile for what is not there
     places = [jax.local_devices().index(device) for device in devices]
     return [
         jax.local_devices(process_index=process)[place]

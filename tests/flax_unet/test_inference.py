@@ -1,15 +1,19 @@
 """The network with BatchNorm folded away computes what it did."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flax_unet import PUBLISHED, UNet, inference
+from flax_unet.detector import Detector
 from flax_unet.inference import compiled, folded
 from flax_unet.layers import BatchNorm, DoubleConv
 from tests.tolerances import LAYER, assert_close
@@ -60,21 +64,49 @@ def test_network(layout: str) -> None:
     assert not list(nnx.iter_graph(nnx.state(folded(model), nnx.BatchStat)))[1:]
 
 
-def test_kernels_lie_in_the_order_that_a_platform_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And compute the same in it; the tests' platform has no other one."""
-    model = UNet(dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4), rngs=nnx.Rngs(0))
+def test_weights_lie_in_the_order_that_a_platform_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs take them as they lie and compute the same, even where the order is not the best.
+
+    Layers of the classifier may be as small as the windows of kernels.
+    """
+    config = dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4, classifier_widths=(2, 2))
+    model = UNet(config, rngs=nnx.Rngs(0))
     model.eval()
     image = np.random.default_rng(2).random((2, 64, 64, 3), np.float32)
     expected = jax.tree.leaves(compiled(model)(image))
     wanted = inference._ORDERS["gpu"]
     monkeypatch.setattr(inference, "_ORDERS", {"cpu": wanted})
-    devices = NamedSharding(Mesh(np.array(jax.devices()), ("devices",)), PartitionSpec())
-    placed = inference.place(nnx.state(folded(model)), devices)
-    orders = {of.shape[:2]: of.format.layout.major_to_minor for of in jax.tree.leaves(placed)}
-    for size, order in wanted.items():
-        assert orders[size] == order.major_to_minor
-    for array, same in zip(jax.tree.leaves(compiled(model)(image)), expected, strict=True):
+    forward: Any = compiled(model)
+    detector: Any = Detector(model)
+    faces = np.zeros((1, config.image_size, config.image_size, 3), np.uint8)
+    for program in (
+        forward.func.lower(*forward.args, image),
+        detector._forward.lower(detector._state, faces),
+    ):
+        taken = {
+            of.layout.major_to_minor for of in jax.tree.leaves(program.compile().input_formats)
+        }
+        assert taken >= {order.major_to_minor for order in wanted.values()}
+    for array, same in zip(jax.tree.leaves(forward(image)), expected, strict=True):
         assert_close(array, same, LAYER)
+
+
+def test_compiled_runs_where_arrays_are_put() -> None:
+    """A conversion's proof is on the CPU where there is an accelerator, too."""
+    program = """if True:
+        import jax, numpy
+        from flax import nnx
+        from flax_unet import UNet, UNetConfig
+        from flax_unet.inference import compiled
+        config = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
+        with jax.default_device(jax.devices()[1]):
+            model = UNet(config, rngs=nnx.Rngs(0))
+            model.eval()
+            output = compiled(model)(numpy.zeros((1, 16, 16, 3)))
+        assert output.mask_logits.devices() == {jax.devices()[1]}, output.mask_logits.devices()
+    """
+    devices = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | devices)
 
 
 def test_weights_are_rounded_once_in_bfloat16() -> None:

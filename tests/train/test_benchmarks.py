@@ -183,5 +183,36 @@ def test_programs_for_the_device_at_hand() -> None:
 def test_shares_of_the_time() -> None:
     """One at a time, two at once, none."""
     ran = [("b", 5.0, 15.0), ("a", 0.0, 10.0), ("c", 20.0, 30.0), ("d", 29.95, 30.0)]
+    ran.append(("none", 3.0, 3.0))
     wanted = {"b": (2.5 + 5 + 5) / 30, "c": 9.975 / 30, "a": (5 + 2.5) / 30}
     assert profile.shares(ran) == pytest.approx(wanted | {"the rest": 0.025 / 30})
+
+
+def test_operations_of_a_call() -> None:
+    double = jax.jit(lambda x: 2 * x @ x)
+    x = jax.numpy.ones((256, 256))
+    call = contenders.Contender(lambda: jax.block_until_ready(double(x)), dict)
+    call.call()
+    assert sum(profile.shares(profile.operations(call)).values()) == pytest.approx(1)
+
+
+def test_calls_that_are_timed_follow_one_of_their_own() -> None:
+    called: list[str] = []
+    two = {name: contenders.Contender(lambda name=name: called.append(name), dict) for name in "ab"}
+    seconds = compare.timed(two, rounds=2)
+    assert called == list("aabbaabb")
+    assert [len(times) for times in seconds.values()] == [2, 2]
+
+
+def test_least_bytes() -> None:
+    config = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
+
+    def moved(task: str, dtype: str, batch: int) -> int:
+        return compare.bytes_moved(compare.Row(task, dtype, batch), config)
+
+    wide, narrow = (moved("inference", dtype, 2) for dtype in ("float32", "bfloat16"))
+    assert wide == 2 * narrow
+    assert moved("training", "float32", 2) == 3 * wide
+    of_one = moved("inference", "bfloat16", 2) - moved("inference", "bfloat16", 1)
+    weights = moved("inference", "bfloat16", 1) - of_one
+    assert moved("training", "bfloat16", 1) == 3 * (of_one + 2 * weights)
