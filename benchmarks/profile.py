@@ -7,7 +7,6 @@ that ended last, since some end once threads have their work.
 
 import argparse
 import collections
-import dataclasses
 import json
 import re
 import tempfile
@@ -21,7 +20,6 @@ from benchmarks.compare import Row, subject_of
 from benchmarks.contenders import CALLS, OURS, Contender, make
 from benchmarks.subject import FULL_WIDTH, LAYOUT, tensors_of
 from flax_unet import PUBLISHED
-from flax_unet.arguments import at_least_one
 from flax_unet.errors import InputError, command
 
 _ROWS = [Row("inference", "float32", 8), Row("training", "float32", 2)]
@@ -83,16 +81,8 @@ def operations(contender: Contender) -> Iterator[Operation]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
-    parser.add_argument(
-        "--base-width",
-        type=at_least_one,
-        default=FULL_WIDTH,
-        metavar="N",
-        help="of the network (default: the full size, 64)",
-    )
-    args = parser.parse_args(argv)
-    config = dataclasses.replace(PUBLISHED[LAYOUT], base_width=args.base_width)
-    subject = subject_of(config, tensors_of(args.base_width))
+    parser.parse_args(argv)
+    subject = subject_of(PUBLISHED[LAYOUT], tensors_of(FULL_WIDTH))
     found = {}
     for row in tqdm(_ROWS, unit="row", disable=None):
         contender = make(OURS, row.task, subject.take(row.batch), row.dtype)
