@@ -34,6 +34,7 @@ from benchmarks.subject import FULL_WIDTH, LAYOUT, tensors_of
 from benchmarks.table import table, write_chart
 from flax_unet import PUBLISHED, UNetConfig
 from flax_unet.arguments import at_least_one
+from flax_unet.config import DTYPES
 from flax_unet.errors import InputError, command
 from flax_unet.files import staged_directory
 from flax_unet.images import resized
@@ -43,7 +44,6 @@ from train.data.procedural import ProceduralPortraits
 
 _PUBLISHED, _, _COMPILED = PYTORCH
 _BATCHES = {"inference": (1, 8, 32, 128), "training": (2, 8, 64)}
-_DTYPES = ("float32", "bfloat16")
 _QUICK = [("inference", "float32", 1), ("training", "float32", 2)]
 # Of outputs, to their mean magnitude: rounding differs, most where autocast chooses its own.
 _CLOSE = {
@@ -226,7 +226,7 @@ def _rows(quick: bool) -> list[Row]:
     return [
         Row(task, dtype, batch)
         for task, batches in _BATCHES.items()
-        for dtype in _DTYPES
+        for dtype in DTYPES
         for batch in batches
     ]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from flax_unet import checkpoint
+from flax_unet import checkpoint, description
 from flax_unet.checkpoint import flat
 from flax_unet.errors import InputError, command
 from train.checkpointing import TRAINING
@@ -79,7 +79,7 @@ def differing(one: Path, other: Path) -> list[str]:
     trees = [
         {
             f"{name}/{path}": leaf
-            for name in (checkpoint.WEIGHTS, TRAINING)
+            for name in (description.WEIGHTS, TRAINING)
             for path, leaf in flat(checkpoint.load_tree(workdir / "last" / name, None)).items()
         }
         for workdir in (one, other)

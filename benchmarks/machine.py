@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import torch
 
+from flax_unet.config import DTYPES
+
 _TURNS = 8
 _SIZES = {"cpu": (3072, 2**27)}  # rows of a square matrix, bytes; by platform
 _SIZES_ELSEWHERE = (8192, 2**30)
@@ -30,7 +32,7 @@ def measure() -> Machine:
     device = jax.local_devices()[0]
     side, size = _SIZES.get(device.platform, _SIZES_ELSEWHERE)
     rates = {}
-    for dtype in ("float32", "bfloat16"):
+    for dtype in DTYPES:
         matrix = jax.random.normal(jax.random.key(0), (side, side), dtype)
         product = jax.jit(lambda x: jnp.matmul(x, x, precision=jax.lax.Precision.HIGHEST))
         rates[dtype] = 2 * side**3 / _fastest(lambda p=product, m=matrix: p(m))

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from flax_unet import PUBLISHED, UNet, UNetConfig
 from flax_unet.arguments import at_least_one
+from flax_unet.config import DTYPES
 from flax_unet.errors import InputError, command
 from flax_unet.files import staged_directory
 from flax_unet.inference import compiled, place_of
@@ -39,7 +40,6 @@ from train.optimizer import make_optimizer
 from train.step import first_state, make_step, split, zero_totals
 
 _LAYOUT = "ynet-224"
-_DTYPES = ("float32", "bfloat16")
 _H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32
@@ -127,7 +127,7 @@ def programs(config: UNetConfig, device: Any, batch: int) -> Iterator[tuple[str,
         "is_real": np.zeros(batch, np.float32),
         "stop": np.zeros(batch, np.int32),
     }
-    for dtype in _DTYPES:
+    for dtype in DTYPES:
         model = UNet(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
         model.eval()
         forward: Any = compiled(model)
@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, program in tqdm(
             programs(PUBLISHED[_LAYOUT], device, args.batch_size),
             unit="program",
-            total=3 * len(_DTYPES),
+            total=3 * len(DTYPES),
             disable=None,
         ):
             found[name] = told(program)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
-from flax_unet import checkpoint
+from flax_unet import description
 from flax_unet.cache import keep_compiled
 from flax_unet.config import UNetConfig
 from flax_unet.errors import InputError, command
@@ -54,6 +53,8 @@ def convert(
         InputError: the file cannot be read or fits no layout, the destination cannot be written,
             or the two models differ by more than the tolerance. The destination is untouched.
     """
+    import jax
+
     path = Path(path)
     stage = contextlib.nullcontext()
     if out is not None:
@@ -64,12 +65,14 @@ def convert(
     with stage as directory, jax.default_device(_cpu()):
         conversion = _convert(path, directory, verify=verify, images=images)
         if directory is not None:
-            checkpoint.write_json(directory / checkpoint.SOURCE, conversion.source)
+            description.write_json(directory / description.SOURCE, conversion.source)
     return dataclasses.replace(conversion, out=out)
 
 
 def _cpu() -> Any:
     """The device of the proof, which is of float32 arithmetic: every machine has it."""
+    import jax
+
     try:
         return jax.devices("cpu")[0]
     except RuntimeError as error:
@@ -82,21 +85,22 @@ def _cpu() -> Any:
 def _stage(path: Path, out: Path, overwrite: bool) -> contextlib.AbstractContextManager[Path]:
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists already; give --overwrite to replace it, or another --out")
-    if out.exists() and (not checkpoint.may_be_replaced(out) or out in path.resolve().parents):
+    if out.exists() and (not description.may_be_replaced(out) or out in path.resolve().parents):
         raise InputError(
             f"{out} holds other files than a checkpoint's and is not overwritten; "
             "give another --out"
         )
-    return staged_directory(out, may_replace=checkpoint.may_be_replaced)
+    return staged_directory(out, may_replace=description.may_be_replaced)
 
 
 def _convert(
     path: Path, directory: Path | None, *, verify: bool, images: Sequence[str | Path]
 ) -> Conversion:
-    # PyTorch takes seconds to import, so only what needs it does.
+    # PyTorch and Flax take seconds to import, so only what needs them does.
     from convert import layout, remap, state_dict
     from convert.parity import noise
     from convert.parity import verify as compare
+    from flax_unet import checkpoint
 
     pictures = [read_image(Path(image)) for image in images]
     content = state_dict.read(path)
@@ -108,7 +112,7 @@ def _convert(
     weights = remap.to_flax(mapping.rules, content.tensors)
     if directory is not None:
         unused = {key: content.tensors[key] for key in mapping.unused if key in content.tensors}
-        trees = {checkpoint.WEIGHTS: weights, checkpoint.UNUSED: unused}
+        trees = {description.WEIGHTS: weights, description.UNUSED: unused}
         checkpoint.write(directory, config, trees)
     parity = None
     if verify:

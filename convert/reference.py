@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flax_unet.config import UNetConfig
-from flax_unet.model import IMAGE_CHANNELS, MASK_CLASSES
+from flax_unet.config import IMAGE_CHANNELS, MASK_CLASSES, UNetConfig
 
 
 class DoubleConv(nn.Module):

@@ -3,14 +3,16 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flax_unet import checkpoint
-from flax_unet.checkpoint import Tree
+from flax_unet import description
 from flax_unet.config import UNetConfig
 from flax_unet.errors import InputError, command
+
+if TYPE_CHECKING:
+    from flax_unet.checkpoint import Tree
 
 
 def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> int:
@@ -29,14 +31,15 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
     import torch
 
     from convert import state_dict
+    from flax_unet import checkpoint
 
     path, out = Path(path), Path(out)
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists already; give --overwrite to replace it, or another name")
     if out.suffix == ".safetensors":
         raise InputError(f"{out}: the original code reads .pth files; give that suffix")
-    config = checkpoint.load_config(path)
-    entries = checkpoint.load_source(path).get("entries")
+    config = description.load_config(path)
+    entries = description.load_source(path).get("entries")
     weights = checkpoint.load_weights(path)
     if entries is None:
         content = _published(config, weights)
@@ -45,13 +48,13 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
             content = _as_in_source(config, weights, checkpoint.load_unused(path), entries)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{path / checkpoint.SOURCE} does not describe the weights beside it: {error!r}"
+                f"{path / description.SOURCE} does not describe the weights beside it: {error!r}"
             ) from error
     state_dict.write(content, out)
     return sum(isinstance(value, torch.Tensor) for value in content.values())
 
 
-def _published(config: UNetConfig, weights: Tree) -> dict[str, Any]:
+def _published(config: UNetConfig, weights: "Tree") -> dict[str, Any]:
     """The state dict of the published code, for a model that was not converted from a file."""
     import torch
 
@@ -67,7 +70,7 @@ def _published(config: UNetConfig, weights: Tree) -> dict[str, Any]:
 
 def _as_in_source(
     config: UNetConfig,
-    weights: Tree,
+    weights: "Tree",
     unused: dict[str, np.ndarray],
     entries: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:

@@ -1,10 +1,16 @@
 """U-YNet in JAX: tell real faces from forged ones, and mark the manipulated pixels."""
 
-from flax_unet.checkpoint import load
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from flax_unet.config import PUBLISHED, UNetConfig
-from flax_unet.detector import Detector, Verdict
 from flax_unet.errors import InputError
-from flax_unet.model import UNet, UNetOutput
+
+if TYPE_CHECKING:
+    from flax_unet.checkpoint import load
+    from flax_unet.detector import Detector
+    from flax_unet.model import UNet, UNetOutput
+    from flax_unet.verdict import Verdict
 
 __all__ = [
     "PUBLISHED",
@@ -16,3 +22,23 @@ __all__ = [
     "Verdict",
     "load",
 ]
+
+# Imported when they are asked for (PEP 562): JAX and Flax take seconds, which a command's --help
+# and mistakes in its options need not wait for.
+_HOMES = {
+    "Detector": "detector",
+    "UNet": "model",
+    "UNetOutput": "model",
+    "Verdict": "verdict",
+    "load": "checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

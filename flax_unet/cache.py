@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import jax
-
 from flax_unet.errors import InputError
 
 
@@ -25,6 +23,8 @@ def keep_compiled() -> None:
 
     Where a user chose another place for them, by JAX_COMPILATION_CACHE_DIR, they go there.
     """
+    import jax
+
     if not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", str(cache_root() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

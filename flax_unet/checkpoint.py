@@ -1,16 +1,7 @@
-"""A model on disk: weights by Orbax, `config.json`, `source.json`.
-
-NAME/
-  config.json   the architecture (`UNetConfig`)
-  source.json   where the weights come from and what wrote them
-  weights/      Orbax: the network's parameters and statistics, float32
-  unused/       Orbax: tensors of the source that the network does not use, if there are any
-  manifest.json SHA-256 of every file of Orbax, so that damage is found before it is loaded
-"""
+"""A model on disk: its weights by Orbax, beside what `description` reads and writes."""
 
 import contextlib
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,15 +16,22 @@ from flax.traverse_util import flatten_dict
 from jax.typing import DTypeLike
 
 from flax_unet.config import UNetConfig
+from flax_unet.description import (
+    CONFIG,
+    MANIFEST,
+    UNUSED,
+    WEIGHTS,
+    load_config,
+    load_source,
+    read_json,
+    write_config,
+    write_json,
+)
 from flax_unet.errors import InputError
 from flax_unet.files import check_space
-from flax_unet.markup import is_signed
 from flax_unet.model import UNet
 from flax_unet.provenance import file_sha256
 
-FORMAT_VERSION = 1
-CONFIG, SOURCE, MANIFEST = "config.json", "source.json", "manifest.json"
-WEIGHTS, UNUSED = "weights", "unused"
 _OVERHEAD = 2**20  # bytes of metadata, more than any checkpoint has
 MAX_COMPRESSION = 64  # weights that claim more bytes than this many times their files are refused
 
@@ -63,18 +61,6 @@ def build(config: UNetConfig, weights: Tree, *, dtype: DTypeLike = jnp.float32) 
     return model
 
 
-def is_checkpoint(path: Path) -> bool:
-    """Whether `path` looks like a directory that this module wrote."""
-    return (path / CONFIG).is_file() and (path / WEIGHTS).is_dir()
-
-
-def may_be_replaced(path: Path) -> bool:
-    """Whether `path` is a checkpoint and nothing else, so that no other work is in it."""
-    ours = {CONFIG, SOURCE, MANIFEST, WEIGHTS, UNUSED}
-    others = (entry for entry in path.iterdir() if entry.name not in ours)
-    return is_checkpoint(path) and all(is_signed(entry) for entry in others)
-
-
 def write(directory: Path, config: UNetConfig, trees: Mapping[str, Tree]) -> None:
     """Writes all but `source.json` into an existing empty directory.
 
@@ -86,8 +72,7 @@ def write(directory: Path, config: UNetConfig, trees: Mapping[str, Tree]) -> Non
     Raises:
         InputError: the disk is full or cannot be written to.
     """
-    fields = {"format_version": FORMAT_VERSION, "model": config.to_json()}
-    write_json(directory / CONFIG, fields)
+    write_config(directory, config)
     check_space(directory.parent, sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _OVERHEAD)
     for name, tree in trees.items():
         if tree:
@@ -105,18 +90,6 @@ def write(directory: Path, config: UNetConfig, trees: Mapping[str, Tree]) -> Non
     write_json(directory / MANIFEST, digests)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON.
-
-    Raises:
-        InputError: the disk is full or cannot be written to.
-    """
-    try:
-        path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
-
-
 def load(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> UNet:
     """The model of a checkpoint, in eval mode.
 
@@ -130,44 +103,6 @@ def load(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> UNet:
     config = load_config(path)
     weights = load_tree(Path(path) / WEIGHTS, abstract_weights(config))
     return build(config, weights, dtype=dtype)
-
-
-def load_config(path: str | Path) -> UNetConfig:
-    """The architecture of a checkpoint.
-
-    Raises:
-        InputError: there is no checkpoint at `path`, or its `config.json` is not valid.
-    """
-    path = Path(path)
-    if not is_checkpoint(path):
-        raise InputError(_why_no_checkpoint(path))
-    fields = read_json(path / CONFIG)
-    if fields.get("format_version") != FORMAT_VERSION:
-        raise InputError(
-            f"{path / CONFIG}: format_version is {fields.get('format_version')!r}; "
-            f"this version reads {FORMAT_VERSION}. Convert the checkpoint again"
-        )
-    try:
-        return UNetConfig.from_json(fields["model"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path / CONFIG} is not valid: {error}") from error
-
-
-def load_source(path: str | Path) -> dict[str, Any]:
-    """What `source.json` records of a checkpoint's origin.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    file = Path(path) / SOURCE
-    source = read_json(file)
-    for name in ("entries", "unused"):
-        value = source.get(name, {})
-        if not isinstance(value, dict) or (
-            name == "entries" and not all(isinstance(entry, dict) for entry in value.values())
-        ):
-            raise InputError(f"{file}: {name} is no object. Convert or copy the checkpoint again")
-    return source
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -308,36 +243,6 @@ def _check_tree(directory: Path, found: Tree, expected: Tree | None) -> None:
 def flat(tree: Tree) -> dict[str, Any]:
     """The leaves of nested dictionaries by their path, its parts joined by slashes."""
     return {"/".join(path): leaf for path, leaf in flatten_dict(tree).items()}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; convert the checkpoint again") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds a {type(value).__name__}; expected an object")
-    return value
-
-
-def _why_no_checkpoint(path: Path) -> str:
-    if not path.exists():
-        return f"{path} does not exist; name a directory that convert.from_torch wrote"
-    if path.is_file():
-        return f"{path} is a file; convert it first: python -m convert.from_torch {path}"
-    for name in ("best", "last"):  # of a directory that `train.fit` works in
-        if is_checkpoint(path / name):
-            return f"{path} holds the checkpoints of a training run; name {path / name}"
-    return f"{path} is no checkpoint: it lacks {CONFIG} or {WEIGHTS}/"
 
 
 def _first_line(error: Exception) -> str:

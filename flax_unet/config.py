@@ -3,6 +3,10 @@
 import dataclasses
 from typing import Any, Literal, Self, get_args
 
+IMAGE_CHANNELS = 3
+MASK_CLASSES = 2  # 0 untouched, 1 manipulated
+DTYPES = ("float32", "bfloat16")  # what convolutions compute in
+
 Upsampling = Literal["transposed", "bilinear"]
 
 

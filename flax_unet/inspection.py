@@ -4,18 +4,21 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Generator, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image
 
 from flax_unet.background import ahead
-from flax_unet.detector import Detector, Verdict
 from flax_unet.errors import InputError
 from flax_unet.faces import FaceFinder, Found, Mode, find
 from flax_unet.images import read_image
 from flax_unet.inputs import Item
 from flax_unet.names import shown
+from flax_unet.verdict import Verdict
 from flax_unet.videos import LEAST_PIXELS, Sampling, VideoReader
+
+if TYPE_CHECKING:
+    from flax_unet.detector import Detector
 
 _READY = 25_000_000  # pixels of frames that were decoded before they are asked for
 _AT_ONCE = 25_000_000  # pixels of frames that wait to be judged together
@@ -53,7 +56,7 @@ class Frame:
         return max(self.image.width * self.image.height if self.image else 0, LEAST_PIXELS)
 
 
-def inspect(detector: Detector, items: Iterable[Item], options: Options) -> Generator[Frame]:
+def inspect(detector: "Detector", items: Iterable[Item], options: Options) -> Generator[Frame]:
     """Judges every face of every frame; frames come in order.
 
     A file that cannot be read gives a last frame with the problem, and the others go on.
@@ -72,7 +75,7 @@ def inspect(detector: Detector, items: Iterable[Item], options: Options) -> Gene
     yield from _judged(detector, waiting)
 
 
-def _judged(detector: Detector, frames: list[Frame]) -> list[Frame]:
+def _judged(detector: "Detector", frames: list[Frame]) -> list[Frame]:
     images = [frame.image for frame in frames if frame.image for _ in frame.found.boxes]
     boxes = [box for frame in frames for box in frame.found.boxes]
     verdicts = iter(detector(images, boxes))

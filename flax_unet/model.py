@@ -9,11 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 
-from flax_unet.config import UNetConfig
+from flax_unet.config import IMAGE_CHANNELS, MASK_CLASSES, UNetConfig
 from flax_unet.layers import Conv, ConvTranspose, DoubleConv, linear, max_pool, upsample_bilinear
-
-IMAGE_CHANNELS = 3
-MASK_CLASSES = 2  # 0 untouched, 1 manipulated
 
 
 class UNetOutput(NamedTuple):

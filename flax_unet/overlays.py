@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from flax_unet.boxes import Box
-from flax_unet.detector import Verdict
 from flax_unet.images import mask_image
+from flax_unet.verdict import Verdict
 
 _TINT = (255, 0, 60)
 _OPACITY = 115  # of 255

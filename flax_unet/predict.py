@@ -16,7 +16,6 @@ from tqdm import tqdm
 from flax_unet import predictions
 from flax_unet.arguments import at_least_one
 from flax_unet.cache import keep_compiled
-from flax_unet.detector import Detector
 from flax_unet.errors import InputError, command
 from flax_unet.faces import MIN_FACE, FaceFinder, Mode
 from flax_unet.files import staged_directory
@@ -146,6 +145,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(argv)
+    from flax_unet.detector import Detector  # needs JAX, which takes seconds to import
+
     keep_compiled()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what it has no letters for
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flax_unet import checkpoint
+from flax_unet import description
 from flax_unet.config import UNetConfig
 from flax_unet.inspection import Options
 from flax_unet.provenance import made_by
@@ -39,7 +39,7 @@ def write(
     Raises:
         InputError: a file cannot be written, or the checkpoint is damaged.
     """
-    source = checkpoint.load_source(checkpoint_path)
+    source = description.load_source(checkpoint_path)
     written = {
         "checkpoint": checkpoint_path.resolve().name,
         "checkpoint_source": {key: source.get(key) for key in ("file", "sha256", "layout")},
@@ -49,7 +49,7 @@ def write(
         "files": list(found),
         "made_by": made_by(),
     }
-    checkpoint.write_json(directory / JSON, written)
+    description.write_json(directory / JSON, written)
     with (directory / TABLE).open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, _COLUMNS)
         table.writeheader()

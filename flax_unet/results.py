@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from flax_unet.detector import is_real
 from flax_unet.inspection import Frame
 from flax_unet.names import Names
 from flax_unet.overlays import framed, overlay, union
+from flax_unet.verdict import is_real
 from flax_unet.videos import VideoWriter
 
 Result = dict[str, Any]

@@ -7,10 +7,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from flax_unet.checkpoint import load_config, load_source
-from flax_unet.config import PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
+from flax_unet.config import (
+    IMAGE_CHANNELS,
+    MASK_CLASSES,
+    PUBLISHED,
+    WITH_UNUSED_LEVEL,
+    UNetConfig,
+)
+from flax_unet.description import load_config, load_source
 from flax_unet.errors import InputError, command
-from flax_unet.model import IMAGE_CHANNELS, MASK_CLASSES
 
 _MEGABYTE = 2**20
 _FLOAT_BYTES = 4

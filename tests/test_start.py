@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import flax_unet
 from tests.flax_unet.media import noise, small_checkpoint
 
 COMMANDS = (
@@ -17,6 +18,7 @@ COMMANDS = (
     *("train.eval", "train.fit", "train.data.audit", "train.data.export"),
 )
 HEAVY = {
+    *("jax", "flax", "optax"),
     *("torch", "orbax", "sklearn", "scipy", "matplotlib", "pandas", "tensorboardX", "wandb"),
     *("tensorflow_datasets", "grain", "array_record", "cv2", "gradio"),
 }
@@ -56,6 +58,20 @@ def last_line(code: str, *arguments: object, **environment: str) -> Any:
         check=True,
     )
     return json.loads(ended.stdout.splitlines()[-1])
+
+
+def test_package_imports_nothing_heavy_before_it_is_used() -> None:
+    program = """if True:
+        import json, sys, flax_unet
+        before, names = sorted(sys.modules), dir(flax_unet)
+        kinds = [type(getattr(flax_unet, name)).__name__ for name in flax_unet.__all__]
+        print(json.dumps([before, names, kinds, hasattr(flax_unet, "nothing_of_this_name")]))
+    """
+    before, names, kinds, has_others = last_line(program)
+    assert not HEAVY & set(before)
+    assert set(flax_unet.__all__) <= set(names)
+    assert "module" not in kinds  # each is what it names
+    assert not has_others
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flax_unet import UNetConfig, checkpoint
+from flax_unet import UNetConfig, checkpoint, description
 from flax_unet.checkpoint import Tree
 from flax_unet.errors import InputError
 from flax_unet.files import staged_directory
@@ -91,7 +91,7 @@ class Checkpoints:
         problem = None
         for step in reversed(self.steps()):
             try:
-                return checkpoint.load_config(self.path(step))
+                return description.load_config(self.path(step))
             except InputError as error:
                 problem = problem or error
         if problem is not None:
@@ -156,10 +156,10 @@ class Checkpoints:
     def _write(self, step: int, config: UNetConfig, source: dict[str, Any], saved: Saved) -> None:
         path = self.path(step)
         with staged_directory(path, may_replace=lambda _: True) as stage:
-            trees = {checkpoint.WEIGHTS: saved.weights, TRAINING: saved.training}
+            trees = {description.WEIGHTS: saved.weights, TRAINING: saved.training}
             checkpoint.write(stage, config, trees)
-            checkpoint.write_json(stage / checkpoint.SOURCE, source)
-            checkpoint.write_json(stage / OPTIONS, saved.progress)
+            description.write_json(stage / description.SOURCE, source)
+            description.write_json(stage / OPTIONS, saved.progress)
         best = saved.progress["best"]
         self._point("last", step)
         if best is not None and best["step"] == step:
@@ -178,7 +178,7 @@ class Checkpoints:
 
 
 def _read_progress(path: Path) -> dict[str, Any]:
-    progress = checkpoint.read_json(path)
+    progress = description.read_json(path)
     missing = sorted(_PROGRESS - progress.keys())
     best = progress.get("best")
     if best is not None and not (

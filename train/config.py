@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import yaml
 
-from flax_unet import PUBLISHED
+from flax_unet.config import DTYPES, PUBLISHED
 from flax_unet.errors import InputError
 from train.options import option, plain, valid
 
@@ -52,7 +52,7 @@ class Network:
     dtype: str = option(
         "float32",
         "what convolutions compute in; weights and statistics stay float32",
-        choices=("float32", "bfloat16"),
+        choices=DTYPES,
     )
 
 

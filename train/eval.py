@@ -4,23 +4,24 @@ import argparse
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from flax_unet import UNet, checkpoint
+from flax_unet import description
 from flax_unet.cache import keep_compiled
+from flax_unet.config import DTYPES
 from flax_unet.errors import InputError, command
 from flax_unet.files import staged_directory
 from flax_unet.provenance import made_by
-from train import cluster, parallel
 from train.config import Machines
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.metrics import AGGREGATES, Predictions, evaluate_predictions
 from train.newest import CHECKPOINTS, newest_checkpoint
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+if TYPE_CHECKING:
+    from flax_unet import UNet
+
 REPORT, PREDICTIONS = "report.json", "predictions.csv"
 _AT_LEAST = {"batch_size": 1, "limit": 1, "seed": 0}
 _RECORDED = ("data", "limit", "seed", "skip_bad", "batch_size", "dtype", "aggregate")  # as given
@@ -31,6 +32,10 @@ _NAME = 128  # characters of a device's name: gathered, they must be as long on 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(argv)
+    # Not before: JAX and Flax take seconds to import, which --help has no use for.
+    from flax_unet import checkpoint
+    from train import cluster, parallel
+
     keep_compiled()
     for name, least in _AT_LEAST.items():
         if (value := getattr(args, name)) is not None and value < least:
@@ -42,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # the checkpoint, the data set.
     with contextlib.nullcontext() if out is None else staged_directory(out) as stage:
         path = args.checkpoint or newest_checkpoint()
-        model = checkpoint.load(path, dtype=DTYPES[args.dtype])
+        model = checkpoint.load(path, dtype=args.dtype)
         origin = checkpoint.fingerprint(path) if is_first else {}
         devices = parallel.select_devices(args.devices)
         data = open_dataset(args.data, args.split, seed=args.seed, skip_bad=args.skip_bad)
@@ -89,9 +94,11 @@ def _introduce(path: Path, data: Dataset) -> None:
 
 
 def _configuration(
-    args: argparse.Namespace, path: Path, devices: np.ndarray, model: UNet, data: Dataset
+    args: argparse.Namespace, path: Path, devices: np.ndarray, model: "UNet", data: Dataset
 ) -> dict[str, Any]:
     """All that it takes to score the same frames again in the same way."""
+    from train import parallel
+
     return {
         **{name: getattr(args, name) for name in _RECORDED},
         "checkpoint": str(path),
@@ -105,7 +112,7 @@ def _configuration(
 
 
 def _print(
-    figures: dict[str, Any], timing: Any, layout: str | None, model: UNet, data: Dataset
+    figures: dict[str, Any], timing: Any, layout: str | None, model: "UNet", data: Dataset
 ) -> None:
     from train import report, reported
 
@@ -119,13 +126,13 @@ def _print(
 
 
 def _write(
-    stage: Path, result: dict[str, Any], predictions: Predictions, model: UNet, data: Dataset
+    stage: Path, result: dict[str, Any], predictions: Predictions, model: "UNet", data: Dataset
 ) -> None:
     """The report's files; plots are of verdicts, which not every checkpoint gives."""
     from train import plots, report
     from train.mistakes import worst
 
-    checkpoint.write_json(stage / REPORT, result)
+    description.write_json(stage / REPORT, result)
     report.write_csv(stage / PREDICTIONS, predictions)
     if predictions.real_probability is not None:
         plots.write_roc(stage / "roc.png", predictions)

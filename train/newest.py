@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flax_unet import checkpoint
+from flax_unet import description
 from flax_unet.errors import InputError
 
 CHECKPOINTS = Path("checkpoints")
@@ -23,9 +23,9 @@ def newest_checkpoint() -> Path:
             f"there is no checkpoint under {CHECKPOINTS}/; convert one: "
             "python -m convert.from_torch ckpt.pth, or name one by --checkpoint"
         )
-    return max(found, key=lambda path: (path / checkpoint.CONFIG).stat().st_mtime_ns)
+    return max(found, key=lambda path: (path / description.CONFIG).stat().st_mtime_ns)
 
 
 def _checkpoint_at(place: Path) -> Path | None:
     candidates = (place, *(place / name for name in _OF_A_RUN))
-    return next((path for path in candidates if checkpoint.is_checkpoint(path)), None)
+    return next((path for path in candidates if description.is_checkpoint(path)), None)

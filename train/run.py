@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 
-from flax_unet import UNetConfig, checkpoint
+from flax_unet import UNetConfig, checkpoint, description
 from flax_unet.cache import keep_compiled
 from flax_unet.errors import InputError
 from flax_unet.files import staged_file
@@ -73,7 +73,7 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
         say(f"{workdir}: goes on after step {done}" if resumed else f"{workdir}: starts")
         if process == 0:
             with staged_file(workdir / OPTIONS) as stage:
-                checkpoint.write_json(stage, config.saved())
+                description.write_json(stage, config.saved())
         received = trainer.run()
         if process == 0:
             curves.write(workdir)

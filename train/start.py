@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from flax.traverse_util import unflatten_dict
 
-from flax_unet import PUBLISHED, UNet, UNetConfig, checkpoint
+from flax_unet import PUBLISHED, UNet, UNetConfig, checkpoint, description
 from flax_unet.checkpoint import Tree, flat
 from flax_unet.errors import InputError
 from train.config import Network
@@ -25,7 +25,7 @@ def network_config(network: Network, start: Path | None) -> UNetConfig:
     """
     config = PUBLISHED[network.layout or "ynet-224"]
     if start is not None and network.layout is None:
-        config = checkpoint.load_config(start)
+        config = description.load_config(start)
     changes: dict[str, object] = {}
     if network.base_width is not None:
         changes["base_width"] = network.base_width
@@ -68,7 +68,7 @@ def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[
         return _nested(weights), []
     found = flat(checkpoint.load_weights(start))
     notes = []
-    for head, layers in _heads(config, checkpoint.load_config(start)).items():
+    for head, layers in _heads(config, description.load_config(start)).items():
         has, needs = (
             {path for path in leaves if path.startswith(layers)} for leaves in (found, weights)
         )
@@ -80,7 +80,7 @@ def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[
             found |= {path: weights[path] for path in needs}
     shapes, wanted = ({p: leaf.shape for p, leaf in leaves.items()} for leaves in (found, weights))
     if differing := [p for p in sorted(shapes.keys() | wanted) if shapes.get(p) != wanted.get(p)]:
-        theirs, ours = checkpoint.load_config(start).to_json(), config.to_json()
+        theirs, ours = description.load_config(start).to_json(), config.to_json()
         fields = [f"{k}: {v} there, {ours[k]} here" for k, v in theirs.items() if v != ours[k]]
         raise InputError(
             f"{start} is of another network ({'; '.join(fields)}), so {len(differing)} of its "

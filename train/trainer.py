@@ -5,7 +5,6 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -25,7 +24,6 @@ from train.step import Totals, first_state, make_step, split, zero_totals
 from train.stopping import StopSignals
 from train.tracking import Tracker
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _EPOCHS_BETWEEN_CHECKPOINTS = 2  # as published
 
 
@@ -68,7 +66,7 @@ class Trainer:
         self.rate = learning_rate(recipe, self.total_steps, stream.steps_per_epoch)
         optimizer = make_optimizer(recipe, self.rate)
         graphdef, weights, statistics = split(
-            checkpoint.build(network, weights, dtype=DTYPES[config.network.dtype]),
+            checkpoint.build(network, weights, dtype=config.network.dtype),
             sync_batch_norm=recipe.sync_batch_norm,
             freeze_encoder=recipe.freeze_encoder,
             remat=recipe.remat,
@@ -266,7 +264,7 @@ class Trainer:
         model = checkpoint.build(
             self.network,
             snapshot.for_use(parallel.fetch(self.state)),
-            dtype=DTYPES[self.config.network.dtype],
+            dtype=self.config.network.dtype,
         )
         batch_size = self.config.recipe.batch_size
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flax_unet import checkpoint
+from flax_unet import description
 from flax_unet.errors import InputError
 from train.checkpointing import OPTIONS, Checkpoints
 
@@ -60,4 +60,4 @@ def load_options(workdir: Path) -> dict[str, Any]:
     Raises:
         InputError: they cannot be read.
     """
-    return checkpoint.read_json(workdir / OPTIONS)
+    return description.read_json(workdir / OPTIONS)

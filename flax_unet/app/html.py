@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 
 from flax_unet.app.judge import Face, Report
 from flax_unet.boxes import Box
-from flax_unet.detector import Verdict
 from flax_unet.results import AGGREGATION
+from flax_unet.verdict import Verdict
 
 _LARGEST = 1280  # pixels a side of the picture that is shown
 _FAINT, _STRONG = (255, 215, 0), (255, 0, 60)  # heat; the latter is the overlays' tint

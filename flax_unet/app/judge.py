@@ -9,12 +9,12 @@ from typing import NamedTuple
 from PIL import Image
 
 from flax_unet import predictions
-from flax_unet.detector import Detector, Verdict
 from flax_unet.faces import FaceFinder, Mode
 from flax_unet.inputs import items
 from flax_unet.inspection import Frame, Options, inspect
 from flax_unet.names import Names, shown
 from flax_unet.results import Result, results
+from flax_unet.verdict import Verdict
 from flax_unet.videos import Sampling
 
 MOST_FRAMES = 1000  # of a video; a page is to answer while its visitor waits
@@ -54,6 +54,8 @@ class Judge:
             InputError: the checkpoint or the face model cannot be used.
             ModuleNotFoundError: the extra `media` is not installed.
         """
+        from flax_unet.detector import Detector  # needs JAX, which takes seconds to import
+
         self.checkpoint = checkpoint
         self.detector = Detector.from_checkpoint(checkpoint)
         self._finder = FaceFinder(face_model)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flax_unet import checkpoint
+from flax_unet import description
 from flax_unet.card import figures, text
 from flax_unet.config import UNetConfig
 from flax_unet.errors import InputError, command
@@ -31,8 +31,10 @@ def card(path: Path, evaluation: Path | None = None) -> str:
     Raises:
         InputError: there is no checkpoint, or no report, or the report is of another checkpoint.
     """
-    config, source = checkpoint.load_config(path), checkpoint.load_source(path)
-    progress = checkpoint.read_json(path / _TRAINING) if (path / _TRAINING).exists() else {}
+    from flax_unet import checkpoint  # needs Flax, which takes a second to import
+
+    config, source = description.load_config(path), description.load_source(path)
+    progress = description.read_json(path / _TRAINING) if (path / _TRAINING).exists() else {}
     fingerprint = checkpoint.fingerprint(path)
     report = {}
     if evaluation is not None:
@@ -83,7 +85,7 @@ def _read_report(
     file = evaluation / _REPORT if evaluation.is_dir() else evaluation
     if not file.exists():
         raise InputError(f"{file} does not exist; name a directory that train.eval --out wrote")
-    report = checkpoint.read_json(file)
+    report = description.read_json(file)
     again = f"evaluate this one: python -m train.eval --checkpoint {path} --out DIR"
     differing = [
         name

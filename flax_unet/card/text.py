@@ -4,7 +4,7 @@ import json
 import shlex
 from typing import Any
 
-from flax_unet import checkpoint
+from flax_unet import description
 from flax_unet.card.figures import EMBEDDED, data_name
 from flax_unet.config import UNetConfig
 from flax_unet.markup import at, code, entries, line, number
@@ -80,7 +80,7 @@ def origin(
     elif "sha256" in source:
         lines = _conversion(source)
     else:
-        lines = [f"`{checkpoint.SOURCE}` does not tell."]
+        lines = [f"`{description.SOURCE}` does not tell."]
     digest = f"SHA-256 of the weights as tensors: {code(fingerprint['weights_sha256'])}"
     return ["## Where the weights come from", "", *lines, "", digest]
 

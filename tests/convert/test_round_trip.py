@@ -13,7 +13,7 @@ import torch
 from convert.from_torch import convert
 from convert.reference import ReferenceUNet
 from convert.to_torch import to_torch
-from flax_unet import PUBLISHED, UNet, UNetConfig, checkpoint
+from flax_unet import PUBLISHED, UNet, UNetConfig, checkpoint, description
 from flax_unet.checkpoint import abstract_weights
 from tests.conftest import SMALL, small_tensors
 from tests.tolerances import assert_same_tensors
@@ -143,7 +143,7 @@ def test_model_without_a_source_gets_the_published_names(layout: str, tmp_path: 
     path = tmp_path / "ckpt.pth"
     torch.save(small_tensors(layout), path)
     convert(path, tmp_path / "out", verify=False)
-    checkpoint.write_json(tmp_path / "out" / checkpoint.SOURCE, {"trained": True})
+    description.write_json(tmp_path / "out" / description.SOURCE, {"trained": True})
     to_torch(tmp_path / "out", tmp_path / "trained.pth")
     tensors = torch.load(tmp_path / "trained.pth", weights_only=True)
     ReferenceUNet(config).load_state_dict(tensors, strict=True)
@@ -202,7 +202,7 @@ def test_conversion_records_its_source(small_file: Path, tmp_path: Path) -> None
     import hashlib
 
     conversion = convert(small_file, tmp_path / "out")
-    source = checkpoint.load_source(tmp_path / "out")
+    source = description.load_source(tmp_path / "out")
     assert source == conversion.source
     assert source["sha256"] == hashlib.sha256(small_file.read_bytes()).hexdigest()
     assert source["size_bytes"] == small_file.stat().st_size

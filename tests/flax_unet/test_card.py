@@ -21,7 +21,7 @@ from PIL import Image
 
 from convert import from_torch, to_torch
 from convert.from_torch import convert
-from flax_unet import InputError, UNetConfig, checkpoint, load, predict
+from flax_unet import InputError, UNetConfig, checkpoint, description, load, predict
 from flax_unet.card import __main__ as card
 from flax_unet.provenance import file_sha256
 from tests.conftest import listing, small_tensors
@@ -99,7 +99,7 @@ def test_what_it_says_of_a_converted_checkpoint(
     assert {"jax", "image-segmentation", "deepfake-detection"} <= set(metadata["tags"])
     assert not {"license", "license_name", "model-index"} & metadata.keys()
 
-    source = checkpoint.load_source(model)
+    source = description.load_source(model)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(load(model), nnx.Param)))
     largest = source["parity"]["differences"][1]["max_rel"]
     for fact in (
@@ -207,11 +207,11 @@ def test_trained_checkpoint(model: Path) -> None:
     """What train.fit records."""
     trained = {"data": "/home/me/dfdc", "split": "80/10/10", "init_from": "checkpoints/first"}
     trained |= {"seed": 7, "step": 1200, "data_fingerprint": "ab12"}
-    source = {"trained": trained, "made_by": checkpoint.load_source(model)["made_by"]}
-    checkpoint.write_json(model / "source.json", source)
+    source = {"trained": trained, "made_by": description.load_source(model)["made_by"]}
+    description.write_json(model / "source.json", source)
     best = {"metric": "frames.accuracy", "value": 0.9375, "step": 1000}
     options = {"batch_size": 64, "mask_weight": 0.0, "ema": None, "workdir": "/home/me/work"}
-    checkpoint.write_json(model / "training.json", {"configuration": options, "best": best})
+    description.write_json(model / "training.json", {"configuration": options, "best": best})
     write_card(model)
     _, text = parts(model / "README.md")
     for fact in (
@@ -223,7 +223,7 @@ def test_trained_checkpoint(model: Path) -> None:
     assert "PyTorch checkpoint" not in text
     assert "know nothing of deepfakes" not in text
 
-    checkpoint.write_json(
+    description.write_json(
         model / "source.json", {"trained": {"data": "forged_portraits", "init_from": None}}
     )
     write_card(model)
@@ -278,7 +278,7 @@ def test_hostile_strings_stay_strings(model: Path, report: Path, tmp_path: Path)
 
     content = json.loads(report.read_text())
     write_card(model, "--evaluation", report, "--out", tmp_path / "plain.md")
-    edit(model / "source.json", **poisoned(checkpoint.load_source(model)))
+    edit(model / "source.json", **poisoned(description.load_source(model)))
     fingerprint = dict.fromkeys(("file", "sha256", "layout"), HOSTILE)
     content |= {name: poisoned(content[name]) for name in ("configuration", "data", "made_by")}
     content["checkpoint"] |= fingerprint
@@ -464,8 +464,8 @@ def test_bilinear_and_deep_networks(tmp_path: Path) -> None:
         zeros = jax.tree.map(
             lambda leaf: np.zeros(leaf.shape, np.float32), checkpoint.abstract_weights(config)
         )
-        checkpoint.write(path, config, {checkpoint.WEIGHTS: zeros})
-        checkpoint.write_json(path / "source.json", {})
+        checkpoint.write(path, config, {description.WEIGHTS: zeros})
+        description.write_json(path / "source.json", {})
         text = card.card(path)
         for fact in facts:
             assert fact in text, fact

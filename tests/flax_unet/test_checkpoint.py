@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from convert.from_torch import convert
-from flax_unet import InputError, UNetConfig, checkpoint, load
+from flax_unet import InputError, UNetConfig, checkpoint, description, load
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_weights_that_claim_more_than_they_hold(
     bomb.mkdir()
     compressing = lambda: ocp.Checkpointer(ocp.PyTreeCheckpointHandler())  # noqa: E731
     monkeypatch.setattr(checkpoint, "_checkpointer", compressing)
-    checkpoint.write(bomb, config, {checkpoint.WEIGHTS: zeros})
+    checkpoint.write(bomb, config, {description.WEIGHTS: zeros})
     with pytest.raises(InputError, match=r"claims .* bytes of weights in"):
         load(bomb)
 

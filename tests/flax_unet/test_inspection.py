@@ -16,10 +16,10 @@ from PIL import ExifTags, Image
 
 from flax_unet import inspection
 from flax_unet.boxes import Box
-from flax_unet.detector import Verdict
 from flax_unet.faces import FaceFinder
 from flax_unet.inputs import items
 from flax_unet.inspection import Frame, Options, inspect
+from flax_unet.verdict import Verdict
 from flax_unet.videos import Sampling
 from tests.flax_unet.media import (
     group,

@@ -24,7 +24,7 @@ from benchmarks import killed
 from convert import to_torch
 from convert.parity import load_twin
 from convert.reference import ReferenceUNet
-from flax_unet import UNet, UNetConfig, checkpoint, files, predict
+from flax_unet import UNet, UNetConfig, checkpoint, description, files, predict
 from flax_unet.checkpoint import flat
 from tests.conftest import images, listing
 from tests.tolerances import DEVICES_32, NETWORK, assert_close
@@ -301,8 +301,8 @@ def test_starts_from_a_checkpoint_with_a_fresh_head(
     start = tmp_path / "start"
     start.mkdir()
     on_host = jax.tree.map(np.asarray, classifier)
-    checkpoint.write(start, config, {checkpoint.WEIGHTS: on_host})
-    checkpoint.write_json(start / checkpoint.SOURCE, {})
+    checkpoint.write(start, config, {description.WEIGHTS: on_host})
+    description.write_json(start / description.SOURCE, {})
     fixed = ["--data", str(data), "--batch-size", "4", "--init-from", str(start)]
     fixed += ["--learning-rate", "0", "--steps", "1", "--freeze-encoder"]
     fit.main([*fixed, "--heads", "both", "--workdir", str(tmp_path / "run")])

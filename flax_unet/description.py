@@ -1,0 +1,123 @@
+"""What a checkpoint's directory says of itself, without its weights: nothing here needs JAX.
+
+NAME/
+  config.json   the architecture (`UNetConfig`)
+  source.json   where the weights come from and what wrote them
+  weights/      Orbax: the network's parameters and statistics, float32
+  unused/       Orbax: tensors of the source that the network does not use, if there are any
+  manifest.json SHA-256 of every file of Orbax, so that damage is found before it is loaded
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flax_unet.config import UNetConfig
+from flax_unet.errors import InputError
+from flax_unet.markup import is_signed
+
+CONFIG, SOURCE, MANIFEST = "config.json", "source.json", "manifest.json"
+WEIGHTS, UNUSED = "weights", "unused"
+_FORMAT_VERSION = 1
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether `path` looks like a directory that this module wrote."""
+    return (path / CONFIG).is_file() and (path / WEIGHTS).is_dir()
+
+
+def may_be_replaced(path: Path) -> bool:
+    """Whether `path` is a checkpoint and nothing else, so that no other work is in it."""
+    ours = {CONFIG, SOURCE, MANIFEST, WEIGHTS, UNUSED}
+    others = (entry for entry in path.iterdir() if entry.name not in ours)
+    return is_checkpoint(path) and all(is_signed(entry) for entry in others)
+
+
+def write_config(directory: Path, config: UNetConfig) -> None:
+    """Writes `config.json`.
+
+    Raises:
+        InputError: the disk is full or cannot be written to.
+    """
+    fields = {"format_version": _FORMAT_VERSION, "model": config.to_json()}
+    write_json(directory / CONFIG, fields)
+
+
+def load_config(path: str | Path) -> UNetConfig:
+    """The architecture of a checkpoint.
+
+    Raises:
+        InputError: there is no checkpoint at `path`, or its `config.json` is not valid.
+    """
+    path = Path(path)
+    if not is_checkpoint(path):
+        raise InputError(_why_no_checkpoint(path))
+    fields = read_json(path / CONFIG)
+    if fields.get("format_version") != _FORMAT_VERSION:
+        raise InputError(
+            f"{path / CONFIG}: format_version is {fields.get('format_version')!r}; "
+            f"this version reads {_FORMAT_VERSION}. Convert the checkpoint again"
+        )
+    try:
+        return UNetConfig.from_json(fields["model"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path / CONFIG} is not valid: {error}") from error
+
+
+def load_source(path: str | Path) -> dict[str, Any]:
+    """What `source.json` records of a checkpoint's origin.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    file = Path(path) / SOURCE
+    source = read_json(file)
+    for name in ("entries", "unused"):
+        value = source.get(name, {})
+        if not isinstance(value, dict) or (
+            name == "entries" and not all(isinstance(entry, dict) for entry in value.values())
+        ):
+            raise InputError(f"{file}: {name} is no object. Convert or copy the checkpoint again")
+    return source
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON.
+
+    Raises:
+        InputError: the disk is full or cannot be written to.
+    """
+    try:
+        path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; convert the checkpoint again") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a {type(value).__name__}; expected an object")
+    return value
+
+
+def _why_no_checkpoint(path: Path) -> str:
+    if not path.exists():
+        return f"{path} does not exist; name a directory that convert.from_torch wrote"
+    if path.is_file():
+        return f"{path} is a file; convert it first: python -m convert.from_torch {path}"
+    for name in ("best", "last"):  # of a directory that `train.fit` works in
+        if is_checkpoint(path / name):
+            return f"{path} holds the checkpoints of a training run; name {path / name}"
+    return f"{path} is no checkpoint: it lacks {CONFIG} or {WEIGHTS}/"

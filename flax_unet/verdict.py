@@ -1,0 +1,67 @@
+"""What is said of one face."""
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+from flax_unet.boxes import Box
+
+
+def is_real(real_probability: float) -> bool:
+    """Whether a probability in [0, 1] rounds to 1; exactly 0.5 is FAKE, as published."""
+    return real_probability > 0.5
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Verdict:
+    """What the network says of one face. What it has no head for is None.
+
+    The polarities are opposed, as published: the classifier's 1 is REAL, the mask's 1 MANIPULATED.
+
+    Attributes:
+        size: (width, height) of the picture in pixels.
+        box: the part of the picture that was judged.
+        real_probability: in [0, 1], that the face is REAL.
+        mask: (S, S) bool, which pixels of the network's grid over the box are MANIPULATED.
+        mask_probability: (S, S) float32 in [0, 1], the probability of that.
+    """
+
+    size: tuple[int, int]
+    box: Box
+    real_probability: float | None
+    mask: np.ndarray | None
+    mask_probability: np.ndarray | None
+
+    @property
+    def fake_probability(self) -> float | None:
+        """1 - real_probability."""
+        return None if self.real_probability is None else 1 - self.real_probability
+
+    @property
+    def is_real(self) -> bool | None:
+        """The classifier's decision."""
+        return None if self.real_probability is None else is_real(self.real_probability)
+
+    @property
+    def manipulated_share(self) -> float | None:
+        """The share of the box that is marked MANIPULATED, in [0, 1]."""
+        return None if self.mask is None else float(np.mean(self.mask))
+
+    @property
+    def is_manipulated(self) -> np.ndarray | None:
+        """(height, width) bool at the picture's size, False outside the box."""
+        return None if self.mask is None else self._at_size(self.mask)
+
+    @property
+    def manipulated_probability(self) -> np.ndarray | None:
+        """(height, width) float32 in [0, 1] at the picture's size, 0 outside the box."""
+        return None if self.mask_probability is None else self._at_size(self.mask_probability)
+
+    def _at_size(self, grid: np.ndarray) -> np.ndarray:
+        """Each pixel takes the value of the grid's cell that it lies in."""
+        shape = (self.box.width, self.box.height)
+        inside = Image.fromarray(grid).resize(shape, Image.Resampling.NEAREST)
+        whole = np.zeros((self.size[1], self.size[0]), grid.dtype)
+        whole[self.box.top : self.box.bottom, self.box.left : self.box.right] = inside
+        return whole
