@@ -15,6 +15,7 @@ from flax_unet.config import DTYPES
 _TURNS = 8
 _SIZES = {"cpu": (3072, 2**27)}  # rows of a square matrix, bytes; by platform
 _SIZES_ELSEWHERE = (8192, 2**30)
+_CHANNELS, _SIDE = 64, 28  # of a small map
 
 
 class Machine(NamedTuple):
@@ -23,7 +24,8 @@ class Machine(NamedTuple):
     name: str  # of the device
     platform: str
     threads: int  # that PyTorch uses on a CPU; XLA uses one for each processor that it may
-    product_rates: dict[str, float]  # floating-point operations a second, by dtype
+    product_rates: dict[str, float]  # of XLA: floating-point operations a second, by dtype
+    convolution_rates: dict[str, float]  # likewise of PyTorch, by a small one
     bandwidth: float  # bytes a second, read and written
 
 
@@ -43,8 +45,25 @@ def measure() -> Machine:
         device.platform,
         torch.get_num_threads(),
         rates,
+        {dtype: _convolution_rate(dtype) for dtype in DTYPES},
         2 * size / _fastest(lambda: add(array)),
     )
+
+
+def _convolution_rate(dtype: str) -> float:
+    """PyTorch's, of 3x3 on a map whose size no processor needs more than a second for."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x, kernel = (
+        torch.ones(shape, dtype=getattr(torch, dtype), device=device)
+        for shape in ((1, _CHANNELS, _SIDE, _SIDE), (_CHANNELS, _CHANNELS, 3, 3))
+    )
+
+    def convolve() -> None:
+        torch.nn.functional.conv2d(x, kernel, padding=1)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return 2 * 9 * _CHANNELS**2 * _SIDE**2 / _fastest(convolve)
 
 
 def _fastest(call: Callable[[], Any]) -> float:

@@ -18,6 +18,7 @@ from benchmarks import (
     subject,
     train_torch,
 )
+from benchmarks.machine import Machine
 from convert import stand_in
 from flax_unet import UNetConfig
 from tests.train.folders import write_folder
@@ -86,15 +87,15 @@ def test_comparison(
 ) -> None:
     monkeypatch.setattr(compare, "starts", lambda *_, **__: {})  # these start processes,
     monkeypatch.setattr(memory_of, "of_process", lambda *_: 2**30)  # which take a while
-    rows = [*compare._QUICK, ("inference", "float32", 2), ("inference", "bfloat16", 1)]
+    rows = [*compare._QUICK, ("inference", "float32", 2**16), ("inference", "bfloat16", 1)]
     monkeypatch.setattr(compare, "_QUICK", rows)
     out = tmp_path / "out"
-    compare.main(["--quick", "--base-width", "2", "--patience", "0", "--out", str(out)])
+    compare.main(["--quick", "--base-width", "2", "--out", str(out)])
     report = json.loads((out / "compare.json").read_text())
     assert [(row["task"], row["dtype"], row["batch"]) for row in report["rows"]] == [
         *(("inference", "float32", 1), ("training", "float32", 2), ("inference", "bfloat16", 1))
     ]
-    assert list(report["left_out"]) == ["inference, float32, batch 2"]
+    assert list(report["left_out"]) == ["inference, float32, batch 65536"]
     for row in report["rows"]:
         median = {name: of["median"] for name, of in row["seconds"].items()}
         ours, best = median.pop(contenders.OURS), min(median.values())
@@ -103,8 +104,20 @@ def test_comparison(
         assert row["ratio_to_pytorch_as_published"] == pytest.approx(published / ours)
     printed = capsys.readouterr().out
     assert "| inference, float32, batch 1 | this project |" in printed
-    assert "Left out: inference, float32, batch 2: a call would take" in printed
+    assert "Left out: inference, float32, batch 65536: a call would take" in printed
     assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_pytorch_has_no_instructions_for_is_left_out_before_it_takes_minutes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = {"float32": 1e11, "bfloat16": 1e5}
+    machine = Machine("slow", "cpu", 2, dict.fromkeys(rates, 1e11), rates, 1e10)
+    monkeypatch.setattr(compare, "starts", lambda *_, **__: {})
+    monkeypatch.setattr(compare, "measure", lambda: machine)
+    monkeypatch.setattr(compare, "_QUICK", [("inference", "bfloat16", 1)])
+    compare.main(["--quick", "--base-width", "2"])
+    assert "Left out: inference, bfloat16, batch 1: a call would" in capsys.readouterr().out
 
 
 def test_nothing_is_timed_that_does_not_compute_the_same(
