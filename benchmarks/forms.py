@@ -24,7 +24,7 @@ from benchmarks.subject import FULL_WIDTH, LAYOUT, tensors_of
 from flax_unet import PUBLISHED, convolution, layers
 from flax_unet.errors import command
 
-_LEVELS = ((224, 64), (112, 128), (56, 256), (28, 512))  # pixels a side, channels
+_LEVELS = ((224, 64), (112, 128), (56, 256), (28, 512), (14, 1024))  # pixels a side, channels
 
 
 @contextlib.contextmanager
@@ -69,14 +69,21 @@ def _layers(batch: int, side: int, channels: int) -> Iterator[tuple[str, dict[st
             "ours": functools.partial(both, skip, up, wide),
         },
     )
-    if side >= convolution._LEAST_SIDE:
-        blocks = jax.jit(convolution._kernel_gradient)
-        whole = jax.jit(lambda x, k, g: convolution._plain_gradients((x,), k, g)[1])
+    gradients = {
+        "XLA's": lambda x, k, g: convolution._plain_gradients((x,), k, g),
+        "ours": lambda x, k, g: convolution._gradients_on_cpu((x,), k, g),
+    }
+    for number, of in enumerate(("the input", "the kernel")):  # what is not asked for is left out
         yield (
-            "gradient of a kernel",
+            f"gradient of {of}",
             {
-                "XLA's": functools.partial(whole, skip, kernel, up),
-                "ours": functools.partial(blocks, skip, kernel, up),
+                name: functools.partial(
+                    jax.jit(lambda x, k, g, both=both, at=number: both(x, k, g)[at]),
+                    skip,
+                    kernel,
+                    up,
+                )
+                for name, both in gradients.items()
             },
         )
     pools = {

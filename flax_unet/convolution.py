@@ -1,13 +1,16 @@
 """Convolutions in the form that is fastest where they run; every form computes the same sums.
 
-One of 1x1 is a matrix product. Of the others, accelerators get XLA's own. On CPUs two things cost
-more than they need to, and are done otherwise:
+One of 1x1 is a matrix product. Of the others, accelerators get XLA's own. On CPUs in float32 and
+bfloat16 three things cost more than they need to, and are done otherwise:
 
-- One kernel over many channels is slower than two over half of them each, so a wide decoder's, over
-  a skip connection and what comes from below, is two whose results are added. Nothing has to be
-  concatenated then, either.
+- XLA has two libraries for convolutions. The one that it prefers, YNNPACK, unfolds whole maps into
+  memory that is asked of the system anew in each call. The other one, Eigen over oneDNN's products,
+  unfolds what a cache holds. It is taken where the output is taller than the input, so that one row
+  more is asked for, and left off.
 - For a kernel's gradient XLA goes through large maps once for each of its elements. Here the sum is
-  over blocks of rows that a processor's cache holds, each one matrix product.
+  over blocks of pixels whose columns a cache holds, each one matrix product.
+- For the input's gradient XLA turns the kernel around and transposes it. Where that is larger than
+  the maps, their columns' gradients come from one matrix product with the kernel as it is.
 
 docs/benchmarks.md has what they save.
 """
@@ -21,9 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # float32 means float32 on every device
-_MANY = 128  # channels; one convolution over fewer is no slower than two
-_CACHED = 2**21  # bytes of a block's columns
-_LEAST_SIDE = 56  # pixels; on smaller maps XLA's own gradient is no slower
+_CACHED = 2**20  # bytes of columns that a processor's cache holds
+_PIXELS = 196  # of a block at least: adding a smaller one to the sum takes longer than its product
 
 _Parts = tuple[jax.Array, ...]
 
@@ -67,15 +69,18 @@ def _backward(saved: tuple[_Parts, jax.Array], gradient: jax.Array) -> tuple[_Pa
 _convolve.defvjp(_forward, _backward)
 
 
-def _plain(parts: _Parts, kernel: jax.Array) -> jax.Array:
+def _plain(parts: _Parts, kernel: jax.Array, more_rows: int = 0) -> jax.Array:
+    """XLA's convolution, with rows below that are left off."""
+    x = _side_by_side(parts)
+    margin = kernel.shape[0] // 2
     return jax.lax.conv_general_dilated(
-        _side_by_side(parts),
+        x,
         kernel,
         window_strides=(1, 1),
-        padding="SAME",
+        padding=((margin, margin + more_rows), (margin, margin)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=_HIGHEST,
-    )
+    )[:, : x.shape[1]]
 
 
 def _plain_gradients(
@@ -84,63 +89,90 @@ def _plain_gradients(
     return jax.vjp(_plain, parts, kernel)[1](gradient)
 
 
-def _split(parts: _Parts, kernel: jax.Array) -> list[tuple[_Parts, jax.Array]]:
-    """The convolutions whose sum is the one asked for."""
-    exact = kernel.dtype.itemsize >= 4  # in bfloat16 each half would be rounded before the sum
-    if len(parts) == 1 or kernel.shape[2] < _MANY or not exact:
-        return [(parts, kernel)]
-    # Together, or one would run beside earlier layers: two at a time are slower than in turn.
-    parts = jax.lax.optimization_barrier(parts)
-    ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
-    kernels = jnp.split(kernel, ends, axis=2)
-    return [((part,), of) for part, of in zip(parts, kernels, strict=True)]
-
-
 def _on_cpu(parts: _Parts, kernel: jax.Array) -> jax.Array:
-    return functools.reduce(operator.add, (_plain(*each) for each in _split(parts, kernel)))
+    return _plain(parts, kernel, more_rows=int(kernel.dtype != np.float64))  # not Eigen's for XLA
 
 
 def _gradients_on_cpu(
     parts: _Parts, kernel: jax.Array, gradient: jax.Array
 ) -> tuple[_Parts, jax.Array]:
-    of_parts, of_kernels = [], []
-    for some, of in _split(parts, kernel):
-        of_some, of_kernel = _plain_gradients(some, of, gradient)
-        if min(gradient.shape[1:3]) >= _LEAST_SIDE:
-            of_kernel = _kernel_gradient(_side_by_side(some), of, gradient)
-        of_parts += of_some
-        of_kernels.append(of_kernel)
-    return tuple(of_parts), jnp.concatenate(of_kernels, axis=2)
+    of_kernel = _kernel_gradient(_side_by_side(parts), kernel, gradient)
+    by_columns = gradient.size < gradient.shape[-1] ** 2  # fewer pixels than channels
+    of_x = (_by_columns if by_columns else _by_turning)(kernel, gradient)
+    ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
+    return tuple(jnp.split(of_x, ends, axis=-1)), of_kernel
+
+
+def _by_turning(kernel: jax.Array, gradient: jax.Array) -> jax.Array:
+    """The gradient (B, H, W, C) of the input, by a convolution with the kernel turned around."""
+    return _on_cpu((gradient,), jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+
+
+def _by_columns(kernel: jax.Array, gradient: jax.Array) -> jax.Array:
+    """The same, by what each pixel of the output (B, H, W, D) gives those in its window."""
+    size, _, channels, features = kernel.shape
+    wide = jnp.promote_types(kernel.dtype, jnp.float32)
+    columns = jnp.matmul(
+        gradient.reshape(-1, features),
+        kernel.reshape(-1, features).T,
+        precision=_HIGHEST,
+        preferred_element_type=wide,
+    ).reshape(*gradient.shape[:3], size, size, channels)
+    around = [(at, size - 1 - at) for at in range(size)]
+    spread = functools.reduce(
+        operator.add,
+        (
+            jnp.pad(columns[..., i, j, :], ((0, 0), around[i], around[j], (0, 0)))
+            for i in range(size)
+            for j in range(size)
+        ),
+    )
+    margin = size // 2
+    height, width = gradient.shape[1:3]
+    return spread[:, margin : margin + height, margin : margin + width].astype(gradient.dtype)
 
 
 def _kernel_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
     """The gradient (K, K, C, D) of a kernel, by that of the output (B, H, W, D)."""
     size, _, channels, features = kernel.shape
     batch, height, width, _ = x.shape
-    row = width * size * size * channels * x.dtype.itemsize  # bytes of its columns
-    fitting = [n for n in range(1, height + 1) if height % n == 0 and n * row <= _CACHED]
-    rows = max(fitting, default=1)
-    blocks = height // rows
+    pictures, rows = _block(batch, height, width, size * size * channels * x.dtype.itemsize)
+    pixels = pictures * rows * width
     margin = size // 2
     padded = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    wide = jnp.promote_types(x.dtype, jnp.float32)
 
     def add(total: jax.Array, block: jax.Array) -> tuple[jax.Array, None]:
-        start = (block // blocks, block % blocks * rows, 0, 0)
-        seen = (1, rows + 2 * margin, width + 2 * margin, channels)
-        around = jax.lax.dynamic_slice(padded, start, seen)[0]
+        start = (block // (height // rows) * pictures, block % (height // rows) * rows, 0, 0)
+        seen = (pictures, rows + 2 * margin, width + 2 * margin, channels)
+        around = jax.lax.dynamic_slice(padded, start, seen)
         columns = jnp.concatenate(
-            [around[i : i + rows, j : j + width] for i in range(size) for j in range(size)], -1
+            [around[:, i : i + rows, j : j + width] for i in range(size) for j in range(size)], -1
         )
-        part = jax.lax.dynamic_slice(gradient, start, (1, rows, width, features))
-        product = jnp.matmul(
-            columns.reshape(rows * width, -1).T,
-            part.reshape(rows * width, -1),
+        part = jax.lax.dynamic_slice(gradient, start, (pictures, rows, width, features))
+        product = jnp.matmul(  # this way around takes a fifth less than the other
+            part.reshape(pixels, -1).T,
+            columns.reshape(pixels, -1),
             precision=_HIGHEST,
-            preferred_element_type=total.dtype,
+            preferred_element_type=wide,
         )
         return total + product, None
 
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    zero = jnp.zeros((size * size * channels, features), wide)
-    total, _ = jax.lax.scan(add, zero, jnp.arange(batch * blocks))
-    return total.reshape(kernel.shape).astype(kernel.dtype)
+    zero = jnp.zeros((features, size * size * channels), wide)
+    total, _ = jax.lax.scan(add, zero, jnp.arange(x.size // channels // pixels))
+    return total.T.reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _block(batch: int, height: int, width: int, column: int) -> tuple[int, int]:
+    """How many pictures and rows a block has: rows of one picture, or whole pictures.
+
+    The most whose columns, of `column` bytes each, are cached; if these are fewer than _PIXELS
+    pixels, the fewest that are not, or else all.
+    """
+    blocks = [(1, rows) for rows in range(1, height + 1) if height % rows == 0]
+    blocks += [(pictures, height) for pictures in range(2, batch + 1) if batch % pictures == 0]
+    for at, (pictures, rows) in enumerate(blocks[1:]):
+        pixels = blocks[at][0] * blocks[at][1] * width
+        if pixels >= _PIXELS and pictures * rows * width * column > _CACHED:
+            return blocks[at]
+    return blocks[-1]

@@ -29,12 +29,14 @@ def by_pytorch(parts: list[np.ndarray], kernel: np.ndarray, slope: np.ndarray) -
     [
         ((2, 8, 8), (3,), 3),
         ((2, 8, 12), (5, 7), 3),
-        ((2, 8, 12), (60, 70), 3),  # in two
-        ((2, 64, 64), (3,), 3),  # whose kernel's gradient is summed over blocks of rows, by 64,
-        ((2, 64, 112), (24, 40), 3),  # 8 and 16,
-        ((2, 56, 56), (70, 66), 3),  # 8, in two,
-        ((1, 112, 56), (520,), 3),  # 2
-        ((1, 59, 56), (1200,), 3),  # and 1 row
+        ((1, 1, 1), (3,), 3),  # fewer pixels than output channels
+        ((1, 1, 2), (24, 40), 5),
+        ((2, 64, 64), (3,), 3),  # whose kernel's gradient is summed over whole pictures,
+        ((2, 64, 112), (24, 40), 3),  # blocks of 4 rows,
+        ((1, 112, 56), (520,), 3),  # of more columns than a cache holds,
+        ((1, 59, 56), (1200,), 3),  # all rows
+        ((1, 3, 224), (300,), 3),  # single rows
+        ((4, 5, 20), (600,), 3),  # and pairs of pictures
         ((2, 64, 64), (6,), 1),
     ],
 )
@@ -70,27 +72,31 @@ def test_convolution_and_its_gradients(
 
 
 @pytest.mark.parametrize(
-    ("side", "channels", "platform", "convolutions", "loops"),
+    ("side", "platform", "convolutions", "products", "loops"),
     [
-        (55, (2,), "cpu", 2, 0),
-        (56, (2,), "cpu", 1, 1),  # whose kernel's gradient is summed over blocks of rows
-        (55, (60, 67), "cpu", 2, 0),
-        (55, (60, 68), "cpu", 4, 0),  # in two
-        (56, (60, 68), "cpu", 2, 2),
-        (56, (60, 68), "cuda", 2, 0),
-        (56, (60, 68), "tpu", 2, 0),
+        (8, "cpu", 2, 1, 1),  # the kernel's gradient is products of blocks,
+        (4, "cpu", 1, 2, 1),  # of a map that is smaller than the kernel also the input's
+        (8, "cuda", 3, 0, 0),
+        (8, "tpu", 3, 0, 0),
     ],
 )
 def test_form_is_that_of_platform_and_shape(
-    side: int, channels: tuple[int, ...], platform: str, convolutions: int, loops: int
+    side: int, platform: str, convolutions: int, products: int, loops: int
 ) -> None:
     """Where it is not, a full-size step takes a third longer and nothing else tells."""
-    parts = [jnp.ones((1, side, side, of)) for of in channels]
-    kernel = jnp.ones((3, 3, sum(channels), 2))
-    both = jax.jit(jax.value_and_grad(lambda kernel: convolve(parts, kernel).sum()))
-    program = both.trace(kernel).lower(lowering_platforms=(platform,)).as_text()
+    x, kernel = jnp.ones((1, side, side, 5)), jnp.ones((3, 3, 5, 20))
+    total = jax.jit(jax.value_and_grad(lambda x, kernel: convolve([x], kernel).sum(), (0, 1)))
+    program = total.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
     assert program.count("stablehlo.convolution") == convolutions
+    assert program.count("stablehlo.dot_general") == products
     assert program.count("stablehlo.while") == loops
+
+
+def test_library_that_unfolds_whole_maps_is_passed_over() -> None:
+    """A call for 8 pictures takes a third longer with it."""
+    x, kernel = jnp.ones((1, 32, 32, 32)), jnp.ones((3, 3, 32, 32))
+    program = jax.jit(lambda x, kernel: convolve([x], kernel)).lower(x, kernel).compile()
+    assert "ynn" not in program.as_text()
 
 
 def test_sums_of_bfloat16_are_kept_in_float32() -> None:
