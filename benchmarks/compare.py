@@ -275,7 +275,8 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     found, left_out = [], {}
     start = time.perf_counter()
     # Seconds a picture and pass of the slowest, by dtype. A small convolution tells beforehand that
-    # PyTorch takes minutes, as it does in bfloat16 on a CPU without instructions for it.
+    # PyTorch takes minutes, as it does in bfloat16 on a CPU without instructions for it; training
+    # is judged by inference until one of its rows was measured.
     pace = {of: operations_of(config) / machine.convolution_rates[of] for of in DTYPES}
     for row in tqdm(_rows(args.quick), unit="row", disable=None):
         try:
@@ -283,13 +284,12 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
                 raise LeftOut(f"a call would take about {expected:.0f} s")
             if time.perf_counter() - start > 60 * args.minutes:
                 raise LeftOut(f"{args.minutes:g} minutes were over")
-            rounds = 3 if args.quick else args.rounds
-            found.append(compare(row, subject, machine, names, rounds))
+            result = compare(row, subject, machine, names, 3 if args.quick else args.rounds)
         except LeftOut as why:
             left_out[str(row)] = str(why)
-            continue
-        slowest = max(of["median"] for of in found[-1]["seconds"].values())
-        pace[row.dtype] = slowest / row.passes
+        else:
+            found.append(result)
+            pace[row.dtype] = max(of["median"] for of in result["seconds"].values()) / row.passes
     return {
         "layout": LAYOUT,
         "base_width": args.base_width,

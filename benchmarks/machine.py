@@ -15,6 +15,12 @@ from flax_unet.config import DTYPES
 _TURNS = 8
 _SIZES = {"cpu": (3072, 2**27)}  # rows of a square matrix, bytes; by platform
 _SIZES_ELSEWHERE = (8192, 2**30)
+_INSTRUCTIONS = {  # that tell one processor's speed from another's; the first that it has
+    "amx_bf16": "AMX",
+    "avx512_bf16": "AVX-512 with bfloat16",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+}
 _CHANNELS, _SIDE = 64, 28  # of a small map
 
 
@@ -51,7 +57,7 @@ def measure() -> Machine:
 
 
 def _convolution_rate(dtype: str) -> float:
-    """PyTorch's, of 3x3 on a map whose size no processor needs more than a second for."""
+    """PyTorch's, of a map so small that it takes a second at most even where it is emulated."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x, kernel = (
         torch.ones(shape, dtype=getattr(torch, dtype), device=device)
@@ -92,6 +98,11 @@ def free_memory() -> int:
 
 def _processor() -> str:
     count = len(os.sched_getaffinity(0))
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    return f"{names[0] if names else 'CPU'}, {count} cores"
+    fields = dict(
+        (part.strip() for part in line.split(":", 1))
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if ":" in line
+    )
+    flags = fields.get("flags", "").split()
+    found = [name for flag, name in _INSTRUCTIONS.items() if flag in flags]
+    return ", ".join([fields.get("model name", "CPU"), f"{count} cores", *found[:1]])

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 # Imported when they are asked for (PEP 562): JAX and Flax take seconds, which a command's --help
-# and mistakes in its options need not wait for.
+# need not wait for.
 _HOMES = {
     "Detector": "detector",
     "UNet": "model",

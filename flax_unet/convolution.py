@@ -1,16 +1,17 @@
 """Convolutions in the form that is fastest where they run; every form computes the same sums.
 
-One of 1x1 is a matrix product. Of the others, accelerators get XLA's own. On CPUs in float32 and
-bfloat16 three things cost more than they need to, and are done otherwise:
+One of 1x1 is a matrix product. Of the others, accelerators get XLA's own. On CPUs three things cost
+more than they need to, and are done otherwise:
 
 - XLA has two libraries for convolutions. The one that it prefers, YNNPACK, unfolds whole maps into
   memory that is asked of the system anew in each call. The other one, Eigen over oneDNN's products,
   unfolds what a cache holds. It is taken where the output is taller than the input, so that one row
-  more is asked for, and left off.
+  more is asked for, and left off; not in float64, which it does not take.
 - For a kernel's gradient XLA goes through large maps once for each of its elements. Here the sum is
   over blocks of pixels whose columns a cache holds, each one matrix product.
-- For the input's gradient XLA turns the kernel around and transposes it. Where that is larger than
-  the maps, their columns' gradients come from one matrix product with the kernel as it is.
+- For the input's gradient XLA turns the kernel around and transposes it. Where there are fewer
+  pixels than output channels, so that this is most of the work, their columns' gradients come from
+  one matrix product with the kernel as it is.
 
 docs/benchmarks.md has what they save.
 """
@@ -25,7 +26,8 @@ import numpy as np
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # float32 means float32 on every device
 _CACHED = 2**20  # bytes of columns that a processor's cache holds
-_PIXELS = 196  # of a block at least: adding a smaller one to the sum takes longer than its product
+_MOST = 2**24  # bytes of columns that are not too much memory
+_LEAST_PIXELS = 196  # of a block: adding the product of a smaller one takes longer than the product
 
 _Parts = tuple[jax.Array, ...]
 
@@ -69,18 +71,16 @@ def _backward(saved: tuple[_Parts, jax.Array], gradient: jax.Array) -> tuple[_Pa
 _convolve.defvjp(_forward, _backward)
 
 
-def _plain(parts: _Parts, kernel: jax.Array, more_rows: int = 0) -> jax.Array:
-    """XLA's convolution, with rows below that are left off."""
-    x = _side_by_side(parts)
+def _plain(parts: _Parts, kernel: jax.Array, rows_below: int = 0) -> jax.Array:
     margin = kernel.shape[0] // 2
     return jax.lax.conv_general_dilated(
-        x,
+        _side_by_side(parts),
         kernel,
         window_strides=(1, 1),
-        padding=((margin, margin + more_rows), (margin, margin)),
+        padding=((margin, margin + rows_below), (margin, margin)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=_HIGHEST,
-    )[:, : x.shape[1]]
+    )
 
 
 def _plain_gradients(
@@ -90,7 +90,9 @@ def _plain_gradients(
 
 
 def _on_cpu(parts: _Parts, kernel: jax.Array) -> jax.Array:
-    return _plain(parts, kernel, more_rows=int(kernel.dtype != np.float64))  # not Eigen's for XLA
+    if kernel.dtype == np.float64:
+        return _plain(parts, kernel)
+    return _plain(parts, kernel, rows_below=1)[:, :-1]
 
 
 def _gradients_on_cpu(
@@ -166,13 +168,13 @@ def _kernel_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> ja
 def _block(batch: int, height: int, width: int, column: int) -> tuple[int, int]:
     """How many pictures and rows a block has: rows of one picture, or whole pictures.
 
-    The most whose columns, of `column` bytes each, are cached; if these are fewer than _PIXELS
-    pixels, the fewest that are not, or else all.
+    As many as are cached, but at least _LEAST_PIXELS, unless these take more than _MOST bytes; the
+    columns of a pixel are `column` bytes.
     """
     blocks = [(1, rows) for rows in range(1, height + 1) if height % rows == 0]
     blocks += [(pictures, height) for pictures in range(2, batch + 1) if batch % pictures == 0]
-    for at, (pictures, rows) in enumerate(blocks[1:]):
-        pixels = blocks[at][0] * blocks[at][1] * width
-        if pixels >= _PIXELS and pictures * rows * width * column > _CACHED:
-            return blocks[at]
-    return blocks[-1]
+    pixels = {block: block[0] * block[1] * width for block in blocks}
+    fitting = [block for block in blocks if pixels[block] * column <= _MOST] or blocks[:1]
+    enough = [block for block in fitting if pixels[block] >= _LEAST_PIXELS] or fitting[-1:]
+    cached = [block for block in fitting if pixels[block] * column <= _CACHED]
+    return max(enough[:1] + cached[-1:], key=pixels.__getitem__)

@@ -22,7 +22,7 @@ _FORMAT_VERSION = 1
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether `path` looks like a directory that this module wrote."""
+    """Whether `path` looks like the directory of a checkpoint."""
     return (path / CONFIG).is_file() and (path / WEIGHTS).is_dir()
 
 

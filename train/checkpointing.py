@@ -1,6 +1,6 @@
 """Training on disk: checkpoints that are whole, written while training goes on.
 
-WORKDIR/checkpoints/step_<n>/ is a checkpoint as `flax_unet.checkpoint` describes it, plus
+WORKDIR/checkpoints/step_<n>/ is a checkpoint as `flax_unet.description` tells of it, plus
 
   training/      Orbax: what else training needs to go on: the optimizer's state and figures; with
                  a moving average, which is what `weights/` then holds, the weights themselves

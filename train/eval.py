@@ -32,14 +32,14 @@ _NAME = 128  # characters of a device's name: gathered, they must be as long on 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(argv)
-    # Not before: JAX and Flax take seconds to import, which --help has no use for.
+    for name, least in _AT_LEAST.items():
+        if (value := getattr(args, name)) is not None and value < least:
+            raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
+    # Not before: JAX and Flax take seconds to import.
     from flax_unet import checkpoint
     from train import cluster, parallel
 
     keep_compiled()
-    for name, least in _AT_LEAST.items():
-        if (value := getattr(args, name)) is not None and value < least:
-            raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
     cluster.join(Machines())
     is_first = parallel.process()[0] == 0  # it speaks and writes for all
     out = args.out if is_first else None

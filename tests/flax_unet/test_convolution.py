@@ -1,5 +1,7 @@
 """Convolutions in every form that is used: what they and their gradients are, by PyTorch."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,24 +27,26 @@ def by_pytorch(parts: list[np.ndarray], kernel: np.ndarray, slope: np.ndarray) -
 
 @pytest.mark.parametrize("form", ["a CPU's", "XLA's"])
 @pytest.mark.parametrize(
-    ("shape", "channels", "size"),
+    ("shape", "channels", "features", "size"),
     [
-        ((2, 8, 8), (3,), 3),
-        ((2, 8, 12), (5, 7), 3),
-        ((1, 1, 1), (3,), 3),  # fewer pixels than output channels
-        ((1, 1, 2), (24, 40), 5),
-        ((2, 64, 64), (3,), 3),  # whose kernel's gradient is summed over whole pictures,
-        ((2, 64, 112), (24, 40), 3),  # blocks of 4 rows,
-        ((1, 112, 56), (520,), 3),  # of more columns than a cache holds,
-        ((1, 59, 56), (1200,), 3),  # all rows
-        ((1, 3, 224), (300,), 3),  # single rows
-        ((4, 5, 20), (600,), 3),  # and pairs of pictures
-        ((2, 64, 64), (6,), 1),
+        ((2, 8, 8), (3,), 4, 3),
+        ((2, 8, 12), (5, 7), 4, 3),
+        ((1, 1, 1), (3,), 4, 3),  # fewer pixels than output channels
+        ((2, 3, 4), (5, 7), 32, 3),
+        ((3, 5, 4), (24, 40), 64, 5),
+        ((2, 64, 64), (3,), 4, 3),  # whose kernel's gradient is summed over whole pictures,
+        ((2, 64, 112), (24, 40), 4, 3),  # blocks of 4 rows,
+        ((1, 112, 56), (520,), 4, 3),  # of more columns than a cache holds,
+        ((1, 59, 56), (1200,), 4, 3),  # single rows, since all are too much memory,
+        ((1, 3, 224), (300,), 4, 3),  # or since they are long
+        ((4, 5, 20), (600,), 4, 3),  # and pairs of pictures
+        ((2, 64, 64), (6,), 4, 1),
     ],
 )
 def test_convolution_and_its_gradients(
     shape: tuple[int, int, int],
     channels: tuple[int, ...],
+    features: int,
     size: int,
     form: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -52,8 +56,8 @@ def test_convolution_and_its_gradients(
         monkeypatch.setattr(convolution, "_gradients_on_cpu", convolution._plain_gradients)
     rng = np.random.default_rng(sum(channels))
     parts = [rng.normal(size=(*shape, of)).astype(np.float32) for of in channels]
-    kernel = rng.normal(size=(size, size, sum(channels), 4)).astype(np.float32)
-    slope = rng.normal(size=(*shape, 4))
+    kernel = rng.normal(size=(size, size, sum(channels), features)).astype(np.float32)
+    slope = rng.normal(size=(*shape, features))
 
     def total(parts: list[jax.Array], kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
         found = convolve(parts, kernel)
@@ -95,8 +99,33 @@ def test_form_is_that_of_platform_and_shape(
 def test_library_that_unfolds_whole_maps_is_passed_over() -> None:
     """A call for 8 pictures takes a third longer with it."""
     x, kernel = jnp.ones((1, 32, 32, 32)), jnp.ones((3, 3, 32, 32))
-    program = jax.jit(lambda x, kernel: convolve([x], kernel)).lower(x, kernel).compile()
-    assert "ynn" not in program.as_text()
+
+    def convolutions_by_it(convolution: Callable[..., jax.Array]) -> int:
+        program = jax.jit(convolution).lower(x, kernel).compile().as_text() or ""
+        bodies = program.split("\n}")
+        return sum(" convolution(" in of and "ENTRY" not in of for of in bodies)
+
+    if not convolutions_by_it(lambda x, kernel: convolution._plain((x,), kernel)):
+        pytest.skip("XLA has only one library for convolutions here")
+    assert not convolutions_by_it(lambda x, kernel: convolve([x], kernel))
+    slope = jax.grad(lambda x, kernel: jnp.square(convolve([x], kernel)).sum())
+    assert not convolutions_by_it(slope)
+
+
+def test_gradients_in_bfloat16_are_rounded_once() -> None:
+    """Where there are fewer pixels than output channels, too."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 3, 4, 5)), jnp.bfloat16)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 5, 32)), jnp.bfloat16)
+    slope = jnp.asarray(rng.normal(size=(2, 3, 4, 32)), jnp.bfloat16)
+    _, backward = jax.vjp(lambda x, kernel: convolve([x], kernel), x, kernel)
+    wide = [np.asarray(of, np.float32) for of in (x, kernel, slope)]
+    for found, expected in zip(
+        backward(slope), by_pytorch([wide[0]], wide[1], wide[2])[1:], strict=True
+    ):
+        assert found.dtype == jnp.bfloat16
+        difference = np.abs(np.asarray(found, np.float32) - expected)
+        assert np.all(difference <= 2.0**-8 * np.abs(expected) + 1e-5)
 
 
 def test_sums_of_bfloat16_are_kept_in_float32() -> None:

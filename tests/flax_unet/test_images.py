@@ -13,8 +13,8 @@ from PIL import ExifTags, Image
 
 from flax_unet import images, overlays
 from flax_unet.boxes import Box
-from flax_unet.detector import Verdict
 from flax_unet.errors import InputError
+from flax_unet.verdict import Verdict
 from tests.flax_unet.media import noise, photo, png_of_size
 
 needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -179,7 +179,7 @@ import itertools, resource, sys, time
 from pathlib import Path
 import numpy as np
 from flax_unet.boxes import Box
-from flax_unet.detector import Verdict
+from flax_unet.verdict import Verdict
 from flax_unet.errors import InputError
 from flax_unet.images import read_image
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))

@@ -87,7 +87,7 @@ def test_comparison(
 ) -> None:
     monkeypatch.setattr(compare, "starts", lambda *_, **__: {})  # these start processes,
     monkeypatch.setattr(memory_of, "of_process", lambda *_: 2**30)  # which take a while
-    rows = [*compare._QUICK, ("inference", "float32", 2**16), ("inference", "bfloat16", 1)]
+    rows = [*compare._QUICK, ("inference", "float32", 2**40), ("inference", "bfloat16", 1)]
     monkeypatch.setattr(compare, "_QUICK", rows)
     out = tmp_path / "out"
     compare.main(["--quick", "--base-width", "2", "--out", str(out)])
@@ -95,7 +95,7 @@ def test_comparison(
     assert [(row["task"], row["dtype"], row["batch"]) for row in report["rows"]] == [
         *(("inference", "float32", 1), ("training", "float32", 2), ("inference", "bfloat16", 1))
     ]
-    assert list(report["left_out"]) == ["inference, float32, batch 65536"]
+    assert list(report["left_out"]) == ["inference, float32, batch 1099511627776"]
     for row in report["rows"]:
         median = {name: of["median"] for name, of in row["seconds"].items()}
         ours, best = median.pop(contenders.OURS), min(median.values())
@@ -104,7 +104,7 @@ def test_comparison(
         assert row["ratio_to_pytorch_as_published"] == pytest.approx(published / ours)
     printed = capsys.readouterr().out
     assert "| inference, float32, batch 1 | this project |" in printed
-    assert "Left out: inference, float32, batch 65536: a call would take" in printed
+    assert "Left out: inference, float32, batch 1099511627776: a call would take" in printed
     assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
