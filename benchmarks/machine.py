@@ -98,11 +98,8 @@ def free_memory() -> int:
 
 def _processor() -> str:
     count = len(os.sched_getaffinity(0))
-    fields = dict(
-        (part.strip() for part in line.split(":", 1))
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if ":" in line
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    fields = {name.strip(): of.strip() for name, _, of in (line.partition(":") for line in lines)}
     flags = fields.get("flags", "").split()
     found = [name for flag, name in _INSTRUCTIONS.items() if flag in flags]
     return ", ".join([fields.get("model name", "CPU"), f"{count} cores", *found[:1]])
