@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # float32 means float32 on every device
+_MUCH = 2**23  # products at each place of a kernel; below it forms compile longer than they save
 _CACHED = 2**20  # bytes of columns that a processor's cache holds
 _MOST = 2**24  # bytes of columns that are not too much memory
 _LEAST_PIXELS = 196  # of a block: adding the product of a smaller one takes longer than the product
@@ -90,14 +91,20 @@ def _plain_gradients(
 
 
 def _on_cpu(parts: _Parts, kernel: jax.Array) -> jax.Array:
-    if kernel.dtype == np.float64:
+    if kernel.dtype == np.float64 or not _is_much(parts, kernel):
         return _plain(parts, kernel)
     return _plain(parts, kernel, rows_below=1)[:, :-1]
+
+
+def _is_much(parts: _Parts, kernel: jax.Array) -> bool:
+    return sum(part.size for part in parts) * kernel.shape[-1] >= _MUCH
 
 
 def _gradients_on_cpu(
     parts: _Parts, kernel: jax.Array, gradient: jax.Array
 ) -> tuple[_Parts, jax.Array]:
+    if not _is_much(parts, kernel):
+        return _plain_gradients(parts, kernel, gradient)
     of_kernel = _kernel_gradient(_side_by_side(parts), kernel, gradient)
     by_columns = gradient.size < gradient.shape[-1] ** 2  # fewer pixels than channels
     of_x = (_by_columns if by_columns else _by_turning)(kernel, gradient)

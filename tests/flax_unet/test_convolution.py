@@ -51,6 +51,7 @@ def test_convolution_and_its_gradients(
     form: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(convolution, "_MUCH", 0)
     if form == "XLA's":
         monkeypatch.setattr(convolution, "_on_cpu", convolution._plain)
         monkeypatch.setattr(convolution, "_gradients_on_cpu", convolution._plain_gradients)
@@ -76,19 +77,26 @@ def test_convolution_and_its_gradients(
 
 
 @pytest.mark.parametrize(
-    ("side", "platform", "convolutions", "products", "loops"),
+    ("side", "channels", "features", "platform", "convolutions", "products", "loops"),
     [
-        (8, "cpu", 2, 1, 1),  # the kernel's gradient is products of blocks,
-        (4, "cpu", 1, 2, 1),  # of a map that is smaller than the kernel also the input's
-        (8, "cuda", 3, 0, 0),
-        (8, "tpu", 3, 0, 0),
+        (64, 64, 32, "cpu", 2, 1, 1),  # the kernel's gradient is products of blocks,
+        (64, 63, 32, "cpu", 3, 0, 0),  # if it is worth it;
+        (16, 64, 512, "cpu", 1, 2, 1),  # with more channels than pixels the input's is one, too
+        (64, 64, 32, "cuda", 3, 0, 0),
+        (64, 64, 32, "tpu", 3, 0, 0),
     ],
 )
 def test_form_is_that_of_platform_and_shape(
-    side: int, platform: str, convolutions: int, products: int, loops: int
+    side: int,
+    channels: int,
+    features: int,
+    platform: str,
+    convolutions: int,
+    products: int,
+    loops: int,
 ) -> None:
     """Where it is not, a full-size step takes a third longer and nothing else tells."""
-    x, kernel = jnp.ones((1, side, side, 5)), jnp.ones((3, 3, 5, 20))
+    x, kernel = jnp.ones((1, side, side, channels)), jnp.ones((3, 3, channels, features))
     total = jax.jit(jax.value_and_grad(lambda x, kernel: convolve([x], kernel).sum(), (0, 1)))
     program = total.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
     assert program.count("stablehlo.convolution") == convolutions
@@ -98,7 +106,7 @@ def test_form_is_that_of_platform_and_shape(
 
 def test_library_that_unfolds_whole_maps_is_passed_over() -> None:
     """A call for 8 pictures takes a third longer with it."""
-    x, kernel = jnp.ones((1, 32, 32, 32)), jnp.ones((3, 3, 32, 32))
+    x, kernel = jnp.ones((1, 64, 64, 64)), jnp.ones((3, 3, 64, 64))
 
     def convolutions_by_it(convolution: Callable[..., jax.Array]) -> int:
         program = jax.jit(convolution).lower(x, kernel).compile().as_text() or ""
@@ -112,8 +120,9 @@ def test_library_that_unfolds_whole_maps_is_passed_over() -> None:
     assert not convolutions_by_it(slope)
 
 
-def test_gradients_in_bfloat16_are_rounded_once() -> None:
+def test_gradients_in_bfloat16_are_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there are fewer pixels than output channels, too."""
+    monkeypatch.setattr(convolution, "_MUCH", 0)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 3, 4, 5)), jnp.bfloat16)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 5, 32)), jnp.bfloat16)
@@ -128,8 +137,9 @@ def test_gradients_in_bfloat16_are_rounded_once() -> None:
         assert np.all(difference <= 2.0**-8 * np.abs(expected) + 1e-5)
 
 
-def test_sums_of_bfloat16_are_kept_in_float32() -> None:
+def test_sums_of_bfloat16_are_kept_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gradient of a thousand pixels in bfloat16 is as good as its last rounding."""
+    monkeypatch.setattr(convolution, "_MUCH", 0)
     x = jnp.ones((1, 64, 64, 1), jnp.bfloat16)
     gradient = jax.grad(lambda k: convolve([x], k).astype(jnp.float32).sum())
     found = gradient(jnp.zeros((3, 3, 1, 1), jnp.bfloat16))
