@@ -1,6 +1,5 @@
 """The network against its PyTorch twin, and what it says of inputs that it cannot take."""
 
-import copy
 import dataclasses
 
 import jax
@@ -56,27 +55,21 @@ def test_output_is_the_twins(config: UNetConfig, seed: int) -> None:
 
 @pytest.mark.parametrize("layout", ["ynet-320", "segmenter-bilinear"])
 def test_every_layer_is_the_twins(layout: str) -> None:
-    """Each block gets the twin's input and must give what the twin gives of it in float64.
-
-    In float32 PyTorch's own rounding is as large as ours, and differs from processor to processor.
-    """
-    model, twin = both(dataclasses.replace(SMALL[layout], base_width=8), seed=3)
-    seen: dict[str, tuple[torch.Tensor, ...]] = {}
+    """Each block gets the twin's input and must give the twin's output."""
+    # Narrow, since rounding grows with the number of channels: PyTorch's as much as ours.
+    model, twin = both(dataclasses.replace(SMALL[layout], base_width=4), seed=3)
+    seen: dict[str, tuple[tuple[torch.Tensor, ...], torch.Tensor]] = {}
 
     def record(name: str):
-        def hook(_: object, inputs: tuple[torch.Tensor, ...], __: torch.Tensor) -> None:
-            seen[name] = tuple(x.clone() for x in inputs)
+        def hook(_: object, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            seen[name] = (tuple(x.clone() for x in inputs), output.clone())
 
         return hook
 
     for name, module in twin.named_children():
         module.register_forward_hook(record(name))
     parity.twin_output(twin, images(2, 64))
-    exact = copy.deepcopy(twin).double()
-    recorded = dict(seen)
-    for name, inputs in recorded.items():
-        with torch.inference_mode():
-            output = getattr(exact, name)(*(x.double() for x in inputs))
+    for name, (inputs, output) in seen.items():
         if name.startswith("linear"):
             found = getattr(model.classifier, name.replace("_", ""))(jnp.asarray(inputs[0].numpy()))
             expected = output.numpy()
