@@ -13,7 +13,7 @@ more than they need to, and are done otherwise:
   pixels than output channels, so that this is most of the work, their columns' gradients come from
   one matrix product with the kernel as it is.
 
-docs/benchmarks.md has what they save.
+Small gradients stay XLA's. docs/benchmarks.md has what is saved.
 """
 
 import functools
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # float32 means float32 on every device
-_MUCH = 2**23  # products at each place of a kernel; below it forms compile longer than they save
+_MUCH = 2**23  # products at each place of a kernel; for fewer, compiling takes what is saved
 _CACHED = 2**20  # bytes of columns that a processor's cache holds
 _MOST = 2**24  # bytes of columns that are not too much memory
 _LEAST_PIXELS = 196  # of a block: adding the product of a smaller one takes longer than the product
@@ -91,19 +91,15 @@ def _plain_gradients(
 
 
 def _on_cpu(parts: _Parts, kernel: jax.Array) -> jax.Array:
-    if kernel.dtype == np.float64 or not _is_much(parts, kernel):
+    if kernel.dtype == np.float64:
         return _plain(parts, kernel)
     return _plain(parts, kernel, rows_below=1)[:, :-1]
-
-
-def _is_much(parts: _Parts, kernel: jax.Array) -> bool:
-    return sum(part.size for part in parts) * kernel.shape[-1] >= _MUCH
 
 
 def _gradients_on_cpu(
     parts: _Parts, kernel: jax.Array, gradient: jax.Array
 ) -> tuple[_Parts, jax.Array]:
-    if not _is_much(parts, kernel):
+    if gradient.size * kernel.shape[2] < _MUCH:
         return _plain_gradients(parts, kernel, gradient)
     of_kernel = _kernel_gradient(_side_by_side(parts), kernel, gradient)
     by_columns = gradient.size < gradient.shape[-1] ** 2  # fewer pixels than channels

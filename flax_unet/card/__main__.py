@@ -31,9 +31,9 @@ def card(path: Path, evaluation: Path | None = None) -> str:
     Raises:
         InputError: there is no checkpoint, or no report, or the report is of another checkpoint.
     """
-    from flax_unet import checkpoint  # needs Flax, which takes a second to import
-
     config, source = description.load_config(path), description.load_source(path)
+    from flax_unet import checkpoint  # not before: Flax takes seconds to import
+
     progress = description.read_json(path / _TRAINING) if (path / _TRAINING).exists() else {}
     fingerprint = checkpoint.fingerprint(path)
     report = {}

@@ -31,10 +31,12 @@ def by_pytorch(parts: list[np.ndarray], kernel: np.ndarray, slope: np.ndarray) -
     [
         ((2, 8, 8), (3,), 4, 3),
         ((2, 8, 12), (5, 7), 4, 3),
+        ((2, 8, 12), (60, 70), 4, 3),
         ((1, 1, 1), (3,), 4, 3),  # fewer pixels than output channels
         ((2, 3, 4), (5, 7), 32, 3),
         ((3, 5, 4), (24, 40), 64, 5),
         ((2, 64, 64), (3,), 4, 3),  # whose kernel's gradient is summed over whole pictures,
+        ((2, 56, 56), (70, 66), 4, 3),  # blocks of 4 rows,
         ((2, 64, 112), (24, 40), 4, 3),  # blocks of 4 rows,
         ((1, 112, 56), (520,), 4, 3),  # of more columns than a cache holds,
         ((1, 59, 56), (1200,), 4, 3),  # single rows, since all are too much memory,
