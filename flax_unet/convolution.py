@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # float32 means float32 on every device
-_MUCH = 2**23  # products at each place of a kernel; for fewer, compiling takes what is saved
-_CACHED = 2**20  # bytes of columns that a processor's cache holds
-_MOST = 2**24  # bytes of columns that are not too much memory
+_LEAST_PRODUCTS = 2**23  # at each place of a kernel; for fewer, compiling takes what is saved
+_CACHED_BYTES = 2**20  # of columns that a processor's cache holds
+_MOST_BYTES = 2**26  # of columns that are not too much memory
 _LEAST_PIXELS = 196  # of a block: adding the product of a smaller one takes longer than the product
 
 _Parts = tuple[jax.Array, ...]
@@ -36,7 +36,8 @@ _Parts = tuple[jax.Array, ...]
 def convolve(parts: Sequence[jax.Array], kernel: jax.Array) -> jax.Array:
     """The convolution of maps side by side, of stride 1; height and width are kept.
 
-    It has a gradient, but no forward-mode derivative (`jax.jvp`).
+    It has a gradient, but no forward-mode derivative (`jax.jvp`), and inside `jax.shard_map` the
+    gradient needs `check_vma=False`.
 
     Args:
         parts: (B, H, W, C) each, of any C, and of the kernel's dtype.
@@ -99,7 +100,7 @@ def _on_cpu(parts: _Parts, kernel: jax.Array) -> jax.Array:
 def _gradients_on_cpu(
     parts: _Parts, kernel: jax.Array, gradient: jax.Array
 ) -> tuple[_Parts, jax.Array]:
-    if gradient.size * kernel.shape[2] < _MUCH:
+    if gradient.size * kernel.shape[2] < _LEAST_PRODUCTS:
         return _plain_gradients(parts, kernel, gradient)
     of_kernel = _kernel_gradient(_side_by_side(parts), kernel, gradient)
     by_columns = gradient.size < gradient.shape[-1] ** 2  # fewer pixels than channels
@@ -123,11 +124,11 @@ def _by_columns(kernel: jax.Array, gradient: jax.Array) -> jax.Array:
         precision=_HIGHEST,
         preferred_element_type=wide,
     ).reshape(*gradient.shape[:3], size, size, channels)
-    around = [(at, size - 1 - at) for at in range(size)]
+    padding = [(at, size - 1 - at) for at in range(size)]
     spread = functools.reduce(
         operator.add,
         (
-            jnp.pad(columns[..., i, j, :], ((0, 0), around[i], around[j], (0, 0)))
+            jnp.pad(columns[..., i, j, :], ((0, 0), padding[i], padding[j], (0, 0)))
             for i in range(size)
             for j in range(size)
         ),
@@ -171,13 +172,13 @@ def _kernel_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> ja
 def _block(batch: int, height: int, width: int, column: int) -> tuple[int, int]:
     """How many pictures and rows a block has: rows of one picture, or whole pictures.
 
-    As many as are cached, but at least _LEAST_PIXELS, unless these take more than _MOST bytes; the
+    As many as are cached, but at least _LEAST_PIXELS, unless these take more than _MOST_BYTES; the
     columns of a pixel are `column` bytes.
     """
     blocks = [(1, rows) for rows in range(1, height + 1) if height % rows == 0]
     blocks += [(pictures, height) for pictures in range(2, batch + 1) if batch % pictures == 0]
     pixels = {block: block[0] * block[1] * width for block in blocks}
-    fitting = [block for block in blocks if pixels[block] * column <= _MOST] or blocks[:1]
+    fitting = [block for block in blocks if pixels[block] * column <= _MOST_BYTES] or blocks[:1]
     enough = [block for block in fitting if pixels[block] >= _LEAST_PIXELS] or fitting[-1:]
-    cached = [block for block in fitting if pixels[block] * column <= _CACHED]
+    cached = [block for block in fitting if pixels[block] * column <= _CACHED_BYTES]
     return max(enough[:1] + cached[-1:], key=pixels.__getitem__)

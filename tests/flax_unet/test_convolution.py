@@ -53,7 +53,7 @@ def test_convolution_and_its_gradients(
     form: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(convolution, "_MUCH", 0)
+    monkeypatch.setattr(convolution, "_LEAST_PRODUCTS", 0)
     if form == "XLA's":
         monkeypatch.setattr(convolution, "_on_cpu", convolution._plain)
         monkeypatch.setattr(convolution, "_gradients_on_cpu", convolution._plain_gradients)
@@ -124,7 +124,7 @@ def test_library_that_unfolds_whole_maps_is_passed_over() -> None:
 
 def test_gradients_in_bfloat16_are_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there are fewer pixels than output channels, too."""
-    monkeypatch.setattr(convolution, "_MUCH", 0)
+    monkeypatch.setattr(convolution, "_LEAST_PRODUCTS", 0)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 3, 4, 5)), jnp.bfloat16)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 5, 32)), jnp.bfloat16)
@@ -141,7 +141,7 @@ def test_gradients_in_bfloat16_are_rounded_once(monkeypatch: pytest.MonkeyPatch)
 
 def test_sums_of_bfloat16_are_kept_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gradient of a thousand pixels in bfloat16 is as good as its last rounding."""
-    monkeypatch.setattr(convolution, "_MUCH", 0)
+    monkeypatch.setattr(convolution, "_LEAST_PRODUCTS", 0)
     x = jnp.ones((1, 64, 64, 1), jnp.bfloat16)
     gradient = jax.grad(lambda k: convolve([x], k).astype(jnp.float32).sum())
     found = gradient(jnp.zeros((3, 3, 1, 1), jnp.bfloat16))

@@ -41,7 +41,7 @@ class Single(torch.nn.Module):
 
 
 def exactly(twin: ReferenceUNet) -> ReferenceUNet:
-    """The twin in float64, whose own rounding is as large as ours in float32.
+    """The twin in float64: in float32 its own rounding reaches the tolerance on some processors.
 
     Positions of interpolation stay what float32 makes of them, in which both agree.
     """

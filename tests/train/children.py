@@ -1,8 +1,12 @@
 """Commands run in processes of their own, which have as many (pretended) devices as wanted."""
 
+import contextlib
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+from train.tracking import read
 
 _PROGRAM = """
 {prelude}
@@ -49,3 +53,13 @@ def finish(process: subprocess.Popen[str]) -> str:
         process.kill()
     assert process.returncode == 0, errors
     return printed
+
+
+def await_steps(process: subprocess.Popen[str], log: Path, more_than: int = 0) -> None:
+    """Waits until a run has more lines in its log than that or has ended, 5 minutes at most."""
+    for _ in range(3000):
+        if len(read(log)) > more_than:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.1)
+            return

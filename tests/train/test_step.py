@@ -18,7 +18,7 @@ from flax import nnx
 from torch.nn import functional as F
 
 from benchmarks.training_parity import compare, random_batches, train_flax, train_torch
-from flax_unet import PUBLISHED, UNet, UNetConfig, UNetOutput
+from flax_unet import PUBLISHED, UNet, UNetConfig, UNetOutput, convolution
 from tests.tolerances import DEVICES_32, DEVICES_64, LAYER, LOSS_64, WEIGHTS_64, assert_close
 from train import parallel
 from train.losses import Objective, class_loss, losses, mask_loss
@@ -41,7 +41,10 @@ def test_follows_pytorch_in_float64() -> None:
     )  # there was something to follow
 
 
-def test_first_steps_follow_pytorch_in_float32() -> None:
+def test_first_steps_follow_pytorch_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the gradients that wide networks have on CPUs."""
+    monkeypatch.setattr(convolution, "_LEAST_PRODUCTS", 0)
+    jax.clear_caches()  # of what was traced with the others
     config = dataclasses.replace(PUBLISHED["ynet-320"], base_width=2, image_size=64)
     batches = random_batches(3, 64, 4, seed=2)
     expected = train_torch(config, batches, 1e-4, "float32", seed=2)
@@ -73,7 +76,7 @@ def run_spread(devices: int, processes: int = 1) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize(("devices", "processes"), [(2, 1), (4, 1), (2, 2)])
+@pytest.mark.parametrize(("devices", "processes"), [(4, 1), (2, 2)])
 def test_number_of_devices_does_not_matter(
     devices: int, processes: int, one_device: dict[str, Any]
 ) -> None:
