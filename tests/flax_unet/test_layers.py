@@ -57,6 +57,13 @@ def test_convolution(size: int, bias: bool) -> None:
     assert_close(ours(jnp.asarray(x)), from_torch(theirs(to_torch(x))), LAYER)
 
 
+def test_initial_values_of_a_seed_are_jaxs() -> None:
+    """However they are drawn, a seed gives the weights that it always gave."""
+    key, shape = jax.random.key(0), (3, 3, 2, 4)
+    expected = jax.random.uniform(key, shape, minval=-(18**-0.5), maxval=18**-0.5)
+    np.testing.assert_array_equal(layers.torch_uniform(18)(key, shape), expected)
+
+
 def test_max_pool() -> None:
     """The gradient too: of equal pixels, which are many behind a ReLU, the first gets it."""
     rng = np.random.default_rng(0)

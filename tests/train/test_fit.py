@@ -141,10 +141,12 @@ def test_memory_may_run_short_on_the_way(
     assert len(rematerialised) == 2 * levels + 1
 
 
-def test_kill_and_sigterm_change_nothing(data: Path, tmp_path: Path) -> None:
+def test_kills_and_sigterm_change_nothing(data: Path, tmp_path: Path) -> None:
     steps = 30
     calm = killed.fit(tmp_path / "calm", str(data), steps)
-    killed.kill_at_random(tmp_path / "killed", str(data), steps, random.Random(0))
+    rng = random.Random(0)
+    for _ in range(2):
+        killed.kill_at_random(tmp_path / "killed", str(data), steps, rng)
     child = killed.fit(tmp_path / "killed", str(data), steps)
     log = tmp_path / "killed" / "metrics.jsonl"
     await_steps(child, log, more_than=len(read(log)))
@@ -356,6 +358,7 @@ def test_signal_to_one_process_ends_all(data: Path, tmp_path: Path) -> None:
     )
     try:
         await_steps(children[0], workdir / "metrics.jsonl")
+        assert children[0].poll() is None
         children[1].send_signal(signal.SIGTERM)
         told = [child.communicate(timeout=300)[1] for child in children]
     finally:
@@ -372,10 +375,11 @@ def test_resumes_on_other_devices_and_processes(data: Path, tmp_path: Path) -> N
     calls = [
         options(data, one, *more, "--steps", 6, "--devices", 1),
         options(data, two, *more, "--steps", 2, "--devices", 2),
+        options(data, two, *more, "--steps", 4, "--devices", 4),
     ]
-    finish(start(FIT, calls, devices=2))
+    finish(start(FIT, calls, devices=4))
     printed = [finish(child) for child in together([options(data, two, *more, "--steps", 6)])]
-    assert "goes on after step 2" in printed[0]
+    assert "goes on after step 4" in printed[0]
     assert "goes on" not in printed[1]  # one process speaks for all
     logs = [read(directory / "metrics.jsonl") for directory in (one, two)]
     assert [line["step"] for line in logs[1]] == list(range(1, 7))

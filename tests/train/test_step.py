@@ -76,7 +76,7 @@ def run_spread(devices: int, processes: int = 1) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize(("devices", "processes"), [(4, 1), (2, 2)])
+@pytest.mark.parametrize(("devices", "processes"), [(2, 1), (4, 1), (2, 2)])
 def test_number_of_devices_does_not_matter(
     devices: int, processes: int, one_device: dict[str, Any]
 ) -> None:
