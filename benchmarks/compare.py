@@ -80,11 +80,11 @@ class LeftOut(Exception):  # noqa: N818 - nothing went wrong
 def subject_of(config: UNetConfig, tensors: dict[str, np.ndarray]) -> Subject:
     """A few drawn faces with seeded labels."""
     rng = np.random.default_rng(0)
-    size = config.image_size
+    size = config.input_size
     drawn = ProceduralPortraits(_PICTURES, 0)
     portraits = [drawn[number][1] for number in range(_PICTURES)]
     image = np.stack([resized(portrait, size) for portrait in portraits])
-    mask = (rng.random((_PICTURES, 1, 1)) < rng.random((1, size, size))).astype(np.uint8)
+    mask = (rng.random((_PICTURES, 1, 1)) < rng.random((1, *size))).astype(np.uint8)
     return Subject(config, tensors, image, mask, (np.arange(_PICTURES) % 2).astype(np.float32))
 
 
@@ -193,7 +193,7 @@ def told(
 
 def operations_of(config: UNetConfig) -> int:
     """Floating-point operations of a picture's forward pass; a multiply-add counts two."""
-    return sum(layer.flops for layer in layers(config, config.image_size))
+    return sum(layer.flops for layer in layers(config, config.input_size))
 
 
 def bytes_moved(row: Row, config: UNetConfig) -> int:
@@ -201,7 +201,7 @@ def bytes_moved(row: Row, config: UNetConfig) -> int:
 
     In training, weights are float32 in either dtype.
     """
-    rows = list(layers(config, config.image_size))
+    rows = list(layers(config, config.input_size))
     size = np.dtype(jax.numpy.dtype(row.dtype)).itemsize
     of_weight = size if row.task == "inference" else 4
     values = 2 * size * row.batch * sum(math.prod(layer.shape) for layer in rows if layer.flops)

@@ -7,23 +7,26 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from flax_unet.config import Size
+
 
 class Crops(Dataset):
-    """Pictures by path, (3, S, S) float32 in [0, 1]."""
+    """Pictures by path, (3, H, W) float32 in [0, 1]."""
 
-    def __init__(self, paths: list[Path], size: int) -> None:
+    def __init__(self, paths: list[Path], size: Size) -> None:
         self.paths, self.size = paths, size
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> torch.Tensor:
+        height, width = self.size
         with Image.open(self.paths[index]) as image:
-            pixels = np.array(image.resize((self.size, self.size), Image.Resampling.NEAREST))
+            pixels = np.array(image.resize((width, height), Image.Resampling.NEAREST))
         return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
-def loader(paths: list[Path], size: int, batch_size: int) -> DataLoader:
+def loader(paths: list[Path], size: Size, batch_size: int) -> DataLoader:
     """Batches in order; a worker for each thread, which live as long as the loader.
 
     They are started afresh rather than forked: JAX's threads do not survive a fork.

@@ -64,7 +64,7 @@ def network_rate(model: UNet, data: Dataset, batch_size: int) -> float:
     devices = jax.local_devices()
     graphdef, state = nnx.split(folded(model))
     step = scoring._compiled(graphdef, tuple(devices))
-    batch = next(pipeline.batches(data, model.config.image_size, batch_size))
+    batch = next(pipeline.batches(data, model.config.input_size, batch_size))
     arrays = jax.device_put(scoring._to_devices(batch, data))
     state = parallel.replicate(state, devices)
     jax.block_until_ready(step(state, arrays))
@@ -91,14 +91,14 @@ def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
     """
     model, tensors, data, paths = subject
     twin = load_twin(ReferenceUNet(model.config), tensors)
-    source = loader(paths, model.config.image_size, batch_size)
+    source = loader(paths, model.config.input_size, batch_size)
     expected, _ = pytorch(twin, source)
     predictions, _ = score(model, data, jax.local_devices(), batch_size)
     found = np.asarray(predictions.real_probability)
     np.testing.assert_array_equal(found > 0.5, expected > 0.5)
     np.testing.assert_allclose(found, expected, rtol=0, atol=CLOSE)
 
-    size = model.config.image_size
+    size = model.config.input_size
     input_rates = {
         "pytorch": drained(source),
         "ours": drained(pipeline.batches(data, size, batch_size)),

@@ -118,8 +118,7 @@ def programs(config: UNetConfig, device: Any, batch: int) -> Iterator[tuple[str,
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(x)), tree
         )
 
-    side = config.image_size
-    image = np.zeros((batch, side, side, 3), np.uint8)
+    image = np.zeros((batch, *config.input_size, 3), np.uint8)
     frames = {
         "image": image,
         "mask": image[..., 0],

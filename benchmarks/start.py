@@ -72,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = model.eval().to(device)
     if args.compile:
         model = torch.compile(model)
-    side = config.image_size
+    height, width = config.input_size
     with Image.open(args.picture) as picture:
-        pixels = np.array(picture.convert("RGB").resize((side, side), Image.Resampling.NEAREST))
+        pixels = np.array(picture.convert("RGB").resize((width, height), Image.Resampling.NEAREST))
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(device).float() / 255
     with torch.inference_mode():
         print(f"real {torch.sigmoid(model(image)[1]).item():.4f}")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from convert.reference import ReferenceUNet
 from convert.state_dict import write
 from flax_unet import UNetConfig
+from flax_unet.config import Size
 from flax_unet.errors import InputError, command
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.pipeline import Batch, batches
@@ -69,7 +70,7 @@ def train(
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
     for epoch in range(epochs):
         order = data.take(rng.permutation(len(data))[: steps * batch_size])
-        progress = tqdm(_epoch(order, config.image_size, batch_size), total=steps, unit="step")
+        progress = tqdm(_epoch(order, config.input_size, batch_size), total=steps, unit="step")
         for image, mask, is_real in progress:
             mask_logits, real_logit = model(image)
             mask_loss = F.cross_entropy(mask_logits, mask)
@@ -89,7 +90,7 @@ def train(
 
 
 def _epoch(
-    data: Dataset, size: int, batch_size: int
+    data: Dataset, size: Size, batch_size: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     for batch in batches(data, size, batch_size):
         yield _to_torch(batch, data)

@@ -71,7 +71,7 @@ def embedded_batches(steps: int, size: int, batch_size: int, seed: int) -> list[
             "mask": batch.mask,
             "is_real": data.table.is_real[batch.position].astype(np.float32),
         }
-        for batch in stream.batches(size, Augmentation(), first=0, last=steps)
+        for batch in stream.batches((size, size), Augmentation(), first=0, last=steps)
     ]
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flax_unet import description
+from flax_unet.arguments import image_size
 from flax_unet.cache import keep_compiled
-from flax_unet.config import UNetConfig
+from flax_unet.config import Size, UNetConfig, shown_size
 from flax_unet.errors import InputError, command
 from flax_unet.files import staged_directory
 from flax_unet.images import read_image, to_input
@@ -39,6 +40,7 @@ def convert(
     overwrite: bool = False,
     verify: bool = True,
     images: Sequence[str | Path] = (),
+    size: Size | None = None,
 ) -> Conversion:
     """Converts the PyTorch checkpoint `path` into the directory `out`.
 
@@ -48,6 +50,8 @@ def convert(
         overwrite: whether a checkpoint that stands there is replaced.
         verify: whether the result is compared with the PyTorch twin before it is put in place.
         images: pictures to compare on, besides seeded noise.
+        size: (height, width) of the pictures that the network was trained on, which the file does
+            not say; None: the layout's.
 
     Raises:
         InputError: the file cannot be read or fits no layout, the destination cannot be written,
@@ -63,7 +67,7 @@ def convert(
             path, out.resolve(), overwrite
         )  # a link stays, and what it names is replaced
     with stage as directory, jax.default_device(_cpu()):
-        conversion = _convert(path, directory, verify=verify, images=images)
+        conversion = _convert(path, directory, verify=verify, images=images, size=size)
         if directory is not None:
             description.write_json(directory / description.SOURCE, conversion.source)
     return dataclasses.replace(conversion, out=out)
@@ -94,7 +98,12 @@ def _stage(path: Path, out: Path, overwrite: bool) -> contextlib.AbstractContext
 
 
 def _convert(
-    path: Path, directory: Path | None, *, verify: bool, images: Sequence[str | Path]
+    path: Path,
+    directory: Path | None,
+    *,
+    verify: bool,
+    images: Sequence[str | Path],
+    size: Size | None,
 ) -> Conversion:
     # PyTorch and Flax take seconds to import, so only what needs them does.
     from convert import layout, remap, state_dict
@@ -107,8 +116,12 @@ def _convert(
     shapes = {key: array.shape for key, array in content.tensors.items()}
     try:
         name, config, mapping = layout.identify({**shapes, **dict.fromkeys(content.values, ())})
+        if size is not None:
+            config = dataclasses.replace(config, image_size=size)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise InputError(f"--size {shown_size(size or (0, 0))}: {error}") from error
     weights = remap.to_flax(mapping.rules, content.tensors)
     if directory is not None:
         unused = {key: content.tensors[key] for key in mapping.unused if key in content.tensors}
@@ -118,8 +131,8 @@ def _convert(
     if verify:
         # What was written is what is checked.
         model = checkpoint.load(directory) if directory else checkpoint.build(config, weights)
-        crops = [to_input(picture, config.image_size)[None] for picture in pictures]
-        parity = compare(model, content.tensors, np.concatenate([noise(config.image_size), *crops]))
+        crops = [to_input(picture, config.input_size)[None] for picture in pictures]
+        parity = compare(model, content.tensors, np.concatenate([noise(config.input_size), *crops]))
         if not parity.holds:
             raise InputError(f"{path}: the converted model computes something else:\n{parity}")
     source = {
@@ -161,11 +174,14 @@ def _report(conversion: Conversion) -> str:
         "source": f"{source['file']}, {source['size_bytes']:,} bytes",
         "layout": conversion.layout,
         "heads": ", ".join(head for head, present in heads.items() if present),
+        "pictures": f"{shown_size(config.input_size)} pixels (height x width)",
         "parameters": f"{parameters:,} in {len(used)} tensors of {types}, kept as float32",
         "unused": f"{len(source['unused'])} tensors, kept beside the weights",
         "wrapping": " ".join(filter(None, (source["container"], source["prefix"]))) or "none",
         "parity": "not verified" if conversion.parity is None else "holds",
     }
+    if note := config.pooling_note:
+        rows["note"] = note
     lines = [f"{label:12}{text}" for label, text in rows.items()]
     if conversion.parity is not None:
         lines.append(str(conversion.parity))
@@ -201,6 +217,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="FILE",
         help="compare on this picture too, besides seeded noise (may be given again)",
     )
+    parser.add_argument(
+        "--size",
+        type=image_size,
+        metavar="HxW",
+        help="height x width of the pictures that the network was trained on, such as 320x224 for "
+        "the older notebooks' (default: the layout's, 224 or 320); the file does not say",
+    )
     args = parser.parse_args(argv)
     keep_compiled()
     out = None if args.dry_run else args.out or Path("checkpoints") / args.ckpt.stem
@@ -210,6 +233,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         overwrite=args.overwrite,
         verify=not args.no_verify,
         images=args.image,
+        size=args.size,
     )
     print(_report(conversion))
 

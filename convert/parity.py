@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from convert.reference import ReferenceUNet
+from flax_unet.config import Size
 from flax_unet.inference import compiled
 from flax_unet.model import UNet, UNetOutput
 
@@ -71,10 +72,10 @@ class Parity:
         return "\n".join(lines)
 
 
-def noise(size: int) -> np.ndarray:
-    """Seeded uniform noise (NOISE_IMAGES, size, size, 3) float32 in [0, 1)."""
+def noise(size: Size) -> np.ndarray:
+    """Seeded uniform noise (NOISE_IMAGES, *size, 3) float32 in [0, 1)."""
     rng = np.random.default_rng(NOISE_SEED)
-    return rng.random((NOISE_IMAGES, size, size, 3), dtype=np.float32)
+    return rng.random((NOISE_IMAGES, *size, 3), dtype=np.float32)
 
 
 def load_twin(model: ReferenceUNet, tensors: Mapping[str, np.ndarray]) -> ReferenceUNet:

@@ -71,6 +71,15 @@ class OutConv(nn.Module):
         return self.conv(x)
 
 
+def _pool(deepest: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, 1, 1), by the published pools where their result is that."""
+    pooled = deepest
+    for window in (2, 7):
+        if min(pooled.shape[2:]) >= window:
+            pooled = F.max_pool2d(pooled, window)
+    return pooled if pooled.shape[2:] == (1, 1) else F.adaptive_max_pool2d(deepest, 1)
+
+
 class ReferenceUNet(nn.Module):
     """The network of a `UNetConfig` in PyTorch, with the published names."""
 
@@ -99,7 +108,7 @@ class ReferenceUNet(nn.Module):
         mask_logits = real_logit = None
         if self.config.classifier_widths is not None:
             depth = len(self.config.classifier_widths) + 1
-            x = F.adaptive_max_pool2d(maps[-1], 1).flatten(1)
+            x = _pool(maps[-1]).flatten(1)
             for i in range(1, depth):
                 x = F.relu(self.get_submodule(f"linear_{i}")(x))
             real_logit = self.get_submodule(f"linear_{depth}")(x)[:, 0]

@@ -8,6 +8,13 @@ MASK_CLASSES = 2  # 0 untouched, 1 manipulated
 DTYPES = ("float32", "bfloat16")  # what convolutions compute in
 
 Upsampling = Literal["transposed", "bilinear"]
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+_MOST_PIXELS = 2**13  # along one side
+# The published classifier pools the deepest map by 2 and then by 7, rounding down. That runs where
+# one window of 14 fits along each side and a second one does not.
+_POOLED = 2 * 7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,21 +31,31 @@ class UNetConfig:
     classifier_widths: tuple[int, ...] | None = (512,)  # hidden layers; None: no classifier
     upsampling: Upsampling = "transposed"
     conv_bias: bool = True  # whether the 3x3 convolutions have one
-    image_size: int = 224  # side in pixels that pictures are resized to; other sizes work too
+    # What pictures are resized to: the side in pixels, or (height, width). The network itself also
+    # takes other sizes.
+    image_size: int | Size = 224
 
     def __post_init__(self) -> None:
         if self.classifier_widths is not None:
             object.__setattr__(self, "classifier_widths", tuple(self.classifier_widths))
+        object.__setattr__(self, "image_size", _one_form(self.image_size))
         hidden = self.classifier_widths or ()
+        sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
         counts = {
             "base_width": (self.base_width, 2**12),
             "levels": (self.levels, 12),
-            "image_size": (self.image_size, 2**13),
             **{f"classifier_widths[{i}]": (width, 2**16) for i, width in enumerate(hidden[:9])},
         }
         for name, (value, most) in counts.items():
             if type(value) is not int or not 1 <= value <= most:
                 raise ValueError(f"{name} is {value!r:.20}; it must be a whole number, 1 to {most}")
+        if not 1 <= len(sides) <= 2 or not all(
+            type(side) is int and 1 <= side <= _MOST_PIXELS for side in sides
+        ):
+            raise ValueError(
+                f"image_size is {self.image_size!r:.40}; it must be a whole number or (height, "
+                f"width), each 1 to {_MOST_PIXELS}"
+            )
         if len(hidden) > 8:
             raise ValueError(f"classifier_widths has {len(hidden)} layers; at most 8 are allowed")
         if type(self.decoder_levels) is not int or not 0 <= self.decoder_levels <= self.levels:
@@ -57,11 +74,39 @@ class UNetConfig:
                 f"no head reads level {self.levels}: decoder_levels is {self.decoder_levels} "
                 "and classifier_widths is None"
             )
-        if self.image_size % self.stride:
+        if any(side % self.stride for side in sides):
             raise ValueError(
                 f"image_size is {self.image_size}; it must be divisible by "
                 f"2**levels = {self.stride}"
             )
+
+    @property
+    def input_size(self) -> Size:
+        """(height, width) in pixels that pictures are resized to."""
+        size = self.image_size
+        return size if isinstance(size, tuple) else (size, size)
+
+    @property
+    def pooling_note(self) -> str | None:
+        """How the classifier's pooling at `input_size` differs from that at the published size.
+
+        None where it does not, and without a classifier.
+        """
+        if not self.has_classifier:
+            return None
+        rows, columns = (side // self.stride for side in self.input_size)
+        size, deepest = shown_size(self.input_size), f"deepest map of {rows}x{columns}"
+        if (read := pooled_part(rows, columns)) != (rows, columns):
+            return (
+                f"at {size} pixels the classifier reads the first {read[0]} rows and {read[1]} "
+                f"columns of its {deepest}, as published"
+            )
+        if (rows, columns) in ((_POOLED, _POOLED), _PUBLISHED_DEEP_MAP):
+            return None
+        return (
+            f"at {size} pixels the published pools of 2 and 7 do not fit a {deepest}; the "
+            "classifier takes the maximum of the whole map instead"
+        )
 
     @property
     def has_mask_head(self) -> bool:
@@ -88,8 +133,9 @@ class UNetConfig:
         return tuple(widths)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return dataclasses.asdict(self)
+        """The fields as JSON values; `image_size` is [height, width] where these differ."""
+        fields = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
@@ -107,8 +153,33 @@ class UNetConfig:
             raise ValueError(str(error)) from error
 
 
+def _one_form(image_size: Any) -> Any:
+    """A size as a number if the picture is square, else as a tuple; other values as they are."""
+    if isinstance(image_size, list | tuple):
+        sides = tuple(image_size)
+        return sides[0] if len(sides) == 2 and sides[0] == sides[1] else sides
+    return image_size
+
+
+def pooled_part(rows: int, columns: int) -> Size:
+    """How many rows and columns of the deepest map the classifier takes its maximum over.
+
+    Where the published pools of 2 and 7 run, on maps of 14 to 27 rows and columns, they read the
+    first 14 of each. On other maps, where the published code fails, it is the whole map.
+    """
+    if all(_POOLED <= side < 2 * _POOLED for side in (rows, columns)):
+        return _POOLED, _POOLED
+    return rows, columns
+
+
+def shown_size(size: Size) -> str:
+    """(height, width) as text: 320x224."""
+    return f"{size[0]}x{size[1]}"
+
+
 _SEGMENTER = UNetConfig(classifier_widths=None)
 _YNET_320 = UNetConfig(levels=5, classifier_widths=(1024, 512), image_size=320)
+_PUBLISHED_DEEP_MAP = (10, 10)  # of these networks, whose classifier reads all of it
 
 PUBLISHED: dict[str, UNetConfig] = {
     "ynet-224": UNetConfig(),

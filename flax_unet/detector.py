@@ -109,7 +109,7 @@ class Detector:
             image = _image(picture)
             place = _place(box, image.size)
             crop = image if place == (0, 0, *image.size) else image.crop(place)
-            crops.append(resized(crop, self.config.image_size))
+            crops.append(resized(crop, self.config.input_size))
             places.append((image.size, place))
         batch = np.stack(crops)
         padding = self._padded(len(batch)) - len(batch)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
+from flax_unet.config import Size
 from flax_unet.errors import InputError
 
 # Formats whose decoders are plain and run no other program (EPS, for one, starts Ghostscript).
@@ -107,17 +108,18 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def resized(image: Image.Image, size: int) -> np.ndarray:
-    """A picture on the network's grid: (size, size, 3) uint8.
+def resized(image: Image.Image, size: Size) -> np.ndarray:
+    """A picture on the network's grid: (*size, 3) uint8, `size` being (height, width).
 
     It is the published preprocessing: PIL's NEAREST, whose sample positions differ from other
     libraries'.
     """
-    return np.asarray(image.resize((size, size), Image.Resampling.NEAREST).convert("RGB"))
+    height, width = size
+    return np.asarray(image.resize((width, height), Image.Resampling.NEAREST).convert("RGB"))
 
 
-def to_input(image: Image.Image, size: int) -> np.ndarray:
-    """The network's input: (size, size, 3) float32 in [0, 1]; no mean, no standard deviation."""
+def to_input(image: Image.Image, size: Size) -> np.ndarray:
+    """The network's input: (*size, 3) float32 in [0, 1]; no mean, no standard deviation."""
     return resized(image, size).astype(np.float32) / np.float32(255)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 
-from flax_unet.config import IMAGE_CHANNELS, MASK_CLASSES, UNetConfig
+from flax_unet.config import IMAGE_CHANNELS, MASK_CLASSES, UNetConfig, pooled_part
 from flax_unet.layers import Conv, ConvTranspose, DoubleConv, linear, max_pool, upsample_bilinear
 
 
@@ -60,7 +60,7 @@ class Up(nnx.Module):
 
 
 class Classifier(nnx.Module):
-    """The global maximum of each channel, then linear layers with ReLU between them."""
+    """The maximum of each channel over `pooled_part` of the map, then linear layers with ReLU."""
 
     def __init__(
         self, features_in: int, widths: tuple[int, ...], *, dtype: DTypeLike, rngs: nnx.Rngs
@@ -71,8 +71,8 @@ class Classifier(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, features_in) -> (B,), the log-odds of REAL."""
-        # The published pools of 2 and 7 over the 14x14 map of a 224x224 picture are this maximum.
-        x = x.max((1, 2))
+        rows, columns = pooled_part(*x.shape[1:3])
+        x = x[:, :rows, :columns].max((1, 2))
         for i in range(1, self.depth):
             x = nnx.relu(getattr(self, f"linear{i}")(x))
         return getattr(self, f"linear{self.depth}")(x)[:, 0]

@@ -43,7 +43,7 @@ def write(
     written = {
         "checkpoint": checkpoint_path.resolve().name,
         "checkpoint_source": {key: source.get(key) for key in ("file", "sha256", "layout")},
-        "image_size": config.image_size,
+        "image_size": config.to_json()["image_size"],
         "options": {"faces": options.mode, **options.sampling._asdict()},
         "meaning": MEANING,
         "files": list(found),

@@ -1,18 +1,22 @@
 """Prints the layer table of a network, in the form that torchsummary made familiar."""
 
 import argparse
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from flax_unet.arguments import image_size
 from flax_unet.config import (
     IMAGE_CHANNELS,
     MASK_CLASSES,
     PUBLISHED,
     WITH_UNUSED_LEVEL,
+    Size,
     UNetConfig,
+    shown_size,
 )
 from flax_unet.description import load_config, load_source
 from flax_unet.errors import InputError, command
@@ -30,61 +34,63 @@ class Layer(NamedTuple):
     flops: int = 0  # of convolutions and linear layers; a multiply-add counts two
 
 
-def layers(config: UNetConfig, size: int) -> Iterator[Layer]:
-    """The layers in the order in which they compute, for pictures of `size` pixels a side.
+def layers(config: UNetConfig, size: Size) -> Iterator[Layer]:
+    """The layers in the order in which they compute, for pictures of `size` (height, width).
 
     Raises:
         ValueError: `size` is not divisible by the network's stride.
     """
-    if size < 1 or size % config.stride:
-        down = max(size // config.stride, 1) * config.stride
+    if any(side < 1 or side % config.stride for side in size):
+        down = [max(side // config.stride, 1) * config.stride for side in size]
+        up = [side + config.stride for side in down]
         raise ValueError(
-            f"size is {size}; it must be divisible by {config.stride}, such as {down} or "
-            f"{down + config.stride}"
+            f"size is {shown_size(size)}; both sides must be divisible by {config.stride}, such as "
+            f"{down[0]}x{down[1]} or {up[0]}x{up[1]}"
         )
     widths, bias = config.widths, config.conv_bias
+    maps = [(size[0] // 2**level, size[1] // 2**level) for level in range(config.levels + 1)]
     yield from _double_conv(IMAGE_CHANNELS, widths[0], widths[0], size, bias)
     for level in range(1, config.levels + 1):
-        side = size // 2**level
-        yield Layer("MaxPool2d", (widths[level - 1], side, side))
-        yield from _double_conv(widths[level - 1], widths[level], widths[level], side, bias)
-        yield Layer("Down", (widths[level], side, side))
+        sides = maps[level]
+        yield Layer("MaxPool2d", (widths[level - 1], *sides))
+        yield from _double_conv(widths[level - 1], widths[level], widths[level], sides, bias)
+        yield Layer("Down", (widths[level], *sides))
     if config.classifier_widths is not None:
         sizes = (widths[-1], *config.classifier_widths, 1)
         for width_in, width_out in itertools.pairwise(sizes):
             products = width_in * width_out
             yield Layer("Linear", (width_out,), products + width_out, 2 * products)
     for level in reversed(range(config.decoder_levels)):
-        side, below, skip = size // 2**level, widths[level + 1], widths[level]
+        sides, below, skip = maps[level], widths[level + 1], widths[level]
         if config.upsampling == "transposed":
             out = skip
             kernel = 4 * below * skip
-            flops = 2 * kernel * (side // 2) ** 2
-            yield Layer("ConvTranspose2d", (skip, side, side), kernel + skip, flops)
+            flops = 2 * kernel * math.prod(maps[level + 1])
+            yield Layer("ConvTranspose2d", (skip, *sides), kernel + skip, flops)
         else:
             out = widths[max(level - 1, 0)]
-            yield Layer("Upsample", (skip, side, side))
-        yield from _double_conv(2 * skip, skip, out, side, bias)
-        yield Layer("Up", (out, side, side))
+            yield Layer("Upsample", (skip, *sides))
+        yield from _double_conv(2 * skip, skip, out, sides, bias)
+        yield Layer("Up", (out, *sides))
     if config.has_mask_head:
         yield _conv(widths[0], MASK_CLASSES, 1, size, bias=True)
-        yield Layer("OutConv", (MASK_CLASSES, size, size))
+        yield Layer("OutConv", (MASK_CLASSES, *size))
 
 
-def _double_conv(features_in: int, mid: int, out: int, side: int, bias: bool) -> Iterator[Layer]:
+def _double_conv(features_in: int, mid: int, out: int, sides: Size, bias: bool) -> Iterator[Layer]:
     for width_in, width in ((features_in, mid), (mid, out)):
-        yield _conv(width_in, width, 3, side, bias=bias)
-        yield Layer("BatchNorm2d", (width, side, side), 2 * width)
-        yield Layer("ReLU", (width, side, side))
-    yield Layer("DoubleConv", (out, side, side))
+        yield _conv(width_in, width, 3, sides, bias=bias)
+        yield Layer("BatchNorm2d", (width, *sides), 2 * width)
+        yield Layer("ReLU", (width, *sides))
+    yield Layer("DoubleConv", (out, *sides))
 
 
-def _conv(features_in: int, out: int, kernel: int, side: int, *, bias: bool) -> Layer:
+def _conv(features_in: int, out: int, kernel: int, sides: Size, *, bias: bool) -> Layer:
     products = features_in * out * kernel * kernel
-    return Layer("Conv2d", (out, side, side), products + bias * out, 2 * products * side * side)
+    return Layer("Conv2d", (out, *sides), products + bias * out, 2 * products * math.prod(sides))
 
 
-def table(rows: Sequence[Layer], size: int) -> str:
+def table(rows: Sequence[Layer], size: Size) -> str:
     """The layers as text, with torchsummary's columns, totals and size estimates."""
     lines = ["-" * 64, f"{'Layer (type)':>20}  {'Output Shape':>25} {'Param #':>15}", "=" * 64]
     for number, row in enumerate(rows, start=1):
@@ -92,7 +98,7 @@ def table(rows: Sequence[Layer], size: int) -> str:
         lines.append(f"{name:>20}  {[-1, *row.shape]!s:>25} {row.parameters:>15,}")
     parameters = sum(row.parameters for row in rows)
     megabytes = {
-        "Input size": IMAGE_CHANNELS * size * size * _FLOAT_BYTES / _MEGABYTE,
+        "Input size": IMAGE_CHANNELS * math.prod(size) * _FLOAT_BYTES / _MEGABYTE,
         # Every output once forward and once as a gradient.
         "Forward/backward pass size": (
             sum(math.prod(row.shape) for row in rows) * 2 * _FLOAT_BYTES / _MEGABYTE
@@ -126,7 +132,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     network.add_argument("--checkpoint", type=Path, metavar="DIR", help="the network of this one")
     parser.add_argument(
-        "--size", type=int, metavar="N", help="pixels a side (default: what the network is for)"
+        "--size",
+        type=image_size,
+        metavar="HxW",
+        help="height x width in pixels, or one number (default: what the network is for)",
     )
     args = parser.parse_args(argv)
     unused = 0
@@ -135,17 +144,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         unused = len(load_source(args.checkpoint).get("unused", ()))
     else:
         config = PUBLISHED[args.layout]
-    size = config.image_size if args.size is None else args.size
+    size = args.size or config.input_size
     try:
         rows = list(layers(config, size))
+        config = dataclasses.replace(config, image_size=size)
     except ValueError as error:
         raise InputError(str(error)) from error
     print(table(rows, size))
+    if note := config.pooling_note:
+        print(f"Note: {note}")
     if unused:
         print(f"Kept beside the weights, unused: {unused} tensors of the source")
     elif args.checkpoint is None and args.layout in WITH_UNUSED_LEVEL:
         width = 2 * config.widths[-1]
-        spare = sum(r.parameters for r in _double_conv(width // 2, width, width, 1, bias=True))
+        spare = sum(r.parameters for r in _double_conv(width // 2, width, width, (1, 1), bias=True))
         print(f"Files of this layout also store {spare:,} parameters that nothing uses (down5)")
 
 

@@ -23,8 +23,8 @@ class Verdict:
         size: (width, height) of the picture in pixels.
         box: the part of the picture that was judged.
         real_probability: in [0, 1], that the face is REAL.
-        mask: (S, S) bool, which pixels of the network's grid over the box are MANIPULATED.
-        mask_probability: (S, S) float32 in [0, 1], the probability of that.
+        mask: (H, W) bool, which pixels of the network's grid over the box are MANIPULATED.
+        mask_probability: (H, W) float32 in [0, 1], the probability of that.
     """
 
     size: tuple[int, int]

@@ -5,8 +5,9 @@ As a program it prints the README's parity table: `python -m tests.published`.
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,26 +15,32 @@ import torch
 from convert import stand_in
 from convert.from_torch import convert
 from convert.to_torch import to_torch
-from flax_unet import load
+from flax_unet import UNetOutput, load
+from flax_unet.config import Size
 from flax_unet.inference import compiled
 from tests.tolerances import assert_same_tensors
 
 _FOLDER = Path(__file__).parent / "golden"
 GOLDEN = {entry["layout"]: entry for entry in json.loads((_FOLDER / "published.json").read_text())}
 LAYOUTS = json.loads((_FOLDER / "layouts.json").read_text())
+SIZES = json.loads((_FOLDER / "published_sizes.json").read_text())
+"""What the original code gave for pictures of other sizes, one layout and seed."""
 
 
-class Measured(NamedTuple):
-    """How far a converted stand-in is from the original code; None for heads that it lacks."""
+class Distance(NamedTuple):
+    """How far an output is from the original code's; None for heads that there are not."""
 
-    layout: str  # as the converter found it
     real_probability: float | None  # largest absolute difference
     mask_logits: float | None  # largest difference as a share of the mean absolute logit
     mask_pixels: int | None  # largest difference in the count of manipulated pixels
 
 
-def measure(layout: str, directory: Path) -> Measured:
-    """Converts the stand-in of a layout, runs it on the recorded input, and converts it back."""
+def measure(layout: str, directory: Path) -> tuple[str, Distance]:
+    """Converts the stand-in of a layout, runs it on the recorded input, and converts it back.
+
+    Returns:
+        The layout as the converter found it, and how far the output is from the recorded one.
+    """
     golden, size = GOLDEN[layout], LAYOUTS[layout]["size"]
     tensors = {
         key: torch.from_numpy(array)
@@ -44,8 +51,12 @@ def measure(layout: str, directory: Path) -> Measured:
     to_torch(directory / "out", directory / "back.pth")
     assert_same_tensors(torch.load(directory / "back.pth", weights_only=True, mmap=True), tensors)
 
-    images = np.random.default_rng(1000).random((2, size, size, 3), dtype=np.float32)
-    output = compiled(load(directory / "out"))(images)
+    return found, distance(compiled(load(directory / "out")), golden, (size, size))
+
+
+def distance(forward: Callable[..., UNetOutput], golden: dict[str, Any], size: Size) -> Distance:
+    """Runs a network on the recorded input of `size`, and compares."""
+    output = forward(np.random.default_rng(1000).random((2, *size, 3), dtype=np.float32))
     real = logits = pixels = None
     if "real_probability" in golden:
         difference = np.asarray(output.real_probability) - golden["real_probability"]
@@ -56,7 +67,7 @@ def measure(layout: str, directory: Path) -> Measured:
         logits = float(np.abs(difference).max() / golden["mask_logits_mean_abs"])
         counts = np.asarray(output.is_manipulated).sum((1, 2))
         pixels = int(np.abs(counts - golden["manipulated_pixels"]).max())
-    return Measured(found, real, logits, pixels)
+    return Distance(real, logits, pixels)
 
 
 def main() -> None:
@@ -65,7 +76,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     for layout in GOLDEN:
         with tempfile.TemporaryDirectory() as directory:
-            _, real, logits, pixels = measure(layout, Path(directory))
+            _, (real, logits, pixels) = measure(layout, Path(directory))
         cells = [
             layout,
             "" if real is None else f"{real:.1e}",

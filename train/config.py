@@ -46,8 +46,11 @@ class Network:
     classifier_widths: tuple[int, ...] | None = option(
         None, "hidden layers of the classifier, such as 512 or 1024,512 (default: the layout's)"
     )
-    size: int | None = option(
-        None, "pixels a side (default: the layout's, 224 or 320)", least=1, most=2**13
+    size: int | tuple[int, int] | None = option(
+        None,
+        "pixels a side, or height x width, such as 320x224 (default: the layout's, 224 or 320)",
+        most=2**13,
+        separator="x",
     )
     dtype: str = option(
         "float32",

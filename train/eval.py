@@ -107,7 +107,7 @@ def _configuration(
         "frames": len(data),
         "devices": devices.tolist(),
         "processes": parallel.process()[1],
-        "image_size": model.config.image_size,
+        "image_size": model.config.to_json()["image_size"],
     }
 
 

@@ -30,7 +30,7 @@ def worst(predictions: Predictions, model: UNet, data: Dataset) -> Iterator[Mist
     forward = compiled(model)
     for row in wrong[np.argsort(-error, kind="stable")][:WORST]:
         record = data.record(int(row))
-        frame = decode(record["image"], record["mask"], model.config.image_size)
+        frame = decode(record["image"], record["mask"], model.config.input_size)
         output = forward(frame.image[None].astype(np.float32) / 255)
         found = None if output.is_manipulated is None else np.asarray(output.is_manipulated[0])
         label = "REAL" if predictions.is_real[row] else "FAKE"

@@ -19,9 +19,11 @@ def option(
     most: float = math.inf,
     above: float = -math.inf,
     choices: tuple[str, ...] = (),
+    separator: str = ",",
 ) -> Any:
-    """A field with its meaning and what values it allows."""
-    metadata = {"help": meaning, "least": least, "most": most, "above": above, "choices": choices}
+    """A field with its meaning and what values it allows; `separator` is that of a tuple's text."""
+    metadata = {"help": meaning, "least": least, "most": most, "above": above}
+    metadata |= {"choices": choices, "separator": separator}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -37,7 +39,7 @@ def parse(field: dataclasses.Field, text: str) -> Any:
         return None
     try:
         if tuple in kinds:
-            return tuple(int(part) for part in text.split(",") if part)
+            return tuple(int(part) for part in text.split(field.metadata["separator"]) if part)
         return next(kind for kind in (int, float, str, Path) if kind in kinds)(text)
     except ValueError:
         return text
@@ -52,9 +54,13 @@ def valid(field: dataclasses.Field, value: Any) -> Any:
     kinds, allowed, given = _kinds(field), field.metadata, value
     if value is None and types.NoneType in kinds:
         return None
-    if tuple in kinds:  # one width may come as a number
+    if tuple in kinds:  # a file may give it as text, or one number alone
+        value = parse(field, value) if isinstance(value, str) else value
         value = tuple(value) if isinstance(value, list | tuple) else (value,)
-        good = all(type(width) is int and width >= 1 for width in value)
+        good = all(type(part) is int and 1 <= part <= allowed["most"] for part in value)
+        if int in kinds:  # a size: one number, or two that differ
+            good = good and 1 <= len(value) <= 2
+            value = value[0] if good and len(set(value)) == 1 else value
     elif Path in kinds:
         value, good = Path(str(value)), isinstance(value, str | Path)
     elif float in kinds:
@@ -94,6 +100,8 @@ def _expected(field: dataclasses.Field) -> str:
     kinds, allowed = _kinds(field), field.metadata
     if allowed["choices"]:
         return "one of " + ", ".join(allowed["choices"])
+    if tuple in kinds and int in kinds:
+        return f"a whole number from 1 to {allowed['most']}, or height x width, such as 320x224"
     if tuple in kinds:
         return "whole numbers of at least 1, such as 1024,512"
     if bool in kinds:

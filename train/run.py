@@ -1,11 +1,13 @@
 """What a training run needs, put together from its configuration."""
 
 import contextlib
+import math
 
 import numpy as np
 
 from flax_unet import UNetConfig, checkpoint, description
 from flax_unet.cache import keep_compiled
+from flax_unet.config import shown_size
 from flax_unet.errors import InputError
 from flax_unet.files import staged_file
 from train import curves, parallel, start
@@ -63,7 +65,7 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
         if is_demonstration:
             say(_NOTE)
         say(config)
-        for note in [*train.notes, *notes]:
+        for note in [*train.notes, *notes, *filter(None, [network.pooling_note])]:
             say(f"note: {note}")
         say(
             f"{len(train)} frames to train on, {len(validation) if validation else 0} to validate; "
@@ -136,10 +138,11 @@ def check_batch(recipe: Recipe, network: UNetConfig, devices: int, processes: in
             f"--batch-size {batch} cannot be divided among {total} devices{parts}; {near}"
         )
     values = batch // recipe.accumulate // (1 if recipe.sync_batch_norm else total)
-    if values * (network.image_size // network.stride) ** 2 < 2:
+    if values * math.prod(network.input_size) // network.stride**2 < 2:
         raise InputError(
-            f"--batch-size {batch} leaves BatchNorm one value a channel at {network.image_size} "
-            "pixels; make it or --size larger, or set --sync-batch-norm"
+            f"--batch-size {batch} leaves BatchNorm one value a channel at "
+            f"{shown_size(network.input_size)} pixels; make it or --size larger, or set "
+            "--sync-batch-norm"
         )
 
 
@@ -190,7 +193,7 @@ def make_objective(network: UNetConfig, recipe: Recipe, train: Dataset) -> Objec
         labelled = train.take(np.flatnonzero(train.table.has_mask | train.table.is_real))
         sample = labelled.sample(_MASKS_COUNTED, 0)
         records = (sample.record(row) for row in range(len(sample)))
-        size = network.image_size
+        size = network.input_size
         marked = [decode(r["image"], r["mask"], size).mask.mean() for r in records]
         mask_classes = _balanced(float(np.mean(marked)))
     frame_classes = _balanced(float(train.table.is_real.mean()))

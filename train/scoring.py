@@ -48,7 +48,7 @@ def score(
     graphdef, state = nnx.split(folded(model))
     state = parallel.replicate(state, devices)
     step = _compiled(graphdef, tuple(devices))
-    source = batches(dataset, model.config.image_size, share, process=process, processes=processes)
+    source = batches(dataset, model.config.input_size, share, process=process, processes=processes)
     parts, timing = _run(step, state, source, dataset)
     parts = parallel.gather(parts)  # with their padding, so that each process gives as much
     return _predictions(dataset, parts), timing

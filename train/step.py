@@ -108,7 +108,7 @@ def make_step(
 ) -> Callable[[TrainState, Totals, Batch], Step]:
     """The function of one step, to be spread over devices with the axis `parallel.AXIS`.
 
-    Its batch is a device's share: `image` (B, S, S, 3) in 0 to 255, `mask` (B, S, S) with 1 =
+    Its batch is a device's share: `image` (B, H, W, 3) in 0 to 255, `mask` (B, H, W) with 1 =
     MANIPULATED, `labelled` (B,) whether the mask is known, `is_real` (B,), `stop` (B,) a signal's
     number, or 0.
 

@@ -153,7 +153,7 @@ class Trainer:
             workdir, watching = self.config.start.workdir, self.config.watching
             tracker = Tracker(workdir, start, self.config.options(), watching.wandb)
         source = self.stream.batches(
-            self.network.image_size,
+            self.network.input_size,
             self.config.augmentation,
             first=start,
             last=self.total_steps,

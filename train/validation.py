@@ -107,7 +107,7 @@ def sheet(model: UNet, data: Dataset) -> np.ndarray | None:
         return None
     rows = np.linspace(0, len(data) - 1, min(_PICTURES, len(data))).astype(int)
     records = [data.record(row) for row in rows]
-    size = model.config.image_size
+    size = model.config.input_size
     frames = [decode(record["image"], record["mask"], size) for record in records]
     found = compiled(model)(np.stack([f.image for f in frames]).astype(np.float32) / 255)
     lines = [

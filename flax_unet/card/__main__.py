@@ -91,7 +91,7 @@ def _read_report(
         name
         for name, section, of in (
             ("weights_sha256", "checkpoint", fingerprint["weights_sha256"]),
-            ("image_size", "configuration", config.image_size),
+            ("image_size", "configuration", config.to_json()["image_size"]),
         )
         if at(report, section, name) != of
     ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from flax_unet import description
 from flax_unet.card.figures import EMBEDDED, data_name
-from flax_unet.config import UNetConfig
+from flax_unet.config import UNetConfig, shown_size
 from flax_unet.markup import at, code, entries, line, number
 from flax_unet.summary import layers
 
@@ -38,13 +38,13 @@ def introduction(name: str, config: UNetConfig) -> list[str]:
 
 def network(config: UNetConfig) -> list[str]:
     """The architecture, and the preprocessing that it needs."""
-    size, widths = config.image_size, config.widths
-    rows = list(layers(config, size))
+    size, widths = shown_size(config.input_size), config.widths
+    rows = list(layers(config, config.input_size))
     parameters, operations = sum(row.parameters for row in rows), sum(row.flops for row in rows)
     lines = [
         "## The network",
         "",
-        f"- input: a crop of one face, {size}x{size} pixels, RGB",
+        f"- input: a crop of one face, {size} pixels (height x width), RGB",
         f"- parameters: {parameters:,}, as float32",
         f"- operations: {operations / 1e9:.2f} GFLOP a picture (a multiply-add counts two)",
         f"- encoder: {config.levels} max-pools of 2x2; on each level two 3x3 convolutions "
@@ -57,6 +57,8 @@ def network(config: UNetConfig) -> list[str]:
             f"- classifier: the maximum of each of the deepest {widths[-1]} channels, linear "
             f"layers to {linear}, a sigmoid; REAL where it rounds to 1, so exactly 0.5 is FAKE"
         )
+    if note := config.pooling_note:
+        lines.append(f"- {note}")
     if config.has_mask_head:
         lines.append(
             f"- mask head: {config.decoder_levels} levels up ({config.upsampling}), each joined "
@@ -65,9 +67,8 @@ def network(config: UNetConfig) -> list[str]:
     return [
         *lines,
         "",
-        f"Preprocessing is the published one: resize to {size}x{size} with PIL's NEAREST (the "
-        "nearest of other libraries takes other pixels), divide by 255. No mean, no standard "
-        "deviation.",
+        f"Preprocessing is the published one: resize to {size} with PIL's NEAREST (the nearest of "
+        "other libraries takes other pixels), divide by 255. No mean, no standard deviation.",
     ]
 
 
@@ -144,7 +145,7 @@ def _training(trained: dict[str, Any], progress: dict[str, Any]) -> list[str]:
 def use(name: str, config: UNetConfig) -> list[str]:
     """Commands and Python, to be run beside the checkpoint."""
     in_shell, in_python = shlex.quote(name), json.dumps(name, ensure_ascii=False)
-    size = config.image_size
+    height, width = config.input_size
     verdict = ["print(verdict.real_probability)  # in [0, 1], that the face is REAL"]
     mask = ["print(verdict.is_manipulated)  # (height, width): which pixels are MANIPULATED"]
     return [
@@ -165,7 +166,7 @@ def use(name: str, config: UNetConfig) -> list[str]:
         '(verdict,) = detector(["face.png"])  # each a crop of one face',
         *(verdict * config.has_classifier + mask * config.has_mask_head),
         "",
-        f"network = flax_unet.load({in_python})  # for (B, {size}, {size}, 3) in [0, 1]",
+        f"network = flax_unet.load({in_python})  # for (B, {height}, {width}, 3) in [0, 1]",
         "```",
     ]
 

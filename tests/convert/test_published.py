@@ -6,21 +6,37 @@ import pytest
 
 from convert import stand_in
 from convert.from_torch import convert
-from flax_unet import PUBLISHED
+from flax_unet import PUBLISHED, load
 from flax_unet.config import WITH_UNUSED_LEVEL
-from tests.published import GOLDEN, LAYOUTS, measure
+from flax_unet.inference import compiled
+from tests.published import GOLDEN, LAYOUTS, SIZES, distance, measure
 from tests.tolerances import NETWORK, PIXELS, PROBABILITY
 
 
 @pytest.mark.parametrize("layout", GOLDEN)
 def test_converted_checkpoint_gives_the_original_codes_figures(layout: str, tmp_path: Path) -> None:
-    measured = measure(layout, tmp_path)
-    assert measured.layout == layout
+    found, measured = measure(layout, tmp_path)
+    assert found == layout
     assert (measured.real_probability is not None) == PUBLISHED[layout].has_classifier
     assert (measured.mask_logits is not None) == PUBLISHED[layout].has_mask_head
     assert (measured.real_probability or 0) <= PROBABILITY
     assert (measured.mask_logits or 0) <= NETWORK
     assert (measured.mask_pixels or 0) <= PIXELS
+
+
+def test_other_sizes_give_the_original_codes_figures(tmp_path: Path) -> None:
+    """The original reads a part of the deepest map where its pools do not cover it."""
+    stand_in.main(["ynet-224", str(tmp_path / "ckpt.pth"), "--seed", "0"])
+    conversion = convert(tmp_path / "ckpt.pth", tmp_path / "out", size=(320, 224), verify=False)
+    assert conversion.config.input_size == (320, 224)
+    forward = compiled(load(tmp_path / "out"))
+    for golden in SIZES:
+        assert (golden["layout"], golden["seed"]) == ("ynet-224", 0)
+        real, logits, pixels = distance(forward, golden, tuple(golden["size"]))
+        assert real is not None
+        assert real <= PROBABILITY, golden["size"]
+        assert (logits or 1) <= NETWORK, golden["size"]
+        assert (pixels or 0) <= PIXELS, golden["size"]
 
 
 @pytest.mark.parametrize("layout", ["ynet-slim", "segmenter-bilinear"])

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
-from flax_unet import Detector, InputError, Verdict, load, predict
+from flax_unet import Detector, InputError, UNet, UNetConfig, Verdict, load, predict
 from flax_unet.boxes import Box
 from flax_unet.images import to_input
 from flax_unet.inference import compiled
@@ -50,7 +51,7 @@ def assert_same(found: Verdict, expected: Verdict) -> None:
 
 def test_gives_what_the_network_gives(model: Path, detector: Detector) -> None:
     (verdict,) = detector([noise()])
-    output = compiled(load(model))(to_input(noise(), SIDE)[None])
+    output = compiled(load(model))(to_input(noise(), (SIDE, SIDE))[None])
     assert output.mask_logits is not None
     assert output.real_logit is not None
     real = 1 / (1 + np.exp(-float(output.real_logit[0])))
@@ -61,6 +62,21 @@ def test_gives_what_the_network_gives(model: Path, detector: Detector) -> None:
     expected = Verdict((100, 80), Box(0, 0, 100, 80), real, probability > 0.5, probability)
     assert_same(verdict, expected)
     assert verdict.manipulated_share == np.mean(np.asarray(verdict.mask))
+
+
+def test_network_of_pictures_that_are_not_square() -> None:
+    config = UNetConfig(2, 2, 2, (4,), image_size=(16, 24))
+    network = UNet(config, rngs=nnx.Rngs(0))
+    network.eval()
+    (verdict,) = Detector(network)([noise()])
+    grid = noise().resize((24, 16), Image.Resampling.NEAREST)
+    output = compiled(network)(np.asarray(grid, np.float32)[None] / 255)
+    assert output.mask_logits is not None
+    expected = np.asarray(jax.nn.softmax(output.mask_logits[0])[..., 1])
+    assert verdict.mask_probability is not None
+    np.testing.assert_allclose(verdict.mask_probability, expected, rtol=0, atol=PROBABILITY)
+    assert verdict.is_manipulated is not None
+    assert verdict.is_manipulated.shape == (80, 100)
 
 
 @pytest.fixture(scope="module")

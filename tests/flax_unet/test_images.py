@@ -35,8 +35,10 @@ def test_modes_are_converted_as_pil_does(mode: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(read), np.asarray(expected))
         published = np.asarray(expected.resize((24, 24), Image.Resampling.NEAREST))
         for image in (read, opened):
-            np.testing.assert_array_equal(images.resized(image, 24), published)
-    np.testing.assert_array_equal(images.to_input(read, 24), published.astype(np.float32) / 255)
+            np.testing.assert_array_equal(images.resized(image, (24, 24)), published)
+    np.testing.assert_array_equal(
+        images.to_input(read, (24, 24)), published.astype(np.float32) / 255
+    )
 
 
 def test_cmyk_jpeg_keeps_its_colours(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_weights_lie_in_the_order_that_a_platform_reads(monkeypatch: pytest.Monk
     monkeypatch.setattr(inference, "_ORDERS", {"cpu": wanted})
     forward: Any = compiled(model)
     detector: Any = Detector(model)
-    faces = np.zeros((1, config.image_size, config.image_size, 3), np.uint8)
+    faces = np.zeros((1, *config.input_size, 3), np.uint8)
     for program in (
         forward.func.lower(*forward.args, image),
         detector._forward.lower(detector._state, faces),

@@ -66,7 +66,7 @@ def both(config: UNetConfig, seed: int) -> tuple[UNet, ReferenceUNet]:
 @pytest.mark.parametrize("config", [*SMALL.values(), *RELATIVES.values()], ids=[*SMALL, *RELATIVES])
 def test_output_is_the_twins(config: UNetConfig, seed: int) -> None:
     model, twin = both(config, seed)
-    x = images(2, config.image_size, seed)[:, : config.stride]  # not square
+    x = images(2, config.input_size[0], seed)[:, : config.stride]  # not square
     found, expected = compiled(model)(x), parity.twin_output(twin, x)
     assert (found.mask_logits is not None) == config.has_mask_head
     assert (found.real_logit is not None) == config.has_classifier
@@ -76,6 +76,45 @@ def test_output_is_the_twins(config: UNetConfig, seed: int) -> None:
         assert found.real_logit.shape == (2,)
     if config.has_mask_head:
         assert_close(found.mask_logits, expected.mask_logits, NETWORK)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "reads"),
+    [
+        *((14, 14, None), (20, 14, "first 14 rows and 14 columns"), (27, 14, "first 14 rows")),
+        *((28, 14, "maximum of the whole map"), (13, 20, "maximum of the whole map")),
+    ],
+)
+def test_classifier_pools_as_published(rows: int, columns: int, reads: str | None) -> None:
+    """The published pools of 2 and 7 where they leave one value, else the whole map's maximum."""
+    config = UNetConfig(2, 1, 0, (4,), image_size=(2 * rows, 2 * columns))
+    model, twin = both(config, seed=1)
+    x = np.zeros((3, *config.input_size, 3), np.float32)
+    x[:, :16, :16] = images(3, 16)
+    x[1, -2:, -2:], x[2, 26:28, 24:] = 40, 30  # in the corner; at the last row that is read
+    found, expected = model(x), parity.twin_output(twin, x)
+    assert_close(found.real_probability, expected.real_probability, PROBABILITY)
+    layer = twin.get_submodule
+    deepest = layer("down1")(twin.inc(torch.from_numpy(x).permute(0, 3, 1, 2)))
+    pooled = torch.nn.functional.max_pool2d(deepest, 2)
+    if min(pooled.shape[2:]) >= 7:
+        pooled = torch.nn.functional.max_pool2d(pooled, 7)
+    if pooled.shape[2:] == (1, 1):  # as the published class flattens it
+        hidden = torch.relu(layer("linear_1")(pooled.flatten(1)))
+        published = torch.sigmoid(layer("linear_2")(hidden))[:, 0].detach().numpy()
+        assert_close(found.real_probability, published, PROBABILITY)
+    note = config.pooling_note
+    assert note is None if reads is None else reads in str(note)
+
+
+def test_sizes_have_one_form() -> None:
+    square, tall = UNetConfig(image_size=(224, 224)), UNetConfig(image_size=(320, 224))
+    assert square == UNetConfig()
+    assert square.to_json()["image_size"] == 224
+    assert tall.to_json()["image_size"] == [320, 224]
+    assert tall.input_size == (320, 224)
+    assert UNetConfig.from_json(tall.to_json()) == tall
+    assert UNetConfig.from_json(square.to_json()).input_size == (224, 224)
 
 
 @pytest.mark.parametrize("layout", ["ynet-320", "segmenter-bilinear"])
@@ -203,6 +242,10 @@ def test_decisions_round_half_to_even() -> None:
         ({"base_width": 10**300}, "base_width is 1000.*1 to 4096"),
         ({"levels": 60}, "levels is 60"),
         ({"image_size": 2**40}, "image_size is"),
+        ({"image_size": (224, 0)}, r"image_size is \(224, 0\); .* or \(height, width\)"),
+        ({"image_size": (16, 16, 16)}, r"image_size is \(16, 16, 16\)"),
+        ({"image_size": "224"}, "image_size is '224'"),
+        ({"image_size": (320, 230)}, r"image_size is \(320, 230\).*divisible by"),
         ({"classifier_widths": (8,) * 2000}, "has 2000 layers"),
         ({"levels": 2.0}, "levels is 2.0"),
         ({"decoder_levels": 5}, "decoder_levels is 5"),

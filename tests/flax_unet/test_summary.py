@@ -1,6 +1,5 @@
 """The layer table against torchsummary's, recorded from the PyTorch twin."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,8 @@ def test_table_is_torchsummarys(layout: str, capsys: pytest.CaptureFixture[str])
 
 def test_published_table() -> None:
     """The figures of the published layer table of ynet-320."""
-    rows = list(summary.layers(PUBLISHED["ynet-320"], 320))
-    text = summary.table(rows, 320)
+    rows = list(summary.layers(PUBLISHED["ynet-320"], (320, 320)))
+    text = summary.table(rows, (320, 320))
     assert len(rows) == 93
     for part in (
         *("Conv2d-1 ", "OutConv-93 ", "Total params: 90,302,467", "Input size (MB): 1.17"),
@@ -40,11 +39,11 @@ def test_operations_are_what_pytorch_counts(layout: str) -> None:
     config = PUBLISHED[layout]
     with torch.device("meta"):
         twin = ReferenceUNet(config).eval()
-        image = torch.zeros(1, 3, config.image_size, config.image_size)
+        image = torch.zeros(1, 3, *config.input_size)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         twin(image)
-    rows = summary.layers(config, config.image_size)
+    rows = summary.layers(config, config.input_size)
     assert sum(row.flops for row in rows) == counter.get_total_flops()
 
 
@@ -63,7 +62,28 @@ def test_checkpoint(small_file: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "unused: 32 tensors" in printed
 
 
-@pytest.mark.parametrize("size", ["225", "0", "-16"])
-def test_size_that_does_not_work(size: str, fails: Callable[..., str]) -> None:
-    message = fails(summary.main, "--size", size)
-    assert f"size is {size}; it must be divisible by 16" in message
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("225", "size is 225x225; both sides must be divisible by 16, such as 224x224 or 240x240"),
+        ("0", "size is 0x0; both sides must be divisible by 16"),
+        ("320x225", "size is 320x225; both sides must be divisible by 16"),
+        ("-16", "expected height x width in pixels, such as 320x224, or one number, got -16"),
+        ("320x", "got 320x"),
+    ],
+)
+def test_size_that_does_not_work(
+    size: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        summary.main(["--size", size])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_pictures_that_are_not_square(capsys: pytest.CaptureFixture[str]) -> None:
+    summary.main(["--size", "320x224"])
+    printed = capsys.readouterr().out
+    assert "[-1, 64, 320, 224]" in printed
+    assert "[-1, 1024, 20, 14]" in printed
+    assert "reads the first 14 rows and 14 columns of its deepest map of 20x14" in printed

@@ -63,7 +63,9 @@ def weights(workdir: Path) -> dict[str, np.ndarray]:
 
 def test_what_a_run_writes_is_read_by_every_command(data: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
-    run(data, workdir, "--split", "60/20/20", "--steps", 9, "--log-every", 2, "--save-every", 4)
+    tall = ("--size", "32x16")  # pictures that are not square
+    split = ("--split", "60/20/20")
+    run(data, workdir, *split, *tall, "--steps", 9, "--log-every", 2, "--save-every", 4)
     lines = read(workdir / "metrics.jsonl")
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 9]
     assert all(line.keys() == FIELDS for line in lines)
@@ -78,11 +80,13 @@ def test_what_a_run_writes_is_read_by_every_command(data: Path, tmp_path: Path) 
     saved = json.loads((workdir / "training.json").read_text())
     assert saved["batch_size"] == 4
     assert saved["optimizer"] == "adam"
+    assert saved["size"] == [32, 16]
     progress = json.loads((workdir / "last" / "training.json").read_text())
     assert (progress["step"], progress["samples_seen"]) == (9, 36)
 
     model = flax_unet.load(workdir / "last")
-    picture = images(2, 16)
+    assert model.config.input_size == (32, 16)
+    picture = images(2, 32)[:, :, :16]
     expected = model(picture)
     to_torch.main([str(workdir / "last"), str(tmp_path / "back.pth")])
     tensors = torch.load(tmp_path / "back.pth", weights_only=True)
@@ -96,6 +100,7 @@ def test_what_a_run_writes_is_read_by_every_command(data: Path, tmp_path: Path) 
     evaluation.main([*chosen, "--out", str(tmp_path / "report")])
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report["frames"]["n"] == 6
+    assert report["configuration"]["image_size"] == [32, 16]
     crop = next((data / "crops").iterdir())
     predict.main([str(workdir / "best"), str(crop), "--out", str(tmp_path / "predicted")])
     assert (tmp_path / "predicted" / "predictions.json").exists()

@@ -33,6 +33,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--ema", "2"], "--ema is 2.0; expected a number of at least 0, at most 1"),
         (["--learning-rate", "nan"], "--learning-rate is nan"),
         (["--size", "100"], "image_size is 100; it must be divisible by"),
+        (["--size", "64x100"], "image_size is (64, 100); it must be divisible by"),
+        (["--size", "1x2x3"], "or height x width, such as 320x224"),
         (["--classifier-widths", "a"], "--classifier-widths is a"),
         (["--heads", "mask", "--classifier-widths", "8"], "the network has no classifier"),
         (["--batch-size", "999"], "fewer than --batch-size 999"),

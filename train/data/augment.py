@@ -16,18 +16,18 @@ def augment(
     """One picture and its mask, changed as chance has it.
 
     Args:
-        image: (S, S, 3) uint8.
-        mask: (S, S) uint8, 1 = MANIPULATED.
+        image: (H, W, 3) uint8.
+        mask: (H, W) uint8, 1 = MANIPULATED.
         shares: of the pictures that get each change.
         rng: what is drawn depends on it alone; the same numbers are drawn whatever the shares.
     """
-    side = len(image)
+    rows, columns = mask.shape
     chance = dict(zip(vars(shares), rng.random(6), strict=True))
     wanted = {name for name, share in vars(shares).items() if chance[name] < share}
     factors, radius, deviation = rng.uniform(0.7, 1.3, 3), rng.uniform(0.3, 2), rng.uniform(1, 10)
     quality, noise_seed = int(rng.integers(30, 96)), int(rng.integers(2**32))
-    height, width = rng.integers(side // 8, side // 2 + 1, 2)
-    top, left = rng.integers(0, side - height + 1), rng.integers(0, side - width + 1)
+    height, width = (int(rng.integers(side // 8, side // 2 + 1)) for side in (rows, columns))
+    top, left = rng.integers(0, rows - height + 1), rng.integers(0, columns - width + 1)
 
     if "flip" in wanted:
         image, mask = image[:, ::-1], mask[:, ::-1]

@@ -7,6 +7,7 @@ import grain
 import numpy as np
 from PIL import Image
 
+from flax_unet.config import Size
 from flax_unet.images import resized
 from train.data import pictures
 from train.data.dataset import Dataset
@@ -20,24 +21,32 @@ _MIN_PREFETCHED = 64  # frames, so that small batches do not make the network wa
 class Batch(NamedTuple):
     """Frames of one step. Padding is black and has `position` -1."""
 
-    image: np.ndarray  # (B, S, S, 3) uint8
-    mask: np.ndarray  # (B, S, S) uint8: 0 untouched, 1 manipulated, 0 without a label
+    image: np.ndarray  # (B, H, W, 3) uint8
+    mask: np.ndarray  # (B, H, W) uint8: 0 untouched, 1 manipulated, 0 without a label
     has_mask: np.ndarray  # (B,) bool: whether the frame has a mask label
     position: np.ndarray  # (B,) int64: row of the data set's table, -1 for padding
 
 
-def decode(image: bytes, mask: bytes, size: int, position: int = 0) -> Batch:
-    """One stored frame without a batch axis, by the published preprocessing: PIL's NEAREST."""
+def decode(image: bytes, mask: bytes, size: Size, position: int = 0) -> Batch:
+    """One stored frame without a batch axis, by the published preprocessing: PIL's NEAREST.
+
+    Args:
+        image: the bytes of a picture file.
+        mask: the bytes of a mask's file, b"" without a label.
+        size: (height, width) of the result.
+        position: row of the data set's table.
+    """
     pixels = resized(pictures.decode(image), size)
-    classes = np.zeros((size, size), np.uint8)
+    classes = np.zeros(size, np.uint8)
     if mask:
+        height, width = size
         nearest = Image.Resampling.NEAREST
-        classes = np.asarray(Image.fromarray(decode_mask(mask)).resize((size, size), nearest))
+        classes = np.asarray(Image.fromarray(decode_mask(mask)).resize((width, height), nearest))
     return Batch(pixels, classes, np.asarray(bool(mask)), np.asarray(position))
 
 
 def batches(
-    dataset: Dataset, size: int, batch_size: int, *, process: int = 0, processes: int = 1
+    dataset: Dataset, size: Size, batch_size: int, *, process: int = 0, processes: int = 1
 ) -> Iterator[Batch]:
     """Every frame of this process's share once, in order, in batches of one size.
 
@@ -46,7 +55,7 @@ def batches(
 
     Args:
         dataset: what to read.
-        size: pixels a side that pictures are resized to.
+        size: (height, width) that pictures are resized to.
         batch_size: frames a batch on this process.
         process: which of `processes` this one is.
         processes: how many read the data set between them.
@@ -60,7 +69,7 @@ def batches(
         return decode(record["image"], record["mask"], size, position)
 
     frames = read_ahead(read, mine, batch_size)
-    black = np.zeros((size, size, 3), np.uint8)
+    black = np.zeros((*size, 3), np.uint8)
     blank = Batch(black, black[..., 0], np.asarray(False), np.asarray(-1))
     for _ in range(count):
         yield stack([next(frames, blank) for _ in range(batch_size)])

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from flax_unet.config import Size
 from train.config import Augmentation
 from train.data.augment import augment
 from train.data.dataset import Dataset
@@ -32,7 +33,7 @@ class Stream:
 
     def batches(
         self,
-        size: int,
+        size: Size,
         augmentation: Augmentation,
         *,
         first: int,
@@ -45,7 +46,7 @@ class Stream:
         Process p gets the p-th part of each batch.
 
         Args:
-            size: pixels a side that pictures are resized to.
+            size: (height, width) that pictures are resized to.
             augmentation: what is changed in them.
             first: of the batches, from 0: that of the first step is 0.
             last: the end.

@@ -125,7 +125,7 @@ def test_every_frame_is_read_once(batch_size: int, processes: int, tmp_path: Pat
     seen = []
     counts = set()
     for process in range(processes):
-        found = list(batches(data, 32, batch_size, process=process, processes=processes))
+        found = list(batches(data, (32, 32), batch_size, process=process, processes=processes))
         counts.add(len(found))
         assert {batch.image.shape for batch in found} == {(batch_size, 32, 32, 3)}
         for batch in found:

@@ -35,12 +35,12 @@ def test_an_epoch_shows_no_frame_twice(data: Dataset) -> None:
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_every_start_and_number_of_processes_sees_the_same(data: Dataset, processes: int) -> None:
     stream = Stream(data, batch_size=4, seed=3)
-    whole = list(stream.batches(16, EVERY_CHANGE, first=0, last=7))
+    whole = list(stream.batches((16, 16), EVERY_CHANGE, first=0, last=7))
     assert len(whole) == 7
     shares = [
         list(
             Stream(data, batch_size=4, seed=3).batches(
-                16, EVERY_CHANGE, first=2, last=7, process=process, processes=processes
+                (16, 16), EVERY_CHANGE, first=2, last=7, process=process, processes=processes
             )
         )
         for process in range(processes)
@@ -51,10 +51,13 @@ def test_every_start_and_number_of_processes_sees_the_same(data: Dataset, proces
             np.testing.assert_array_equal(found, getattr(expected, field))
 
 
-def change(shares: Augmentation, seed: int = 0, side: int = 32) -> tuple[np.ndarray, ...]:
+def change(
+    shares: Augmentation, seed: int = 0, side: int = 32, columns: int | None = None
+) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(100)
-    image = rng.integers(0, 256, (side, side, 3), np.uint8)
-    mask = (np.arange(side * side).reshape(side, side) % 3 == 0).astype(np.uint8)
+    columns = columns or side
+    image = rng.integers(0, 256, (side, columns, 3), np.uint8)
+    mask = (np.arange(side * columns).reshape(side, columns) % 3 == 0).astype(np.uint8)
     return image, mask, *augment(image, mask, shares, np.random.default_rng(seed))
 
 
@@ -80,8 +83,9 @@ def test_changes_of_pixels_leave_the_mask(name: str) -> None:
     np.testing.assert_array_equal(marked, mask)
 
 
-def test_cut_out_pixels_are_untouched() -> None:
-    image, mask, found, marked = change(Augmentation(cut_out=1))
+@pytest.mark.parametrize(("side", "columns"), [(32, 32), (16, 48), (48, 16)])
+def test_cut_out_pixels_are_untouched(side: int, columns: int) -> None:
+    image, mask, found, marked = change(Augmentation(cut_out=1), side=side, columns=columns)
     cut = (found == 127).all(-1) & ~(image == 127).all(-1)
     assert 0 < cut.mean() <= 0.25
     assert not marked[cut].any()
