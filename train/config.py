@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import yaml
 
-from flax_unet.config import DTYPES, PUBLISHED
+from flax_unet import description
+from flax_unet.config import DTYPES, PUBLISHED, UNetConfig
 from flax_unet.errors import InputError
 from train.options import option, plain, valid
 
@@ -76,28 +77,43 @@ class Start:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How the weights change. The defaults are the published ones."""
+    """How the weights change. --recipe sets the defaults of the others to the published ones."""
 
+    recipe: str | None = option(
+        None,
+        "the published one of combined training; of segmentation (mask head alone: RMSprop, "
+        "cross-entropy and Dice, plateau, batches of 16, 100 epochs); or of classification "
+        "(classifier alone: its cross-entropy) (default: by the heads of the network)",
+        choices=("combined", "segmentation", "classification"),
+    )
     epochs: int = option(35, "passes over the data", least=1)
     steps: int | None = option(None, "steps, instead of epochs", least=1)
     batch_size: int = option(64, "pictures a step, on all devices of all processes", least=1)
     optimizer: str = option(
         "adam",
-        "adam adds the weight decay to the gradient (L2), adamw decouples it",
-        choices=("adam", "adamw"),
+        "adam and rmsprop (momentum 0.9) add the weight decay to the gradient (L2), adamw "
+        "decouples it",
+        choices=("adam", "adamw", "rmsprop"),
     )
     learning_rate: float = option(1e-5, "of the optimizer", least=0)
     weight_decay: float | None = option(
-        None, "default: 1e-8 for adam, as published, 1e-2 for adamw", least=0
+        None, "default: 1e-8 for adam and rmsprop, as published, 1e-2 for adamw", least=0
     )
     schedule: str = option(
         "constant",
-        "of the learning rate: cosine falls to 0 at the end, step by --decay-factor",
-        choices=("constant", "cosine", "step"),
+        "of the learning rate: cosine falls to 0 at the end, step by --decay-factor; plateau falls "
+        "by --decay-factor when --best-metric, evaluated twice an epoch, has not risen for three "
+        "evaluations",
+        choices=("constant", "cosine", "step", "plateau"),
     )
     warmup_steps: int = option(0, "steps over which the learning rate rises from 0", least=0)
     decay_epochs: int = option(10, "epochs between falls of the step schedule", least=1)
     decay_factor: float = option(0.1, "what each fall multiplies by", above=0, most=1)
+    keep_last_batch: bool = option(
+        False,
+        "train on the last, smaller batch of each epoch too, as the original does; otherwise its "
+        "pictures, other ones in each epoch, are left out",
+    )
     clip_norm: float | None = option(None, "largest norm of the gradient", above=0)
     accumulate: int = option(
         1, "parts that a device's share of a batch is computed in, one after the other", least=1
@@ -107,7 +123,12 @@ class Recipe:
         "compute each level anew for the gradient rather than keep its maps: the same result, and "
         "on accelerators half the memory beside the weights', for a third more work",
     )
-    mask_weight: float = option(0.5, "weight of the mask's cross-entropy", least=0)
+    mask_loss: str = option(
+        "cross-entropy",
+        "of the mask; dice adds 1 - Dice, averaged over both classes, of all pixels of a batch",
+        choices=("cross-entropy", "cross-entropy+dice"),
+    )
+    mask_weight: float = option(0.5, "weight of the mask's loss", least=0)
     class_weight: float = option(0.5, "weight of the classifier's cross-entropy", least=0)
     class_weights: str = option(
         "none",
@@ -151,7 +172,12 @@ class Watching:
     """What is told and kept."""
 
     log_every: int = option(10, "steps between logged figures", least=1)
-    eval_every: int = option(1, "epochs between evaluations of the validation split", least=1)
+    eval_every: int = option(
+        1,
+        "epochs between evaluations of the validation split; not with --schedule plateau, which "
+        "evaluates twice an epoch",
+        least=1,
+    )
     save_every: int | None = option(
         None, "steps between checkpoints (default: every second epoch, as published)", least=1
     )
@@ -185,6 +211,19 @@ GROUPS = (Data, Network, Start, Recipe, Augmentation, Watching, Machines)
 OF_ONE_START = {"workdir", "resume"} | {field.name for field in dataclasses.fields(Machines)}
 # What may change when a run goes on: how far it goes, what it remembers, but no step's result.
 CHANGEABLE = {"epochs", "steps", "remat"} | {field.name for field in dataclasses.fields(Watching)}
+RECIPES: dict[str, dict[str, Any]] = {  # where the published ones differ from the fields' defaults
+    "combined": {},
+    "segmentation": {
+        "heads": "mask",
+        "optimizer": "rmsprop",
+        "mask_loss": "cross-entropy+dice",
+        "mask_weight": 1.0,
+        "schedule": "plateau",
+        "batch_size": 16,
+        "epochs": 100,
+    },
+    "classification": {"heads": "classifier", "class_weight": 1.0},
+}
 DEMONSTRATION: dict[str, Any] = {  # what is trained when no data set is named
     "data": "forged_portraits",
     "base_width": 8,
@@ -213,7 +252,8 @@ class FitConfig:
         """The configuration of options by name; those that are not given have their defaults.
 
         Raises:
-            InputError: a name is unknown (the nearest one is named), or a value is out of range.
+            InputError: a name is unknown (the nearest one is named), a value is out of range, or
+                options contradict each other.
         """
         known = options()
         for name in given:
@@ -222,10 +262,10 @@ class FitConfig:
         if given.get("data") is None:
             given = {**DEMONSTRATION, **{k: v for k, v in given.items() if k != "data"}}
         values = {name: valid(known[name], value) for name, value in given.items()}
-        groups: Any = (
-            group(**{f.name: values[f.name] for f in dataclasses.fields(group) if f.name in values})
-            for group in GROUPS
-        )
+        if values.get("recipe") is None:
+            values["recipe"] = _recipe_of(_filled(Network, values), values.get("init_from"))
+        values = {**RECIPES[values["recipe"]], **values}
+        groups: Any = (_filled(group, values) for group in GROUPS)
         return cls(*groups)
 
     def options(self) -> dict[str, Any]:
@@ -247,6 +287,53 @@ class FitConfig:
             for name, values in groups.items()
         )
         return "\n".join(lines)
+
+
+def _filled(group: type, values: Mapping[str, Any]) -> Any:
+    names = {field.name for field in dataclasses.fields(group)}
+    return group(**{name: value for name, value in values.items() if name in names})
+
+
+def _recipe_of(network: Network, start: Path | None) -> str:
+    """The published recipe of a network with these heads."""
+    config = network_config(network, start)
+    if not config.has_classifier:
+        return "segmentation"
+    return "combined" if config.has_mask_head else "classification"
+
+
+def network_config(network: Network, start: Path | None) -> UNetConfig:
+    """The architecture that options and the checkpoint `start` add up to.
+
+    Raises:
+        InputError: the options contradict each other, or `start` is no checkpoint.
+    """
+    config = PUBLISHED[network.layout or "ynet-224"]
+    if start is not None and network.layout is None:
+        config = description.load_config(start)
+    changes: dict[str, object] = {}
+    if network.base_width is not None:
+        changes["base_width"] = network.base_width
+    if network.size is not None:
+        changes["image_size"] = network.size
+    decoder, widths = config.decoder_levels, config.classifier_widths
+    if network.heads in ("both", "mask"):
+        decoder = decoder or min(config.levels, UNetConfig.decoder_levels)
+    if network.heads in ("both", "classifier") and widths is None:
+        widths = UNetConfig.classifier_widths
+    if network.heads == "classifier":
+        decoder = 0
+    if network.heads == "mask":  # what only the classifier reads goes with it
+        widths, changes["levels"] = None, decoder
+    if network.classifier_widths is not None:
+        if widths is None:
+            raise InputError("--classifier-widths: the network has no classifier; see --heads")
+        widths = network.classifier_widths
+    changes |= {"decoder_levels": decoder, "classifier_widths": widths}
+    try:
+        return dataclasses.replace(config, **changes)
+    except ValueError as error:
+        raise InputError(f"there is no such network: {error}") from error
 
 
 def options() -> dict[str, dataclasses.Field]:

@@ -116,7 +116,8 @@ def resolve(given: dict[str, Any]) -> FitConfig:
                 f"{workdir} exists and holds no training; name a new directory by --workdir"
             )
         return config
-    saved = load_options(workdir)
+    # Runs from before there were recipes have the losses of this one.
+    saved = {"recipe": "combined", **load_options(workdir)}
     config = FitConfig.from_options(_later(saved, given))
     now = config.options()
     for name, value in saved.items() if has_checkpoints(workdir) else ():

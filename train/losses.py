@@ -1,4 +1,4 @@
-"""The two losses, of each picture; the published loss is 0.5 of either's mean."""
+"""The losses of the published recipes: cross-entropies of each picture, Dice of a batch."""
 
 import dataclasses
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from flax_unet.model import UNetOutput
+from train.segmentation import DICE_EPSILON
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Objective:
     class_weight: float = 0.5
     mask_classes: tuple[float, float] = (1.0, 1.0)  # weights of untouched and manipulated pixels
     frame_classes: tuple[float, float] = (1.0, 1.0)  # weights of FAKE and REAL frames
+    dice: bool = False  # whether `dice_loss` is added to the mask's cross-entropy
 
 
 def mask_loss(mask_logits: jax.Array, mask: jax.Array, classes: tuple[float, float]) -> jax.Array:
@@ -35,6 +37,38 @@ def mask_loss(mask_logits: jax.Array, mask: jax.Array, classes: tuple[float, flo
     # picking the class's logit its gradient needs no scatter.
     logit = mask_logits[..., 1] - mask_logits[..., 0]
     return _weighted_cross_entropy(logit, mask, classes).mean((1, 2))
+
+
+def dice_loss(
+    mask_logits: jax.Array, mask: jax.Array, labelled: jax.Array, axis_name: str
+) -> jax.Array:
+    """1 less the mean over both classes of the Dice coefficient of the batch of all devices.
+
+    The coefficient is (2 sum(p t) + e) / (sum(p) + sum(t) + e), e = DICE_EPSILON, with p the
+    softmax and t the labels of a class, and each sum over all pixels of the whole batch. It is 1
+    for a class that neither predicts nor labels a pixel.
+
+    Its gradient by the weights of a device has to be averaged over the devices, like that of a
+    mean over pictures.
+
+    Args:
+        mask_logits: (B, H, W, 2), this device's.
+        mask: (B, H, W), 1 = MANIPULATED.
+        labelled: (B,), whether the mask is known; other pictures are in no sum.
+        axis_name: of `jax.pmap`.
+
+    Returns:
+        (), in [0, 1].
+    """
+    counted = labelled.astype(mask_logits.dtype)[:, None, None, None]
+    p = jax.nn.softmax(mask_logits) * counted
+    t = jnp.stack((mask == 0, mask == 1), axis=-1) * counted
+    sums = jnp.stack([(p * t).sum((0, 1, 2)), (p + t).sum((0, 1, 2))])
+    # The value is the sum over the devices. The gradient is this device's part of it times their
+    # number, since the gradients of all of them are averaged afterwards.
+    mine = jax.lax.axis_size(axis_name) * sums
+    both, either = mine + jax.lax.stop_gradient(jax.lax.psum(sums, axis_name) - mine)
+    return 1 - ((2 * both + DICE_EPSILON) / (either + DICE_EPSILON)).mean()
 
 
 def class_loss(

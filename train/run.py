@@ -1,6 +1,7 @@
 """What a training run needs, put together from its configuration."""
 
 import contextlib
+import dataclasses
 import math
 
 import numpy as np
@@ -12,7 +13,7 @@ from flax_unet.errors import InputError
 from flax_unet.files import staged_file
 from train import curves, parallel, start
 from train.checkpointing import OPTIONS, Checkpoints
-from train.config import FitConfig, Recipe
+from train.config import FitConfig, Recipe, network_config
 from train.data.dataset import Dataset, open_dataset, open_splits
 from train.data.folder import WHOLE
 from train.data.pipeline import decode
@@ -46,12 +47,15 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
     train, validation = open_parts(config)
     check_labels(network, train)
     check_watching(config, network, validation)
-    stream = Stream(train, recipe.batch_size, config.start.seed)
+    seed, keep_last = config.start.seed, recipe.keep_last_batch
+    stream = Stream(train, recipe.batch_size, seed, keep_last_batch=keep_last)
     if not stream.steps_per_epoch:
         raise InputError(
             f"{train.name} has {len(train)} frames to train on, fewer than --batch-size "
             f"{recipe.batch_size}; lower it"
         )
+    if stream.last_batch_size < stream.batch_size:
+        check_batch(recipe, network, len(devices), processes, last=stream.last_batch_size)
     objective = make_objective(network, recipe, train)
     trainer = Trainer(config, network, weights, stream, validation, objective, devices)
     # Held before anything is resumed, or another run might save more in between.
@@ -99,7 +103,7 @@ def _start(config: FitConfig) -> tuple[UNetConfig, checkpoint.Tree, list[str]]:
     network = Checkpoints(workdir, config.watching.keep).network()
     if network is not None:  # its weights come later
         return network, start.initial_weights(network, seed, None)[0], []
-    network = start.network_config(config.network, source)
+    network = network_config(config.network, source)
     return network, *start.initial_weights(network, seed, source)
 
 
@@ -126,21 +130,33 @@ def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
     return opened["train"], opened.get("validation")
 
 
-def check_batch(recipe: Recipe, network: UNetConfig, devices: int, processes: int) -> None:
-    """Raises an InputError unless a batch can be divided."""
-    total, batch = devices * processes, recipe.batch_size
+def check_batch(
+    recipe: Recipe, network: UNetConfig, devices: int, processes: int, *, last: int | None = None
+) -> None:
+    """Raises an InputError unless a batch can be divided.
+
+    Args:
+        recipe: its batch size and how it is computed.
+        network: what is trained.
+        devices: of each process.
+        processes: how many there are.
+        last: pictures of the last, smaller batch of an epoch, to check that one instead.
+    """
+    total, batch = devices * processes, recipe.batch_size if last is None else last
+    what = f"--batch-size {batch}"
+    if last is not None:
+        what = f"--keep-last-batch: the last batch of an epoch, which has {last} pictures,"
     unit = total * recipe.accumulate
     if batch % unit:
         below, above = batch // unit * unit, -(-batch // unit) * unit
         near = f"{below} and {above} do" if below else f"{above} does"
+        near = near if last is None else "choose another --batch-size, or leave that batch out"
         parts = f" in {recipe.accumulate} parts each" * (recipe.accumulate > 1)
-        raise InputError(
-            f"--batch-size {batch} cannot be divided among {total} devices{parts}; {near}"
-        )
+        raise InputError(f"{what} cannot be divided among {total} devices{parts}; {near}")
     values = batch // recipe.accumulate // (1 if recipe.sync_batch_norm else total)
     if values * math.prod(network.input_size) // network.stride**2 < 2:
         raise InputError(
-            f"--batch-size {batch} leaves BatchNorm one value a channel at "
+            f"{what} leaves BatchNorm one value a channel at "
             f"{shown_size(network.input_size)} pixels; make it or --size larger, or set "
             "--sync-batch-norm"
         )
@@ -154,14 +170,17 @@ def check_watching(config: FitConfig, network: UNetConfig, validation: Dataset |
     if validation is not None:
         check_metric(watching.best_metric, network, validation)
         return
+    plateau = config.recipe.schedule == "plateau"
     asked = {
         "--best-metric": watching.best_metric,
         "--early-stopping": config.recipe.early_stopping,
+        "--schedule": "plateau" if plateau else None,
     }
     for name, value in asked.items():
         if value is not None:
             raise InputError(
                 f"{name} {value}: there are no frames to validate on; give --split 80/10/10"
+                + ", or --schedule constant" * (name == "--schedule")
             )
 
 
@@ -179,13 +198,33 @@ def check_labels(network: UNetConfig, train: Dataset) -> None:
         )
 
 
-def make_objective(network: UNetConfig, recipe: Recipe, train: Dataset) -> Objective:
-    """The loss; with balanced classes, weighed by how common each is in the data."""
-    objective = Objective(recipe.mask_weight, recipe.class_weight)
+def objective_of(network: UNetConfig, recipe: Recipe) -> Objective:
+    """The loss, with classes that weigh alike.
+
+    Raises:
+        InputError: the recipe's loss cannot be computed, or there is none.
+    """
+    dice = recipe.mask_loss == "cross-entropy+dice" and network.has_mask_head
+    if dice and recipe.accumulate > 1:
+        raise InputError(
+            f"--accumulate {recipe.accumulate}: the Dice loss is of all pixels of a batch and "
+            "cannot be computed in parts; leave it out, or give --mask-loss cross-entropy"
+        )
+    objective = Objective(recipe.mask_weight, recipe.class_weight, dice=dice)
     used = objective.mask_weight * network.has_mask_head
     used += objective.class_weight * network.has_classifier
     if not used:
         raise InputError("--mask-weight and --class-weight leave no loss; raise one")
+    return objective
+
+
+def make_objective(network: UNetConfig, recipe: Recipe, train: Dataset) -> Objective:
+    """The loss; with balanced classes, weighed by how common each is in the data.
+
+    Raises:
+        InputError: as `objective_of`.
+    """
+    objective = objective_of(network, recipe)
     if recipe.class_weights == "none":
         return objective
     mask_classes = objective.mask_classes
@@ -197,7 +236,7 @@ def make_objective(network: UNetConfig, recipe: Recipe, train: Dataset) -> Objec
         marked = [decode(r["image"], r["mask"], size).mask.mean() for r in records]
         mask_classes = _balanced(float(np.mean(marked)))
     frame_classes = _balanced(float(train.table.is_real.mean()))
-    return Objective(recipe.mask_weight, recipe.class_weight, mask_classes, frame_classes)
+    return dataclasses.replace(objective, mask_classes=mask_classes, frame_classes=frame_classes)
 
 
 def _balanced(share: float) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import numpy as np
 from train.roc import ratio
 
 POSITIVE = "MANIPULATED"
-DICE_EPSILON = 1e-6  # the published one
+DICE_EPSILON = 1e-6  # the published one, of the figure and of the loss
 
 MEANING = {
     "n": "frames with a mask label; the others are in none of these figures",

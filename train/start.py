@@ -1,6 +1,5 @@
-"""What training starts from: the network's configuration and its first weights."""
+"""The weights that training starts from."""
 
-import dataclasses
 from pathlib import Path
 
 import jax
@@ -8,47 +7,9 @@ import numpy as np
 from flax import nnx
 from flax.traverse_util import unflatten_dict
 
-from flax_unet import PUBLISHED, UNet, UNetConfig, checkpoint, description
+from flax_unet import UNet, UNetConfig, checkpoint, description
 from flax_unet.checkpoint import Tree, flat
 from flax_unet.errors import InputError
-from train.config import Network
-
-_DECODER_LEVELS = 4  # of the published networks
-_CLASSIFIER_WIDTHS = (512,)
-
-
-def network_config(network: Network, start: Path | None) -> UNetConfig:
-    """The architecture that options and the checkpoint `start` add up to.
-
-    Raises:
-        InputError: the options contradict each other, or `start` is no checkpoint.
-    """
-    config = PUBLISHED[network.layout or "ynet-224"]
-    if start is not None and network.layout is None:
-        config = description.load_config(start)
-    changes: dict[str, object] = {}
-    if network.base_width is not None:
-        changes["base_width"] = network.base_width
-    if network.size is not None:
-        changes["image_size"] = network.size
-    decoder, widths = config.decoder_levels, config.classifier_widths
-    if network.heads in ("both", "mask"):
-        decoder = decoder or min(config.levels, _DECODER_LEVELS)
-    if network.heads in ("both", "classifier") and widths is None:
-        widths = _CLASSIFIER_WIDTHS
-    if network.heads == "classifier":
-        decoder = 0
-    if network.heads == "mask":  # what only the classifier reads goes with it
-        widths, changes["levels"] = None, decoder
-    if network.classifier_widths is not None:
-        if widths is None:
-            raise InputError("--classifier-widths: the network has no classifier; see --heads")
-        widths = network.classifier_widths
-    changes |= {"decoder_levels": decoder, "classifier_widths": widths}
-    try:
-        return dataclasses.replace(config, **changes)
-    except ValueError as error:
-        raise InputError(f"there is no such network: {error}") from error
 
 
 def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[Tree, list[str]]:

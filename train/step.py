@@ -12,7 +12,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from flax_unet.checkpoint import Tree
 from flax_unet.layers import BatchNorm, DoubleConv
 from flax_unet.model import UNet, normalised
-from train.losses import Objective, losses
+from train.losses import Objective, dice_loss, losses
 from train.parallel import AXIS
 
 Batch = dict[str, jax.Array]
@@ -129,6 +129,9 @@ def make_step(
             of_masks, of_classes = losses(output, part, objective)
             # Masks that are not known count nothing, and the others so much the more.
             mask_loss = (of_masks * part["labelled"] * scale).mean()
+            if objective.dice and output.mask_logits is not None:
+                labelled = part["labelled"]
+                mask_loss += dice_loss(output.mask_logits, part["mask"], labelled, AXIS)
             class_loss = of_classes.mean()
             total = objective.mask_weight * mask_loss + objective.class_weight * class_loss
             statistics_now = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))

@@ -19,12 +19,13 @@ from train.data.dataset import Dataset
 from train.data.pipeline import Batch
 from train.data.training import Stream
 from train.losses import Objective
-from train.optimizer import learning_rate, make_optimizer
+from train.optimizer import Plateau, learning_rate, make_optimizer, set_plateau
 from train.step import Totals, first_state, make_step, split, zero_totals
 from train.stopping import StopSignals
 from train.tracking import Tracker
 
 _EPOCHS_BETWEEN_CHECKPOINTS = 2  # as published
+_FLAT = dataclasses.asdict(Plateau())
 
 
 @dataclasses.dataclass
@@ -33,6 +34,7 @@ class Progress:
 
     best: dict[str, Any] | None = None  # metric, value and step of the best evaluation
     evaluations_without_gain: int = 0
+    plateau: dict[str, Any] = dataclasses.field(default_factory=_FLAT.copy)  # `Plateau` as JSON
 
 
 class Trainer:
@@ -97,7 +99,8 @@ class Trainer:
                 f"--init-from {self.config.start.workdir / 'last'} in a new --workdir"
             )
         self.state, self.totals = snapshot.restore(saved, self.state, self.totals)
-        self.progress = Progress(**{name: saved.progress[name] for name in vars(self.progress)})
+        kept = vars(self.progress)
+        self.progress = Progress(**{name: saved.progress.get(name, kept[name]) for name in kept})
         return True
 
     def _save(self, done: int) -> None:
@@ -108,7 +111,7 @@ class Trainer:
         options = self.config.options()
         progress = {
             "step": done,
-            "samples_seen": done * self.stream.batch_size,
+            "samples_seen": self.stream.samples(done),
             "data_fingerprint": self.stream.dataset.fingerprint,
             "random_state": {"seed": self.config.start.seed, "step": done},
             **vars(self.progress),
@@ -172,13 +175,14 @@ class Trainer:
         return self.received if int(self.state.step) < self.total_steps else None
 
     def _loop(self, start: int, source: Any, signals: StopSignals, tracker: Tracker | None) -> None:
-        watching, per_epoch = self.config.watching, self.stream.steps_per_epoch
-        save_every = watching.save_every or _EPOCHS_BETWEEN_CHECKPOINTS * per_epoch
+        watching = self.config.watching
+        save_every = watching.save_every
+        save_every = save_every or _EPOCHS_BETWEEN_CHECKPOINTS * self.stream.steps_per_epoch
         told: collections.deque[Any] = collections.deque()  # of the steps under way: to stop?
         clock = Clock()
         bar = tqdm(
-            total=self.total_steps * self.stream.batch_size,
-            initial=start * self.stream.batch_size,
+            total=self.stream.samples(self.total_steps),
+            initial=self.stream.samples(start),
             unit="image",
             unit_scale=True,
             disable=None if self.is_first else True,
@@ -194,8 +198,9 @@ class Trainer:
                 # processes learn at the same step that one of them was told to stop.
                 if len(told) > 1:
                     self.received = int(parallel.fetch(told.popleft())) or None
-                clock.count(self.stream.batch_size)
-                bar.update(self.stream.batch_size)
+                images = self.stream.size(done - 1)
+                clock.count(images)
+                bar.update(images)
                 if done == start + 1:
                     jax.block_until_ready(stop)
                     clock.compiled()
@@ -204,9 +209,8 @@ class Trainer:
                 if done % watching.log_every == 0 or done == self.total_steps:
                     self._log(done, clock, bar, tracker)
                 with clock.paused():
-                    epoch, rest = divmod(done, per_epoch)
                     gained = False
-                    if done == self.total_steps or (not rest and not epoch % watching.eval_every):
+                    if done == self.total_steps or self._is_evaluated(done):
                         gained = self._validate(done, tracker)
                     if self._is_out_of_patience() and not ends:
                         ends = True
@@ -216,6 +220,13 @@ class Trainer:
                         self._save(done)
                 if ends:
                     break
+
+    def _is_evaluated(self, done: int) -> bool:
+        """Whether an evaluation is due after a step: each few epochs, or as a plateau's are."""
+        if self.config.recipe.schedule == "plateau":  # the published interval
+            return not done % max(len(self.stream.dataset) // (2 * self.stream.batch_size), 1)
+        epoch, rest = divmod(done, self.stream.steps_per_epoch)
+        return not rest and not epoch % self.config.watching.eval_every
 
     def _is_out_of_patience(self) -> bool:
         patience = self.config.recipe.early_stopping
@@ -245,7 +256,8 @@ class Trainer:
                 name: float(getattr(totals, name)) / int(totals.steps)
                 for name in ("loss", "mask_loss", "class_loss")
             },
-            "learning_rate": np.asarray(self.rate(done - 1)).item(),
+            "learning_rate": np.asarray(self.rate(done - 1)).item()
+            * self.progress.plateau["factor"],
             "images_per_second": images_per_second,
             "data_wait": data_wait,
         }
@@ -278,14 +290,27 @@ class Trainer:
         best = self.progress.best
         if best and best["metric"] != metric:  # another one was asked for since
             self.progress.evaluations_without_gain = 0
+            self.progress.plateau |= {"best": None, "bad": 0}
             best = None
         gained = validation.is_better(metric, value, best["value"] if best else None)
         if gained:
             self.progress.best = {"metric": metric, "value": value, "step": done}
         without = 0 if gained else self.progress.evaluations_without_gain + 1
         self.progress.evaluations_without_gain = without
+        if self.config.recipe.schedule == "plateau" and self._is_evaluated(done):
+            self._lower_rate(value, rises=validation.higher_is_better(metric))
         if tracker is not None:
             tqdm.write(f"step {done}: validation {metric} {value:.4f}{' (best)' * gained}")
             sheet = validation.sheet(model, self.validation_set)
             tracker.log_validation({"step": done, **figures}, sheet)
         return gained
+
+    def _lower_rate(self, value: float, *, rises: bool) -> None:
+        """Lowers the learning rate if its plateau has lasted too long with this evaluation."""
+        before = Plateau(**self.progress.plateau)
+        after = before.after(value, self.config.recipe, higher_is_better=rises)
+        self.progress.plateau = dataclasses.asdict(after)
+        if after.factor != before.factor:
+            factor = parallel.replicate(np.float32(after.factor), self.devices)
+            optimizer = set_plateau(self.state.optimizer, factor)
+            self.state = self.state._replace(optimizer=optimizer)

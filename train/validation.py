@@ -37,11 +37,16 @@ def evaluate(
     return _flat(metrics.evaluate_predictions(predictions))
 
 
+def higher_is_better(metric: str) -> bool:
+    """Whether a figure should rise."""
+    return _last(metric) not in _LOWER_IS_BETTER
+
+
 def is_better(metric: str, value: float, than: float | None) -> bool:
     """Whether a figure is a gain."""
     if than is None:
         return True
-    return value < than if _last(metric) in _LOWER_IS_BETTER else value > than
+    return value > than if higher_is_better(metric) else value < than
 
 
 def check_metric(metric: str | None, config: UNetConfig, data: Dataset) -> None:

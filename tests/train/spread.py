@@ -58,7 +58,7 @@ def train(dtype: str) -> tuple[list, dict]:
     model = checkpoint.build(CONFIG, values, dtype=jnp.dtype(dtype))
     graphdef, params, statistics = split(model, sync_batch_norm=True)
     optimizer = optax.chain(recording(), optax.adam(1e-5))  # the published rate
-    step = parallel.map_step(make_step(graphdef, optimizer, Objective()), devices)
+    step = parallel.map_step(make_step(graphdef, optimizer, Objective(dice=True)), devices)
     state = parallel.replicate(first_state(params, statistics, optimizer), devices)
     losses, gradient = [], {}
     for batch in random_batches(STEPS, SIZE, BATCH, seed=0):

@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -115,6 +116,57 @@ def test_published_recipe_is_the_default() -> None:
     demonstration = fit.resolve({"workdir": Path("nowhere"), "epochs": 1}).options()
     assert demonstration["data"] == "forged_portraits"
     assert (demonstration["base_width"], demonstration["epochs"]) == (8, 1)
+
+
+def test_each_layout_has_its_published_recipe() -> None:
+    def chosen(**given: Any) -> dict[str, Any]:
+        return fit.resolve({"data": "dfdc", "workdir": Path("nowhere"), **given}).options()
+
+    common = {"learning_rate": 1e-5, "weight_decay": None, "clip_norm": None, "accumulate": 1}
+    combined = {"recipe": "combined", "batch_size": 64, "optimizer": "adam", "epochs": 35}
+    combined |= {"schedule": "constant", "mask_loss": "cross-entropy", "heads": None}
+    segmentation = {"recipe": "segmentation", "batch_size": 16, "optimizer": "rmsprop"}
+    segmentation |= {"schedule": "plateau", "decay_factor": 0.1, "mask_weight": 1.0}
+    segmentation |= {"mask_loss": "cross-entropy+dice", "heads": "mask", "epochs": 100}
+    classification = {"recipe": "classification", "batch_size": 64, "optimizer": "adam"}
+    classification |= {"class_weight": 1.0, "heads": "classifier", "schedule": "constant"}
+    for expected, several in {
+        "combined": [{}, {"layout": "ynet-320"}, {"recipe": "combined"}],
+        "segmentation": [
+            *({"layout": "segmenter-224"}, {"layout": "segmenter-bilinear"}),
+            *({"recipe": "segmentation"}, {"heads": "mask"}),
+        ],
+        "classification": [{"layout": "classifier-224"}, {"recipe": "classification"}],
+    }.items():
+        wanted = {"combined": combined, "segmentation": segmentation}.get(expected, classification)
+        for given in several:
+            assert (common | wanted).items() <= chosen(**given).items(), given
+    assert chosen(recipe="segmentation", optimizer="adam", batch_size=4)["batch_size"] == 4
+
+
+def test_segmentation_recipe_lowers_the_rate_as_pytorch(data: Path, tmp_path: Path) -> None:
+    """Twice an epoch, by the validation's Dice; a run that is resumed does not forget it."""
+    options = ("--recipe", "segmentation", "--split", "60/20/20", "--log-every", 1)
+    run(data, tmp_path / "whole", *options, "--steps", 24, "--keep-last-batch")
+    run(data, tmp_path / "parts", *options, "--steps", 9, "--keep-last-batch")
+    fit.main(["--workdir", str(tmp_path / "parts"), "--resume", "--steps", "24"])
+    assert killed.differing(tmp_path / "whole", tmp_path / "parts") == []
+    # 18 frames to train on, in batches of 4: five steps an epoch, 18 // 8 steps between checks.
+    validation = read(tmp_path / "whole" / "validation.jsonl")
+    assert [line["step"] for line in validation] == list(range(2, 25, 2))
+    optimizer = torch.optim.RMSprop([torch.zeros(1, requires_grad=True)], 1e-3)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", patience=2)
+    dice = {line["step"]: line["pixels.dice"] for line in validation}
+    lines = read(tmp_path / "whole" / "metrics.jsonl")
+    for line in lines:
+        assert line["learning_rate"] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
+        if line["step"] in dice:
+            plateau.step(dice[line["step"]])
+    assert len({line["learning_rate"] for line in lines}) > 1
+    assert [line["epoch"] for line in lines] == [1] * 5 + [2] * 5 + [3] * 5 + [4] * 5 + [5] * 4
+    assert len(lines) == 24
+    progress = json.loads((tmp_path / "whole" / "last" / "training.json").read_text())
+    assert progress["samples_seen"] == 4 * 18 + 16
 
 
 def test_running_again_goes_on(

@@ -56,6 +56,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "that tells a better network from a worse",
         ),
         (["--size", "16", "--batch-size", "1"], "one value a channel"),
+        (["--heads", "mask"], "--schedule plateau: there are no frames to validate on"),
+        (["--heads", "mask"], "or --schedule constant"),
+        (
+            ["--recipe", "segmentation", "--split", "50/25/25", "--accumulate", "2"],
+            "--accumulate 2: the Dice loss is of all pixels of a batch",
+        ),
+        (["--recipe", "old"], "choose from 'combined', 'segmentation', 'classification'"),
+        (
+            ["--keep-last-batch", "--batch-size", "10", "--accumulate", "5"],
+            "which has 2 pictures, cannot be divided among 1 devices in "
+            "5 parts each; choose another --batch-size",
+        ),
         (
             ["--best-metric", "frames.acuracy", "--split", "50/25/25", "--batch-size", "2"],
             "frames.accuracy",

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -12,7 +13,7 @@ import torch
 
 from tests.tolerances import LAYER, assert_close
 from train.config import Recipe
-from train.optimizer import learning_rate, make_optimizer
+from train.optimizer import Plateau, learning_rate, make_optimizer, set_plateau
 
 STEPS = 12
 apply: Any = optax.apply_updates
@@ -39,15 +40,50 @@ def follow(recipe: Recipe, optimizer: torch.optim.Optimizer, values: list[torch.
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
-@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop"])
 def test_follows_pytorch(name: str, clip_norm: float | None) -> None:
     torch.manual_seed(0)
     values = [torch.randn(3, 4), torch.randn(5)]
-    kinds = {"adam": (torch.optim.Adam, 0.3), "adamw": (torch.optim.AdamW, None)}
-    kind, decay = kinds[name]
+    kinds: dict[str, Any] = {  # AdamW's default decay is ours
+        "adam": (torch.optim.Adam, {"weight_decay": 0.3}),
+        "adamw": (torch.optim.AdamW, {}),
+        "rmsprop": (torch.optim.RMSprop, {"weight_decay": 0.3, "momentum": 0.9}),
+    }
+    kind, more = kinds[name]
+    decay = more.get("weight_decay")
     recipe = Recipe(optimizer=name, learning_rate=0.01, weight_decay=decay, clip_norm=clip_norm)
-    more = {} if decay is None else {"weight_decay": decay}  # AdamW's default is ours
     follow(recipe, kind(values, 0.01, **more), values)
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+@pytest.mark.parametrize("peak", [1e-2, 1e-5])
+def test_plateau_decides_as_pytorch(mode: Any, peak: float) -> None:
+    """Over figures that rise by more and by less than counts, stand still, and fall."""
+    rng = np.random.default_rng(0)
+    values = np.cumsum(rng.choice([0.0, 1e-6, 1e-2, -1e-2, 3e-5], 200)) + 0.5
+    optimizer = torch.optim.RMSprop([torch.zeros(1, requires_grad=True)], peak)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode, patience=2)
+    recipe = Recipe(learning_rate=peak, schedule="plateau")
+    plateau, found, expected = Plateau(), [], []
+    for value in values:
+        theirs.step(value)
+        plateau = plateau.after(float(value), recipe, higher_is_better=mode == "max")
+        expected.append(optimizer.param_groups[0]["lr"])
+        found.append(peak * plateau.factor)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert len(set(expected)) > 2
+    assert expected[-1] == pytest.approx(1e-8, rel=0.2)  # lower it does not go
+
+
+def test_plateau_lowers_every_update() -> None:
+    recipe = Recipe(optimizer="rmsprop", schedule="plateau", learning_rate=0.1)
+    ours = make_optimizer(recipe, learning_rate(recipe, STEPS, 4))
+    weights: Any = {"outc": {"w": np.ones(3, np.float32)}}
+    grads = jax.tree.map(np.ones_like, weights)
+    state = ours.init(weights)
+    whole: Any = ours.update(grads, state, weights)[0]
+    lower: Any = ours.update(grads, set_plateau(state, jnp.float32(0.01)), weights)[0]
+    assert_close(lower["outc"]["w"], 0.01 * whole["outc"]["w"], LAYER)
 
 
 def test_published_weight_decay_is_the_default() -> None:

@@ -1,6 +1,7 @@
 """A step of training against PyTorch's, and on several devices against one."""
 
 import dataclasses
+import functools
 import json
 import socket
 import subprocess
@@ -17,10 +18,19 @@ import torch
 from flax import nnx
 from torch.nn import functional as F
 
-from benchmarks.training_parity import compare, random_batches, train_flax, train_torch
+from benchmarks.training_parity import (
+    compare,
+    dice_loss,
+    lesson,
+    random_batches,
+    train_flax,
+    train_torch,
+)
 from flax_unet import PUBLISHED, UNet, UNetConfig, UNetOutput, convolution
 from tests.tolerances import DEVICES_32, DEVICES_64, LAYER, LOSS_64, WEIGHTS_64, assert_close
+from train import losses as ours
 from train import parallel
+from train.config import RECIPES
 from train.losses import Objective, class_loss, losses, mask_loss
 from train.step import first_state, make_step, split, zero_totals
 
@@ -28,14 +38,18 @@ SIZE = 16
 SMALL = UNetConfig(base_width=4, levels=2, decoder_levels=2, image_size=SIZE)
 
 
-def test_follows_pytorch_in_float64() -> None:
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_follows_pytorch_in_float64(recipe: str) -> None:
     batches = random_batches(50, SIZE, 8, seed=1)
+    course = lesson(recipe, SMALL, 1e-4, batches, random_batches(1, SIZE, 8, seed=2))
     with jax.enable_x64(True):
-        expected = train_torch(SMALL, batches, 1e-4, "float64", seed=1)
-        found = train_flax(SMALL, expected.first, batches, 1e-4, "float64")
+        expected = train_torch(course, "float64", seed=1)
+        found = train_flax(course, expected.first, "float64")
     apart = compare(found, expected)
     assert apart["losses"] <= LOSS_64
     assert apart["weights"] <= WEIGHTS_64
+    assert apart["rates"] <= LOSS_64
+    assert (apart["falls"] > 0) == (recipe == "segmentation")
     assert np.mean(expected.losses[-5:]) < np.mean(
         expected.losses[:5]
     )  # there was something to follow
@@ -47,8 +61,9 @@ def test_first_steps_follow_pytorch_in_float32(monkeypatch: pytest.MonkeyPatch) 
     jax.clear_caches()  # of what was traced with the others
     config = dataclasses.replace(PUBLISHED["ynet-320"], base_width=2, image_size=64)
     batches = random_batches(3, 64, 4, seed=2)
-    expected = train_torch(config, batches, 1e-4, "float32", seed=2)
-    found = train_flax(config, expected.first, batches, 1e-4, "float32")
+    course = lesson("combined", config, 1e-4, batches, [])
+    expected = train_torch(course, "float32", seed=2)
+    found = train_flax(course, expected.first, "float32")
     assert compare(found, expected)["losses"] <= 1e-3
 
 
@@ -112,6 +127,32 @@ def test_losses_are_pytorchs() -> None:
         )
         found = class_loss(jnp.asarray(real_logit), jnp.asarray(is_real), weights)
         assert_close(found, expected, LAYER)
+
+
+def dice(mask_logits: np.ndarray, mask: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """The Dice loss of a batch that one device has."""
+    mapped = jax.pmap(
+        functools.partial(ours.dice_loss, axis_name="one"),
+        axis_name="one",
+        devices=jax.local_devices()[:1],
+    )
+    return np.asarray(mapped(mask_logits[None], mask[None], labelled[None]))[0]
+
+
+def test_dice_loss_is_pytorchs() -> None:
+    rng = np.random.default_rng(0)
+    mask_logits = 5 * rng.normal(size=(4, 8, 5, 2)).astype(np.float32)
+    mask = rng.integers(0, 2, (4, 8, 5))
+    labelled = np.array([True, False, True, True])
+    for of in (mask, np.zeros_like(mask), np.ones_like(mask)):
+        in_torch = torch.from_numpy(mask_logits[labelled]).permute(0, 3, 1, 2)
+        expected = dice_loss(in_torch, torch.from_numpy(of[labelled]))
+        assert_close(dice(mask_logits, of, labelled), expected, LAYER)
+    # Nothing predicted and nothing labelled of a class is a coefficient of 1; nor is a batch
+    # without labels worth anything.
+    sure = np.stack((np.full((4, 8, 5), 200.0), np.full((4, 8, 5), -200.0)), -1).astype(np.float32)
+    assert_close(dice(sure, np.zeros_like(mask), labelled), np.zeros(()), LAYER)
+    assert_close(dice(mask_logits, mask, np.zeros(4, bool)), np.zeros(()), LAYER)
 
 
 def test_missing_heads_cost_nothing() -> None:

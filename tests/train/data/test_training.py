@@ -32,6 +32,34 @@ def test_an_epoch_shows_no_frame_twice(data: Dataset) -> None:
     assert rows != [Stream(data, 4, seed=1).row(sample) for sample in range(48)]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_last_batch_is_kept_on_request(data: Dataset, processes: int) -> None:
+    """14 frames in batches of 4: three whole ones, and one of 2."""
+    streams = [Stream(data, 4, seed=0, keep_last_batch=True) for _ in range(processes)]
+    assert streams[0].steps_per_epoch == 4
+    assert [streams[0].size(step) for step in range(8)] == [4, 4, 4, 2] * 2
+    assert [streams[0].samples(steps) for steps in (0, 3, 4, 5, 8)] == [0, 12, 14, 18, 28]
+    shares = [
+        list(
+            stream.batches(
+                (16, 16), Augmentation(), first=1, last=9, process=process, processes=processes
+            )
+        )
+        for process, stream in enumerate(streams)
+    ]
+    found = [np.concatenate([share[step].position for share in shares]) for step in range(8)]
+    assert [len(rows) for rows in found] == [4, 4, 2, 4, 4, 4, 2, 4]
+    every = [streams[0].row(sample)[1] for sample in range(4, 32)]
+    np.testing.assert_array_equal(np.concatenate(found), every)
+    assert sorted(every[10:24]) == list(range(14))  # the second epoch
+    assert every[10:24] != sorted(every[10:24])
+
+
+def test_one_small_batch_is_an_epoch(data: Dataset) -> None:
+    stream = Stream(data, 64, seed=0, keep_last_batch=True)
+    assert (stream.steps_per_epoch, stream.size(3), stream.samples(3)) == (1, 14, 42)
+
+
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_every_start_and_number_of_processes_sees_the_same(data: Dataset, processes: int) -> None:
     stream = Stream(data, batch_size=4, seed=3)
