@@ -84,11 +84,25 @@ def _candidates(inferred: UNetConfig | None, shapes: Mapping[str, Shape]) -> Ite
         yield inferred
 
 
+def published_names(config: UNetConfig) -> list[str]:
+    """The published layouts of a network, whatever its base width, bias and picture size."""
+    return [
+        name
+        for name, published in PUBLISHED.items()
+        if published
+        == dataclasses.replace(
+            config,
+            base_width=published.base_width,
+            conv_bias=published.conv_bias,
+            image_size=published.image_size,
+        )
+    ]
+
+
 def _name(config: UNetConfig, remap: Remap) -> str:
     """The published layout of that shape, and in what it differs from it."""
-    usual = dataclasses.replace(config, base_width=UNetConfig.base_width, conv_bias=True)
     has_unused_level = any(key.startswith(f"down{config.levels + 1}.") for key in remap.unused)
-    names = [name for name, published in PUBLISHED.items() if published == usual]
+    names = published_names(config)
     # ynet-224 and ynet-slim are one network; a relative may store an unused level too.
     names.sort(key=lambda name: (name in WITH_UNUSED_LEVEL) != has_unused_level)
     name = names[0] if names else f"a U-Net of {config.levels} levels"

@@ -118,3 +118,28 @@ class ReferenceUNet(nn.Module):
                 x = self.get_submodule(f"up{step}")(x, maps[self.config.decoder_levels - step])
             mask_logits = self.outc(x)
         return mask_logits, real_logit
+
+
+def unused_level(config: UNetConfig) -> dict[str, Tensor]:
+    """The level below the deepest that files of some layouts store and nothing reads, by key.
+
+    Its values are drawn from PyTorch's generator.
+    """
+    width = config.widths[-1]
+    level = Down(width, 2 * width, config.conv_bias).state_dict()
+    return {f"down{config.levels + 1}.{key}": tensor for key, tensor in level.items()}
+
+
+def shapes(config: UNetConfig, *, with_unused_level: bool = False) -> dict[str, tuple[int, ...]]:
+    """Keys and shapes of a PyTorch state dict, in file order.
+
+    Args:
+        config: the network.
+        with_unused_level: whether the file stores one more level than the network reads.
+    """
+    with torch.device("meta"):
+        tensors = ReferenceUNet(config).state_dict()
+        spare = unused_level(config) if with_unused_level else {}
+    encoder = {key: value for key, value in tensors.items() if key.startswith(("inc.", "down"))}
+    # Keys that stand there already keep their place.
+    return {key: tuple(value.shape) for key, value in {**encoder, **spare, **tensors}.items()}

@@ -11,32 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from convert.reference import Down, ReferenceUNet
+from convert.reference import shapes
 from convert.state_dict import write
 from flax_unet.config import PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
 from flax_unet.errors import command
-
-
-def shapes(config: UNetConfig, *, unused_level: bool = False) -> dict[str, tuple[int, ...]]:
-    """Keys and shapes of a PyTorch state dict, in file order.
-
-    Args:
-        config: the network.
-        unused_level: whether the file stores one more level than the network reads.
-    """
-    with torch.device("meta"):
-        tensors = ReferenceUNet(config).state_dict()
-        found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-        if not unused_level:
-            return found
-        width = config.widths[-1]
-        spare = Down(width, 2 * width, config.conv_bias).state_dict()
-    encoder = [key for key in found if key.startswith(("inc.", "down"))]
-    return {
-        **{key: found[key] for key in encoder},
-        **{f"down{config.levels + 1}.{key}": tuple(value.shape) for key, value in spare.items()},
-        **found,
-    }
 
 
 def state_dict(
@@ -46,7 +24,7 @@ def state_dict(
     rng = np.random.default_rng(seed)
     return {
         key: _value(key, shape, rng)
-        for key, shape in shapes(config, unused_level=unused_level).items()
+        for key, shape in shapes(config, with_unused_level=unused_level).items()
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flax_unet import description
-from flax_unet.config import UNetConfig
+from flax_unet.config import WITH_UNUSED_LEVEL, UNetConfig
 from flax_unet.errors import InputError, command
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
 
     A converted checkpoint gives back its source's tensors bit for bit, in their order and type,
     those that the network does not use included; wrappers' containers and prefixes are left off,
-    so that `load_state_dict(strict=True)` accepts it. A trained one gives the published names.
+    so that `load_state_dict(strict=True)` accepts it. A trained one gives the published names. Of
+    layout ynet-224 it also gives the level that the original class has and never uses: that of the
+    file that training started from, else a fresh one.
 
     Returns:
         How many tensors were written.
@@ -39,13 +41,14 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
     if out.suffix == ".safetensors":
         raise InputError(f"{out}: the original code reads .pth files; give that suffix")
     config = description.load_config(path)
-    entries = description.load_source(path).get("entries")
-    weights = checkpoint.load_weights(path)
+    source = description.load_source(path)
+    entries = source.get("entries")
+    weights, unused = checkpoint.load_weights(path), checkpoint.load_unused(path)
     if entries is None:
-        content = _published(config, weights)
+        content = _published(config, weights, unused, source)
     else:
         try:
-            content = _as_in_source(config, weights, checkpoint.load_unused(path), entries)
+            content = _as_in_source(config, weights, unused, entries)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path / description.SOURCE} does not describe the weights beside it: {error!r}"
@@ -54,18 +57,38 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
     return sum(isinstance(value, torch.Tensor) for value in content.values())
 
 
-def _published(config: UNetConfig, weights: "Tree") -> dict[str, Any]:
-    """The state dict of the published code, for a model that was not converted from a file."""
+def _published(
+    config: UNetConfig, weights: "Tree", unused: dict[str, np.ndarray], source: dict[str, Any]
+) -> dict[str, Any]:
+    """The state dict of the published code, for a model that was trained here.
+
+    Args:
+        config: its network.
+        weights: its parameters and statistics.
+        unused: the tensors of the file that training started from which the network does not use.
+        source: its source.json.
+    """
     import torch
 
-    from convert import remap
-    from convert.reference import ReferenceUNet
+    from convert import layout, remap
+    from convert.reference import shapes, unused_level
 
-    with torch.device("meta"):
-        twin = ReferenceUNet(config).state_dict()
+    level = f"down{config.levels + 1}."
+    unused = {key: tensor for key, tensor in unused.items() if key.startswith(level)}
+    trained = source.get("trained")
+    trained = trained if isinstance(trained, dict) else {}
+    names, name = layout.published_names(config), trained.get("layout")
+    if not unused and not WITH_UNUSED_LEVEL.isdisjoint([name] if name in names else names):
+        seed = trained.get("seed")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed if isinstance(seed, int) else 0)
+            unused = {key: value.numpy() for key, value in unused_level(config).items()}
     tensors = remap.to_torch({rule.source: rule for rule in remap.expand(config)}, weights)
     counter = np.zeros((), np.int64)  # num_batches_tracked, which nothing reads
-    return {key: torch.from_numpy(tensors.get(key, counter.copy())) for key in twin}
+    return {
+        key: torch.from_numpy({**unused, **tensors}.get(key, counter.copy()))
+        for key in shapes(config, with_unused_level=bool(unused))
+    }
 
 
 def _as_in_source(

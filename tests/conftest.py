@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from convert import stand_in
+from convert.reference import Down, ReferenceUNet
 from flax_unet import PUBLISHED, UNetConfig
 from flax_unet.config import WITH_UNUSED_LEVEL
 
@@ -31,6 +32,15 @@ def small_tensors(layout: str, seed: int = 0, **changes: object) -> dict[str, to
     config: UNetConfig = dataclasses.replace(SMALL[layout], **changes)
     tensors = stand_in.state_dict(config, seed, unused_level=layout in WITH_UNUSED_LEVEL)
     return {key: torch.from_numpy(array) for key, array in tensors.items()}
+
+
+class Original(ReferenceUNet):
+    """The twin with the level that the original class owns and never uses."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config)
+        width = config.widths[-1]
+        self.add_module(f"down{config.levels + 1}", Down(width, 2 * width, config.conv_bias))
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ class Saved(NamedTuple):
     """What a checkpoint holds."""
 
     weights: Tree  # for use: parameters and statistics, of the moving average if there is one
+    unused: Tree  # tensors of the file that training started from, which the original class owns
     training: dict[str, Any]  # a tree of whatever else the state is made of
     progress: dict[str, Any]  # JSON
 
@@ -70,11 +71,12 @@ class Checkpoints:
             try:
                 progress = _read_progress(path / OPTIONS)
                 weights = checkpoint.load_weights(path)
+                unused = checkpoint.load_unused(path)
                 training = checkpoint.load_tree(path / TRAINING, expected)
             except InputError as error:
                 print(f"{path} is passed over: {error}", file=sys.stderr)
                 continue
-            return Saved(weights, training, progress)
+            return Saved(weights, unused, training, progress)
         if steps:
             raise InputError(
                 f"every checkpoint under {self._directory} is damaged; restore one, or name "
@@ -156,7 +158,11 @@ class Checkpoints:
     def _write(self, step: int, config: UNetConfig, source: dict[str, Any], saved: Saved) -> None:
         path = self.path(step)
         with staged_directory(path, may_replace=lambda _: True) as stage:
-            trees = {description.WEIGHTS: saved.weights, TRAINING: saved.training}
+            trees = {
+                description.WEIGHTS: saved.weights,
+                description.UNUSED: saved.unused,
+                TRAINING: saved.training,
+            }
             checkpoint.write(stage, config, trees)
             description.write_json(stage / description.SOURCE, source)
             description.write_json(stage / OPTIONS, saved.progress)

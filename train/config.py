@@ -13,6 +13,8 @@ from flax_unet.config import DTYPES, PUBLISHED, UNetConfig
 from flax_unet.errors import InputError
 from train.options import option, plain, valid
 
+DEFAULT_LAYOUT = "ynet-224"
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -34,7 +36,7 @@ class Network:
     """The network; what is not given is the checkpoint's that training starts from, if any."""
 
     layout: str | None = option(
-        None, "a published network (default: ynet-224)", choices=tuple(PUBLISHED)
+        None, f"a published network (default: {DEFAULT_LAYOUT})", choices=tuple(PUBLISHED)
     )
     heads: str | None = option(
         None,
@@ -308,7 +310,7 @@ def network_config(network: Network, start: Path | None) -> UNetConfig:
     Raises:
         InputError: the options contradict each other, or `start` is no checkpoint.
     """
-    config = PUBLISHED[network.layout or "ynet-224"]
+    config = PUBLISHED[network.layout or DEFAULT_LAYOUT]
     if start is not None and network.layout is None:
         config = description.load_config(start)
     changes: dict[str, object] = {}

@@ -42,7 +42,7 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
     say = print if process == 0 else lambda *_: None
     workdir, recipe = config.start.workdir, config.recipe
     devices = parallel.select_devices(config.machines.devices)
-    network, weights, notes = _start(config)
+    network, origin, weights, notes = _start(config)
     check_batch(recipe, network, len(devices), processes)
     train, validation = open_parts(config)
     check_labels(network, train)
@@ -57,7 +57,7 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
     if stream.last_batch_size < stream.batch_size:
         check_batch(recipe, network, len(devices), processes, last=stream.last_batch_size)
     objective = make_objective(network, recipe, train)
-    trainer = Trainer(config, network, weights, stream, validation, objective, devices)
+    trainer = Trainer(config, network, origin, weights, stream, validation, objective, devices)
     # Held before anything is resumed, or another run might save more in between.
     with held(workdir) if process == 0 else contextlib.nullcontext():
         resumed = trainer.resume()
@@ -97,14 +97,17 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
     return None
 
 
-def _start(config: FitConfig) -> tuple[UNetConfig, checkpoint.Tree, list[str]]:
-    """The network, its weights before the first step, and notes on them."""
+def _start(config: FitConfig) -> tuple[UNetConfig, start.Origin, checkpoint.Tree, list[str]]:
+    """The network, its origin, its weights before the first step, and notes on them."""
     workdir, source, seed = config.start.workdir, config.start.init_from, config.start.seed
     network = Checkpoints(workdir, config.watching.keep).network()
-    if network is not None:  # its weights come later
-        return network, start.initial_weights(network, seed, None)[0], []
+    layout = config.network.layout
+    if network is not None:  # its weights and its origin come later
+        weights, _ = start.initial_weights(network, seed, None)
+        return network, start.origin(network, layout, None), weights, []
     network = network_config(config.network, source)
-    return network, *start.initial_weights(network, seed, source)
+    origin = start.origin(network, layout, source)
+    return network, origin, *start.initial_weights(network, seed, source)
 
 
 def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:

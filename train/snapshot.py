@@ -11,9 +11,9 @@ from train.checkpointing import Saved
 from train.step import Totals, TrainState
 
 
-def take(state: TrainState, totals: Totals, progress: dict[str, Any]) -> Saved:
-    """What a checkpoint holds of a state."""
-    return Saved(for_use(state), _rest(state, totals), progress)
+def take(state: TrainState, totals: Totals, unused: Tree, progress: dict[str, Any]) -> Saved:
+    """What a checkpoint holds of a state; `unused` and `progress` are kept as they are."""
+    return Saved(for_use(state), unused, _rest(state, totals), progress)
 
 
 def expected(state: TrainState, totals: Totals) -> Tree:

@@ -1,6 +1,7 @@
-"""The weights that training starts from."""
+"""What training starts from: its first weights, and what is kept of the file they are from."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,6 +11,37 @@ from flax.traverse_util import unflatten_dict
 from flax_unet import UNet, UNetConfig, checkpoint, description
 from flax_unet.checkpoint import Tree, flat
 from flax_unet.errors import InputError
+from train.config import DEFAULT_LAYOUT
+
+
+class Origin(NamedTuple):
+    """What checkpoints keep of the file that training started from, for the way back to PyTorch."""
+
+    layout: str  # a published one
+    unused: Tree  # tensors, by their name there, of the level that the original class never uses
+
+
+def origin(config: UNetConfig, layout: str | None, start: Path | None) -> Origin:
+    """The origin of a training.
+
+    Args:
+        config: the network.
+        layout: the published one that is named for it.
+        start: the checkpoint that training starts from.
+
+    Raises:
+        InputError: the checkpoint is damaged.
+    """
+    if start is None:
+        return Origin(layout or DEFAULT_LAYOUT, {})
+    source, before = description.load_source(start), description.load_config(start)
+    known = source.get("layout") or (source.get("trained") or {}).get("layout") or DEFAULT_LAYOUT
+    layout = layout or str(known).partition(",")[0]  # behind it stands how it differs
+    parts = ("widths", "has_classifier", "decoder_levels")  # of the class that owns the level
+    if any(getattr(config, part) != getattr(before, part) for part in parts):
+        return Origin(layout, {})
+    unused, level = checkpoint.load_unused(start), f"down{config.levels + 1}."
+    return Origin(layout, {key: unused[key] for key in unused if key.startswith(level)})
 
 
 def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[Tree, list[str]]:

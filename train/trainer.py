@@ -20,6 +20,7 @@ from train.data.pipeline import Batch
 from train.data.training import Stream
 from train.losses import Objective
 from train.optimizer import Plateau, learning_rate, make_optimizer, set_plateau
+from train.start import Origin
 from train.step import Totals, first_state, make_step, split, zero_totals
 from train.stopping import StopSignals
 from train.tracking import Tracker
@@ -44,6 +45,7 @@ class Trainer:
         self,
         config: FitConfig,
         network: UNetConfig,
+        origin: Origin,
         weights: checkpoint.Tree,
         stream: Stream,
         validation_set: Dataset | None,
@@ -55,6 +57,7 @@ class Trainer:
         Args:
             config: the run.
             network: what is trained.
+            origin: what each checkpoint keeps of the file that it started from.
             weights: its first parameters and statistics.
             stream: of the training pictures.
             validation_set: evaluated each `eval_every` epochs, unless None.
@@ -62,6 +65,7 @@ class Trainer:
             devices: of this process.
         """
         self.config, self.network, self.stream = config, network, stream
+        self.origin = origin
         self.validation_set, self.devices = validation_set, devices
         recipe = config.recipe
         self.total_steps = recipe.steps or recipe.epochs * stream.steps_per_epoch
@@ -99,6 +103,8 @@ class Trainer:
                 f"--init-from {self.config.start.workdir / 'last'} in a new --workdir"
             )
         self.state, self.totals = snapshot.restore(saved, self.state, self.totals)
+        layout = saved.progress.get("layout", self.origin.layout)
+        self.origin = Origin(layout, saved.unused)
         kept = vars(self.progress)
         self.progress = Progress(**{name: saved.progress.get(name, kept[name]) for name in kept})
         return True
@@ -114,15 +120,16 @@ class Trainer:
             "samples_seen": self.stream.samples(done),
             "data_fingerprint": self.stream.dataset.fingerprint,
             "random_state": {"seed": self.config.start.seed, "step": done},
+            "layout": self.origin.layout,
             **vars(self.progress),
             "configuration": options,
         }
         source = {
             "trained": {name: options[name] for name in ("data", "split", "init_from", "seed")}
-            | {"step": done, "data_fingerprint": self.stream.dataset.fingerprint},
+            | {name: progress[name] for name in ("layout", "step", "data_fingerprint")},
             "made_by": made_by(),
         }
-        saved = snapshot.take(state, totals, progress)
+        saved = snapshot.take(state, totals, self.origin.unused, progress)
         self.checkpoints.save(done, self.network, source, saved)
 
     def _check_finite(self, totals: Totals) -> None:

@@ -22,12 +22,14 @@ from PIL import Image
 import flax_unet
 from benchmarks import killed
 from convert import to_torch
+from convert.from_torch import convert
 from convert.parity import load_twin
 from convert.reference import ReferenceUNet
 from flax_unet import UNet, UNetConfig, checkpoint, description, files, predict
 from flax_unet.checkpoint import flat
-from tests.conftest import images, listing
-from tests.tolerances import DEVICES_32, NETWORK, assert_close
+from tests.conftest import Original, images, listing
+from tests.published import LAYOUTS
+from tests.tolerances import DEVICES_32, NETWORK, assert_close, assert_same_tensors
 from tests.train.children import await_steps, finish, start
 from tests.train.folders import write_folder
 from train import eval as evaluation
@@ -367,6 +369,56 @@ def test_starts_from_a_checkpoint_with_a_fresh_head(
     assert "base_width: 2 there, 4 here" in message
 
 
+def test_original_class_loads_what_was_trained_from_scratch(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "run", "--steps", 1)
+    to_torch.to_torch(tmp_path / "run" / "last", tmp_path / "back.pth")
+    tensors = torch.load(tmp_path / "back.pth", weights_only=True)
+    assert list(tensors) == list(LAYOUTS["ynet-224"]["tensors"])
+    config = UNetConfig(base_width=2, image_size=16)
+    Original(config).load_state_dict(tensors, strict=True)
+    kernel = tensors["down5.maxpool_conv.1.double_conv.0.weight"]
+    bound = (32 * 9) ** -0.5  # PyTorch's initial values
+    assert kernel.shape == (64, 32, 3, 3)
+    assert 0.99 * bound < kernel.abs().max() <= bound
+    assert (tensors["down5.maxpool_conv.1.double_conv.1.running_var"] == 1).all()
+    run(data, tmp_path / "slim", "--steps", 1, "--layout", "ynet-slim")
+    to_torch.to_torch(tmp_path / "slim" / "last", tmp_path / "slim.pth")
+    slim = torch.load(tmp_path / "slim.pth", weights_only=True)
+    ReferenceUNet(config).load_state_dict(slim, strict=True)
+
+
+def test_original_class_loads_what_was_trained_from_its_file(
+    small_file: Path, data: Path, tmp_path: Path
+) -> None:
+    """The tensors that nothing uses come back as they were, over a resumed run and another one."""
+    convert(small_file, tmp_path / "start", verify=False)
+    fixed = ["--data", str(data), "--batch-size", "4", "--learning-rate", "1e-3", "--size", "16"]
+    fixed += ["--workdir", str(tmp_path / "run"), "--init-from", str(tmp_path / "start")]
+    fit.main([*fixed, "--steps", "1"])
+    shutil.rmtree(tmp_path / "start")
+    fit.main(["--workdir", str(tmp_path / "run"), "--resume", "--steps", "2"])
+    fixed = fixed[: fixed.index("--workdir")]
+    fixed += ["--workdir", str(tmp_path / "again"), "--init-from", str(tmp_path / "run" / "last")]
+    fit.main([*fixed, "--steps", "1"])
+    source = torch.load(small_file, weights_only=True)
+    for workdir in ("run", "again"):
+        to_torch.to_torch(tmp_path / workdir / "last", tmp_path / f"{workdir}.pth")
+        tensors = torch.load(tmp_path / f"{workdir}.pth", weights_only=True)
+        assert list(tensors) == list(source)
+        Original(UNetConfig(base_width=4)).load_state_dict(tensors, strict=True)
+        unused = {key: tensor for key, tensor in source.items() if key.startswith("down5.")}
+        assert len(unused) == 14
+        assert_same_tensors({key: tensors[key] for key in unused}, unused)
+        assert not torch.equal(tensors["outc.conv.weight"], source["outc.conv.weight"])
+    # A segmenter's class does not own them.
+    alone = ["--heads", "mask", "--schedule", "constant", "--steps", "1"]
+    fit.main([*fixed, *alone, "--workdir", str(tmp_path / "alone")])
+    to_torch.to_torch(tmp_path / "alone" / "last", tmp_path / "alone.pth")
+    tensors = torch.load(tmp_path / "alone.pth", weights_only=True)
+    config = UNetConfig(base_width=4, classifier_widths=None)
+    ReferenceUNet(config).load_state_dict(tensors, strict=True)
+
+
 def test_level_of_the_classifier_alone_goes_with_it(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -374,7 +426,8 @@ def test_level_of_the_classifier_alone_goes_with_it(
     deep, shallow = str(tmp_path / "deep"), str(tmp_path / "shallow")
     size = ["--layout", "ynet-320", "--base-width", "2", "--size", "64"]
     fit.main([*fixed, *size, "--workdir", deep])
-    fit.main([*fixed, "--init-from", f"{deep}/last", "--heads", "mask", "--workdir", shallow])
+    alone = ["--heads", "mask", "--schedule", "constant"]
+    fit.main([*fixed, "--init-from", f"{deep}/last", *alone, "--workdir", shallow])
     assert f"the classifier of {deep}/last is not trained" in capsys.readouterr().out
     assert not any(path.startswith("down5") for path in weights(tmp_path / "shallow"))
 
