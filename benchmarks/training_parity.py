@@ -115,7 +115,7 @@ def train_flax(
         count = len(batch["is_real"])
         known = {"labelled": np.ones(count, bool), "stop": np.zeros(count, np.int32)}
         totals = parallel.replicate(zero_totals(), devices)
-        state, totals, _ = step(state, totals, parallel.spread(batch | known, devices))
+        state, totals, *_ = step(state, totals, parallel.spread(batch | known, devices))
         losses.append((float(totals.mask_loss), float(totals.class_loss)))
     return Course(weights, np.array(losses), snapshot.for_use(parallel.fetch(state)))
 
