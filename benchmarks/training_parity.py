@@ -191,7 +191,7 @@ def train_flax(lesson: Lesson, weights: Tree, dtype: str) -> Course:
         count = len(batch["is_real"])
         known = {"labelled": np.ones(count, bool), "stop": np.zeros(count, np.int32)}
         totals = parallel.replicate(zero_totals(), devices)
-        state, totals, _ = step(state, totals, parallel.spread(batch | known, devices))
+        state, totals, *_ = step(state, totals, parallel.spread(batch | known, devices))
         losses.append((float(totals.mask_loss), float(totals.class_loss)))
         rates.append(lesson.learning_rate * plateau.factor)
         if recipe.schedule == "plateau" and number % _CHECK_EVERY == 0:

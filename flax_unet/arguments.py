@@ -28,3 +28,18 @@ def image_size(text: str) -> Size:
     raise argparse.ArgumentTypeError(
         f"expected height x width in pixels, such as 320x224, or one number, got {text}"
     )
+
+
+def between_0_and_1(text: str) -> float:
+    """A number above 0 and below 1.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and below 1, got {text}")
+    return value

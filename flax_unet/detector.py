@@ -34,14 +34,33 @@ class Detector:
     batches whose sizes are powers of two, so that few of them are ever compiled.
     """
 
-    def __init__(self, model: UNet, devices: Sequence[Any] | None = None) -> None:
+    def __init__(
+        self,
+        model: UNet,
+        devices: Sequence[Any] | None = None,
+        *,
+        mask_threshold: float | None = None,
+        keep_logits: bool = False,
+    ) -> None:
         """Puts the weights on the devices.
 
         Args:
             model: in eval mode.
             devices: JAX devices of this process; None: all.
+            mask_threshold: between 0 and 1; a pixel is marked MANIPULATED where its probability of
+                that is above. None: where MANIPULATED is the likelier class, as published.
+            keep_logits: whether verdicts have `mask_logits`.
+
+        Raises:
+            ValueError: the threshold is out of range, or one of the last two is set for a network
+                that has no mask head.
         """
+        if mask_threshold is not None and not 0 < mask_threshold < 1:
+            raise ValueError(f"mask_threshold is {mask_threshold}; expected one between 0 and 1")
+        if (keep_logits or mask_threshold is not None) and not model.config.has_mask_head:
+            raise ValueError("mask_threshold, keep_logits: the network has no mask head")
         self.config = model.config
+        self.mask_threshold, self.keep_logits = mask_threshold, keep_logits
         self._devices = list(devices or jax.local_devices())
         mesh = Mesh(np.array(self._devices), (_AXIS,))
         self._parts = NamedSharding(mesh, PartitionSpec(_AXIS))
@@ -52,7 +71,8 @@ class Detector:
 
         @jax.jit
         def forward(state: nnx.State, image: jax.Array) -> dict[str, jax.Array]:
-            return _told(nnx.merge(graphdef, state)(normalised(image)))
+            output = nnx.merge(graphdef, state)(normalised(image))
+            return _told(output, mask_threshold, keep_logits=keep_logits)
 
         self._forward = forward
 
@@ -63,6 +83,8 @@ class Detector:
         *,
         dtype: DTypeLike = jnp.float32,
         devices: Sequence[Any] | None = None,
+        mask_threshold: float | None = None,
+        keep_logits: bool = False,
     ) -> Self:
         """The detector of a converted or trained checkpoint.
 
@@ -70,11 +92,15 @@ class Detector:
             path: its directory.
             dtype: what the convolutions compute in, float32 or bfloat16.
             devices: JAX devices of this process; None: all.
+            mask_threshold: as for the detector of a model.
+            keep_logits: as there.
 
         Raises:
             InputError: there is no checkpoint at `path`, or it is damaged.
+            ValueError: as for the detector of a model.
         """
-        return cls(checkpoint.load(path, dtype=dtype), devices)
+        model = checkpoint.load(path, dtype=dtype)
+        return cls(model, devices, mask_threshold=mask_threshold, keep_logits=keep_logits)
 
     def __call__(
         self, images: Sequence[Picture], boxes: Sequence[Box | None] | None = None
@@ -119,13 +145,13 @@ class Detector:
         for name, values in output.items():
             if not np.isfinite(values).all():
                 raise InputError(f"{name} is not finite; are the checkpoint's weights damaged?")
-        real, mask, probability = (
+        real, mask, probability, logits = (
             output.get(name, [None] * len(crops))
-            for name in ("real_probability", "mask", "mask_probability")
+            for name in ("real_probability", "mask", "mask_probability", "mask_logits")
         )
         return [
-            Verdict(size, place, None if r is None else float(r), m, p)
-            for (size, place), r, m, p in zip(places, real, mask, probability, strict=True)
+            Verdict(size, place, None if r is None else float(r), *maps)
+            for (size, place), r, *maps in zip(places, real, mask, probability, logits, strict=True)
         ]
 
     def _padded(self, count: int) -> int:
@@ -135,14 +161,22 @@ class Detector:
         return devices * 2 ** (each - 1).bit_length()
 
 
-def _told(output: UNetOutput) -> dict[str, jax.Array]:
+def _told(
+    output: UNetOutput, mask_threshold: float | None, *, keep_logits: bool
+) -> dict[str, jax.Array]:
     """What of the network's output is told, without the heads that it lacks."""
     told = {}
     if output.real_probability is not None:
         told["real_probability"] = output.real_probability
     if output.mask_logits is not None and output.is_manipulated is not None:
-        told["mask"] = output.is_manipulated
-        told["mask_probability"] = nnx.softmax(output.mask_logits)[..., 1]
+        probability = nnx.softmax(output.mask_logits)[..., 1]
+        told["mask_probability"] = probability
+        if mask_threshold is None:
+            told["mask"] = output.is_manipulated
+        else:
+            told["mask"] = probability > mask_threshold
+        if keep_logits:
+            told["mask_logits"] = output.mask_logits
     return told
 
 

@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
-from flax_unet import predictions
-from flax_unet.arguments import at_least_one
+from flax_unet import description, predictions
+from flax_unet.arguments import at_least_one, between_0_and_1
 from flax_unet.cache import keep_compiled
 from flax_unet.errors import InputError, command
 from flax_unet.faces import MIN_FACE, FaceFinder, Mode
@@ -33,6 +33,10 @@ Faces are brought to the network's size as the published evaluation does (PIL, N
 one face fills it; crop always cuts; none judges every picture as the crop of one face. Faces of
 fewer than {MIN_FACE} pixels are told of and not judged. The verdict of a picture is that of its
 face which is FAKE most likely; a video's probability is the mean of its frames'.
+
+--out DIR gets, for each picture X with a face, X.mask.png at the picture's size. --save-logits adds
+X.logits.npy for pictures and videos: float32 (faces, H, W, 2) on the network's grid over each
+face's box, class 0 untouched, class 1 MANIPULATED, faces in the order of {predictions.JSON}.
 
 In folders, hidden files and links to other folders are left out.
 
@@ -137,8 +141,33 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help=f"new directory for {predictions.JSON}, {predictions.TABLE} and what shows it",
     )
+    parser.add_argument(
+        "--mask-threshold",
+        type=between_0_and_1,
+        metavar="T",
+        help="mark pixels whose probability of being MANIPULATED is above T (default: those of "
+        "which it is the likelier class, as published)",
+    )
+    parser.add_argument(
+        "--save-logits", action="store_true", help="write the mask head's output too; see below"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object a file, no prose")
     return parser
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises an InputError if options contradict each other or do not suit the network."""
+    if args.faces == "none" and args.face_model is not None:
+        raise InputError("--face-model: --faces none looks for no faces; leave out one")
+    if args.save_logits and args.out is None:
+        raise InputError("--save-logits: name a directory for them by --out")
+    asked = {"--mask-threshold": args.mask_threshold is not None, "--save-logits": args.save_logits}
+    if any(asked.values()) and not description.load_config(args.checkpoint).has_mask_head:
+        names = " and ".join(name for name, is_asked in asked.items() if is_asked)
+        raise InputError(
+            f"{names}: {args.checkpoint} has no mask head, so it marks no pixels; leave this out, "
+            "or name another checkpoint"
+        )
 
 
 @command
@@ -154,9 +183,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     statuses: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         stage = None if args.out is None else stack.enter_context(staged_directory(args.out))
-        if args.faces == "none" and args.face_model is not None:
-            raise InputError("--face-model: --faces none looks for no faces; leave out one")
-        detector = Detector.from_checkpoint(args.checkpoint)
+        _check(args)
+        detector = Detector.from_checkpoint(
+            args.checkpoint, mask_threshold=args.mask_threshold, keep_logits=args.save_logits
+        )
         finder = None if args.faces == "none" else FaceFinder(args.face_model)
         options = Options(args.faces, finder, Sampling(args.every, args.frames))
         frames = _shown(inspect(detector, items(_paths(args.path)), options))
@@ -167,11 +197,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             if stage is not None:
                 found.append(result)
         if stage is not None:
-            predictions.write(stage, found, args.checkpoint, detector.config, options)
+            predictions.write(stage, found, args.checkpoint, detector, options)
     if args.out is not None and not args.json:
-        print(
-            f"{shown(str(args.out))}: {predictions.JSON}, {predictions.TABLE}, masks and overlays"
-        )
+        masks = "masks, logits" if args.save_logits else "masks"
+        out = shown(str(args.out))
+        print(f"{out}: {predictions.JSON}, {predictions.TABLE}, {masks} and overlays")
     if statuses["failed"] == statuses.total():
         raise InputError("every file failed; the reasons are above")
     if statuses["failed"]:

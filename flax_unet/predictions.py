@@ -3,13 +3,15 @@
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flax_unet import description
-from flax_unet.config import UNetConfig
 from flax_unet.inspection import Options
 from flax_unet.provenance import made_by
 from flax_unet.results import MEANING, Result
+
+if TYPE_CHECKING:
+    from flax_unet.detector import Detector
 
 JSON, TABLE = "predictions.json", "predictions.csv"
 _FOUND = ("verdict", "real_probability", "fake_probability", "manipulated_share")
@@ -24,7 +26,7 @@ def write(
     directory: Path,
     found: Sequence[Result],
     checkpoint_path: Path,
-    config: UNetConfig,
+    detector: "Detector",
     options: Options,
 ) -> None:
     """Writes both files.
@@ -33,7 +35,7 @@ def write(
         directory: where to; it holds the pictures that the results name.
         found: of `results`.
         checkpoint_path: what judged; its name alone is told.
-        config: of its network.
+        detector: its network, with the options of masks.
         options: how files were inspected.
 
     Raises:
@@ -43,8 +45,13 @@ def write(
     written = {
         "checkpoint": checkpoint_path.resolve().name,
         "checkpoint_source": {key: source.get(key) for key in ("file", "sha256", "layout")},
-        "image_size": config.to_json()["image_size"],
-        "options": {"faces": options.mode, **options.sampling._asdict()},
+        "image_size": detector.config.to_json()["image_size"],
+        "options": {
+            "faces": options.mode,
+            **options.sampling._asdict(),
+            "mask_threshold": detector.mask_threshold,
+            "save_logits": detector.keep_logits,
+        },
         "meaning": MEANING,
         "files": list(found),
         "made_by": made_by(),

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from flax_unet.inspection import Frame
+from flax_unet.logits import LogitsWriter
 from flax_unet.names import Names
 from flax_unet.overlays import framed, overlay, union
 from flax_unet.verdict import is_real
@@ -28,6 +29,11 @@ MEANING = {
     "box": "left, top, right, bottom in pixels of the file's picture, the last two not included",
     "too_small": "faces that were found and are too small to judge",
     "mask": "palette PNG at the picture's size; index 1 = MANIPULATED, 0 = untouched",
+    "mask_threshold": "a pixel is marked MANIPULATED where its probability of that is above it; "
+    "null: where MANIPULATED (the mask's class 1) is the likelier class",
+    "logits": "NumPy file, (faces, H, W, 2) float32: the mask head's output on the network's grid, "
+    "which covers a face's box; class 0 untouched, class 1 MANIPULATED; faces in the order of "
+    "`faces`, of a video frame by frame",
 }
 
 
@@ -36,7 +42,7 @@ def results(frames: Iterable[Frame], directory: Path | None) -> Iterator[Result]
 
     Args:
         frames: of `inspect`.
-        directory: where masks, overlays and timelines go; None writes none.
+        directory: where masks, logits, overlays and timelines go; None writes none.
 
     Raises:
         InputError: they cannot be written.
@@ -62,6 +68,10 @@ def _picture(frames: Iterator[Frame], directory: Path | None, stem: str) -> Resu
                 result[kind] = f"{stem}.{kind}.png"
                 # A third of the time of Pillow's own level, for a quarter more bytes.
                 picture.save(directory / result[kind], compress_level=1)
+        with LogitsWriter(directory / f"{stem}.logits.npy") as logits:
+            logits.write(frame.verdicts)
+        if logits.faces:
+            result["logits"] = logits.path.name
     return result
 
 
@@ -70,7 +80,10 @@ def _video(frames: Iterator[Frame], directory: Path | None, stem: str) -> Result
     told: list[Result] = []  # of each frame; a video may have any number, so no picture is kept
     size: tuple[int, int] | None = None
     film: VideoWriter | None = None
+    logits: LogitsWriter | None = None
     with contextlib.ExitStack() as stack:
+        if directory is not None:
+            logits = stack.enter_context(LogitsWriter(directory / f"{stem}.logits.npy"))
         for frame in frames:
             result = _head(frame, [*result.get("notes", []), *frame.notes])
             if frame.image is None:
@@ -82,6 +95,8 @@ def _video(frames: Iterator[Frame], directory: Path | None, stem: str) -> Result
                     path, rate = directory / f"{stem}.overlay.webm", frame.frames_a_second
                     film = stack.enter_context(VideoWriter(path, size, rate or 1.0))
                 film.write(_drawn(frame, frame.image)[1])
+            if logits is not None:
+                logits.write(frame.verdicts)
     if size is None:
         return result
     result |= {"width": size[0], "height": size[1], **_summary(told)}
@@ -89,6 +104,8 @@ def _video(frames: Iterator[Frame], directory: Path | None, stem: str) -> Result
         result["notes"].append(
             f"no face to judge in {len(told) - judged:,} of {len(told):,} frames"
         )
+    if logits is not None and logits.faces:
+        result["logits"] = logits.path.name
     if film is not None and not any(frame["faces"] or frame["too_small"] for frame in told):
         film.path.unlink()  # it shows nothing that the video does not
     elif directory is not None and film is not None:

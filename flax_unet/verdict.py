@@ -25,6 +25,8 @@ class Verdict:
         real_probability: in [0, 1], that the face is REAL.
         mask: (H, W) bool, which pixels of the network's grid over the box are MANIPULATED.
         mask_probability: (H, W) float32 in [0, 1], the probability of that.
+        mask_logits: (H, W, 2) float32, the mask head's output: class 0 untouched, class 1
+            MANIPULATED. Only of a Detector that keeps them.
     """
 
     size: tuple[int, int]
@@ -32,6 +34,7 @@ class Verdict:
     real_probability: float | None
     mask: np.ndarray | None
     mask_probability: np.ndarray | None
+    mask_logits: np.ndarray | None = None
 
     @property
     def fake_probability(self) -> float | None:
@@ -58,6 +61,24 @@ class Verdict:
         """(height, width) float32 in [0, 1] at the picture's size, 0 outside the box."""
         return None if self.mask_probability is None else self._at_size(self.mask_probability)
 
+    @property
+    def mask_probability_8bit(self) -> np.ndarray | None:
+        """(H, W) uint8: 255 times `mask_probability`, cut off to whole numbers."""
+        return None if self.mask_probability is None else _8bit(self.mask_probability)
+
+    @property
+    def notebook_mask(self) -> np.ndarray | None:
+        """(H, W) bool: the mask as the published notebook makes it.
+
+        There the probabilities of both classes are cut off to 8 bits before they are compared, and
+        a tie is class 0, so pixels whose probability is just above 0.5 are not marked. Class 0's
+        is taken as 1 - `mask_probability`, which differs from a softmax's by float32's rounding: a
+        pixel can differ where 255 times its probability is within 1e-4 of 128.
+        """
+        if self.mask_probability is None:
+            return None
+        return _8bit(self.mask_probability) > _8bit(1 - self.mask_probability)
+
     def _at_size(self, grid: np.ndarray) -> np.ndarray:
         """Each pixel takes the value of the grid's cell that it lies in."""
         shape = (self.box.width, self.box.height)
@@ -65,3 +86,8 @@ class Verdict:
         whole = np.zeros((self.size[1], self.size[0]), grid.dtype)
         whole[self.box.top : self.box.bottom, self.box.left : self.box.right] = inside
         return whole
+
+
+def _8bit(probability: np.ndarray) -> np.ndarray:
+    """As PyTorch casts 255 times a probability in float32 to uint8: cut off, not rounded."""
+    return (probability * np.float32(255)).astype(np.uint8)

@@ -194,6 +194,10 @@ class Watching:
         "log to Weights & Biases too, on its server or in the work directory",
         choices=("online", "offline"),
     )
+    histograms: bool = option(
+        False,
+        "log histograms of weights and gradients too, at each evaluation or where one would be",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,6 +44,7 @@ class Step(NamedTuple):
     state: TrainState
     totals: Totals
     stop: jax.Array  # () int32: the signal that any process was told to stop by, 0 if none
+    gradients: Tree | None = None  # of the mean loss over all devices, as the optimizer gets them
 
 
 def zero_totals() -> Totals:
@@ -105,6 +106,7 @@ def make_step(
     *,
     accumulate: int = 1,
     ema: float | None = None,
+    give_gradients: bool = False,
 ) -> Callable[[TrainState, Totals, Batch], Step]:
     """The function of one step, to be spread over devices with the axis `parallel.AXIS`.
 
@@ -119,6 +121,7 @@ def make_step(
         accumulate: parts that the share is computed in, one after the other, to save memory.
         ema: decay of the moving averages. As usual it is smaller at first, at most
             (1 + n) / (10 + n) at step n, so that they forget the initial weights.
+        give_gradients: whether the result holds them, at the cost of their memory.
     """
 
     def gradient(weights: Tree, statistics: Tree, part: Batch, scale: jax.Array) -> Any:
@@ -173,7 +176,8 @@ def make_step(
             jnp.where(first, number, totals.not_finite),
         )
         state = TrainState(number, weights, statistics, optimizer_state, average)
-        return Step(state, totals, jax.lax.pmax(batch["stop"].max(), AXIS))
+        stop = jax.lax.pmax(batch["stop"].max(), AXIS)
+        return Step(state, totals, stop, grads if give_gradients else None)
 
     return step
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from flax_unet import UNetConfig, checkpoint
+from flax_unet import UNet, UNetConfig, checkpoint
 from flax_unet.errors import InputError
 from flax_unet.provenance import made_by
 from train import parallel, snapshot, validation
@@ -82,7 +82,14 @@ class Trainer:
         self.progress = Progress()
         self.received: int | None = None  # the signal that any process was told to stop by
         self._step = parallel.map_step(
-            make_step(graphdef, optimizer, objective, accumulate=recipe.accumulate, ema=recipe.ema),
+            make_step(
+                graphdef,
+                optimizer,
+                objective,
+                accumulate=recipe.accumulate,
+                ema=recipe.ema,
+                give_gradients=config.watching.histograms,
+            ),
             devices,
         )
         self.checkpoints = Checkpoints(config.start.workdir, config.watching.keep)
@@ -199,7 +206,9 @@ class Trainer:
                 with clock.waiting():
                     batch = next(source)
                 shares = parallel.spread(self._arrays(batch, signals.received), self.devices)
-                self.state, self.totals, stop = self._step(self.state, self.totals, shares)
+                self.state, self.totals, stop, gradients = self._step(
+                    self.state, self.totals, shares
+                )
                 told.append(stop)
                 # Waiting for the step before keeps the devices busy and the queue short; and all
                 # processes learn at the same step that one of them was told to stop.
@@ -218,7 +227,7 @@ class Trainer:
                 with clock.paused():
                     gained = False
                     if done == self.total_steps or self._is_evaluated(done):
-                        gained = self._validate(done, tracker)
+                        gained = self._evaluate(done, gradients, tracker)
                     if self._is_out_of_patience() and not ends:
                         ends = True
                         if done % watching.log_every:
@@ -275,19 +284,47 @@ class Trainer:
         if tracker is not None:
             tracker.log(figures)
 
-    def _validate(self, done: int, tracker: Tracker | None) -> bool:
-        """Evaluates; whether the network is the best so far."""
-        if self.validation_set is None:
+    def _evaluate(
+        self, done: int, gradients: checkpoint.Tree | None, tracker: Tracker | None
+    ) -> bool:
+        """Scores the validation set, if there is one, and logs what the network marks.
+
+        Args:
+            done: steps.
+            gradients: of the last step; None: no histograms are wanted.
+            tracker: None on all processes but the first.
+
+        Returns:
+            Whether the network is the best so far.
+        """
+        if self.validation_set is None and tracker is None:
             return False
-        self._check_finite(parallel.fetch(self.totals))
+        if self.validation_set is not None:
+            self._check_finite(parallel.fetch(self.totals))
         model = checkpoint.build(
             self.network,
             snapshot.for_use(parallel.fetch(self.state)),
             dtype=self.config.network.dtype,
         )
+        kind, frames, gained = "training", self.stream.dataset, False
+        if self.validation_set is not None:
+            kind, frames = "validation", self.validation_set
+            gained = self._validate(done, model, frames, tracker)
+        if tracker is None:
+            return gained
+        sheet = validation.sheet(model, frames)
+        if sheet is not None:
+            tracker.log_masks(done, sheet, f"{kind} frames: {validation.COLUMNS}")
+        if gradients is not None:
+            trees = {"weights": self.state.weights, "gradients": gradients}
+            tracker.log_histograms(done, checkpoint.flat(parallel.fetch(trees)))
+        return gained
+
+    def _validate(self, done: int, model: UNet, frames: Dataset, tracker: Tracker | None) -> bool:
+        """Scores the validation set; whether the network is the best so far."""
         batch_size = self.config.recipe.batch_size
         try:
-            figures = validation.evaluate(model, self.validation_set, self.devices, batch_size)
+            figures = validation.evaluate(model, frames, self.devices, batch_size)
         except InputError as error:
             raise InputError(
                 f"the network after step {done} cannot be evaluated: {error}"
@@ -308,8 +345,7 @@ class Trainer:
             self._lower_rate(value, rises=validation.higher_is_better(metric))
         if tracker is not None:
             tqdm.write(f"step {done}: validation {metric} {value:.4f}{' (best)' * gained}")
-            sheet = validation.sheet(model, self.validation_set)
-            tracker.log_validation({"step": done, **figures}, sheet)
+            tracker.log_validation({"step": done, **figures})
         return gained
 
     def _lower_rate(self, value: float, *, rises: bool) -> None:

@@ -22,6 +22,7 @@ _HIGHER_IS_BETTER = frozenset(
 )
 _LOWER_IS_BETTER = frozenset({"wrong", "log_loss", "brier", "ece", "eer"})
 _PICTURES = 6  # on the sheet of masks
+COLUMNS = "picture, labelled mask, predicted mask; red = MANIPULATED"  # of the sheet
 
 
 def default_metric(config: UNetConfig) -> str:
@@ -107,7 +108,7 @@ def figure(figures: dict[str, float], metric: str) -> float:
 
 
 def sheet(model: UNet, data: Dataset) -> np.ndarray | None:
-    """Pictures, one a line, with their labelled and predicted masks: (H, W, 3) uint8."""
+    """Pictures, one a line, in COLUMNS: (H, W, 3) uint8; None without a mask head."""
     if not model.config.has_mask_head:
         return None
     rows = np.linspace(0, len(data) - 1, min(_PICTURES, len(data))).astype(int)

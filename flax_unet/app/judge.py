@@ -91,7 +91,7 @@ class Judge:
         result["problem"] = result["problem"] and result["problem"].replace(
             shown(str(path)), shown(path.name)
         )
-        predictions.write(written, [result], self.checkpoint, self.detector.config, options)
+        predictions.write(written, [result], self.checkpoint, self.detector, options)
         archive = shutil.make_archive(str(directory / Names().new(path.stem)), "zip", written)
         files = {kind: written / result[kind] for kind in ("overlay", "timeline") if kind in result}
         files["archive"] = Path(archive)

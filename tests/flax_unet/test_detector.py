@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from flax import nnx
 from PIL import Image
 
@@ -20,7 +22,7 @@ from flax_unet.images import to_input
 from flax_unet.inference import compiled
 from tests.conftest import listing
 from tests.flax_unet.media import SIDE, noise, small_checkpoint
-from tests.tolerances import PROBABILITY
+from tests.tolerances import NETWORK, PROBABILITY, assert_close
 from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
 from train.scoring import score
@@ -251,10 +253,96 @@ def test_heads_that_a_network_lacks(layout: str, has_mask: bool, tmp_path: Path)
     of_mask = [
         *(verdict.mask, verdict.mask_probability, verdict.manipulated_share),
         *(verdict.is_manipulated, verdict.manipulated_probability),
+        *(verdict.mask_probability_8bit, verdict.notebook_mask),
     ]
     of_class = [verdict.real_probability, verdict.fake_probability, verdict.is_real]
     assert {value is None for value in of_mask} == {not has_mask}
     assert {value is None for value in of_class} == {has_mask}
+
+
+@pytest.mark.parametrize("threshold", [0.25, 0.5, 0.75])
+def test_threshold_of_the_mask(threshold: float, model: Path, detector: Detector) -> None:
+    strict = Detector.from_checkpoint(model, mask_threshold=threshold)
+    (found,), (published,) = strict([noise()]), detector([noise()])
+    assert found.mask is not None
+    assert found.mask_probability is not None
+    np.testing.assert_array_equal(found.mask, found.mask_probability > threshold)
+    assert 0 < found.mask.mean() < 1  # or the test would show little
+    assert found.manipulated_share == found.mask.mean()
+    np.testing.assert_array_equal(found.mask_probability, published.mask_probability)
+    assert found.real_probability == published.real_probability
+    if threshold != 0.5:
+        assert (found.mask != published.mask).any()
+
+
+def test_logits_when_they_are_kept(model: Path, detector: Detector) -> None:
+    assert detector([noise()])[0].mask_logits is None
+    keeping = Detector.from_checkpoint(model, keep_logits=True)
+    pictures = [noise(seed=seed) for seed in range(BATCH + 3)]
+    output = compiled(load(model))(
+        np.stack([to_input(picture, (SIDE, SIDE)) for picture in pictures])
+    )
+    assert output.mask_logits is not None
+    for verdict, expected in zip(keeping(pictures), output.mask_logits, strict=True):
+        assert verdict.mask_logits is not None
+        assert verdict.mask_logits.dtype == np.float32
+        assert_close(verdict.mask_logits, expected, NETWORK)
+        marked = verdict.mask_logits[..., 1] > verdict.mask_logits[..., 0]
+        np.testing.assert_array_equal(verdict.mask, marked)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"mask_threshold": 0.0}, "mask_threshold is 0.0; expected one between 0 and 1"),
+        ({"mask_threshold": 1}, "mask_threshold is 1"),
+        ({"mask_threshold": float("nan")}, "mask_threshold is nan"),
+    ],
+)
+def test_thresholds_out_of_range(options: Any, reason: str, model: Path) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Detector(load(model), **options)
+
+
+def test_options_of_a_mask_head_that_is_not_there(tmp_path: Path) -> None:
+    classifier = load(small_checkpoint(tmp_path, "classifier-224"))
+    wrong: list[dict[str, Any]] = [{"mask_threshold": 0.5}, {"keep_logits": True}]
+    for options in wrong:
+        with pytest.raises(ValueError, match="the network has no mask head"):
+            Detector(classifier, **options)
+
+
+def test_mask_of_the_notebook() -> None:
+    """Against PyTorch: softmax, times 255 to 8 bits, the greater one, ties to class 0."""
+    rng = np.random.default_rng(0)
+    height, width = 600, 700
+    scale = rng.choice([0.01, 1, 10], (height, width, 1))  # pixels at 0.5, in between and sure
+    logits = (scale * rng.normal(size=(height, width, 2))).astype(np.float32)
+    logits[0] = 0  # neither class is the likelier
+    chances = torch.softmax(torch.from_numpy(logits).permute(2, 0, 1)[None], dim=1)[0]
+    untouched, manipulated = in_8_bits = chances.mul(255).byte().numpy()
+    expected = in_8_bits.argmax(0) == 1  # the first of equal ones
+
+    probability = np.asarray(jax.nn.softmax(logits)[..., 1])
+    box = Box(0, 0, width, height)
+    verdict = Verdict((width, height), box, None, probability > 0.5, probability)
+    assert verdict.mask is not None
+    found, mask = verdict.mask_probability_8bit, verdict.notebook_mask
+    assert found is not None
+    assert found.dtype == np.uint8
+    assert mask is not None
+    # Two float32 softmaxes can differ in the last bit, which decides at a step of the 8 bits.
+    scaled = 255 * chances[1].numpy().astype(np.float64)
+    at_a_step = np.abs(scaled - scaled.round()) < 1e-4
+    np.testing.assert_array_equal(found[~at_a_step], manipulated[~at_a_step])
+    assert np.abs(found.astype(int) - manipulated).max() <= 1
+    far = np.abs(scaled - 128) > 1e-4
+    np.testing.assert_array_equal(mask[far], expected[far])
+    # The pixels that only the plain mask marks are those of a tie.
+    only_plain = (untouched == manipulated) & (logits[..., 1] > logits[..., 0])
+    assert only_plain.mean() > 0.05
+    np.testing.assert_array_equal(verdict.mask & ~mask, only_plain)
+    assert not (mask & ~verdict.mask).any()
 
 
 def test_bfloat16(model: Path, detector: Detector) -> None:

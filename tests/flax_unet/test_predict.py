@@ -21,6 +21,7 @@ from benchmarks import prediction
 from convert import parity
 from convert.reference import ReferenceUNet
 from flax_unet import Detector, load, predict, predictions, results
+from flax_unet.boxes import Box
 from flax_unet.errors import command
 from flax_unet.videos import Sampling, VideoReader
 from tests.conftest import listing, small_tensors
@@ -37,7 +38,7 @@ from tests.flax_unet.media import (
     sound_avi,
     write_video,
 )
-from tests.tolerances import PROBABILITY
+from tests.tolerances import NETWORK, PROBABILITY, assert_close
 
 Fails = Callable[..., str]
 Printed = pytest.CaptureFixture[str]
@@ -203,6 +204,94 @@ def test_heads_that_a_network_lacks(tmp_path: Path, capsys: Printed) -> None:
         always = {"predictions.json", "predictions.csv", "face.overlay.png", "film.overlay.webm"}
         own = {"face.mask.png"} if has_mask else {"film.timeline.png"}
         assert {path.name for path in out.iterdir()} == always | own
+
+
+def test_threshold_of_the_mask(model: Path, tmp_path: Path) -> None:
+    noise().save(tmp_path / "face.png")
+    film = write_video(tmp_path / "film.avi", numbered(3))
+    arguments = [model, tmp_path / "face.png", film, "--faces", "none"]
+    strict, published = tmp_path / "strict", tmp_path / "published"
+    assert run(*arguments, "--mask-threshold", 0.75, "--out", strict) == 0
+    assert run(*arguments, "--out", published) == 0
+    told = json.loads((strict / "predictions.json").read_text())
+    assert told["options"]["mask_threshold"] == 0.75
+    assert "probability" in told["meaning"]["mask_threshold"]
+    assert json.loads((published / "predictions.json").read_text())["options"] == {
+        **told["options"],
+        "mask_threshold": None,
+    }
+    (verdict,) = Detector.from_checkpoint(model)([noise()])
+    assert verdict.mask_probability is not None
+    assert verdict.manipulated_probability is not None
+    with Image.open(strict / "face.mask.png") as mask:
+        marked = np.asarray(mask) == 1
+    np.testing.assert_array_equal(marked, verdict.manipulated_probability > 0.75)
+    with Image.open(strict / "face.overlay.png") as overlay:
+        tinted = np.asarray(overlay) != np.asarray(noise())
+    frame = np.ones_like(marked)
+    frame[20:-20, 5:-5] = False  # around the face, and its verdict in words
+    np.testing.assert_array_equal(tinted.any(-1)[~frame], marked[~frame])
+    picture, video = told["files"]
+    share = (verdict.mask_probability > 0.75).mean()
+    assert picture["faces"][0]["manipulated_share"] == pytest.approx(share)
+    before = written(published)
+    assert picture["faces"][0]["manipulated_share"] < before[0]["faces"][0]["manipulated_share"]
+    assert video["manipulated_share"] < before[1]["manipulated_share"]
+    assert video["fake_probability"] == before[1]["fake_probability"]
+
+
+def test_logits_of_pictures_and_videos(model: Path, tmp_path: Path, capsys: Printed) -> None:
+    group((100, 100, 250), (700, 200, 120), (1100, 300, 40)).save(tmp_path / "three.png")
+    noise().save(tmp_path / "none.png")
+    film = write_video(tmp_path / "film.avi", (photo() for _ in range(24)), size=(512, 600))
+    out = tmp_path / "out"
+    paths = [tmp_path / "three.png", tmp_path / "none.png", film]
+    assert run(model, *paths, "--save-logits", "--every", 2, "--out", out) == 0
+    assert "logits" in capsys.readouterr().out
+    told = json.loads((out / "predictions.json").read_text())
+    assert told["options"]["save_logits"] is True
+    assert "class 1 MANIPULATED" in told["meaning"]["logits"]
+    three, none, video = told["files"]
+    assert (three["logits"], video["logits"]) == ("three.logits.npy", "film.logits.npy")
+    assert "logits" not in none
+    assert {path.name for path in out.glob("*.npy")} == {three["logits"], video["logits"]}
+    for result in (three, video):
+        faces = [face for frame in result.get("frames", [result]) for face in frame["faces"]]
+        assert len(faces) == (2 if result is three else 12)
+        logits = np.load(out / result["logits"], mmap_mode="r")
+        assert logits.shape == (len(faces), SIDE, SIDE, 2)
+        assert logits.dtype == np.float32
+        for face, of_face in zip(faces, logits, strict=True):
+            marked = of_face[..., 1] > of_face[..., 0]
+            assert face["manipulated_share"] == marked.mean()
+    # The mask at the picture's size follows from them and the boxes.
+    whole = np.zeros((three["height"], three["width"]), bool)
+    for face, of_face in zip(three["faces"], np.load(out / three["logits"]), strict=True):
+        left, top, right, bottom = face["box"]
+        marked = Image.fromarray(of_face[..., 1] > of_face[..., 0])
+        size = (right - left, bottom - top)
+        whole[top:bottom, left:right] |= np.asarray(marked.resize(size, Image.Resampling.NEAREST))
+    with Image.open(out / three["mask"]) as mask:
+        np.testing.assert_array_equal(np.asarray(mask) == 1, whole)
+    with Image.open(tmp_path / "three.png") as image:
+        box = Box(*three["faces"][1]["box"])
+        (verdict,) = Detector.from_checkpoint(model, keep_logits=True)([image], [box])
+    assert_close(np.load(out / three["logits"])[1], verdict.mask_logits, NETWORK)
+
+
+def test_logits_without_a_place_or_a_mask_head(model: Path, tmp_path: Path, fails: Fails) -> None:
+    noise().save(tmp_path / "face.png")
+    classifier = small_checkpoint(tmp_path, "classifier-224")
+    before = listing(tmp_path)
+    message = fails(predict.main, model, tmp_path / "face.png", "--save-logits")
+    assert "--save-logits: name a directory for them by --out" in message
+    arguments = [classifier, tmp_path / "face.png", "--faces", "none", "--out", tmp_path / "out"]
+    for options in (["--mask-threshold", 0.5], ["--save-logits"]):
+        message = fails(predict.main, *arguments, *options)
+        assert f"{options[0]}: {classifier} has no mask head" in message
+    both = fails(predict.main, *arguments, "--mask-threshold", 0.5, "--save-logits")
+    assert "--mask-threshold and --save-logits: " in both
+    assert listing(tmp_path) == before
 
 
 def write_bad(folder: Path) -> dict[str, str]:
@@ -376,7 +465,7 @@ def test_output_in_the_folder_that_is_judged(model: Path, tmp_path: Path) -> Non
     assert len(written(out)) == 30
 
 
-@pytest.mark.parametrize("what", ["mask", "film", "table"])
+@pytest.mark.parametrize("what", ["mask", "logits", "film", "table"])
 def test_full_disk_leaves_nothing(
     what: str, model: Path, tmp_path: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +474,7 @@ def test_full_disk_leaves_nothing(
 
     owner, name = {
         "mask": (Image.Image, "save"),
+        "logits": (np.lib.format, "write_array_header_1_0"),
         "film": (results, "VideoWriter"),
         "table": (predictions, "_rows"),
     }[what]
@@ -394,7 +484,7 @@ def test_full_disk_leaves_nothing(
     monkeypatch.setattr(owner, name, full)
     out = tmp_path / "new" / "out"
     arguments = [model, film, tmp_path / "face.png", "--faces", "none", "--out", out]
-    assert "No space left on device" in fails(predict.main, *arguments)
+    assert "No space left on device" in fails(predict.main, *arguments, "--save-logits")
     assert listing(tmp_path) == before
     assert "ahead" not in [thread.name for thread in threading.enumerate()]
 
@@ -528,6 +618,13 @@ def test_checkpoint_that_is_none(tmp_path: Path, fails: Fails) -> None:
 def test_wrong_options(options: list[str], model: Path, capsys: Printed) -> None:
     assert run(model, "x.png", *options) == 2
     assert re.search("expected a whole number from 1|not allowed with", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("threshold", ["0", "1", "nan", "-0.5", "half"])
+def test_wrong_thresholds(threshold: str, model: Path, capsys: Printed) -> None:
+    assert run(model, "x.png", "--mask-threshold", threshold) == 2
+    expected = f"expected a number above 0 and below 1, got {threshold}"
+    assert expected in capsys.readouterr().err
 
 
 def test_names_are_no_formulas(

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,16 @@ def start(
         env=environment,
         text=True,
     )
+
+
+def together(module: str, calls: list[list[str]]) -> list[subprocess.Popen[str]]:
+    """Starts two processes of two devices that make the same calls of a command."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*listening.getsockname())
+    joined = ["--coordinator", address, "--num-processes", "2", "--process-id"]
+    lines = [[[*call, *joined, str(number)] for call in calls] for number in range(2)]
+    return [start(module, each, devices=2) for each in lines]
 
 
 def finish(process: subprocess.Popen[str]) -> str:

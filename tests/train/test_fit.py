@@ -6,8 +6,6 @@ import os
 import random
 import shutil
 import signal
-import socket
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ from flax_unet.checkpoint import flat
 from tests.conftest import Original, images, listing
 from tests.published import LAYOUTS
 from tests.tolerances import DEVICES_32, NETWORK, assert_close, assert_same_tensors
-from tests.train.children import await_steps, finish, start
+from tests.train.children import await_steps, finish, start, together
 from tests.train.folders import write_folder
 from train import eval as evaluation
 from train import fit
@@ -451,20 +449,10 @@ def test_early_stopping_and_a_file_of_options(
     assert (tmp_path / "run" / "best").resolve().name == f"step_{best['step']:08}"
 
 
-def together(calls: list[list[str]]) -> list[subprocess.Popen[str]]:
-    """Two processes of two devices that make the same calls."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        address = "{}:{}".format(*listening.getsockname())
-    joined = ["--coordinator", address, "--num-processes", "2", "--process-id"]
-    lines = [[[*call, *joined, str(number)] for call in calls] for number in range(2)]
-    return [start(FIT, each, devices=2) for each in lines]
-
-
 def test_signal_to_one_process_ends_all(data: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     children = together(
-        [options(data, workdir, "--steps", 100_000, "--log-every", 1, "--sync-batch-norm")]
+        FIT, [options(data, workdir, "--steps", 100_000, "--log-every", 1, "--sync-batch-norm")]
     )
     try:
         await_steps(children[0], workdir / "metrics.jsonl")
@@ -488,7 +476,7 @@ def test_resumes_on_other_devices_and_processes(data: Path, tmp_path: Path) -> N
         options(data, two, *more, "--steps", 4, "--devices", 4),
     ]
     finish(start(FIT, calls, devices=4))
-    printed = [finish(child) for child in together([options(data, two, *more, "--steps", 6)])]
+    printed = [finish(child) for child in together(FIT, [options(data, two, *more, "--steps", 6)])]
     assert "goes on after step 4" in printed[0]
     assert "goes on" not in printed[1]  # one process speaks for all
     logs = [read(directory / "metrics.jsonl") for directory in (one, two)]

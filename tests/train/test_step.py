@@ -184,7 +184,7 @@ def at_hand(batch: dict[str, Any]) -> Any:
 def take_step(batch: dict[str, Any], **options: Any) -> tuple[Any, Any]:
     """State and totals after the first step."""
     step, state, totals = first_step(**options)
-    state, totals, _ = step(state, totals, at_hand(batch))
+    state, totals, *_ = step(state, totals, at_hand(batch))
     return parallel.fetch(state), parallel.fetch(totals)
 
 
@@ -237,6 +237,17 @@ def test_optimizer_gets_gradients_in_the_order_of_weights() -> None:
     assert program.count("LayoutConstraint") == len(jax.tree.leaves(state.weights))
 
 
+def test_gives_its_gradients_when_they_are_asked_for() -> None:
+    (batch,) = random_batches(1, SIZE, 8, seed=10)
+    step, state, totals = first_step(accumulate=2, give_gradients=True)
+    before = parallel.fetch(state.weights)
+    after = parallel.fetch(step(state, totals, at_hand(batch)))
+    expected = jax.tree.map(lambda old, gradient: old - gradient, before, after.gradients)
+    jax.tree.map(np.testing.assert_array_equal, after.state.weights, expected)
+    step, state, totals = first_step()
+    assert step(state, totals, at_hand(batch)).gradients is None
+
+
 def test_moving_average_starts_quickly() -> None:
     (batch,) = random_batches(1, SIZE, 8, seed=6)
     first = nnx.to_pure_dict(nnx.state(UNet(SMALL, rngs=nnx.Rngs(0)), nnx.Param))
@@ -267,7 +278,7 @@ def test_step_is_compiled_once(tmp_path: Path) -> None:
     counts = []
     for batch in random_batches(4, SIZE, 8, seed=7):
         totals = parallel.replicate(zero_totals(), devices)
-        state, totals, _ = step(state, totals, at_hand(batch))
+        state, totals, *_ = step(state, totals, at_hand(batch))
         counts.append(len(compiled))
     assert len(traced) == 1
     assert counts[0] == counts[-1]
