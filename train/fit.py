@@ -1,4 +1,4 @@
-"""Trains U-YNet on every device, by the published recipe unless told otherwise."""
+"""Trains U-YNet on every device; the defaults are the published recipe of its heads."""
 
 import argparse
 import difflib

@@ -5,7 +5,7 @@ from train.data.dataset import Table
 
 WEIGHTS = "the published weights of epoch 35 for 224x224, on frames of DFDC"
 REPORTED = (  # where, accuracy, its counts, speed
-    ("deployment's README", "94.35 %", "epoch and frames not told", ""),
+    ("deployment's README", "94.35 %", "epoch and frames not stated", ""),
     ("Tesla V100, float32, one at a time", "94.12 %", "4707 of 5001", "88.55 frames a second"),
     ("Tesla T4", "94.12 %", "4707 of 5001", "51.11 frames a second"),
     ("Xeon E5-2698", "94.12 %", "4707 of 5001", "5.41 frames a second"),
