@@ -8,9 +8,8 @@ import numpy as np
 from PIL import Image
 
 from flax_unet.images import resized
-from train.data import pictures
+from train.data import masks, pictures
 from train.data.dataset import Dataset
-from train.data.folder import decode_mask
 from train.data.processors import processors
 
 _PREFETCHED = 4  # batches decoded ahead of the network
@@ -32,7 +31,7 @@ def decode(image: bytes, mask: bytes, size: int, position: int = 0) -> Batch:
     classes = np.zeros((size, size), np.uint8)
     if mask:
         nearest = Image.Resampling.NEAREST
-        classes = np.asarray(Image.fromarray(decode_mask(mask)).resize((size, size), nearest))
+        classes = np.asarray(Image.fromarray(masks.decode(mask)).resize((size, size), nearest))
     return Batch(pixels, classes, np.asarray(bool(mask)), np.asarray(position))
 
 
