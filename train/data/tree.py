@@ -39,7 +39,8 @@ def locate(path: Path) -> Path:
     try:
         if _holds_crops(path):
             return path
-        inside = sorted(below for below in path.iterdir() if _holds_crops(below))
+        visible = (folder for folder in path.iterdir() if not folder.name.startswith("."))
+        inside = sorted(folder for folder in visible if _holds_crops(folder))
     except OSError as error:
         raise InputError(
             f"{error.filename or path} cannot be listed: {error.strerror}; name the folder that "
