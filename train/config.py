@@ -11,6 +11,7 @@ import yaml
 from flax_unet import description
 from flax_unet.config import DTYPES, PUBLISHED, UNetConfig
 from flax_unet.errors import InputError
+from train.data import reading
 from train.options import option, plain, valid
 
 DEFAULT_LAYOUT = "ynet-224"
@@ -28,7 +29,15 @@ class Data:
         "per cent for train/validation/test by source video, such as 80/10/10, for a folder that "
         "has no splits; give train.eval the same, and the same --seed",
     )
+    validation: str | None = option(
+        None,
+        "what to validate on where --split is not given: a split of the data set, such as test, or "
+        "a share of the sources that are trained on, such as 10% (default: the data set's split "
+        "validation, if it has one)",
+    )
     skip_bad: bool = option(False, "go on without files that cannot be used")
+    mask_threshold: int | None = option(None, reading.MASK_THRESHOLD, least=1, most=255)
+    real_label: str | None = option(None, reading.REAL_LABEL)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from flax_unet.files import staged_directory
 from flax_unet.provenance import made_by
 from train.config import Machines
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
+from train.data.reading import Reading, add_options
 from train.metrics import AGGREGATES, Predictions, evaluate_predictions
 from train.newest import CHECKPOINTS, newest_checkpoint
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 REPORT, PREDICTIONS = "report.json", "predictions.csv"
 _AT_LEAST = {"batch_size": 1, "limit": 1, "seed": 0}
-_RECORDED = ("data", "limit", "seed", "skip_bad", "batch_size", "dtype", "aggregate")  # as given
+_RECORDED = (  # as given
+    *("data", "limit", "seed", "skip_bad", "mask_threshold", "real_label"),
+    *("batch_size", "dtype", "aggregate"),
+)
 _NAME = 128  # characters of a device's name: gathered, they must be as long on each process
 
 
@@ -35,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, least in _AT_LEAST.items():
         if (value := getattr(args, name)) is not None and value < least:
             raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
+    reading = Reading.of(args)
     # Not before: JAX and Flax take seconds to import.
     from flax_unet import checkpoint
     from train import cluster, parallel
@@ -50,7 +55,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = checkpoint.load(path, dtype=args.dtype)
         origin = checkpoint.fingerprint(path) if is_first else {}
         devices = parallel.select_devices(args.devices)
-        data = open_dataset(args.data, args.split, seed=args.seed, skip_bad=args.skip_bad)
+        data = open_dataset(
+            args.data,
+            args.split,
+            seed=args.seed,
+            skip_bad=args.skip_bad,
+            reading=reading,
+        )
         if args.limit is not None:
             data = data.sample(args.limit, args.seed)
         if is_first:
@@ -160,7 +171,8 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         default=EMBEDDED,
         metavar="NAME|PATH",
-        help="a folder in the published layout (crops/, masks/, metadata.json), or "
+        help="a folder in the published layout (crops/, masks/, metadata.json, or testing/ and "
+        "training/ with these; metadata.json may lie one level above), or "
         f"{EMBEDDED}[:procedural|:avatars|:FOLDER], made on this machine (default: {EMBEDDED})",
     )
     parser.add_argument(
@@ -187,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--skip-bad", action="store_true", help="go on without files that cannot be used"
     )
+    add_options(parser)
     parser.add_argument(
         "--out",
         type=Path,

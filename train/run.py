@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
+import shlex
 
 import numpy as np
 
@@ -13,12 +15,13 @@ from flax_unet.errors import InputError
 from flax_unet.files import staged_file
 from train import curves, parallel, start
 from train.checkpointing import OPTIONS, Checkpoints
-from train.config import FitConfig, Recipe, network_config
-from train.data.dataset import Dataset, open_dataset, open_splits
-from train.data.folder import WHOLE
+from train.config import Data, FitConfig, Recipe, network_config
+from train.data.dataset import Dataset, open_dataset, open_splits, split_by_source
 from train.data.pipeline import decode
-from train.data.splits import parse_shares
+from train.data.reading import Reading
+from train.data.splits import parse_share, parse_shares
 from train.data.training import Stream
+from train.data.tree import SPLITS, WHOLE
 from train.losses import Objective
 from train.trainer import Trainer
 from train.validation import check_metric
@@ -92,8 +95,9 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
     if best:
         say(f"best {best['metric']}: {best['value']:.4f}, of step {best['step']}")
     chosen = workdir / ("best" if best else "last")
-    split = f" --split {data.split} --seed {config.start.seed}" if data.split else ""
-    say(f"Score it:\n  python -m train.eval --checkpoint {chosen} --data {data.data}{split}")
+    split = ["--split", data.split, "--seed", str(config.start.seed)] if data.split else []
+    said = shlex.join(["--data", str(data.data), *split, *read_as(data).flags()])
+    say(f"Score it:\n  python -m train.eval --checkpoint {chosen} {said}")
     return None
 
 
@@ -114,23 +118,46 @@ def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
     """The frames to train on and those to validate on, if there are any.
 
     Raises:
-        InputError: the data set cannot be used.
+        InputError: the data set cannot be used, or has nothing of what is to be validated on.
     """
-    name, shares = str(config.data.data), config.data.split
+    name, shares, wanted = str(config.data.data), config.data.split, config.data.validation
+    seed, skip_bad, reading = config.start.seed, config.data.skip_bad, read_as(config.data)
+    opened = functools.partial(open_dataset, name, seed=seed, skip_bad=skip_bad, reading=reading)
     if shares is not None:
-        parts = {"train": f"train:{shares}"}
-        if parse_shares(shares)[1]:
-            parts["validation"] = f"validation:{shares}"
-    else:
-        stored = open_splits(name, skip_bad=config.data.skip_bad)[0]
-        parts = {part: part for part in ("train", "validation") if part in stored}
-        if "train" not in stored and WHOLE in stored:
-            parts["train"] = WHOLE
-    opened = {
-        part: open_dataset(name, split, seed=config.start.seed, skip_bad=config.data.skip_bad)
-        for part, split in {"train": "train", **parts}.items()
-    }
-    return opened["train"], opened.get("validation")
+        if wanted is not None:
+            raise InputError(
+                f"--split {shares} and --validation {wanted} both say what is validated on; give "
+                "one"
+            )
+        validated = parse_shares(shares)[1] > 0
+        return opened(f"train:{shares}"), opened(f"validation:{shares}") if validated else None
+    stored = open_splits(name, skip_bad=skip_bad, reading=reading)[0]
+    train = opened(WHOLE if "train" not in stored and WHOLE in stored else "train")
+    if wanted is None:
+        return train, opened("validation") if "validation" in stored else None
+    if share := parse_share(wanted):
+        parts = split_by_source(train, (100 - share, share, 0), seed)
+        for part in ("train", "validation"):
+            if not len(parts[part]):
+                raise InputError(
+                    f"--validation {wanted} leaves no source for {part}, since "
+                    f"{train.name} has few; give another share"
+                )
+        return parts["train"], parts["validation"]
+    split = SPLITS.get(wanted, wanted)
+    if split == train.split:
+        raise InputError(f"--validation {wanted}: these frames are trained on; name other ones")
+    if split not in stored:
+        raise InputError(
+            f"--validation {wanted}: {name} has no such split, only {', '.join(stored)}; name "
+            "another, or give a share of the sources that are trained on, such as 10%"
+        )
+    return train, opened(split)
+
+
+def read_as(data: Data) -> Reading:
+    """What the options say of a folder's files."""
+    return Reading(data.mask_threshold, data.real_label)
 
 
 def check_batch(
@@ -182,8 +209,8 @@ def check_watching(config: FitConfig, network: UNetConfig, validation: Dataset |
     for name, value in asked.items():
         if value is not None:
             raise InputError(
-                f"{name} {value}: there are no frames to validate on; give --split 80/10/10"
-                + ", or --schedule constant" * (name == "--schedule")
+                f"{name} {value}: there are no frames to validate on; give --split 80/10/10, "
+                "or --validation test or 10%" + ", or --schedule constant" * (name == "--schedule")
             )
 
 

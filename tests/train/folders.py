@@ -49,3 +49,22 @@ def write_folder(
             write_mask(root / "masks" / f"{name}_{frame}.gif", classes)
     (root / "metadata.json").write_text(json.dumps(metadata))
     return root
+
+
+def write_original(root: Path, side: int = SIDE) -> Path:
+    """The original's own folder, with metadata one level above; gives the data set's folder.
+
+    `a000` to `a003` are for training, `b000` and `b001` for testing; every second one is FAKE.
+    """
+    merged: dict[str, object] = {}
+    data = root / "dataset_new_1"
+    for split, prefix, videos in (("training", "a", 4), ("testing", "b", 2)):
+        folder = write_folder(data / split, videos, prefix=prefix, seed=videos, side=side)
+        merged |= json.loads((folder / "metadata.json").read_text())
+        (folder / "metadata.json").unlink()
+    for part in ("crops", "masks"):
+        (data / "testing" / part).rename(data / "testing" / "all")
+        (data / "testing" / part).mkdir()
+        (data / "testing" / "all").rename(data / "testing" / part / f"{part}_testing")
+    (root / "metadata.json").write_text(json.dumps(merged))
+    return data

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from convert import stand_in
+from convert import stand_in, to_torch
 from convert.from_torch import convert
 from flax_unet import PUBLISHED
 from flax_unet.config import WITH_UNUSED_LEVEL
@@ -23,10 +23,13 @@ from flax_unet.provenance import file_sha256
 from tests.conftest import small_tensors
 from tests.tolerances import DICE, PROBABILITY
 from tests.train.children import finish, start
-from tests.train.folders import write_folder
+from tests.train.folders import write_crop, write_folder, write_original
 from tests.train.procedure import published_procedure
 from train import eval as evaluation
+from train import fit
+from train.data import audit
 from train.data.dataset import open_dataset
+from train.tracking import read
 
 # The stand-ins call every picture of noise the same; their last bias is moved to where they do not.
 EVAL = "train.eval"
@@ -80,6 +83,47 @@ def test_every_decision_is_pytorchs(tmp_path: Path, capsys: pytest.CaptureFixtur
         with Image.open(out / f"{name}.png") as opened:
             opened.load()
             assert opened.width > 300
+
+
+def test_the_original_folder_is_trained_on_and_scored_as_pytorch_does(tmp_path: Path) -> None:
+    model = write_model(tmp_path, "ynet-224", 8)
+    data = write_original(tmp_path / "dfdc_deepfake_challenge")
+    audit.main([str(data), "--json", str(tmp_path / "audit.json")])
+    found = json.loads((tmp_path / "audit.json").read_text())
+    assert (found["faults"], found["notes"], found["shared_sources"]) == ({}, [], {})
+    assert {name: split["frames"] for name, split in found["splits"].items()} == {
+        **{"train": 12, "test": 6}
+    }
+
+    def expected_of(checkpoint: Path) -> dict[str, Any]:
+        return published_procedure(
+            checkpoint,
+            data / "testing",
+            crops="crops/crops_testing",
+            masks="masks/masks_testing",
+            metadata="../../metadata.json",
+        )
+
+    expected = expected_of(tmp_path / "ckpt.pth")
+    assert len(set(expected["predicted"].values())) == 2  # or the test would show little
+    out = tmp_path / "out"
+    chosen = ["--checkpoint", str(model), "--data", str(data.parent), "--out", str(out)]
+    evaluation.main(chosen)
+    assert_same_decisions(out, expected)
+
+    run = tmp_path / "run"
+    options = {"--data": data, "--validation": "testing", "--init-from": model, "--workdir": run}
+    options |= {"--batch-size": 4, "--steps": 2, "--learning-rate": 1e-6}
+    # Or a few steps make all decisions alike: the stand-in hardly differs between frames.
+    fit.main([*(str(part) for option in options.items() for part in option), "--freeze-encoder"])
+    to_torch.main([str(run / "last"), str(tmp_path / "trained.pth")])
+    expected = expected_of(tmp_path / "trained.pth")
+    assert len(set(expected["predicted"].values())) == 2
+    (validated,) = read(run / "validation.jsonl")
+    assert (validated["step"], validated["frames.n"]) == (2, 6)
+    assert validated["frames.correct"] == expected["correct"]
+    dice = np.mean(list(expected["dice"].values()))
+    assert abs(validated["pixels.dice"] - dice) <= 1e-4  # of a pixel or two that are ties
 
 
 def test_full_size_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,6 +295,7 @@ def test_report_tells_how_to_repeat_it(tmp_path: Path) -> None:
         **{"checkpoint": str(tmp_path / "model"), "data": str(folder), "frames": 5},
         **{"split": "train", "split_as_given": "train:60/20/20", "limit": 5, "seed": 3},
         **{"skip_bad": True, "batch_size": 2, "dtype": "float32", "image_size": 224},
+        **{"mask_threshold": None, "real_label": None},
         **{"aggregate": "mean_probability", "processes": 1},
         "devices": [str(device) for device in jax.devices()],
     }
@@ -258,6 +303,24 @@ def test_report_tells_how_to_repeat_it(tmp_path: Path) -> None:
     assert report["data"]["fingerprint"] == open_dataset(str(folder), None).fingerprint
     computing = {"jax", "flax", "scikit-learn", "scipy", "grain", "tensorflow-datasets", "optax"}
     assert computing | {"array_record", "matplotlib"} <= report["made_by"]["versions"].keys()
+
+
+def test_fakes_of_faceforensics_are_scored_as_fakes(tmp_path: Path) -> None:
+    torch.save(small_tensors("ynet-224"), tmp_path / "ckpt.pth")
+    convert(tmp_path / "ckpt.pth", tmp_path / "model", verify=False)
+    labels = {"000_0": "REAL", "000_1": "REAL", "000_003_0": "FAKE", "000_003_1": "FAKE"}
+    for seed, name in enumerate(labels):
+        write_crop(tmp_path / "data" / "crops" / f"{name}.png", np.random.default_rng(seed))
+    entries = {"000.mp4": {"label": "REAL"}, "000_003.mp4": {"label": "FAKE"}}
+    (tmp_path / "data" / "metadata.json").write_text(json.dumps(entries))
+    paths = {"--checkpoint": tmp_path / "model", "--data": tmp_path / "data"}
+    paths |= {"--out": tmp_path / "out"}
+    evaluation.main([str(part) for option in paths.items() for part in option])
+    with (tmp_path / "out" / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {Path(row["file"]).stem: row["label"] for row in rows} == labels
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["frames"]["n"], report["videos"]["n"]) == (4, 2)
 
 
 BAD: dict[str, tuple[list[str], str]] = {

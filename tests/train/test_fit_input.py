@@ -69,6 +69,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "5 parts each; choose another --batch-size",
         ),
         (
+            ["--split", "50/25/25", "--validation", "10%"],
+            "--split 50/25/25 and --validation 10% both say what is validated on; give one",
+        ),
+        (["--validation", "test"], "has no such split, only whole; name another, or give a share"),
+        (["--validation", "80/10/10"], "has no such split, only whole"),
+        (["--validation", "whole"], "--validation whole: these frames are trained on"),
+        (["--validation", "100%"], "--validation 100%: expected a share from 1% to 99%"),
+        (["--validation", "1%"], "--validation 1% leaves no source for validation"),
+        (["--validation", "99%"], "--validation 99% leaves no source for train"),
+        (["--mask-threshold", "256"], "--mask-threshold is 256; expected a whole number"),
+        (["--real-label", "0"], "--real-label 0: "),
+        (
             ["--best-metric", "frames.acuracy", "--split", "50/25/25", "--batch-size", "2"],
             "frames.accuracy",
         ),

@@ -16,27 +16,30 @@ from tqdm import tqdm
 from flax_unet.errors import command
 from flax_unet.images import FORMATS
 from train.data.dataset import open_splits
+from train.data.faults import Fault, by_kind
+from train.data.reading import AS_PUBLISHED, Reading, add_options
 from train.data.splits import source_of
 
 _SHOWN = 10  # of each kind of finding; the JSON has all
 
 
-def audit(name: str) -> dict[str, Any]:
+def audit(name: str, reading: Reading = AS_PUBLISHED) -> dict[str, Any]:
     """Examines every frame of a data set.
 
     Args:
         name: as for `train.data.dataset.open_dataset`.
+        reading: what the files of a folder leave open.
 
     Returns:
         `splits`: by name, frames, videos, sources, REAL and FAKE, missing masks of fakes, and
         sizes of pictures; `shared_sources`: sources with frames in several splits;
         `duplicates`: groups of files with the same pixels, each marked if it crosses splits;
-        `faults`: files that cannot be used; `notes`.
+        `faults`: of files that cannot be used, each a `Fault`; `notes`.
 
     Raises:
         InputError: the data set is unknown.
     """
-    splits, faults, notes = open_splits(name)
+    splits, faults, notes = open_splits(name, reading=reading)
     tables = [dataset.table for dataset in splits.values()]
     origins = iter(
         source_of(
@@ -88,6 +91,7 @@ def _text(report: dict[str, Any]) -> str:
         lines.append(f"{split:12}" + "".join(f"{row[column]:>20,}" for column in columns))
         sizes = [f"{size} ({count:,})" for size, count in row["sizes"].items()]
         lines.append(f"{'':12}sizes: {', '.join(sizes[:_SHOWN])}")
+    faults: dict[str, Fault] = report["faults"]
     findings = {
         "sources in more than one split (a leak)": [
             f"{source}: {', '.join(found)}" for source, found in report["shared_sources"].items()
@@ -96,13 +100,14 @@ def _text(report: dict[str, Any]) -> str:
             f"{' = '.join(group['files'])}{' (across splits)' if group['across_splits'] else ''}"
             for group in report["duplicates"]
         ],
-        "files that cannot be used": [f"{f}: {why}" for f, why in report["faults"].items()],
         "notes": report["notes"],
     }
     for title, rows in findings.items():
         lines += ["", f"{len(rows)} {title}", *(f"  {row}" for row in rows[:_SHOWN])]
         if len(rows) > _SHOWN:
             lines.append(f"  ... and {len(rows) - _SHOWN} more")
+    lines += ["", f"{len(faults)} files that cannot be used"]
+    lines += [f"  {line}" for line in by_kind(faults)]
     return "\n".join(lines)
 
 
@@ -116,14 +121,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("data", help="a folder in the published layout, or a data set's name")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings here")
+    add_options(parser)
     args = parser.parse_args(argv)
-    report = audit(args.data)
+    report = audit(args.data, Reading.of(args))
     print(_text(report))
     if args.json is not None:
         from flax_unet.files import staged_file
 
         with staged_file(args.json) as stage:
-            stage.write_text(json.dumps(report, indent=1), encoding="utf-8")
+            faults = {file: fault.reason for file, fault in report["faults"].items()}
+            stage.write_text(json.dumps(report | {"faults": faults}, indent=1), encoding="utf-8")
         print(f"\n{args.json}: all findings")
 
 

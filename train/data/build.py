@@ -24,7 +24,7 @@ FEATURES = tfds.features.FeaturesDict(
     {
         "file": tfds.features.Text(doc="relative to the data set's folder"),
         "video": tfds.features.Text(doc="frames of one video are never in two splits"),
-        "original": tfds.features.Text(doc="of a fake: the video it was made from, if known"),
+        "original": tfds.features.Text(doc="of a fake: the videos it was made from, one a line"),
         "image": tfds.features.Image(shape=(None, None, 3), doc="the bytes of a picture file"),
         "mask": tfds.features.Text(doc="the bytes of a picture file, empty without a mask"),
         "label": tfds.features.Scalar(np.int64, doc="1 = REAL, 0 = FAKE"),

@@ -10,8 +10,10 @@ import numpy as np
 
 from flax_unet.errors import InputError
 from train.data import splits
-from train.data.faults import unusable
+from train.data.faults import Fault, unusable
 from train.data.index import Index, Rows, damaged
+from train.data.reading import AS_PUBLISHED, Reading
+from train.data.tree import SPLITS
 
 EMBEDDED = "forged_portraits"
 _INFO = "dataset_info.json"  # TFDS's, beside the records
@@ -23,7 +25,7 @@ class Table:
 
     file: np.ndarray  # str: name of the picture
     video: np.ndarray  # str: the video that it is from
-    original: np.ndarray  # str: of a fake, the video it was made from; "" if unknown
+    original: np.ndarray  # str: of a fake, the videos it was made from, one a line; "" if unknown
     is_real: np.ndarray  # bool
     has_mask: np.ndarray  # bool: whether there is a mask label
 
@@ -71,44 +73,67 @@ class Dataset:
         return dataclasses.replace(self, indices=self.indices[rows], table=self.table.take(rows))
 
 
-def open_dataset(name: str, split: str | None, *, seed: int = 0, skip_bad: bool = False) -> Dataset:
+def open_dataset(
+    name: str,
+    split: str | None,
+    *,
+    seed: int = 0,
+    skip_bad: bool = False,
+    reading: Reading = AS_PUBLISHED,
+) -> Dataset:
     """Opens a split of a data set, packing or generating the set first if need be.
 
     Args:
         name: a folder in the published layout; `forged_portraits` (generated faces), or that with
             a source behind a colon: `forged_portraits:avatars`, `forged_portraits:FOLDER`.
-        split: a name; `80/10/10` for the test part of a split by source video (`train:80/10/10`
-            for another part); None for `test` where there is one, else the whole set.
+        split: a name, or that of a folder that it is read from, such as `testing`; `80/10/10` for
+            the test part of a split by source video (`train:80/10/10` for another part); None for
+            `test` where there is one, else the whole set.
         seed: of the split by source video.
         skip_bad: whether to go on without files that cannot be used.
+        reading: what the files of a folder leave open.
 
     Raises:
         InputError: the data set or split is unknown or empty, or files cannot be used; the message
-            lists all of them.
+            names every kind of fault.
     """
     if seed < 0:
         raise InputError(f"--seed {seed}: expected 0 or more")
-    stored, _ = _open(name, skip_bad)
+    stored, _ = _open(name, skip_bad, reading)
     stored_name, part, shares = _resolve(name, split, list(stored))
     whole = stored[stored_name]
     if not len(whole):
         raise InputError(f"{name}: split {stored_name} holds no frame that can be used")
     if shares is None:
         return whole
-    rows = splits.by_source(list(whole.table.video), list(whole.table.original), shares, seed)[part]
-    if not len(rows):
+    found = split_by_source(whole, shares, seed)[part]
+    if not len(found):
         raise InputError(f"{name}: {part} of the split {split} is empty; give it a larger share")
-    return dataclasses.replace(whole.take(rows), split=part)
+    return found
+
+
+def split_by_source(data: Dataset, shares: tuple[int, int, int], seed: int) -> dict[str, Dataset]:
+    """The parts of a data set, of which no two have frames of one source; they may be empty.
+
+    Args:
+        data: what is split.
+        shares: per cent of the sources, by `splits.PARTS`.
+        seed: of the order in which sources are dealt out.
+    """
+    table = data.table
+    rows = splits.by_source(list(table.video), list(table.original), shares, seed)
+    return {part: dataclasses.replace(data.take(found), split=part) for part, found in rows.items()}
 
 
 def open_splits(
-    name: str, *, skip_bad: bool = True
-) -> tuple[dict[str, Dataset], dict[str, str], list[str]]:
+    name: str, *, skip_bad: bool = True, reading: Reading = AS_PUBLISHED
+) -> tuple[dict[str, Dataset], dict[str, Fault], list[str]]:
     """Every stored split of a data set that is not empty, by name.
 
     Args:
         name: as for `open_dataset`.
         skip_bad: whether to go on without files that cannot be used.
+        reading: what the files of a folder leave open.
 
     Returns:
         The splits, the files that cannot be used with the reason, and notes.
@@ -116,13 +141,13 @@ def open_splits(
     Raises:
         InputError: the data set is unknown, cannot be packed, or is damaged.
     """
-    opened, index = _open(name, skip_bad)
+    opened, index = _open(name, skip_bad, reading)
     return {split: data for split, data in opened.items() if len(data)}, index.faults, index.notes
 
 
-def _open(name: str, skip_bad: bool) -> tuple[dict[str, Dataset], Index]:
+def _open(name: str, skip_bad: bool, reading: Reading) -> tuple[dict[str, Dataset], Index]:
     """Every stored split by name, empty ones too, and what else is known of the data set."""
-    directory = _prepare(name, skip_bad)
+    directory = _prepare(name, skip_bad, reading)
     index = Index.read(directory)
     if index.faults and not skip_bad:
         raise unusable(name, index.faults)
@@ -134,7 +159,7 @@ def _open(name: str, skip_bad: bool) -> tuple[dict[str, Dataset], Index]:
             records=_records(directory, split, len(rows)) if len(rows) else (),
             indices=np.arange(len(rows)),
             table=_table(rows),
-            faults=index.faults,
+            faults={file: fault.reason for file, fault in index.faults.items()},
             notes=index.notes,
             fingerprint=rows.fingerprint,
         )
@@ -143,10 +168,12 @@ def _open(name: str, skip_bad: bool) -> tuple[dict[str, Dataset], Index]:
     return opened, index
 
 
-def _prepare(name: str, skip_bad: bool) -> Path:
+def _prepare(name: str, skip_bad: bool, reading: Reading) -> Path:
     """The directory of the packed set."""
     embedded, _, source = name.partition(":")
     if embedded == EMBEDDED:
+        if given := reading.flags():
+            raise InputError(f"{given[0]} is for folders; {name} labels its frames itself")
         from train.data import forged_portraits
 
         return forged_portraits.prepare(source or "procedural", skip_bad=skip_bad)
@@ -154,7 +181,7 @@ def _prepare(name: str, skip_bad: bool) -> Path:
     if path.is_dir():
         from train.data import published
 
-        return published.pack(path)
+        return published.pack(path, reading)
     near = difflib.get_close_matches(name, [EMBEDDED], cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise InputError(f"{name} is neither a folder nor a data set ({EMBEDDED}){hint}")
@@ -174,6 +201,8 @@ def _resolve(
         if len(stored) > 1:
             raise InputError(f"{name} has splits of its own ({', '.join(stored)}); name one")
         return stored[0], part, splits.parse_shares(shares)
+    if split not in stored and SPLITS.get(split) in stored:
+        split = SPLITS[split]
     if split not in stored:
         raise InputError(
             f"{name} has no split {split}, only {', '.join(sorted(stored))}. To split by source, "

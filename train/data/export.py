@@ -14,7 +14,8 @@ from PIL import Image
 from flax_unet.errors import InputError, command
 from flax_unet.files import staged_directory
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
-from train.data.folder import decode_mask
+from train.data.masks import decode
+from train.data.reading import Reading, add_options
 
 # What cannot be in a video's key, and what stands for it.
 _ESCAPES = str.maketrans({"_": "-", "-": "%2D", "/": "%2F", "%": "%25"})
@@ -29,7 +30,7 @@ def export(data: Dataset, out: Path) -> None:
     with staged_directory(out) as stage:
         for folder in ("crops", "masks"):
             (stage / folder).mkdir()
-        metadata: dict[str, dict[str, str | None]] = {}
+        metadata: dict[str, dict[str, str | list[str] | None]] = {}
         frames: Counter[str] = Counter()
         for row in range(len(data)):
             record, video = data.record(row), _key(data.table.video[row])
@@ -37,13 +38,13 @@ def export(data: Dataset, out: Path) -> None:
             frames[video] += 1
             (stage / "crops" / f"{name}.png").write_bytes(record["image"])
             if record["mask"]:
-                mask = Image.fromarray(decode_mask(record["mask"]), "P")
+                mask = Image.fromarray(decode(record["mask"]), "P")
                 mask.putpalette([0, 0, 0, 255, 255, 255])
                 mask.save(stage / "masks" / f"{name}.gif")
-            original = data.table.original[row]
+            originals = [_key(name) for name in data.table.original[row].split("\n") if name]
             metadata[video] = {
                 "label": "REAL" if data.table.is_real[row] else "FAKE",
-                "original": _key(original) if original else None,
+                "original": originals if len(originals) > 1 else next(iter(originals), None),
             }
         (stage / "metadata.json").write_text(json.dumps(metadata, indent=1), encoding="utf-8")
 
@@ -68,10 +69,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--skip-bad", action="store_true", help="go on without files that cannot be used"
     )
+    add_options(parser)
     args = parser.parse_args(argv)
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit {args.limit}: expected at least 1")
-    data = open_dataset(args.data, args.split, seed=args.seed, skip_bad=args.skip_bad)
+    data = open_dataset(
+        args.data,
+        args.split,
+        seed=args.seed,
+        skip_bad=args.skip_bad,
+        reading=Reading.of(args),
+    )
     if args.limit is not None:
         data = data.sample(args.limit, args.seed)
     export(data, args.out)

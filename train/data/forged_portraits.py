@@ -22,7 +22,7 @@ from flax_unet.provenance import file_sha256
 from train.data import build
 from train.data.build import Example, FrameBuilder, Work
 from train.data.cache import cached, fingerprint
-from train.data.faults import unreadable, unusable
+from train.data.faults import Fault, unreadable, unusable
 from train.data.index import Index
 from train.data.pairs import SIZE, check, make_pairs
 from train.data.portraits import MIN_COUNT, Portraits, portraits
@@ -73,7 +73,7 @@ class ForgedPortraits(FrameBuilder):
         self._seed = seed
         self._without = without
         self._mapping = mapping
-        self.faults: dict[str, str] = {}  # portraits that cannot be forged, with the reason
+        self.faults: dict[str, Fault] = {}  # portraits that cannot be forged, with the reason
         super().__init__(**options)
 
     def work(self) -> dict[str, Work]:
@@ -152,10 +152,10 @@ def _generate(source: str, sources: Portraits, seed: int, skip_bad: bool, direct
     Index(builder.rows, faults, []).write(directory)
 
 
-def _check(source: str, sources: Portraits, mapping: Mapping) -> dict[str, str]:
+def _check(source: str, sources: Portraits, mapping: Mapping) -> dict[str, Fault]:
     """Portraits that cannot be used, with the reason."""
-    faults: dict[str, str] = {}
-    failures: dict[str, str] = {}
+    faults: dict[str, Fault] = {}
+    failures: dict[str, Fault] = {}
     batches = _batches(range(len(sources)))
     for checked in mapping(functools.partial(check, sources), batches):
         faults |= checked.faults

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_unet.errors import InputError
+from train.data.faults import Fault
 
 _NAME = "index.json"
 _TEXT = ("file", "video", "original")
@@ -18,7 +19,7 @@ class Rows:
 
     file: list[str]
     video: list[str]
-    original: list[str]
+    original: list[str]  # of several, one a line
     label: list[int]
     has_mask: list[bool]
     fingerprint: str  # SHA-256 of names, labels and pictures: the same for every copy
@@ -32,7 +33,7 @@ class Index:
     """What a packed data set holds."""
 
     splits: dict[str, Rows]  # a split without records is among them
-    faults: dict[str, str]  # file -> why it was left out
+    faults: dict[str, Fault]  # by file: why it was left out
     notes: list[str]
 
     def write(self, directory: Path) -> None:
@@ -53,7 +54,8 @@ class Index:
             columns = [vars(rows).values() for rows in splits.values()]
             if any(len({len(c) for c in found if isinstance(c, list)}) != 1 for found in columns):
                 raise ValueError("columns of different lengths")
-            return cls(splits, dict(content["faults"]), list(content["notes"]))
+            faults = {file: Fault(*fault) for file, fault in content["faults"].items()}
+            return cls(splits, faults, list(content["notes"]))
         except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise damaged(directory, f"{_NAME}: {error}") from error
 

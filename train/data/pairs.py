@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from flax_unet.errors import InputError
+from train.data.faults import Fault, fault_of
 from train.data.forge import forge
 from train.data.portraits import Portraits
 
@@ -21,8 +22,8 @@ _STREAM = 1  # of random numbers, not the one that a portrait is generated from
 class Checked(NamedTuple):
     """Portraits that are none, by file, with the reason."""
 
-    faults: dict[str, str]
-    failures: dict[str, str]  # of reading, which may work another time
+    faults: dict[str, Fault]
+    failures: dict[str, Fault]  # of reading, which may work another time
 
 
 class _Portrait(NamedTuple):
@@ -39,15 +40,15 @@ def check(sources: Portraits, batch: Sequence[int]) -> Checked:
         try:
             sources.check(index)
         except InputError as error:
-            found.faults[sources.file(index)] = str(error)
+            found.faults[sources.file(index)] = fault_of(error)
         except (OSError, MemoryError) as error:
-            found.failures[sources.file(index)] = str(error) or type(error).__name__
+            found.failures[sources.file(index)] = fault_of(error)
     return found
 
 
 def make_pairs(
     sources: Portraits, seed: int, batch: Sequence[int]
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
+) -> tuple[list[dict[str, Any]], dict[str, Fault]]:
     """The examples of some portraits of one split.
 
     Args:
@@ -60,7 +61,7 @@ def make_pairs(
     """
     read: list[_Portrait] = []
     examples: list[dict[str, Any]] = []
-    faults: dict[str, str] = {}
+    faults: dict[str, Fault] = {}
     for index in batch:
         name, image = sources[index]
         read.append(_Portrait(index, sources.file(index), name, _fitted(image)))
@@ -72,7 +73,7 @@ def make_pairs(
         try:
             forged, mask = forge(portrait.pixels, rng, donor)
         except InputError as error:
-            faults[portrait.file] = str(error)
+            faults[portrait.file] = fault_of(error)
             continue
         real = f"{portrait.name}_real"
         examples.append(_example("real", portrait, portrait.pixels, np.zeros_like(mask), ""))

@@ -9,9 +9,8 @@ from PIL import Image
 
 from flax_unet.config import Size
 from flax_unet.images import resized
-from train.data import pictures
+from train.data import masks, pictures
 from train.data.dataset import Dataset
-from train.data.folder import decode_mask
 from train.data.processors import processors
 
 _PREFETCHED = 4  # batches decoded ahead of the network
@@ -41,7 +40,7 @@ def decode(image: bytes, mask: bytes, size: Size, position: int = 0) -> Batch:
     if mask:
         height, width = size
         nearest = Image.Resampling.NEAREST
-        classes = np.asarray(Image.fromarray(decode_mask(mask)).resize((width, height), nearest))
+        classes = np.asarray(Image.fromarray(masks.decode(mask)).resize((width, height), nearest))
     return Batch(pixels, classes, np.asarray(bool(mask)), np.asarray(position))
 
 

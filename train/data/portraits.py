@@ -12,6 +12,7 @@ from flax_unet.cache import cache_root
 from flax_unet.errors import InputError
 from flax_unet.names import utf8
 from train.data import avatars, pictures
+from train.data.faults import BadFileError
 from train.data.procedural import ProceduralPortraits
 
 SOURCES = ("procedural", "avatars")  # by name; anything else is a folder
@@ -83,9 +84,9 @@ class FolderPortraits:
     def __getitem__(self, index: int) -> tuple[str, Image.Image]:
         file, found = self._files[index]
         if self.file(index) != file:
-            raise InputError("its name is not UTF-8")
+            raise BadFileError("its name is not UTF-8")
         if found.fault:
-            raise InputError(found.fault)
+            raise BadFileError(*found.fault)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked
             picture = pictures.decode((self._folder / file).read_bytes())

@@ -1,8 +1,8 @@
-"""A folder in the published layout as a TFDS data set, packed once into ArrayRecord."""
+"""A folder of crops as a TFDS data set, packed once into ArrayRecord."""
 
 import itertools
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,17 +12,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from flax_unet.cache import cache_root
-from flax_unet.errors import InputError
 from flax_unet.files import check_space
-from train.data import folder
+from train.data import folder, tree
 from train.data.build import Example, FrameBuilder, Work, prepare
 from train.data.cache import cached, fingerprint
-from train.data.faults import unreadable
-from train.data.folder import Frame, Listing
+from train.data.faults import BadFileError, Fault, fault_of, unreadable
+from train.data.folder import Content, Frame, Listing
 from train.data.index import Index
 from train.data.processors import processors
+from train.data.reading import AS_PUBLISHED, Reading
 
-_FORMAT = 2  # of the records; another number packs every folder again
+_FORMAT = 3  # of the records; another number packs every folder again
 
 
 class Published(FrameBuilder):
@@ -30,11 +30,12 @@ class Published(FrameBuilder):
 
     DESCRIPTION = "Face crops in the published layout."
 
-    def __init__(self, *, listing: Listing, **options: Any) -> None:
-        self._listing = listing
-        # Both grow while the pictures are opened.
+    def __init__(self, *, listing: Listing, mask_threshold: int | None, **options: Any) -> None:
+        self._listing, self._mask_threshold = listing, mask_threshold
+        # These grow while the pictures are opened.
         self.faults = dict(listing.faults)
-        self.failures: dict[str, str] = {}  # of reading, which may work another time
+        self.failures: dict[str, Fault] = {}  # of reading, which may work another time
+        self.modes: Counter[str] = Counter()  # of the pictures
         super().__init__(**options)
 
     def work(self) -> dict[str, Work]:
@@ -45,19 +46,20 @@ class Published(FrameBuilder):
         }
 
     def _examples(self, frames: list[Frame]) -> Iterator[list[Example]]:
-        contents = _read_ahead(frames)
+        contents = _read_ahead(frames, self._mask_threshold)
         for frame, future in tqdm(
             contents, total=len(frames), unit="frame", desc="Packing", disable=None
         ):
             try:
-                image, mask = future.result()
-            except InputError as error:
-                self.faults[frame.file] = str(error)
+                image, mask, mode = future.result()
+            except BadFileError as error:
+                self.faults[frame.file] = error.fault
                 yield []
             except (OSError, MemoryError) as error:
-                self.failures[frame.file] = str(error) or type(error).__name__
+                self.failures[frame.file] = fault_of(error)
                 yield []
             else:
+                self.modes[mode] += 1
                 yield [
                     {
                         "file": frame.file,
@@ -70,8 +72,12 @@ class Published(FrameBuilder):
                 ]
 
 
-def pack(path: Path) -> Path:
-    """Packs the folder `path` unless it is packed already; files that are at fault are left out.
+def pack(path: Path, reading: Reading = AS_PUBLISHED) -> Path:
+    """Packs a folder of crops unless it is packed already; files that are at fault are left out.
+
+    Args:
+        path: the folder, or one that holds it.
+        reading: what its files leave open.
 
     Returns:
         The packed data set's directory.
@@ -80,34 +86,50 @@ def pack(path: Path) -> Path:
         InputError: the folder is not in the published layout, a file could not be read just now,
             or the cache cannot be written.
     """
-    files = folder.list_files(path)
+    path = tree.locate(path)
+    files = tree.list_files(path)
     place = path.resolve()
     family = cache_root() / "data" / "published" / fingerprint([place])
 
     def fill(stage: Path) -> None:
-        listing = folder.scan(path, files)
+        listing = folder.scan(path, files, reading)
         frames = itertools.chain.from_iterable(listing.splits.values())
         check_space(stage, sum(frame.size for frame in frames))
-        builder = Published(listing=listing, data_dir=stage)
+        builder = Published(listing=listing, mask_threshold=reading.mask_threshold, data_dir=stage)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked
             prepare(builder)
         if builder.failures:
             raise unreadable(str(path), builder.failures, builder.faults)
-        Index(builder.rows, builder.faults, listing.notes).write(stage)
+        notes = [*listing.notes, *_converted(builder.modes)]
+        Index(builder.rows, builder.faults, notes).write(stage)
 
-    return cached(family, fingerprint([_FORMAT, place, files]), fill)
+    return cached(family, fingerprint([_FORMAT, place, files, reading]), fill)
 
 
-def _read_ahead(frames: list[Frame]) -> Iterator[tuple[Frame, Future[tuple[bytes, bytes]]]]:
+def _converted(modes: Counter[str]) -> Iterator[str]:
+    """A note on the crops that are not RGB."""
+    others = Counter({mode: count for mode, count in modes.items() if mode != "RGB"})
+    if others:
+        counts = ", ".join(f"{count} {mode}" for mode, count in others.most_common())
+        yield (
+            f"{others.total()} crops are not RGB ({counts}, by their modes in PIL); they are "
+            "converted as flax_unet.predict converts them"
+        )
+
+
+def _read_ahead(
+    frames: list[Frame], mask_threshold: int | None
+) -> Iterator[tuple[Frame, Future[Content]]]:
     """Reads and checks frames in threads, ahead of their use, in order."""
     workers = processors()
     with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[tuple[Frame, Future[tuple[bytes, bytes]]]] = deque()
+        waiting: deque[tuple[Frame, Future[Content]]] = deque()
         remaining = iter(frames)
         for frame in itertools.islice(remaining, 4 * workers):  # bounds what is held in memory
-            waiting.append((frame, pool.submit(folder.read_frame, frame)))
+            waiting.append((frame, pool.submit(folder.read_frame, frame, mask_threshold)))
         while waiting:
             yield waiting.popleft()
             for following in itertools.islice(remaining, 1):
-                waiting.append((following, pool.submit(folder.read_frame, following)))
+                future = pool.submit(folder.read_frame, following, mask_threshold)
+                waiting.append((following, future))

@@ -23,12 +23,29 @@ def parse_shares(text: str) -> tuple[int, int, int]:
     raise InputError(f"--split {text}: expected train/validation/test per cent, such as 80/10/10")
 
 
+def parse_share(text: str) -> int | None:
+    """`10%` as 10, of 1 to 99; None if it is not a share.
+
+    Raises:
+        InputError: it is a share out of range.
+    """
+    match = re.fullmatch(r"(\d+)%", text)
+    if match is None:
+        return None
+    if not 0 < (share := int(match[1])) < 100:
+        raise InputError(f"--validation {text}: expected a share from 1% to 99%")
+    return share
+
+
 def source_of(videos: Sequence[str], originals: Sequence[str]) -> list[str]:
     """Of each frame, the video that it goes back to, over any number of fakes of fakes.
 
+    Videos that a fake was made from together go back to one of them.
+
     Args:
         videos: of each frame, its video.
-        originals: of each frame, the video that a fake was made from; "" if there is none.
+        originals: of each frame, the videos that a fake was made from, one a line; "" if there is
+            none.
     """
     parents: dict[str, str] = {}
 
@@ -40,9 +57,11 @@ def source_of(videos: Sequence[str], originals: Sequence[str]) -> list[str]:
         parents.update(dict.fromkeys(path, video))  # next time it is one step
         return video
 
-    for video, original in zip(videos, originals, strict=True):
-        if original and root(video) != root(original):
-            parents[root(video)] = root(original)
+    for video, names in zip(videos, originals, strict=True):
+        first, *others = names.split("\n")
+        for below, above in [(video, first), *((other, first) for other in others)]:
+            if above and root(below) != root(above):
+                parents[root(below)] = root(above)
     return [root(video) for video in videos]
 
 
@@ -53,7 +72,8 @@ def by_source(
 
     Args:
         videos: of each frame, its video.
-        originals: of each frame, the video that a fake was made from; "" if there is none.
+        originals: of each frame, the videos that a fake was made from, one a line; "" if there is
+            none.
         shares: per cent of the sources, by PARTS.
         seed: of the order in which sources are dealt out.
 

@@ -7,9 +7,8 @@ import numpy as np
 from PIL import Image
 
 from tests.train.folders import write_folder
-from train.data import export
+from train.data import export, masks
 from train.data.dataset import EMBEDDED, open_dataset
-from train.data.folder import decode_mask
 from train.data.procedural import ProceduralPortraits
 
 
@@ -25,7 +24,7 @@ def test_folder_is_the_data_set(tmp_path: Path, fails: Callable[..., str]) -> No
     for row in range(9):
         a, b = found.record(row), expected.record(row)
         assert a["image"] == b["image"]
-        np.testing.assert_array_equal(decode_mask(a["mask"]), decode_mask(b["mask"]))
+        np.testing.assert_array_equal(masks.decode(a["mask"]), masks.decode(b["mask"]))
     with Image.open(next((out / "masks").iterdir())) as mask:
         assert mask.mode == "P"
     assert "exists already" in fails(export.main, out, "--data", tmp_path / "data")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,59 +10,113 @@ import pytest
 from PIL import Image
 
 from flax_unet import InputError
+from flax_unet.images import read_image, to_input
 from tests.train.folders import SIDE, edit, write_crop, write_folder, write_mask
-from train.data import pictures
-from train.data.dataset import open_dataset
-from train.data.folder import decode_mask, video_of
+from train.data import audit, masks, pictures
+from train.data.dataset import open_dataset, split_by_source
+from train.data.pipeline import batches
+from train.data.reading import Reading
 
 
 def spoil(folder: Path) -> dict[str, str]:
-    """Plants one of each fault; gives what must be said of each file."""
+    """Plants one of each fault, and a second file of some; gives what must be said of each."""
     rng = np.random.default_rng(1)
     crops, masks = folder / "crops", folder / "masks"
     (crops / "v000_empty.png").write_bytes(b"")
+    (crops / "v002_empty.png").write_bytes(b"")
     (crops / "v000_cut.png").write_bytes((crops / "v000_0.png").read_bytes()[:-200])
     (crops / "v000_text.png").write_text("no picture")
     (crops / "v000_dir.png").mkdir()
-    Image.new("RGBA", (SIDE, SIDE)).save(crops / "v000_rgba.png")
-    Image.new("L", (SIDE, SIDE)).save(crops / "v000_grey.png")
-    for name in ("small", "values", "broken"):
+    Image.fromarray(np.zeros((SIDE, SIDE), np.uint16)).save(crops / "v000_deep.png")
+    for name in ("small", "smaller", "values", "soft", "broken", "colours", "glass", "two"):
         write_crop(crops / f"v001_{name}.png", rng)
     write_mask(masks / "v001_small.gif", np.zeros((8, 9)))
+    write_mask(masks / "v001_smaller.gif", np.zeros((3, 4)))
     Image.fromarray(np.full((SIDE, SIDE), 7, np.uint8)).save(masks / "v001_values.png")
+    Image.linear_gradient("L").resize((SIDE, SIDE)).save(masks / "v001_soft_mask.png")
     (masks / "v001_broken.gif").write_bytes(b"GIF89a")
-    write_crop(crops / "stranger_0.png", rng)
-    write_crop(crops / "odd_0.png", rng)
-    edit(folder, **{"odd.mp4": {"label": "MAYBE"}})
+    Image.new("RGB", (SIDE, SIDE), (9, 9, 8)).save(masks / "v001_colours.png")
+    Image.new("RGBA", (SIDE, SIDE)).save(masks / "v001_glass.png")
+    for name in ("v001_two.gif", "v001_two_mask.png"):
+        write_mask(masks / name, np.zeros((SIDE, SIDE)))
+    for name in ("stranger_0", "stranger_1", "other_0", "odd_0", "one_0", "list_0", "000_003_0"):
+        write_crop(crops / f"{name}.png", rng)
+    edit(
+        folder,
+        **{
+            "odd.mp4": {"label": "MAYBE"},
+            "one.mp4": {"label": 1},
+            "list.mp4": {"label": "FAKE", "original": [1]},
+            "000.mp4": {"label": "REAL"},
+        },
+    )
     return {
         "v000_empty.png": "it is empty",
+        "v002_empty.png": "it is empty",
         "v000_cut.png": "cannot be decoded",
         "v000_text.png": "no picture of a known format",
         "v000_dir.png": "directory",
-        "v000_rgba.png": "mode is RGBA",
-        "v000_grey.png": "mode is L",
+        "v000_deep.png": "mode is I;16",
         "v001_small.png": f"its mask is 9x8, the picture {SIDE}x{SIDE}",
+        "v001_smaller.png": f"its mask is 4x3, the picture {SIDE}x{SIDE}",
         "v001_values.png": "its values are 7",
+        "v001_soft.png": "such as --mask-threshold 128",
         "v001_broken.png": "its mask",
+        "v001_colours.png": "its mask: it has colours",
+        "v001_glass.png": "its mask: it has transparent pixels",
+        "v001_two.png": "it has 2 masks: v001_two.gif, v001_two_mask.png",
         "stranger_0.png": "stranger.mp4 is not in metadata.json",
+        "stranger_1.png": "stranger.mp4 is not in metadata.json",
+        "other_0.png": "other.mp4 is not in metadata.json",
         "odd_0.png": "'MAYBE'; expected REAL or FAKE",
+        "one_0.png": "1; expected REAL or FAKE, or the label that --real-label",
+        "list_0.png": "expected a video's name",
+        "000_003_0.png": "may be 000.mp4 or 000_003",
     }
 
 
-def test_every_fault_is_listed_and_can_be_skipped(tmp_path: Path) -> None:
+# Of the files above, those that have a fault of the same kind.
+TOGETHER = (
+    {"v000_empty.png", "v002_empty.png"},
+    {"v001_small.png", "v001_smaller.png"},
+    {"v001_values.png", "v001_soft.png"},
+    {"stranger_0.png", "stranger_1.png", "other_0.png"},
+    {"odd_0.png", "one_0.png"},
+)
+
+
+def test_every_kind_of_fault_is_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = write_folder(tmp_path / "data", videos=4)
     faults = spoil(folder)
+    kinds = [{file} for file in faults if not any(file in files for files in TOGETHER)]
+    kinds += TOGETHER
+    lines: list[str] = []
     for _ in range(2):  # packing, then from the cache
         with pytest.raises(InputError) as raised:
             open_dataset(str(folder), None)
-        message = str(raised.value)
-        assert f"{len(faults)} files that cannot be used" in message
-        for file, reason in faults.items():
-            line = next(line for line in message.splitlines() if f"crops/{file}:" in line)
-            assert reason in line
+        header, *lines = str(raised.value).splitlines()
+        assert f"{len(faults)} files that cannot be used" in header
+        assert "train.data.audit with --json lists every file" in lines.pop()
+        said = []
+        for line in lines:
+            found = re.fullmatch(r"  (\d+) files?,( such as)? crops/([^:]*): (.*)", line)
+            assert found, line
+            assert faults[found[3]] in found[4]
+            said.append((int(found[1]), found[3]))
+        assert [count for count, _ in said] == sorted((len(files) for files in kinds), reverse=True)
+        assert sorted(said) == sorted((len(files), min(files)) for files in kinds)
     data = open_dataset(str(folder), None, skip_bad=True)
     assert len(data) == 12
-    assert {Path(file).name for file in data.faults} == set(faults)
+    audit.main([str(folder), "--json", str(tmp_path / "audit.json")])
+    listed = json.loads((tmp_path / "audit.json").read_text())["faults"]
+    assert listed == data.faults
+    assert {Path(file).name for file in listed} == set(faults)
+    for file, reason in faults.items():
+        assert reason in listed[f"crops/{file}"]
+    printed = capsys.readouterr().out
+    assert f"{len(faults)} files that cannot be used\n" + "\n".join(lines) in printed
 
 
 def test_a_pipe_a_link_and_a_device_are_not_opened(tmp_path: Path) -> None:
@@ -152,7 +207,7 @@ def test_originals_of_another_split_are_not_absent(tmp_path: Path) -> None:
 def test_masks_of_0_and_255_are_classes(values: tuple[int, ...], tmp_path: Path) -> None:
     grey = np.resize(np.array(values, np.uint8), (4, 4))
     Image.fromarray(grey).save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(decode_mask((tmp_path / "mask.png").read_bytes()), grey > 0)
+    np.testing.assert_array_equal(masks.decode((tmp_path / "mask.png").read_bytes()), grey > 0)
 
 
 @pytest.mark.parametrize(
@@ -165,11 +220,15 @@ def test_masks_of_0_and_255_are_classes(values: tuple[int, ...], tmp_path: Path)
         ('{"v000.mp4": {"label": {}}}', r"label of v000\.mp4 is \{\}; expected REAL"),
         ('{"v000.mp4": "FAKE"}', r"label of v000\.mp4 is None; expected REAL"),
         ('{"v000.mp4": {"label": "FAKE", "original": "\\ud800"}}', "expected a video's name"),
-        ('{"v000.mp4": {"label": "FAKE", "original": ["a"]}}', "expected a video's name"),
+        ('{"v000.mp4": {"label": "FAKE", "original": [["a"]]}}', "expected a video's name"),
+        ('{"v000.mp4": {"label": "FAKE", "original": ["a", ""]}}', "expected a video's name"),
+        ('{"v000.mp4": {"label": "FAKE", "original": "a\\nb"}}', "expected a video's name"),
     ],
 )
 def test_metadata_that_cannot_be_used(content: str, message: str, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "data", videos=2)
+    for path in (folder / "crops").glob("v001_*"):
+        path.unlink()
     (folder / "metadata.json").write_text(content)
     with pytest.raises(InputError, match=message):
         open_dataset(str(folder), None)
@@ -190,5 +249,148 @@ def test_metadata_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert len(open_dataset(str(folder), None)) == 6
 
 
-def test_video_of_a_crop_is_its_name_up_to_the_first_underscore() -> None:
-    assert video_of("aabb_12_3.png") == "aabb.mp4"
+def labels_of(folder: Path, real_label: str | None = None) -> dict[str, bool]:
+    table = open_dataset(str(folder), None, reading=Reading(real_label=real_label)).table
+    return dict(zip(table.video, map(bool, table.is_real), strict=True))
+
+
+def relabel(folder: Path, real: object, fake: object) -> None:
+    entries = json.loads((folder / "metadata.json").read_text())
+    for entry in entries.values():
+        entry["label"] = real if entry["label"] == "REAL" else fake
+    (folder / "metadata.json").write_text(json.dumps(entries))
+
+
+EXPECTED = {"v000.mp4": True, "v001.mp4": False, "v002.mp4": True, "v003.mp4": False}
+
+
+@pytest.mark.parametrize(("real", "fake"), [("real", "fake"), ("Real", "FAKE"), ("REAL", "fAkE")])
+def test_case_of_labels_does_not_matter(real: str, fake: str, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "data", videos=4)
+    relabel(folder, real, fake)
+    assert labels_of(folder) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "option"),
+    [
+        *((0, 1, "0"), (1, 0, "1"), ("0", "1", "0"), (0.0, 1.0, "0")),
+        *((True, False, "true"), (False, True, "False"), ("genuine", "Forged", "Genuine")),
+    ],
+)
+def test_polarity_of_other_labels_is_asked_for(
+    real: object, fake: object, option: str, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "data", videos=4)
+    relabel(folder, real, fake)
+    with pytest.raises(InputError) as raised:
+        open_dataset(str(folder), None)
+    _, line, _ = str(raised.value).splitlines()
+    assert line.startswith(
+        f"  12 files, such as crops/v000_0.png: the label of v000.mp4 is {real!r};"
+    )
+    assert "--real-label LABEL" in line
+    assert labels_of(folder, real_label=option) == EXPECTED
+    other = open_dataset(str(folder), None, reading=Reading(real_label=str(fake)))
+    assert other.table.is_real.tolist() == [not EXPECTED[video] for video in other.table.video]
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "option", "message"),
+    [
+        (0, 1, "2", "has only the labels 0, 1"),
+        ("REAL", "FAKE", "0", "has only the labels fake, real"),
+        ("REAL", "FAKE", "FAKE", "REAL and FAKE have their meaning; leave the option out"),
+        ("REAL", 0, "0", "REAL and FAKE have their meaning"),
+    ],
+)
+def test_polarity_that_contradicts_the_labels(
+    real: object, fake: object, option: str, message: str, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "data", videos=4)
+    relabel(folder, real, fake)
+    with pytest.raises(InputError, match=message):
+        open_dataset(str(folder), None, reading=Reading(real_label=option))
+
+
+def test_polarity_of_three_labels(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "data", videos=4)
+    relabel(folder, 0, 1)
+    edit(folder, **{"v003.mp4": {"label": 2}})
+    with pytest.raises(InputError, match=r"has 3 labels \(0, 1, 2\); expected two"):
+        open_dataset(str(folder), None, reading=Reading(real_label="0"))
+
+
+def test_the_embedded_set_has_nothing_to_say(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--real-label is for folders; forged_portraits labels"):
+        open_dataset("forged_portraits", None, reading=Reading(real_label="0"))
+    with pytest.raises(InputError, match="--mask-threshold 256: expected 1 to 255"):
+        Reading(mask_threshold=256)
+
+
+def pictures_of_all_modes() -> dict[str, Image.Image]:
+    rng = np.random.default_rng(2)
+    grey = Image.fromarray(rng.integers(0, 256, (SIDE, SIDE), np.uint8))
+    colours = Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+    glass = colours.copy()
+    glass.putalpha(grey)
+    few = colours.quantize(20)
+    return {
+        **{"RGBA": glass, "L": grey, "LA": Image.merge("LA", [grey, grey]), "P": few},
+        **{"1": grey.convert("1"), "CMYK": colours.convert("CMYK")},
+    }
+
+
+def test_other_modes_are_converted_as_predict_converts_them(tmp_path: Path) -> None:
+    """The network gets the same pixels, in training and in evaluation."""
+    folder = write_folder(tmp_path / "data", videos=2)
+    for mode, picture in pictures_of_all_modes().items():
+        suffix = "jpg" if mode == "CMYK" else "png"
+        picture.save(folder / "crops" / f"v000_{mode}.{suffix}")
+    data = open_dataset(str(folder), None)
+    (note,) = data.notes
+    assert note.startswith("6 crops are not RGB (")
+    for mode in pictures_of_all_modes():
+        assert f"1 {mode}" in note
+    for batch in batches(data, (28, 28), 5):
+        for pixels, position in zip(batch.image, batch.position, strict=True):
+            if position >= 0:
+                crop = folder / data.table.file[position]
+                expected = to_input(read_image(crop), (28, 28))
+                np.testing.assert_array_equal(pixels.astype(np.float32) / 255, expected)
+
+
+def test_several_originals_are_kept_and_grouped(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "data", videos=6)
+    both = {"label": "FAKE", "original": ["v000.mp4", "v002.mp4"]}
+    edit(folder, **{"v001.mp4": both, "v003.mp4": {"label": "FAKE", "original": ["v002.mp4"]}})
+    data = open_dataset(str(folder), None)
+    assert data.notes == []
+    of_video = dict(zip(data.table.video, data.table.original, strict=True))
+    assert of_video["v001.mp4"] == "v000.mp4\nv002.mp4"
+    assert (of_video["v003.mp4"], of_video["v005.mp4"]) == ("v002.mp4", "v004.mp4")
+    for seed in range(10):
+        parts = split_by_source(data, (50, 0, 50), seed)
+        groups = [set(part.table.video) for part in parts.values() if len(part)]
+        assert {f"v00{i}.mp4" for i in range(4)} in groups
+    edit(folder, **{"v001.mp4": {"label": "FAKE", "original": ["v000.mp4", "gone.mp4"]}})
+    (note,) = open_dataset(str(folder), None).notes
+    assert note == "1 originals of fakes are not in the folder: gone.mp4"
+
+
+def test_names_of_faceforensics_have_the_right_labels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("000_0", "003_0", "000_003_0", "003_000_0"):
+        write_crop(tmp_path / "data" / "crops" / f"{name}.png", rng)
+    entries = {
+        **{f"{a}.mp4": {"label": "REAL"} for a in ("000", "003")},
+        "000_003.mp4": {"label": "FAKE", "original": ["000.mp4", "003.mp4"]},
+        "003_000.mp4": {"label": "FAKE", "original": ["003.mp4", "000.mp4"]},
+    }
+    (tmp_path / "data" / "metadata.json").write_text(json.dumps(entries))
+    assert labels_of(tmp_path / "data") == {
+        **{"000.mp4": True, "003.mp4": True, "000_003.mp4": False, "003_000.mp4": False}
+    }
+    report = audit.audit(str(tmp_path / "data"))["splits"]["whole"]
+    assert (report["frames"], report["videos"], report["sources"]) == (4, 4, 1)
+    assert (report["REAL"], report["FAKE"]) == (2, 2)

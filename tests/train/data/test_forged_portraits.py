@@ -201,7 +201,8 @@ def test_every_bad_picture_is_named_or_skipped(
     header, *lines = str(raised.value).splitlines()
     assert "3 files that cannot be used" in header
     assert "--skip-bad" in header
-    assert [line.split(":")[0].strip() for line in lines] == ["03.png", "07.png", "08.png"]
+    named = [line.split(":")[0].strip() for line in lines]
+    assert named == [f"1 file, {name}.png" for name in ("03", "07", "08")]
     data = open_dataset(name, "train", skip_bad=True)
     assert set(data.faults) == {"03.png", "07.png", "08.png"}
     assert sum(len(found) for found in open_splits(name)[0].values()) == 2 * 10
@@ -214,7 +215,9 @@ def test_a_picture_that_cannot_be_read_just_now(
 ) -> None:
     face_folder(tmp_path / "faces", 10)
     refuse_reading("04.png", monkeypatch)
-    with pytest.raises(InputError, match=r"1 files that could not be read[^\n]*\n  04\.png: "):
+    with pytest.raises(
+        InputError, match=r"1 files that could not be read[^\n]*\n  1 file, 04\.png: "
+    ):
         prepare(str(tmp_path / "faces"), cache=tmp_path / "cache", skip_bad=True)
     monkeypatch.undo()
     prepare(str(tmp_path / "faces"), cache=tmp_path / "cache")

@@ -36,6 +36,27 @@ def test_a_fake_of_a_fake_stays_with_the_first_video() -> None:
         assert any({0, 1, 2} <= set(rows.tolist()) for rows in parts.values())
 
 
+@hypothesis.given(
+    st.lists(st.lists(st.integers(0, 20), max_size=3), min_size=1, max_size=40), st.integers(0, 3)
+)
+def test_no_two_parts_are_linked_by_any_original(originals: list[list[int]], seed: int) -> None:
+    """Frame i is of video i % 20, made from the videos originals[i]."""
+    videos = [f"v{i % 20}" for i in range(len(originals))]
+    named = ["\n".join(f"v{number}" for number in numbers) for numbers in originals]
+    parts = splits.by_source(videos, named, (60, 20, 20), seed)
+    part_of: dict[str, str] = {}
+    for part, rows in parts.items():
+        for row in rows:
+            for name in {videos[row], *named[row].split("\n")} - {""}:
+                assert part_of.setdefault(name, part) == part
+    assert sum(map(len, parts.values())) == len(videos)
+
+
+def test_videos_of_one_fake_are_one_source() -> None:
+    videos, originals = ["a", "b", "ab", "c", "d"], ["", "", "a\nb", "b", ""]
+    assert splits.source_of(videos, originals) == ["a", "a", "a", "a", "d"]
+
+
 @hypothesis.given(st.integers(1, 200), st.integers(0, 3))
 def test_parts_have_their_share_of_the_sources(count: int, seed: int) -> None:
     videos = [f"v{i}" for i in range(count)]
