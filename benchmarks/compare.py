@@ -6,7 +6,8 @@ anything is timed, all must give the same outputs; compilation and the first cal
 outside the clock. Ratios are PyTorch's time over this project's: above 1, this project is faster.
 
 Sizes that would not fit the memory, or take longer than --patience a call, are left out by name. On
-a GPU, --minutes 7 keeps it all within ten.
+a GPU, --minutes 7 keeps it all within ten: small batches come first, so that what is left out are
+the largest ones. No data library is needed; without Matplotlib there is no chart.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import json
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +33,7 @@ from benchmarks.contenders import CALLS, OURS, PYTORCH, Contender, Subject, make
 from benchmarks.machine import Machine, free_memory, measure
 from benchmarks.start import starts
 from benchmarks.subject import FULL_WIDTH, LAYOUT, tensors_of
-from benchmarks.table import table, write_chart
+from benchmarks.table import summary, table, write_chart
 from flax_unet import PUBLISHED, UNetConfig
 from flax_unet.arguments import at_least_one
 from flax_unet.config import DTYPES
@@ -264,21 +266,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(table(report))
         if stage is not None:
             (stage / "compare.json").write_text(json.dumps(report, indent=1) + "\n")
-            write_chart(stage / "compare.png", report)
+            try:
+                write_chart(stage / "compare.png", report)
+            except ModuleNotFoundError as error:
+                print(f"\nThe chart is left out: {error.name} is not installed")
 
 
 def _report(args: argparse.Namespace) -> dict[str, Any]:
+    start = time.perf_counter()
     names = [OURS, *(name for name in PYTORCH if not (args.quick and name == _COMPILED))]
     config = dataclasses.replace(PUBLISHED[LAYOUT], base_width=args.base_width)
+    of_starts = starts(args.base_width, with_compile=not args.quick)
     subject = subject_of(config, tensors_of(args.base_width))
     machine = measure()
-    found, left_out = [], {}
-    start = time.perf_counter()
+    rows = _rows(args.quick)
+    found: dict[Row, dict[str, Any]] = {}
+    left_out: dict[Row, str] = {}
     # Seconds a picture and pass of the slowest, by dtype. A small convolution tells beforehand that
     # PyTorch takes minutes, as it does in bfloat16 on a CPU without instructions for it; training
     # is judged by inference until one of its rows was measured.
     pace = {of: operations_of(config) / machine.convolution_rates[of] for of in DTYPES}
-    for row in tqdm(_rows(args.quick), unit="row", disable=None):
+    for row in tqdm(sorted(rows, key=lambda row: row.batch), unit="row", disable=None):
         try:
             if (expected := pace[row.dtype] * row.passes) > args.patience:
                 raise LeftOut(f"a call would take about {expected:.0f} s")
@@ -286,18 +294,20 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
                 raise LeftOut(f"{args.minutes:g} minutes were over")
             result = compare(row, subject, machine, names, 3 if args.quick else args.rounds)
         except LeftOut as why:
-            left_out[str(row)] = str(why)
+            left_out[row] = str(why)
         else:
-            found.append(result)
+            found[row] = result
+            # All that is left of a comparison that is ended from outside.
+            tqdm.write(summary(result), file=sys.stderr)
             pace[row.dtype] = max(of["median"] for of in result["seconds"].values()) / row.passes
     return {
         "layout": LAYOUT,
         "base_width": args.base_width,
         "machine": machine._asdict(),
         "tf32": False,
-        "rows": found,
-        "left_out": left_out,
-        "starts": starts(args.base_width, with_compile=not args.quick),
+        "rows": [found[row] for row in rows if row in found],
+        "left_out": {str(row): left_out[row] for row in rows if row in left_out},
+        "starts": of_starts,
         "made_by": made_by(),
     }
 

@@ -1,6 +1,8 @@
 """What a machine can do: the bounds that no program on it gets past."""
 
 import os
+import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import torch
 
 from flax_unet.config import DTYPES
 
@@ -22,6 +23,7 @@ _INSTRUCTIONS = {  # that tell one processor's speed from another's; the first t
     "avx2": "AVX2",
 }
 _CHANNELS, _SIDE = 64, 28  # of a small map
+_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of ru_maxrss
 
 
 class Machine(NamedTuple):
@@ -37,6 +39,8 @@ class Machine(NamedTuple):
 
 def measure() -> Machine:
     """Measures the first device."""
+    import torch
+
     device = jax.local_devices()[0]
     side, size = _SIZES.get(device.platform, _SIZES_ELSEWHERE)
     rates = {}
@@ -58,6 +62,8 @@ def measure() -> Machine:
 
 def _convolution_rate(dtype: str) -> float:
     """PyTorch's, of a map so small that it takes a second at most even where it is emulated."""
+    import torch
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x, kernel = (
         torch.ones(shape, dtype=getattr(torch, dtype), device=device)
@@ -94,6 +100,11 @@ def free_memory() -> int:
         if line.startswith("MemAvailable:")
     )
     return 2**10 * int(line.split()[1])
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT / 2**30
 
 
 def _processor() -> str:

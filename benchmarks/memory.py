@@ -7,8 +7,6 @@ and neither depends on the network's width.
 import argparse
 import dataclasses
 import json
-import resource
-import sys
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -17,12 +15,12 @@ from typing import Any
 
 import jax
 
+from benchmarks.machine import peak_memory
 from benchmarks.subject import prepare
 from flax_unet.errors import InputError, command
 from train.scoring import score
 
 FRAMES = (500, 2500, 5000)
-_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of ru_maxrss
 
 
 class Watched(Sequence[dict[str, Any]]):
@@ -43,11 +41,6 @@ class Watched(Sequence[dict[str, Any]]):
             if self._read in self._marks:
                 self.peaks[self._read] = peak_memory()
         return record
-
-
-def peak_memory() -> float:
-    """The most memory that this process has held so far, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT / 2**30
 
 
 @command

@@ -3,9 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
+from flax_unet import PUBLISHED
 
 _GIB = 2**30
+
+
+def summary(row: dict[str, Any]) -> str:
+    """A row in one line: milliseconds of each contender."""
+    times = (f"{name} {_ms(of['median'])} ms" for name, of in row["seconds"].items())
+    return f"{row['task']}, {row['dtype']}, batch {row['batch']}: {'; '.join(times)}"
 
 
 def table(report: dict[str, Any]) -> str:
@@ -14,8 +20,10 @@ def table(report: dict[str, Any]) -> str:
     rates = ", ".join(
         f"{of / 1e12:.2f} TFLOP/s {name}" for name, of in machine["product_rates"].items()
     )
+    published = PUBLISHED[report["layout"]].base_width
+    narrow = "" if report["base_width"] == published else f" (narrow: published is {published})"
     lines = [
-        f"{report['layout']}, base width {report['base_width']}, on {machine['name']}: "
+        f"{report['layout']}, base width {report['base_width']}{narrow}, on {machine['name']}: "
         f"matrix products {rates}; {machine['bandwidth'] / 1e9:.0f} GB/s; TF32 off",
         "",
         "| | contender | ms a call, median (least to most) | PyTorch's time over ours | TFLOP/s | "
@@ -33,7 +41,7 @@ def table(report: dict[str, Any]) -> str:
             cells = [
                 label,
                 name,
-                f"{1e3 * times['median']:.0f} ({1e3 * min(all_of):.0f} to {1e3 * max(all_of):.0f})",
+                f"{_ms(times['median'])} ({_ms(min(all_of))} to {_ms(max(all_of))})",
                 ratio,
                 f"{row['teraflops_a_second'][name]:.2f}",
                 f"{row['share_of_matrix_product_rate'][name]:.0%}",
@@ -44,8 +52,8 @@ def table(report: dict[str, Any]) -> str:
             label = ""
         floor = row["floor_seconds"]
         lines.append(
-            f"| | at least, by operations and bytes | {1e3 * max(floor.values()):.0f} "
-            f"(operations {1e3 * floor['operations']:.0f}, bytes {1e3 * floor['bytes']:.0f}) "
+            f"| | at least, by operations and bytes | {_ms(max(floor.values()))} "
+            f"(operations {_ms(floor['operations'])}, bytes {_ms(floor['bytes'])}) "
             "| | | | | |"
         )
     lines += ["", "| to a first verdict, s | first start | second start |", "| --- | ---: | ---: |"]
@@ -56,8 +64,20 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip()
 
 
+def _ms(seconds: float) -> str:
+    """Milliseconds to three digits at least: a GPU takes a few for a call, a CPU thousands."""
+    value = 1e3 * seconds
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
 def write_chart(path: Path, report: dict[str, Any]) -> None:
-    """A PNG with a bar for each row and way of running PyTorch: its time over ours."""
+    """A PNG with a bar for each row and way of running PyTorch: its time over ours.
+
+    Raises:
+        ModuleNotFoundError: Matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
     rows = report["rows"]
     labels = [f"{row['task']}\n{row['dtype']}\nbatch {row['batch']}" for row in rows]
     names = list(rows[0]["ratios"]) if rows else []

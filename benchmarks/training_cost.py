@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 
-from benchmarks.memory import peak_memory
+from benchmarks.machine import peak_memory
 from flax_unet.errors import command
 from train import fit
 from train.data.dataset import EMBEDDED, open_dataset

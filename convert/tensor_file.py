@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import torch
 
 from flax_unet.errors import InputError
@@ -141,6 +140,8 @@ def _collect_imports(stream: Any, names: dict[str, None], *, pickles: int) -> No
 
 
 def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    import safetensors  # files of PyTorch are read without it
+
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             return {key: file.get_tensor(key) for key in file.offset_keys()}

