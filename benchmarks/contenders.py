@@ -171,7 +171,7 @@ def _our_training(subject: Subject, dtype: str) -> Contender:
 
     def train() -> None:
         nonlocal state
-        *state, _ = step(*state, batch)
+        state = step(*state, batch)[:2]
         jax.block_until_ready(state)
         if len(sums) <= CALLS["training"]:  # of the losses
             totals = parallel.fetch(state[1])
