@@ -10,7 +10,7 @@ import optax
 import pytest
 import torch
 
-from tests.tolerances import LAYER, assert_close
+from tests.tolerances import ELEMENT, assert_close
 from train.config import Recipe
 from train.optimizer import learning_rate, make_optimizer
 
@@ -35,7 +35,7 @@ def follow(recipe: Recipe, optimizer: torch.optim.Optimizer, values: list[torch.
         updates, state = ours.update(tree, state, weights)
         weights = apply(weights, updates)
         for i, value in enumerate(values):
-            assert_close(weights["outc"][str(i)], value.detach(), LAYER)
+            assert_close(weights["outc"][str(i)], value.detach(), ELEMENT)
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
