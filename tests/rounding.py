@@ -6,10 +6,10 @@ The model is that of numerical analysis (Higham, "Accuracy and Stability of Nume
 U^2 r^2 / 3; errors of different operations are independent.
 
 A sum of n products rounds n partial sums. Of terms of random signs the k-th one is near
-k/n y + sqrt(k/n q), where y is the result and q the sum of the squared products. The variance of
-the sum's error is then U^2 / 3 n (y^2 / 3 + q / 2): it follows from the length of the sum and the
-size of what is summed. This is for one number added after the other; sums in vectors (4 numbers
-with NEON, 8 with AVX2, 16 with AVX-512), in blocks or with fused products round less. Errors of
+k/n y + sqrt(k/n q), where y is the result and q the sum of the squared products. So the variance of
+the sum's error is U^2 / 3 n (y^2 / 3 + q / 2): it follows from the length of the sum and the size
+of what is summed. This holds for one number added after the other. Sums in vectors (4 numbers with
+NEON, 8 with AVX2, 16 with AVX-512), in blocks, or with fused products are rounded less. Errors of
 what is summed go through the sum with the squares of the weights.
 
 A `Rounded` goes through PyTorch's modules, in float64, as a tensor does.
@@ -20,13 +20,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-U = 2.0**-24  # float32's unit roundoff: the most that rounding a result changes it by, relatively
-_ONE = U**2 / 3  # variance of a rounding, to the square of the result
-SIGMAS = 6  # standard deviations that an error may have: one of 5e8 has more, were it normal
+from tests.tolerances import SIGMAS, U
+
+_ONE = U**2 / 3  # variance of a rounding, relative to the square of its result
 _RSQRT = 16 * _ONE  # of 1 / sqrt(x), right to 2 units in the last place on every processor
 
 
@@ -62,6 +63,23 @@ class Rounded:
     def flatten(self, start: int) -> "Rounded":
         return self.map(lambda x: x.flatten(start))
 
+    def channels_last(self) -> "Rounded":
+        """(B, C, H, W) -> (B, H, W, C)."""
+        return self.map(lambda x: x.permute(0, 2, 3, 1))
+
+
+def assert_rounded(found: Any, expected: Rounded, what: str = "") -> None:
+    """Asserts that each number is as near to the exact one as float32 comes."""
+    found, exact = np.asarray(found, np.float64), expected.value.numpy()
+    assert found.shape == exact.shape, what
+    apart, allowed = np.abs(found - exact), SIGMAS * np.sqrt(expected.variance.numpy())
+    if not (apart <= allowed).all():
+        at = np.unravel_index(np.nanargmax(apart - allowed), apart.shape)
+        raise AssertionError(
+            f"{what}: {found[at]} is {apart[at]:.1e} from {exact[at]}; rounding allows "
+            f"{allowed[at]:.1e}, at {tuple(map(int, at))} of {apart.shape}"
+        )
+
 
 def through(module: nn.Module, *inputs: Any) -> Rounded:
     """What a float32 module makes of its inputs, which float32 holds as they are."""
@@ -85,12 +103,23 @@ def summed(
         terms: of a sum.
         bias: added at the end, of a shape that broadcasts.
     """
-    value, squares = of(x.value, weight), of(x.value**2, weight**2)
-    variance = _ONE * (terms * (value**2 / 3 + squares / 2) + 2 * squares)
-    variance += of(x.variance, weight**2)
+    sums = of_products(of(x.value, weight), of(x.value**2, weight**2), terms)
+    variance = sums.variance + of(x.variance, weight**2)
     if bias is None:
-        return Rounded(value, variance)
-    return Rounded(value + bias, variance + _ONE * (value + bias) ** 2)
+        return Rounded(sums.value, variance)
+    return Rounded(sums.value + bias, variance + _ONE * (sums.value + bias) ** 2)
+
+
+def of_products(value: Tensor, squares: Tensor, terms: int) -> Rounded:
+    """Sums of products of what float32 holds.
+
+    Args:
+        value: the sums.
+        squares: those of the squared products.
+        terms: of a sum.
+    """
+    # Twice the squares: of the products, and of a factor that is itself a rounded product.
+    return Rounded(value, _ONE * (terms * (value**2 / 3 + squares / 2) + 2 * squares))
 
 
 def moments(x: Rounded) -> tuple[Rounded, Rounded]:
@@ -105,10 +134,62 @@ def moments(x: Rounded) -> tuple[Rounded, Rounded]:
         return summed(of, x, share, count)
 
     of_all = mean(x)
-    centre, moved = (along[:, None, None] for along in (of_all.value, of_all.variance))
-    apart = x.value - centre
-    noise = x.variance + moved + _ONE * apart**2
-    return of_all, mean(Rounded(apart**2, 4 * apart**2 * noise + _ONE * apart**4))
+    apart = x.value - of_all.value[:, None, None]
+    noise = x.variance + _ONE * apart**2
+    var = mean(Rounded(apart**2, 4 * apart**2 * noise + _ONE * apart**4))
+    # A mean that is off by d makes the variance larger by d^2, and by nothing of the first order.
+    return of_all, Rounded(var.value, var.variance + (SIGMAS * of_all.variance) ** 2)
+
+
+Statistics = tuple[Rounded, Rounded]
+"""A BatchNorm's running mean and variance."""
+
+
+def running(before: Statistics, x: Rounded, momentum: float) -> Statistics:
+    """Them after a step of training on maps (B, C, H, W), with PyTorch's momentum."""
+    count = x.value[:, 0].numel()
+
+    def after(old: Rounded, now: Rounded, factor: float) -> Rounded:
+        step = momentum * (factor * now.value - old.value)
+        value = old.value + step
+        noise = (1 - momentum) ** 2 * old.variance + (momentum * factor) ** 2 * now.variance
+        return Rounded(value, noise + _ONE * (3 * step**2 + value**2))
+
+    mean, var = moments(x)
+    return after(before[0], mean, 1), after(before[1], var, count / (count - 1))
+
+
+def batch_norm_gradients(norm: nn.BatchNorm2d, x: Tensor, slope: Tensor) -> tuple[Rounded, ...]:
+    """Of the sum of a training BatchNorm's output times `slope`, by x, by scale and by shift."""
+    exact, x, slope = copy.deepcopy(norm).double(), x.double().requires_grad_(), slope.double()
+    (exact(x) * slope).sum().backward()
+    of_x, of_scale, of_shift = (leaf.grad for leaf in (x, exact.weight, exact.bias))
+    assert of_x is not None
+    assert of_scale is not None
+    assert of_shift is not None
+    x, scale, count = x.detach(), exact.weight.detach()[:, None, None], x[:, 0].numel()
+    mean, var = (of.map(lambda x: x[:, None, None]) for of in moments(Rounded.exact(x)))
+    inverse = 1 / (var.value + norm.eps).sqrt()
+    normal = (x - mean.value) * inverse
+    by_inverse = var.variance * inverse**4 / 4 + _RSQRT + 2 * _ONE  # relative
+
+    def in_sum(x: Tensor) -> Tensor:
+        return x.sum((0, 2, 3))
+
+    shift_sum = of_products(of_shift, in_sum(slope**2), count)
+    scale_sum = of_products(of_scale, in_sum((slope * normal) ** 2), count)
+    # The mean moves all pixels of a channel alike.
+    moved = of_shift**2 * (mean.variance * inverse**2).flatten()
+    scale_sum = Rounded(of_scale, scale_sum.variance + moved + of_scale**2 * by_inverse.flatten())
+    means = [of.map(lambda x: x[:, None, None]) for of in (shift_sum, scale_sum)]
+    by_mean, by_var = (of.value / count for of in means)
+    noise = sum(
+        of.variance / count**2 * with_ for of, with_ in zip(means, (1, normal**2), strict=True)
+    )
+    noise += by_var**2 * (mean.variance * inverse**2 + normal**2 * (by_inverse + 2 * _ONE))
+    noise += _ONE * (slope**2 + 2 * by_mean**2 + 2 * (normal * by_var) ** 2)
+    noise = (scale * inverse) ** 2 * noise + of_x**2 * (by_inverse + 2 * _ONE)
+    return Rounded(of_x, noise), scale_sum, shift_sum
 
 
 def _conv2d(

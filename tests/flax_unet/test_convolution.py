@@ -1,5 +1,6 @@
 """Convolutions in every form that is used: what they and their gradients are, by PyTorch."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -11,7 +12,8 @@ from torch.nn import functional as F
 
 from flax_unet import convolution
 from flax_unet.convolution import convolve
-from tests.tolerances import LAYER, assert_close
+from tests.rounding import assert_rounded, of_products
+from tests.tolerances import assert_close
 
 
 def by_pytorch(parts: list[np.ndarray], kernel: np.ndarray, slope: np.ndarray) -> list[np.ndarray]:
@@ -60,22 +62,32 @@ def test_convolution_and_its_gradients(
     rng = np.random.default_rng(sum(channels))
     parts = [rng.normal(size=(*shape, of)).astype(np.float32) for of in channels]
     kernel = rng.normal(size=(size, size, sum(channels), features)).astype(np.float32)
-    slope = rng.normal(size=(*shape, features))
+    slope = rng.normal(size=(*shape, features)).astype(np.float32)
 
     def total(parts: list[jax.Array], kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
         found = convolve(parts, kernel)
-        return (found * slope.astype(np.float32)).sum(), found
+        return (found * slope).sum(), found
 
     compute = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
     (_, found), (of_parts, of_kernel) = compute(parts, kernel)
-    expected = by_pytorch(parts, kernel, slope)
-    for name, array, wanted in zip(
-        ("output", *["gradient of a part"] * len(parts), "gradient of the kernel"),
-        (found, *of_parts, of_kernel),
-        expected,
-        strict=True,
-    ):
-        assert_close(array, wanted, LAYER, name)
+    exact = by_pytorch(parts, kernel, slope)
+    squared = [np.square(of, dtype=np.float64) for of in (*parts, kernel, slope)]
+    squares = by_pytorch(squared[:-2], *squared[-2:])
+    terms = [size**2 * sum(channels), *[size**2 * features] * len(parts), math.prod(shape)]
+    names = ["output", *["gradient of a part"] * len(parts), "gradient of the kernel"]
+
+    def check(at: int) -> None:
+        expected = of_products(torch.tensor(exact[at]), torch.tensor(squares[at]), terms[at])
+        assert_rounded((found, *of_parts, of_kernel)[at], expected, names[at])
+
+    for at in range(len(names)):
+        check(at)
+    # The element of the kernel's centre for the first channels, off by 1e-3, would be seen.
+    exact[0][..., 0] += 1e-3 * parts[0][..., 0]
+    exact[1][..., 0] += 1e-3 * slope[..., 0]
+    for at in range(2):
+        with pytest.raises(AssertionError, match="rounding allows"):
+            check(at)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import optax
 import pytest
 import torch
 
-from tests.tolerances import LAYER, assert_close
+from tests.tolerances import ELEMENT, assert_close
 from train.config import Recipe
 from train.optimizer import Plateau, learning_rate, make_optimizer, set_plateau
 
@@ -36,7 +36,7 @@ def follow(recipe: Recipe, optimizer: torch.optim.Optimizer, values: list[torch.
         updates, state = ours.update(tree, state, weights)
         weights = apply(weights, updates)
         for i, value in enumerate(values):
-            assert_close(weights["outc"][str(i)], value.detach(), LAYER)
+            assert_close(weights["outc"][str(i)], value.detach(), ELEMENT)
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
@@ -83,7 +83,7 @@ def test_plateau_lowers_every_update() -> None:
     state = ours.init(weights)
     whole: Any = ours.update(grads, state, weights)[0]
     lower: Any = ours.update(grads, set_plateau(state, jnp.float32(0.01)), weights)[0]
-    assert_close(lower["outc"]["w"], 0.01 * whole["outc"]["w"], LAYER)
+    assert_close(lower["outc"]["w"], 0.01 * whole["outc"]["w"], ELEMENT)
 
 
 def test_published_weight_decay_is_the_default() -> None:
