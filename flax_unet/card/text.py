@@ -13,6 +13,7 @@ from flax_unet.summary import layers
 _PACKAGES = ("flax-unet", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "pillow", "torch")
 _MEASURES = {"max_abs": "absolute", "max_rel": "relative"}
 _OPTIONS = (  # of training, those that tell what the weights learnt and how
+    *("validation", "mask_threshold", "real_label"),
     *("dtype", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule"),
     *("warmup_steps", "clip_norm", "mask_weight", "class_weight", "class_weights", "ema"),
     *("freeze_encoder", "flip", "jpeg", "blur", "noise", "colour", "cut_out"),

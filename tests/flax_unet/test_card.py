@@ -211,12 +211,18 @@ def test_trained_checkpoint(model: Path) -> None:
     description.write_json(model / "source.json", source)
     best = {"metric": "frames.accuracy", "value": 0.9375, "step": 1000}
     options = {"batch_size": 64, "mask_weight": 0.0, "ema": None, "workdir": "/home/me/work"}
+    options |= {"validation": "testing"}
     description.write_json(model / "training.json", {"configuration": options, "best": best})
     write_card(model)
     _, text = parts(model / "README.md")
     for fact in (
         *("data set: `dfdc`, split `80/10/10`", "from: `first`", "steps: 1,200; seed: 7", "`ab12`"),
-        *("`batch_size 64`", "`mask_weight 0.0`", "`frames.accuracy` 0.9375, at step 1,000"),
+        *(
+            "`validation testing`",
+            "`batch_size 64`",
+            "`mask_weight 0.0`",
+            "`frames.accuracy` 0.9375, at step 1,000",
+        ),
     ):
         assert fact in text, fact
     assert "/home" not in text
