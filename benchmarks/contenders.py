@@ -39,7 +39,7 @@ PYTORCH = {  # by name: memory format, whether torch.compile is used
 }
 CALLS = {"inference": 1, "training": 3}  # the last one's result is compared: steps change weights
 _RATE = 1e-5  # of learning, as published
-_WEIGHT_DECAY = 1e-8  # L2, likewise; by `Recipe`, it is ours too
+WEIGHT_DECAY = 1e-8  # L2, added to PyTorch's gradient, as published; also the default of `Recipe`
 
 
 class Subject(NamedTuple):
@@ -108,7 +108,7 @@ def _pytorch(
     model.train()
     fused = device == "cuda" and layout is torch.channels_last
     optimizer = torch.optim.Adam(
-        model.parameters(), _RATE, weight_decay=_WEIGHT_DECAY, fused=fused or None
+        model.parameters(), _RATE, weight_decay=WEIGHT_DECAY, fused=fused or None
     )
     mask = torch.from_numpy(subject.mask).long().to(device)
     is_real = torch.from_numpy(subject.is_real).to(device)

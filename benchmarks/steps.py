@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from benchmarks.machine import peak_memory
 from flax_unet import PUBLISHED, UNet, UNetConfig
-from flax_unet.arguments import at_least_one
+from flax_unet.arguments import at_least_one, image_size
 from flax_unet.cache import keep_compiled
 from flax_unet.config import DTYPES, Size
 from flax_unet.errors import InputError, command
@@ -143,7 +143,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--base-width", type=at_least_one, default=published.base_width, help="the full size: 64"
     )
     parser.add_argument(
-        "--size", type=at_least_one, default=published.image_size, help="pixels a side"
+        "--size",
+        type=image_size,
+        default=str(published.image_size),
+        help="height x width in pixels, or one number",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file to write")
     args = parser.parse_args(argv)

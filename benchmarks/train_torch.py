@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from benchmarks.contenders import WEIGHT_DECAY
 from convert.reference import ReferenceUNet
 from convert.state_dict import write
 from flax_unet import UNetConfig
@@ -20,8 +21,6 @@ from flax_unet.config import Size
 from flax_unet.errors import InputError, command
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.pipeline import Batch, batches
-
-WEIGHT_DECAY = 1e-8  # L2, added to the gradient, as published
 
 
 def train(

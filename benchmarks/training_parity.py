@@ -21,10 +21,13 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from benchmarks.contenders import WEIGHT_DECAY
 from convert import remap
 from convert.reference import ReferenceUNet
 from flax_unet import UNetConfig, checkpoint
+from flax_unet.arguments import image_size
 from flax_unet.checkpoint import Tree, flat
+from flax_unet.config import Size
 from flax_unet.errors import command
 from flax_unet.files import staged_file
 from flax_unet.inference import compiled
@@ -37,7 +40,6 @@ from train.run import objective_of
 from train.segmentation import PixelCounts, dice
 from train.step import first_state, make_step, split, zero_totals
 
-WEIGHT_DECAY = 1e-8  # L2, added to the gradient, in all published recipes
 _NUMBERS = {"float32": torch.float32, "float64": torch.float64}
 _EPSILON = 1e-6  # of Dice
 _CHECK_EVERY = 2  # steps between evaluations for the plateau
@@ -90,7 +92,7 @@ def random_batches(steps: int, size: int, batch_size: int, seed: int) -> Batches
     return batches
 
 
-def embedded_batches(part: str, steps: int, size: int, batch_size: int, seed: int) -> Batches:
+def embedded_batches(part: str, steps: int, size: Size, batch_size: int, seed: int) -> Batches:
     """Batches of a split of what `train.fit` trains on by default, in its order."""
     data = open_dataset(EMBEDDED, part)
     stream = Stream(data, batch_size, seed)
@@ -100,7 +102,7 @@ def embedded_batches(part: str, steps: int, size: int, batch_size: int, seed: in
             "mask": batch.mask,
             "is_real": data.table.is_real[batch.position].astype(np.float32),
         }
-        for batch in stream.batches((size, size), Augmentation(), first=0, last=steps)
+        for batch in stream.batches(size, Augmentation(), first=0, last=steps)
     ]
 
 
@@ -264,7 +266,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--steps", type=int, default=50, help="of each training")
     parser.add_argument("--base-width", type=int, default=8, help="64 is the full size")
-    parser.add_argument("--size", type=int, default=64, help="pixels a side")
+    parser.add_argument(
+        "--size", type=image_size, default="64", help="height x width in pixels, or one number"
+    )
     parser.add_argument("--batch-size", type=int, default=8, help="pictures a step")
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="at first")
     parser.add_argument("--seed", type=int, default=0, help="of weights and order")

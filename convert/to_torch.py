@@ -75,14 +75,18 @@ def _published(
 
     level = f"down{config.levels + 1}."
     unused = {key: tensor for key, tensor in unused.items() if key.startswith(level)}
-    trained = source.get("trained")
-    trained = trained if isinstance(trained, dict) else {}
+    # As float32, which the weights have been since they were converted; counters stay whole.
+    unused = {
+        key: tensor.astype(np.float32) if tensor.ndim else tensor for key, tensor in unused.items()
+    }
+    trained = description.trained(source)
     names, name = layout.published_names(config), trained.get("layout")
-    if not unused and not WITH_UNUSED_LEVEL.isdisjoint([name] if name in names else names):
+    if unused or not WITH_UNUSED_LEVEL.isdisjoint([name] if name in names else names):
         seed = trained.get("seed")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed if isinstance(seed, int) else 0)
-            unused = {key: value.numpy() for key, value in unused_level(config).items()}
+            fresh = unused_level(config)
+        unused = {key: value.numpy() for key, value in fresh.items()} | unused
     tensors = remap.to_torch({rule.source: rule for rule in remap.expand(config)}, weights)
     counter = np.zeros((), np.int64)  # num_batches_tracked, which nothing reads
     return {

@@ -49,7 +49,7 @@ class UNetConfig:
         for name, (value, most) in counts.items():
             if type(value) is not int or not 1 <= value <= most:
                 raise ValueError(f"{name} is {value!r:.20}; it must be a whole number, 1 to {most}")
-        if not 1 <= len(sides) <= 2 or not all(
+        if (isinstance(self.image_size, tuple) and len(sides) != 2) or not all(
             type(side) is int and 1 <= side <= _MOST_PIXELS for side in sides
         ):
             raise ValueError(
@@ -87,21 +87,30 @@ class UNetConfig:
         return size if isinstance(size, tuple) else (size, size)
 
     @property
+    def reads_part_of_map(self) -> bool:
+        """Whether the classifier at `input_size` reads a part of the deepest map alone."""
+        deepest = self._deepest_map
+        return self.has_classifier and pooled_part(*deepest) != deepest
+
+    @property
+    def _deepest_map(self) -> Size:
+        height, width = self.input_size
+        return height // self.stride, width // self.stride
+
+    @property
     def pooling_note(self) -> str | None:
         """How the classifier's pooling at `input_size` differs from that at the published size.
 
         None where it does not, and without a classifier.
         """
-        if not self.has_classifier:
-            return None
-        rows, columns = (side // self.stride for side in self.input_size)
+        rows, columns = self._deepest_map
         size, deepest = shown_size(self.input_size), f"deepest map of {rows}x{columns}"
-        if (read := pooled_part(rows, columns)) != (rows, columns):
+        if self.reads_part_of_map:
             return (
-                f"at {size} pixels the classifier reads the first {read[0]} rows and {read[1]} "
+                f"at {size} pixels the classifier reads the first {_POOLED} rows and {_POOLED} "
                 f"columns of its {deepest}, as published"
             )
-        if (rows, columns) in ((_POOLED, _POOLED), _PUBLISHED_DEEP_MAP):
+        if not self.has_classifier or (rows, columns) in ((_POOLED, _POOLED), _PUBLISHED_DEEP_MAP):
             return None
         return (
             f"at {size} pixels the published pools of 2 and 7 do not fit a {deepest}; the "

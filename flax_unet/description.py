@@ -12,13 +12,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flax_unet.config import UNetConfig
+from flax_unet.config import UNetConfig, shown_size
 from flax_unet.errors import InputError
 from flax_unet.markup import is_signed
 
 CONFIG, SOURCE, MANIFEST = "config.json", "source.json", "manifest.json"
 WEIGHTS, UNUSED = "weights", "unused"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
+# The format before: its classifiers read the whole of the deepest map at every size.
+_WITHOUT_PUBLISHED_POOLS = 1
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -53,15 +55,31 @@ def load_config(path: str | Path) -> UNetConfig:
     if not is_checkpoint(path):
         raise InputError(_why_no_checkpoint(path))
     fields = read_json(path / CONFIG)
-    if fields.get("format_version") != _FORMAT_VERSION:
+    version = fields.get("format_version")
+    if version not in (_FORMAT_VERSION, _WITHOUT_PUBLISHED_POOLS):
         raise InputError(
-            f"{path / CONFIG}: format_version is {fields.get('format_version')!r}; "
-            f"this version reads {_FORMAT_VERSION}. Convert the checkpoint again"
+            f"{path / CONFIG}: format_version is {version!r}; this version reads "
+            f"{_FORMAT_VERSION}. Convert the checkpoint again"
         )
     try:
-        return UNetConfig.from_json(fields["model"])
+        config = UNetConfig.from_json(fields["model"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path / CONFIG} is not valid: {error}") from error
+    if version == _WITHOUT_PUBLISHED_POOLS and config.reads_part_of_map:
+        source = read_json(path / SOURCE) if (path / SOURCE).exists() else {}
+        if "trained" in source:  # converted ones were always meant to be read as the original reads
+            raise InputError(
+                f"{path} was trained by an earlier version, whose classifier read the whole of its "
+                f"deepest map at {shown_size(config.input_size)} pixels. As in the original, it "
+                "now reads the first 14 rows and columns. Train it again"
+            )
+    return config
+
+
+def trained(source: dict[str, Any]) -> dict[str, Any]:
+    """What `source.json` records of the training; empty for a converted checkpoint."""
+    found = source.get("trained")
+    return found if isinstance(found, dict) else {}
 
 
 def load_source(path: str | Path) -> dict[str, Any]:

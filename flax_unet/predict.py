@@ -156,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raises an InputError if options contradict each other or do not suit the network."""
+    """Raises InputError: options contradict each other or do not suit the network."""
     if args.faces == "none" and args.face_model is not None:
         raise InputError("--face-model: --faces none looks for no faces; leave out one")
     if args.save_logits and args.out is None:

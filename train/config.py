@@ -60,7 +60,6 @@ class Network:
         None,
         "pixels a side, or height x width, such as 320x224 (default: the layout's, 224 or 320)",
         most=2**13,
-        separator="x",
     )
     dtype: str = option(
         "float32",
@@ -111,8 +110,8 @@ class Recipe:
     schedule: str = option(
         "constant",
         "of the learning rate: cosine falls to 0 at the end, step by --decay-factor; plateau falls "
-        "by --decay-factor when --best-metric, evaluated twice an epoch, has not risen for three "
-        "evaluations",
+        "by --decay-factor when --best-metric, evaluated twice an epoch, has not got better by a "
+        "ten-thousandth of itself for three evaluations",
         choices=("constant", "cosine", "step", "plateau"),
     )
     warmup_steps: int = option(0, "steps over which the learning rate rises from 0", least=0)
@@ -120,8 +119,8 @@ class Recipe:
     decay_factor: float = option(0.1, "what each fall multiplies by", above=0, most=1)
     keep_last_batch: bool = option(
         False,
-        "train on the last, smaller batch of each epoch too, as the original does; otherwise its "
-        "pictures, other ones in each epoch, are left out",
+        "train on the last, smaller batch of each epoch too, as the original does; it must divide "
+        "among the devices. Otherwise its pictures, other ones in each epoch, are left out",
     )
     clip_norm: float | None = option(None, "largest norm of the gradient", above=0)
     accumulate: int = option(
@@ -225,7 +224,7 @@ OF_ONE_START = {"workdir", "resume"} | {field.name for field in dataclasses.fiel
 # What may change when a run goes on: how far it goes, what it remembers, but no step's result.
 CHANGEABLE = {"epochs", "steps", "remat"} | {field.name for field in dataclasses.fields(Watching)}
 RECIPES: dict[str, dict[str, Any]] = {  # where the published ones differ from the fields' defaults
-    "combined": {},
+    "combined": {"heads": "both"},
     "segmentation": {
         "heads": "mask",
         "optimizer": "rmsprop",

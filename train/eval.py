@@ -10,7 +10,7 @@ import numpy as np
 
 from flax_unet import description
 from flax_unet.cache import keep_compiled
-from flax_unet.config import DTYPES
+from flax_unet.config import DTYPES, UNetConfig
 from flax_unet.errors import InputError, command
 from flax_unet.files import staged_directory
 from flax_unet.provenance import made_by
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.limit is not None:
             data = data.sample(args.limit, args.seed)
         if is_first:
-            _introduce(path, data)
+            _introduce(path, model.config, data)
 
         from train.scoring import score
 
@@ -93,12 +93,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"\n{out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
 
 
-def _introduce(path: Path, data: Dataset) -> None:
+def _introduce(path: Path, config: UNetConfig, data: Dataset) -> None:
     """Says what is scored on what, before it takes time."""
     print(f"{path} on {data.name}, split {data.split}: {len(data)} frames")
     if data.name.startswith(EMBEDDED):
         print("This data set is made on this machine; figures on it say nothing of DFDC.")
-    for note in data.notes:
+    for note in [*data.notes, *filter(None, [config.pooling_note])]:
         print(f"note: {note}")
     if data.faults:
         print(f"{len(data.faults)} files that cannot be used are left out")

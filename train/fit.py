@@ -15,7 +15,7 @@ from train.config import (
     options,
     read_file,
 )
-from train.options import UNSET, flag, parse
+from train.options import UNSET, flag, parse, valid
 
 _EPILOG = """\
 Without --data it trains a demonstration: a small network on forged portraits that are made on
@@ -106,16 +106,16 @@ def resolve(given: dict[str, Any]) -> FitConfig:
     """
     from train.workdir import has_checkpoints, is_run, is_untouched, load_options
 
-    config = FitConfig.from_options(given)
-    workdir = config.start.workdir
+    option = options()["workdir"]
+    workdir = valid(option, given.get("workdir", option.default))
     if not is_run(workdir):
-        if config.start.resume:
+        if given.get("resume"):
             raise InputError(f"--resume: there is no training in {workdir}; see --workdir")
         if not is_untouched(workdir):
             raise InputError(
                 f"{workdir} exists and holds no training; name a new directory by --workdir"
             )
-        return config
+        return FitConfig.from_options(given)
     # Runs from before there were recipes have the losses of this one.
     saved = {"recipe": "combined", **load_options(workdir)}
     config = FitConfig.from_options(_later(saved, given))

@@ -1,11 +1,13 @@
 """One option: its type, what it allows, and its value as text, as a Python value and as JSON."""
 
+import argparse
 import dataclasses
 import math
 import types
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from flax_unet.arguments import image_size
 from flax_unet.errors import InputError
 
 UNSET = "none"  # takes an option's value away
@@ -19,11 +21,9 @@ def option(
     most: float = math.inf,
     above: float = -math.inf,
     choices: tuple[str, ...] = (),
-    separator: str = ",",
 ) -> Any:
-    """A field with its meaning and what values it allows; `separator` is that of a tuple's text."""
-    metadata = {"help": meaning, "least": least, "most": most, "above": above}
-    metadata |= {"choices": choices, "separator": separator}
+    """A field with its meaning and what values it allows."""
+    metadata = {"help": meaning, "least": least, "most": most, "above": above, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -38,10 +38,12 @@ def parse(field: dataclasses.Field, text: str) -> Any:
     if text == UNSET and types.NoneType in kinds:
         return None
     try:
+        if tuple in kinds and int in kinds:
+            return image_size(text)
         if tuple in kinds:
-            return tuple(int(part) for part in text.split(field.metadata["separator"]) if part)
+            return tuple(int(part) for part in text.split(",") if part)
         return next(kind for kind in (int, float, str, Path) if kind in kinds)(text)
-    except ValueError:
+    except (ValueError, argparse.ArgumentTypeError):
         return text
 
 

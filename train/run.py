@@ -96,8 +96,9 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
         say(f"best {best['metric']}: {best['value']:.4f}, of step {best['step']}")
     chosen = workdir / ("best" if best else "last")
     split = ["--split", data.split, "--seed", str(config.start.seed)] if data.split else []
-    said = shlex.join(["--data", str(data.data), *split, *read_as(data).flags()])
-    say(f"Score it:\n  python -m train.eval --checkpoint {chosen} {said}")
+    skip = ["--skip-bad"] if data.skip_bad else []
+    words = ["--checkpoint", str(chosen), "--data", str(data.data), *split, *skip]
+    say(f"Score it:\n  python -m train.eval {shlex.join([*words, *read_as(data).flags()])}")
     return None
 
 

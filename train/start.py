@@ -13,6 +13,8 @@ from flax_unet.checkpoint import Tree, flat
 from flax_unet.errors import InputError
 from train.config import DEFAULT_LAYOUT
 
+SLIM = "ynet-slim"  # the layout whose class does not own the level
+
 
 class Origin(NamedTuple):
     """What checkpoints keep of the file that training started from, for the way back to PyTorch."""
@@ -35,10 +37,10 @@ def origin(config: UNetConfig, layout: str | None, start: Path | None) -> Origin
     if start is None:
         return Origin(layout or DEFAULT_LAYOUT, {})
     source, before = description.load_source(start), description.load_config(start)
-    known = source.get("layout") or (source.get("trained") or {}).get("layout") or DEFAULT_LAYOUT
+    known = source.get("layout") or description.trained(source).get("layout") or DEFAULT_LAYOUT
     layout = layout or str(known).partition(",")[0]  # behind it stands how it differs
     parts = ("widths", "has_classifier", "decoder_levels")  # of the class that owns the level
-    if any(getattr(config, part) != getattr(before, part) for part in parts):
+    if layout == SLIM or any(getattr(config, part) != getattr(before, part) for part in parts):
         return Origin(layout, {})
     unused, level = checkpoint.load_unused(start), f"down{config.levels + 1}."
     return Origin(layout, {key: unused[key] for key in unused if key.startswith(level)})

@@ -60,7 +60,8 @@ class Trainer:
             origin: what each checkpoint keeps of the file that it started from.
             weights: its first parameters and statistics.
             stream: of the training pictures.
-            validation_set: evaluated each `eval_every` epochs, unless None.
+            validation_set: evaluated each `eval_every` epochs, or twice an epoch for a plateau;
+                never if None.
             objective: the loss.
             devices: of this process.
         """

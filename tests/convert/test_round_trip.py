@@ -152,6 +152,23 @@ def test_model_without_a_source_gets_the_published_names(layout: str, tmp_path: 
     assert_same_tensors(tensors, expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_trained_model_is_float32_whatever_its_source_was(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    source = {k: t.to(dtype) if t.ndim else t for k, t in small_tensors("ynet-224").items()}
+    torch.save(source, tmp_path / "ckpt.pth")
+    convert(tmp_path / "ckpt.pth", tmp_path / "out", verify=False)
+    description.write_json(tmp_path / "out" / description.SOURCE, {"trained": {"seed": 3}})
+    to_torch(tmp_path / "out", tmp_path / "trained.pth")
+    tensors = torch.load(tmp_path / "trained.pth", weights_only=True)
+    Original(SMALL["ynet-224"]).load_state_dict(tensors, strict=True)
+    assert {t.dtype for t in tensors.values()} == {torch.float32, torch.int64}
+    for key, tensor in source.items():
+        if tensor.ndim:
+            assert torch.equal(tensors[key], tensor.float()), key
+
+
 def test_tensors_from_another_device_are_read_on_the_cpu(tmp_path: Path) -> None:
     """A file saved on a GPU says `cuda:0` of every storage; here its pickle is made to."""
     import zipfile

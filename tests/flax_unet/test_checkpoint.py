@@ -39,6 +39,23 @@ def truncate(directory: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def test_classifiers_of_the_format_before(small_file: Path, tmp_path: Path) -> None:
+    """They read the whole of the deepest map; what that changes is not changed in silence."""
+    convert(small_file, tmp_path / "out", verify=False)
+
+    def as_before(**source: object) -> None:
+        edit(tmp_path / "out" / "config.json", lambda c: c.update(format_version=1))
+        (tmp_path / "out" / "source.json").write_text(json.dumps(source))
+
+    as_before(trained={"data": "x"})
+    assert description.load_config(tmp_path / "out").input_size == (224, 224)
+    edit(tmp_path / "out" / "config.json", lambda c: c["model"].update(image_size=256))
+    with pytest.raises(InputError, match=r"trained by an earlier version.*at 256x256 pixels"):
+        description.load_config(tmp_path / "out")
+    as_before(file="ckpt.pth")  # converted: the original reads a part
+    assert description.load_config(tmp_path / "out").reads_part_of_map
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda p: shutil.rmtree(p / "weights"), "is no checkpoint: it lacks"),
     "no config": (lambda p: (p / "config.json").unlink(), "is no checkpoint: it lacks"),
@@ -49,7 +66,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "config is a list": (lambda p: (p / "config.json").write_text("[]"), "holds a list"),
     "another version": (
         lambda p: edit(p / "config.json", lambda c: c.update(format_version=99)),
-        "format_version is 99; this version reads 1",
+        "format_version is 99; this version reads 2",
     ),
     "an unknown field": (
         lambda p: edit(p / "config.json", lambda c: c["model"].update(depth=3)),

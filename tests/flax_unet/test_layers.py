@@ -254,8 +254,3 @@ def test_double_convolution_gradient() -> None:
     tolerance = of_sums(*products, *[pixels] * 8, cancelled=max(products) ** 0.5)
     found = jax.grad(loss)(jnp.asarray(x))
     assert_close(found, from_torch(x_torch.grad), tolerance)
-    print(
-        "DC",
-        np.abs(found - from_torch(x_torch.grad)).max() / np.abs(from_torch(x_torch.grad)).mean(),
-        tolerance,
-    )

@@ -65,6 +65,7 @@ def test_output_is_the_twins(config: UNetConfig, seed: int) -> None:
     [
         *((14, 14, None), (20, 14, "first 14 rows and 14 columns"), (27, 14, "first 14 rows")),
         *((28, 14, "maximum of the whole map"), (13, 20, "maximum of the whole map")),
+        *((3, 3, "maximum of the whole map"), (2, 3, "maximum of the whole map")),
     ],
 )
 def test_classifier_pools_as_published(rows: int, columns: int, reads: str | None) -> None:
@@ -72,7 +73,8 @@ def test_classifier_pools_as_published(rows: int, columns: int, reads: str | Non
     config = UNetConfig(2, 1, 0, (4,), image_size=(2 * rows, 2 * columns))
     model, twin = both(config, seed=1)
     x = np.zeros((3, *config.input_size, 3), np.float32)
-    x[:, :16, :16] = images(3, 16)
+    height, width = x[:, :16, :16].shape[1:3]
+    x[:, :height, :width] = images(3, 16)[:, :height, :width]
     x[1, -2:, -2:], x[2, 26:28, 24:] = 40, 30  # in the corner; at the last row that is read
     found, expected = model(x), parity.twin_output(twin, x)
     assert_close(found.real_probability, expected.real_probability, PROBABILITY)
@@ -267,6 +269,7 @@ def test_decisions_round_half_to_even() -> None:
         ({"image_size": 2**40}, "image_size is"),
         ({"image_size": (224, 0)}, r"image_size is \(224, 0\); .* or \(height, width\)"),
         ({"image_size": (16, 16, 16)}, r"image_size is \(16, 16, 16\)"),
+        ({"image_size": [224]}, r"image_size is \(224,\)"),
         ({"image_size": "224"}, "image_size is '224'"),
         ({"image_size": (320, 230)}, r"image_size is \(320, 230\).*divisible by"),
         ({"classifier_widths": (8,) * 2000}, "has 2000 layers"),
