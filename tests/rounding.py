@@ -57,6 +57,11 @@ class Rounded:
     def __getitem__(self, at: Any) -> "Rounded":
         return self.map(lambda x: x[at])
 
+    @property
+    def shape(self) -> torch.Size:
+        """Of the numbers."""
+        return self.value.shape
+
     def dim(self) -> int:
         return self.value.dim()
 
