@@ -24,8 +24,8 @@ What can be read in two ways is refused, not guessed:
 - The video is a number, and what follows is not one number alone. In FaceForensics++, `000_003` is
   a fake of `000`: `000_003_0.png` is not taken for a frame of `000` where the fake is missing.
 - The video is a number, and the name of a folder above the crop, or the part before one of its
-  `_`, has digits and the pattern of a video: `120_0.png` in the folder `000_003` where the metadata lacks that video.
-  The folder `c23` is not one.
+  `_`, has digits and the pattern of a video: `120_0.png` in the folder `000_003` where the
+  metadata lacks that video. The folder `c23` has not, unless a video is named like it.
 
 A pattern is a name with each run of letters and each run of digits taken as one sign. Where no
 video's name has an underscore or is a number, as in DFDC, the name up to its first underscore is
