@@ -69,6 +69,9 @@ def valid(field: dataclasses.Field, value: Any) -> Any:
         value = _number(value)  # YAML reads 1e-5 as text
         good = math.isfinite(value) and allowed["least"] <= value <= allowed["most"]
         good = good and value > allowed["above"]
+    elif str in kinds and not allowed["choices"]:  # YAML reads 0 and true as other types
+        good = isinstance(value, str | bool | int | float)
+        value = str(value).lower() if isinstance(value, bool) else str(value)
     elif type(value) is int:
         good = int in kinds and allowed["least"] <= value <= allowed["most"]
     else:

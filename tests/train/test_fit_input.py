@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from flax_unet import InputError
 from tests.conftest import listing
 from tests.train.folders import write_folder
 from train import fit
+from train.config import FitConfig
 from train.data.dataset import open_dataset
 
 
@@ -76,6 +78,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--validation", "80/10/10"], "has no such split, only whole"),
         (["--validation", "whole"], "--validation whole: these frames are trained on"),
         (["--validation", "100%"], "--validation 100%: expected a share from 1% to 99%"),
+        (["--validation", "10"], "--validation 10: a share is written in per cent, such as 10%"),
         (["--validation", "1%"], "--validation 1% leaves no source for validation"),
         (["--validation", "99%"], "--validation 99% leaves no source for train"),
         (["--mask-threshold", "256"], "--mask-threshold is 256; expected a whole number"),
@@ -92,6 +95,19 @@ def test_options(
     fixed = ["--data", data, "--workdir", tmp_path / "run", "--base-width", "2", "--batch-size", 4]
     assert message in fails(fit.main, *fixed, *arguments)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (1, "1"), (True, "true"), (False, "false"), ("Real", "Real")]
+)
+def test_text_of_a_file_of_options(value: object, text: str) -> None:
+    config = FitConfig.from_options({"data": "d", "workdir": "w", "real_label": value})
+    assert config.data.real_label == text
+
+
+def test_text_is_not_a_list() -> None:
+    with pytest.raises(InputError, match=r"--real-label is \[0\]; expected text"):
+        FitConfig.from_options({"data": "d", "workdir": "w", "real_label": [0]})
 
 
 def test_files_of_options(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:

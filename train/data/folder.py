@@ -52,6 +52,7 @@ class Content(NamedTuple):
     image: bytes  # of the crop's file
     mask: bytes  # of a picture of classes, b"" without one
     mode: str  # of the crop: RGB, or what is converted to it
+    mask_is_emptied: bool  # as in `masks.Stored`
 
 
 def scan(folder: Path, files: Files, reading: Reading) -> Listing:
@@ -68,23 +69,20 @@ def scan(folder: Path, files: Files, reading: Reading) -> Listing:
     splits: dict[str, list[Frame]] = {}
     faults: dict[str, Fault] = {}
     notes: list[str] = []
-    known: dict[Path, Metadata] = {}
-    for root, split in tree.ROOTS.items():
-        crops = files.get(tree.below(root, CROPS))
-        if crops is None:
-            continue
-        path = tree.metadata_path(folder, root, files)
-        if path not in known:
-            known[path] = Metadata(path, reading.real_label)
+    roots = [root for root in tree.ROOTS if tree.below(root, CROPS) in files]
+    paths = {root: tree.metadata_path(folder, root, files) for root in roots}
+    known = metadata.read_all(dict.fromkeys(paths.values()), reading.real_label)
+    for root in roots:
+        crops, entries = files[tree.below(root, CROPS)], known[paths[root]]
         of_crops, unmatched = masks.by_crop(
             [name for name in crops if _is_picture(name)], files.get(tree.below(root, MASKS), {})
         )
-        frames = splits.setdefault(split, [])
+        frames = splits.setdefault(tree.ROOTS[root], [])
         for name, crop in crops.items():
             if _is_picture(name):
                 try:
                     found = of_crops.get(name, {})
-                    frames.append(_frame(folder, root, name, crop, found, known[path]))
+                    frames.append(_frame(folder, root, name, crop, found, entries))
                 except BadFileError as error:
                     faults[utf8(tree.below(root, CROPS, name))] = error.fault
         notes += _left_out(tree.below(root, CROPS), crops)
@@ -180,15 +178,15 @@ def read_frame(frame: Frame, mask_threshold: int | None) -> Content:
     if image.mode.startswith(("I", "F")):  # whose values PIL would cut off at 255
         raise BadFileError(f"its mode is {image.mode}; expected 8 bits a channel")
     if frame.mask is None:
-        return Content(picture, b"", image.mode)
+        return Content(picture, b"", image.mode, mask_is_emptied=False)
     try:
-        mask, size = masks.stored(frame.mask.read_bytes(), mask_threshold)
+        mask, size, is_emptied = masks.stored(frame.mask.read_bytes(), mask_threshold)
     except BadFileError as error:
         raise _of_its_mask(error) from error
     if size != image.size:
         sizes = f"its mask is {size[0]}x{size[1]}, the picture {image.size[0]}x{image.size[1]}"
         raise BadFileError("its mask has another size", sizes)
-    return Content(picture, mask, image.mode)
+    return Content(picture, mask, image.mode, is_emptied)
 
 
 def _of_its_mask(error: BadFileError) -> BadFileError:

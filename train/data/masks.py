@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -56,7 +57,7 @@ def decode(content: bytes) -> np.ndarray:
     """The classes of a stored mask, (H, W) uint8: 0 untouched, 1 manipulated.
 
     Raises:
-        BadFileError: it is no picture, or has values that are no class.
+        BadFileError: it is no picture, or has values that are not classes.
     """
     image = pictures.decode(content)
     if image.mode not in _CLASSES or not _are_classes(_values(image)):
@@ -64,7 +65,15 @@ def decode(content: bytes) -> np.ndarray:
     return (np.asarray(image) != 0).astype(np.uint8)
 
 
-def stored(content: bytes, threshold: int | None) -> tuple[bytes, tuple[int, int]]:
+class Stored(NamedTuple):
+    """A mask as it is stored."""
+
+    content: bytes  # of a picture that `decode` reads
+    size: tuple[int, int]  # width and height
+    is_emptied: bool  # whether its grey levels are 0 and 1, which the threshold makes all 0
+
+
+def stored(content: bytes, threshold: int | None) -> Stored:
     """A mask as it is stored: as it is where its values are classes, else its classes.
 
     Classes are 0 and 1, or 0 and 255, be they palette indices or grey levels. With a threshold,
@@ -74,26 +83,25 @@ def stored(content: bytes, threshold: int | None) -> tuple[bytes, tuple[int, int
         content: of the file.
         threshold: the grey level, 1 to 255, from which on a pixel is MANIPULATED, if that is known.
 
-    Returns:
-        The bytes of a picture that `decode` reads, and its width and height.
-
     Raises:
         BadFileError: it is no picture, or its classes are not known.
     """
     image = pictures.decode(content)
     is_palette = image.mode in ("P", "1")
     if image.mode in _CLASSES and _are_classes(_values(image)) and (is_palette or not threshold):
-        return content, image.size
+        return Stored(content, image.size, is_emptied=False)
     grey = _grey(image)
+    values = _values(grey)
     if threshold is not None:
         classes = np.asarray(grey) >= threshold
-    elif _are_classes(_values(grey)):
+    elif _are_classes(values):
         classes = np.asarray(grey) > 0
     else:
         raise _no_classes(grey)
     file = io.BytesIO()
     Image.fromarray(classes).save(file, "PPM")  # as bits: the same bytes with any version
-    return file.getvalue(), image.size
+    is_emptied = {1} <= set(values) <= {0, 1} and not classes.any()
+    return Stored(file.getvalue(), image.size, is_emptied)
 
 
 def _grey(image: Image.Image) -> Image.Image:
@@ -124,7 +132,7 @@ def _no_classes(image: Image.Image) -> BadFileError:
     values = _values(image)
     shown = ", ".join(map(str, values[:6])) + ", ..." * (len(values) > 6)
     return BadFileError(
-        "its values are no classes",
+        "its values are not classes",
         f"its values are {shown}; expected the classes 0 and 1, or 0 and 255. Of grey levels, say "
         "which ones mean MANIPULATED, such as --mask-threshold 128 for 128 and above",
     )

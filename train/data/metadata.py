@@ -2,6 +2,7 @@
 
 import json
 import reprlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,14 @@ class Metadata:
     """The entries of a metadata file, by video.
 
     Args:
-        path: the file.
-        real_label: the label that means REAL where labels are not REAL and FAKE; the other label
-            then means FAKE. Labels are compared as text, without regard to case.
-
-    Raises:
-        InputError: the file cannot be read, holds something else, or contradicts `real_label`.
+        entries: what the file holds.
+        labels: the meaning of each label.
+        videos: the videos of all metadata files of the data set, among which originals are found.
     """
 
-    def __init__(self, path: Path, real_label: str | None = None) -> None:
-        self._entries = _read(path)
-        self._labels = LABELS if real_label is None else self._polarity(path, _text(real_label))
-        self.videos = VideoNames(self._entries)
+    def __init__(self, entries: dict[str, Any], labels: dict[str, int], videos: VideoNames) -> None:
+        self._entries, self._labels, self._all_videos = entries, labels, videos
+        self.videos = VideoNames(entries)
 
     def label(self, video: str) -> int:
         """The label of a video: 1 = REAL, 0 = FAKE.
@@ -37,7 +34,7 @@ class Metadata:
         Raises:
             BadFileError: there is no such entry, or its label is not known.
         """
-        found = self._label(video)
+        found = _label_of(self._entries[video])
         if (text := _text(found)) in self._labels:
             return self._labels[text]
         raise BadFileError(
@@ -49,40 +46,69 @@ class Metadata:
     def originals(self, video: str) -> list[str]:
         """The videos that a fake was made from; none of a real video, or where it is not known.
 
+        They are keys of the metadata where there is one with or without the suffix; else as given.
+
         Raises:
             BadFileError: the entry cannot be used.
         """
         found = self._entries[video].get("original") or []
         names = [found] if isinstance(found, str) else found
         if isinstance(names, list) and all(_is_name(name) for name in names):
-            return names
+            return [video for name in names for video in self._all_videos.named(name)]
         raise BadFileError(
             "its original is no video's name",
             f"the original of {video} is {reprlib.repr(found)}; expected a video's name, or a list "
             "of names",
         )
 
-    def _label(self, video: str) -> object:
-        entry = self._entries[video]
-        return entry.get("label") if isinstance(entry, dict) else None
 
-    def _polarity(self, path: Path, real_label: str) -> dict[str, int]:
-        """The meaning of each label, given which one means REAL."""
-        found = {text for video in self._entries if (text := _text(self._label(video)))}
-        shown = ", ".join(sorted(found)[:10])
-        if real_label not in found:
-            raise InputError(f"--real-label {real_label}: {path} has only the labels {shown}")
-        if found & LABELS.keys() and real_label != "real":
-            raise InputError(
-                f"--real-label {real_label}: {path} has the labels {shown}, of which REAL and FAKE "
-                "have their meaning; leave the option out"
-            )
-        if len(found) > 2:
-            raise InputError(
-                f"--real-label {real_label}: {path} has {len(found)} labels ({shown}); expected "
-                "two, of which the other means FAKE"
-            )
-        return {text: int(text == real_label) for text in found}
+def read_all(paths: Collection[Path], real_label: str | None) -> dict[Path, Metadata]:
+    """Reads the metadata files of a data set.
+
+    Args:
+        paths: of the files.
+        real_label: the label that means REAL where labels are not REAL and FAKE; the other label
+            then means FAKE. Labels are compared as text, without regard to case.
+
+    Raises:
+        InputError: a file cannot be read or holds something else, or the labels of all files
+            contradict `real_label`.
+    """
+    files = {path: _read(path) for path in paths}
+    videos = VideoNames(video for entries in files.values() for video in entries)
+    labels = LABELS
+    if real_label is not None:
+        values = (_label_of(entry) for entries in files.values() for entry in entries.values())
+        found = {text for value in values if (text := _text(value))}
+        labels = _polarity(" and ".join(map(str, paths)), found, _text(real_label))
+    return {path: Metadata(entries, labels, videos) for path, entries in files.items()}
+
+
+def _label_of(entry: object) -> object:
+    return entry.get("label") if isinstance(entry, dict) else None
+
+
+def _polarity(files: str, found: set[str], real_label: str) -> dict[str, int]:
+    """The meaning of each label in `found`, given which one means REAL."""
+    shown = ", ".join(sorted(found)[:10])
+    said = f"--real-label {real_label}: the data set has"
+    if real_label not in found:
+        raise InputError(f"{said} only the labels {shown}, in {files}")
+    if "real" in found and real_label != "real":
+        raise InputError(
+            f"{said} the labels {shown}, in {files}, of which REAL and FAKE have their meaning; "
+            "leave the option out"
+        )
+    if real_label == "fake":
+        raise InputError(
+            f"{said} the labels {shown}, in {files}, of which FAKE cannot mean REAL; name another"
+        )
+    if len(found) > 2:
+        raise InputError(
+            f"{said} {len(found)} labels ({shown}); expected two, of which the other means FAKE, "
+            f"in {files}"
+        )
+    return {text: int(text == real_label) for text in found}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from train.data.index import Index
 from train.data.processors import processors
 from train.data.reading import AS_PUBLISHED, Reading
 
-_FORMAT = 3  # of the records; another number packs every folder again
+_FORMAT = 4  # of the records; another number packs every folder again
 
 
 class Published(FrameBuilder):
@@ -36,6 +36,7 @@ class Published(FrameBuilder):
         self.faults = dict(listing.faults)
         self.failures: dict[str, Fault] = {}  # of reading, which may work another time
         self.modes: Counter[str] = Counter()  # of the pictures
+        self.emptied: list[str] = []  # the crops whose masks the threshold emptied
         super().__init__(**options)
 
     def work(self) -> dict[str, Work]:
@@ -51,7 +52,7 @@ class Published(FrameBuilder):
             contents, total=len(frames), unit="frame", desc="Packing", disable=None
         ):
             try:
-                image, mask, mode = future.result()
+                image, mask, mode, is_emptied = future.result()
             except BadFileError as error:
                 self.faults[frame.file] = error.fault
                 yield []
@@ -60,6 +61,8 @@ class Published(FrameBuilder):
                 yield []
             else:
                 self.modes[mode] += 1
+                if is_emptied:
+                    self.emptied.append(frame.file)
                 yield [
                     {
                         "file": frame.file,
@@ -101,7 +104,8 @@ def pack(path: Path, reading: Reading = AS_PUBLISHED) -> Path:
             prepare(builder)
         if builder.failures:
             raise unreadable(str(path), builder.failures, builder.faults)
-        notes = [*listing.notes, *_converted(builder.modes)]
+        emptied = _emptied(builder.emptied, reading.mask_threshold)
+        notes = [*listing.notes, *_converted(builder.modes), *emptied]
         Index(builder.rows, builder.faults, notes).write(stage)
 
     return cached(family, fingerprint([_FORMAT, place, files, reading]), fill)
@@ -115,6 +119,16 @@ def _converted(modes: Counter[str]) -> Iterator[str]:
         yield (
             f"{others.total()} crops are not RGB ({counts}, by their modes in PIL); they are "
             "converted as flax_unet.predict converts them"
+        )
+
+
+def _emptied(crops: list[str], threshold: int | None) -> Iterator[str]:
+    """A note on masks of the classes 0 and 1 that were taken for grey levels."""
+    if crops:
+        yield (
+            f"{len(crops)} masks hold only the levels 0 and 1 and are empty at --mask-threshold "
+            f"{threshold}, such as that of {crops[0]}; if 1 means MANIPULATED there, leave the "
+            "option out"
         )
 
 

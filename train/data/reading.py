@@ -1,4 +1,4 @@
-"""What the files of a folder leave open, and a user says by options."""
+"""Options that say how the files of a folder are read."""
 
 import argparse
 import dataclasses

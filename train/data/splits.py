@@ -27,8 +27,10 @@ def parse_share(text: str) -> int | None:
     """`10%` as 10, of 1 to 99; None if it is not a share.
 
     Raises:
-        InputError: it is a share out of range.
+        InputError: it is a number without a per cent sign, or a share out of range.
     """
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        raise InputError(f"--validation {text}: a share is written in per cent, such as 10%")
     match = re.fullmatch(r"(\d+)%", text)
     if match is None:
         return None

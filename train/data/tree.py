@@ -24,8 +24,7 @@ SPLITS = {  # by folder
 WHOLE = "whole"  # the split of a folder without subfolders
 ROOTS = {".": WHOLE, **SPLITS}
 CROPS, MASKS, ABOVE = "crops", "masks", ".."
-# Of the pictures that belong to crops.
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})  # suffixes of crops
 
 Files = dict[str, dict[str, File]]  # by directory below the data set's folder, and path below it
 
@@ -101,7 +100,7 @@ def metadata_path(folder: Path, root: str, files: Files) -> Path:
     Raises:
         InputError: there is none.
     """
-    for place in (root, ".", below(root, CROPS), ABOVE):
+    for place in (below(root, CROPS), root, ".", ABOVE):
         if NAME in files.get(place, {}):
             return folder.resolve().parent / NAME if place == ABOVE else folder / place / NAME
     raise InputError(

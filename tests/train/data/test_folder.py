@@ -302,6 +302,7 @@ def test_polarity_of_other_labels_is_asked_for(
         ("REAL", "FAKE", "0", "has only the labels fake, real"),
         ("REAL", "FAKE", "FAKE", "REAL and FAKE have their meaning; leave the option out"),
         ("REAL", 0, "0", "REAL and FAKE have their meaning"),
+        ("original", "FAKE", "Fake", "FAKE cannot mean REAL; name another"),
     ],
 )
 def test_polarity_that_contradicts_the_labels(
@@ -319,6 +320,32 @@ def test_polarity_of_three_labels(tmp_path: Path) -> None:
     edit(folder, **{"v003.mp4": {"label": 2}})
     with pytest.raises(InputError, match=r"has 3 labels \(0, 1, 2\); expected two"):
         open_dataset(str(folder), None, reading=Reading(real_label="0"))
+
+
+def test_one_label_may_be_fake(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "data", videos=4)
+    relabel(folder, "original", "FAKE")
+    with pytest.raises(InputError, match="the label that --real-label"):
+        open_dataset(str(folder), None)
+    assert labels_of(folder, real_label="original") == EXPECTED
+
+
+def test_polarity_is_that_of_all_metadata_files(tmp_path: Path) -> None:
+    training = write_folder(tmp_path / "training", videos=4)
+    testing = write_folder(tmp_path / "testing", videos=4, prefix="b")
+    relabel(training, "genuine", "forged")
+    relabel(testing, "forged", "forged")
+    reading = Reading(real_label="genuine")
+    splits = {
+        split: open_dataset(str(tmp_path), split, reading=reading).table.is_real
+        for split in ("train", "test")
+    }
+    assert splits["train"].any()
+    assert not splits["test"].any()
+    relabel(testing, "forged", "spoof")
+    edit(testing, **{"b001.mp4": {"label": "spoof"}})
+    with pytest.raises(InputError, match=r"has 3 labels \(forged, genuine, spoof\).*, in .* and "):
+        open_dataset(str(tmp_path), "train", reading=reading)
 
 
 def test_the_embedded_set_has_nothing_to_say(tmp_path: Path) -> None:
@@ -376,6 +403,19 @@ def test_several_originals_are_kept_and_grouped(tmp_path: Path) -> None:
     edit(folder, **{"v001.mp4": {"label": "FAKE", "original": ["v000.mp4", "gone.mp4"]}})
     (note,) = open_dataset(str(folder), None).notes
     assert note == "1 originals of fakes are not in the folder: gone.mp4"
+
+
+def test_originals_are_found_without_their_suffix(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    training = write_folder(data / "training", videos=4, prefix="a", seed=1)
+    testing = write_folder(data / "testing", videos=4, prefix="b", seed=2)
+    edit(training, **{"a003.mp4": {"label": "FAKE", "original": ["a000", "gone"]}})
+    edit(testing, **{"b001.mp4": {"label": "FAKE", "original": "a002"}})
+    dataset = open_dataset(str(data), "train")
+    of_video = dict(zip(dataset.table.video, dataset.table.original, strict=True))
+    assert of_video["a003.mp4"] == "a000.mp4\ngone"
+    assert dataset.notes == ["1 originals of fakes are not in the folder: gone"]
+    assert audit.audit(str(data))["shared_sources"] == {"a002.mp4": ["test", "train"]}
 
 
 def test_names_of_faceforensics_have_the_right_labels(tmp_path: Path) -> None:

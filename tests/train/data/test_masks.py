@@ -90,7 +90,7 @@ SOFT = np.random.default_rng(1).integers(0, 256, (12, 9)).astype(np.uint8)
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P", "1"])
 def test_equal_channels_are_one(mode: str) -> None:
-    content, size = masks.stored(saved(WHITE.convert(mode)), None)
+    content, size, _ = masks.stored(saved(WHITE.convert(mode)), None)
     assert size == (9, 12)
     np.testing.assert_array_equal(masks.decode(content), CLASSES)
 
@@ -107,7 +107,7 @@ def test_grey_levels_need_a_threshold(mode: str, threshold: int) -> None:
         picture = picture.convert(mode)
     with pytest.raises(InputError, match=r"expected the classes.*such as --mask-threshold 128"):
         masks.stored(saved(picture), None)
-    content, _ = masks.stored(saved(picture), threshold)
+    content, *_ = masks.stored(saved(picture), threshold)
     np.testing.assert_array_equal(masks.decode(content), threshold <= SOFT)
 
 
@@ -123,6 +123,25 @@ def test_classes_stay_classes_whatever_the_threshold() -> None:
     faint = saved(Image.fromarray(CLASSES))
     np.testing.assert_array_equal(masks.decode(masks.stored(faint, None)[0]), CLASSES)
     assert not masks.decode(masks.stored(faint, 2)[0]).any()
+
+
+def test_masks_that_the_threshold_empties_are_a_note(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "data", videos=2)
+    faint = np.kron(np.eye(5), np.ones((8, 8))).astype(np.uint8)
+    for frame, picture in enumerate((faint, np.stack([faint] * 3, -1), faint * 200)):
+        (folder / "masks" / f"v001_{frame}.gif").unlink()
+        Image.fromarray(picture).save(folder / "masks" / f"v001_{frame}.png")
+    Image.fromarray(0 * faint).save(folder / "masks" / "v000_0.png")  # empty as it is
+    (folder / "masks" / "v000_0.gif").unlink()
+    data = opened(folder, 128)
+    (note,) = data.notes
+    assert note.startswith(
+        "2 masks hold only the levels 0 and 1 and are empty at --mask-threshold 128, such as that "
+        "of crops/v001_0.png;"
+    )
+    assert not mask_of(data).any()
+    assert opened(folder, 1).notes == []
+    np.testing.assert_array_equal(mask_of(opened(folder, 1)), faint)
 
 
 def test_threshold_is_part_of_the_packed_set(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from PIL import Image
 
+from flax_unet import InputError
 from tests.train.folders import SIDE, edit, write_folder
 from train.data import audit, splits
 
@@ -63,6 +64,13 @@ def test_parts_have_their_share_of_the_sources(count: int, seed: int) -> None:
     parts = splits.by_source(videos, [""] * count, (60, 20, 20), seed)
     for part, share in zip(splits.PARTS, (0.6, 0.2, 0.2), strict=True):
         assert abs(len(parts[part]) - share * count) <= 1
+
+
+@pytest.mark.parametrize("text", ["10", "0.1"])
+def test_a_share_needs_its_sign(text: str) -> None:
+    assert splits.parse_share("10%") == 10
+    with pytest.raises(InputError, match=rf"--validation {text}: a share is written in per cent"):
+        splits.parse_share(text)
 
 
 def test_audit_finds_a_leak_and_a_duplicate(

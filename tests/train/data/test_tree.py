@@ -67,6 +67,24 @@ def test_the_nearest_metadata_is_read(tmp_path: Path) -> None:
     assert len(open_dataset(str(folder), None)) == 6
 
 
+@pytest.mark.parametrize("root", [".", "training"])
+def test_places_of_the_metadata_from_near_to_far(root: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    write_folder(folder / root, videos=2)
+    content = (folder / root / "metadata.json").read_text()
+    (folder / root / "metadata.json").unlink()
+    places = [folder / root / "crops", folder / root, folder, tmp_path]
+    for place in places:
+        (place / "metadata.json").write_text("{}")
+    for place in dict.fromkeys(places):
+        (place / "metadata.json").write_text(content)
+        assert len(open_dataset(str(folder), None)) == 6
+        (place / "metadata.json").write_text("{}")
+        with pytest.raises(InputError, match="6 files that cannot be used"):
+            open_dataset(str(folder), None)
+        (place / "metadata.json").unlink()
+
+
 def test_splits_by_any_of_their_names(tmp_path: Path) -> None:
     for name, prefix in {"train": "a", "val": "b", "test": "c"}.items():
         write_folder(tmp_path / "short" / name, videos=2, prefix=prefix)
