@@ -80,7 +80,8 @@ def main() -> None:
             _print(layout, found, "bit-identical")
             if layout == "ynet-224":
                 forward = compiled(load(Path(directory) / "out"))
-                for golden in SIZES:
+                others = (golden for golden in SIZES if golden["size"] != [224, 224])
+                for golden in others:
                     size: Size = tuple(golden["size"])
                     _print(f"{layout} at {shown_size(size)}", distance(forward, golden, size), "")
 
