@@ -318,7 +318,7 @@ def network_config(network: Network, start: Path | None) -> UNetConfig:
     """The architecture that options and the checkpoint `start` add up to.
 
     Raises:
-        InputError: the options contradict each other, or `start` is no checkpoint.
+        InputError: the options contradict each other, or `start` is not a checkpoint.
     """
     config = PUBLISHED[network.layout or DEFAULT_LAYOUT]
     if start is not None and network.layout is None:

@@ -57,7 +57,7 @@ def decode(content: bytes) -> np.ndarray:
     """The classes of a stored mask, (H, W) uint8: 0 untouched, 1 manipulated.
 
     Raises:
-        BadFileError: it is no picture, or has values that are not classes.
+        BadFileError: it is not a picture, or has values that are not classes.
     """
     image = pictures.decode(content)
     if image.mode not in _CLASSES or not _are_classes(_values(image)):
@@ -84,7 +84,7 @@ def stored(content: bytes, threshold: int | None) -> Stored:
         threshold: the grey level, 1 to 255, from which on a pixel is MANIPULATED, if that is known.
 
     Raises:
-        BadFileError: it is no picture, or its classes are not known.
+        BadFileError: it is not a picture, or its classes are not known.
     """
     image = pictures.decode(content)
     is_palette = image.mode in ("P", "1")
