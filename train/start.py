@@ -13,7 +13,7 @@ from flax_unet.checkpoint import Tree, flat
 from flax_unet.errors import InputError
 from train.config import DEFAULT_LAYOUT
 
-SLIM = "ynet-slim"  # the layout whose class does not own the level
+_SLIM = "ynet-slim"  # the layout whose class does not own the level
 
 
 class Origin(NamedTuple):
@@ -40,7 +40,7 @@ def origin(config: UNetConfig, layout: str | None, start: Path | None) -> Origin
     known = source.get("layout") or description.trained(source).get("layout") or DEFAULT_LAYOUT
     layout = layout or str(known).partition(",")[0]  # behind it stands how it differs
     parts = ("widths", "has_classifier", "decoder_levels")  # of the class that owns the level
-    if layout == SLIM or any(getattr(config, part) != getattr(before, part) for part in parts):
+    if layout == _SLIM or any(getattr(config, part) != getattr(before, part) for part in parts):
         return Origin(layout, {})
     unused, level = checkpoint.load_unused(start), f"down{config.levels + 1}."
     return Origin(layout, {key: unused[key] for key in unused if key.startswith(level)})

@@ -56,7 +56,7 @@ class Metadata:
         if isinstance(names, list) and all(_is_name(name) for name in names):
             return [video for name in names for video in self._all_videos.named(name)]
         raise BadFileError(
-            "its original is no video's name",
+            "its original is not a video's name",
             f"the original of {video} is {reprlib.repr(found)}; expected a video's name, or a list "
             "of names",
         )

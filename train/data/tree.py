@@ -60,7 +60,7 @@ def locate(path: Path) -> Path:
 def list_files(folder: Path) -> Files:
     """Every file that the data set is made of: a change of one is a change of the set.
 
-    Hidden files and folders, such as those that a Mac leaves on a stick, are no part of it. Links
+    Hidden files and folders, such as those that a Mac leaves on a stick, do not belong to it. Links
     to folders are listed, but not followed.
 
     Raises:
