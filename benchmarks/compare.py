@@ -35,14 +35,14 @@ from benchmarks.start import starts
 from benchmarks.subject import FULL_WIDTH, LAYOUT, tensors_of
 from benchmarks.table import summary, table, write_chart
 from flax_unet import PUBLISHED, UNetConfig
-from flax_unet.arguments import at_least_one
-from flax_unet.config import DTYPES
-from flax_unet.errors import InputError, command
-from flax_unet.files import staged_directory
-from flax_unet.images import resized
-from flax_unet.provenance import made_by
+from flax_unet.checkpoint.provenance import made_by
+from flax_unet.media.images import resized
+from flax_unet.nn.config import DTYPES
 from flax_unet.summary import layers
-from train.data.procedural import ProceduralPortraits
+from flax_unet.utils.arguments import at_least_one
+from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.files import staged_directory
+from train.data.synthetic.scene import ProceduralPortraits
 
 _PUBLISHED, _, _COMPILED = PYTORCH
 _BATCHES = {"inference": (1, 8, 32, 128), "training": (2, 8, 64)}

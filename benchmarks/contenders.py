@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from convert import remap
+from convert import mapping
 from convert.parity import load_twin
-from convert.reference import ReferenceUNet
+from convert.torch_unet import ReferenceUNet
 from flax_unet import UNetConfig
-from flax_unet.checkpoint import build
-from flax_unet.inference import compiled
-from flax_unet.model import normalised
-from train import parallel
-from train.config import Recipe
-from train.losses import Objective
-from train.optimizer import make_optimizer
-from train.step import first_state, make_step, split, zero_totals
+from flax_unet.checkpoint.store import build
+from flax_unet.nn.inference import compiled
+from flax_unet.nn.unet import normalised
+from train import distributed
+from train.fit.config import Recipe
+from train.fit.losses import Objective
+from train.fit.optimizer import make_optimizer
+from train.fit.step import first_state, make_step, split, zero_totals
 
 OURS = "this project"
 PYTORCH = {  # by name: memory format, whether torch.compile is used
@@ -128,8 +128,8 @@ def _pytorch(
 
 def _model(subject: Subject, dtype: str) -> Any:
     shapes = {key: array.shape for key, array in subject.tensors.items()}
-    rules = remap.match(subject.config, shapes).rules
-    return build(subject.config, remap.to_flax(rules, subject.tensors), dtype=jnp.dtype(dtype))
+    rules = mapping.match(subject.config, shapes).rules
+    return build(subject.config, mapping.to_flax(rules, subject.tensors), dtype=jnp.dtype(dtype))
 
 
 def _our_inference(subject: Subject, dtype: str) -> Contender:
@@ -156,7 +156,7 @@ def _our_training(subject: Subject, dtype: str) -> Contender:
     graphdef, weights, statistics = split(_model(subject, dtype))
     optimizer = make_optimizer(Recipe(), lambda _: _RATE)
     now = first_state(weights, statistics, optimizer)
-    state = parallel.replicate((now, zero_totals()), devices)
+    state = distributed.replicate((now, zero_totals()), devices)
     batch = {
         "image": subject.image,
         "mask": subject.mask,
@@ -164,8 +164,8 @@ def _our_training(subject: Subject, dtype: str) -> Contender:
         "is_real": subject.is_real,
         "stop": np.zeros(len(subject.mask), np.int32),
     }
-    batch = parallel.spread(batch, devices)
-    step: Any = parallel.map_step(make_step(graphdef, optimizer, Objective()), devices)
+    batch = distributed.spread(batch, devices)
+    step: Any = distributed.map_step(make_step(graphdef, optimizer, Objective()), devices)
     planned = _planned(step.lower(*state, batch).compile())
     sums = [{"mask_loss": np.float32(0), "class_loss": np.float32(0)}]
 
@@ -174,7 +174,7 @@ def _our_training(subject: Subject, dtype: str) -> Contender:
         state = step(*state, batch)[:2]
         jax.block_until_ready(state)
         if len(sums) <= CALLS["training"]:  # of the losses
-            totals = parallel.fetch(state[1])
+            totals = distributed.fetch(state[1])
             sums.append({name: getattr(totals, name) for name in ("mask_loss", "class_loss")})
 
     def result() -> dict[str, np.ndarray]:

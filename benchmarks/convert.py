@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from flax_unet.errors import InputError, command
+from flax_unet.utils.errors import InputError, command
 
 _LAYOUT = "ynet-224"
 _KIB, _MIB = 2**10, 2**20

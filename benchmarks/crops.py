@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from flax_unet.config import Size
+from flax_unet.nn.config import Size
 
 
 class Crops(Dataset):

@@ -1,4 +1,4 @@
-"""What the forms of `flax_unet.convolution` and `layers.max_pool` save on a CPU, beside XLA's own.
+"""What the forms of `flax_unet.nn.conv` and `layers.max_pool` save on a CPU, beside XLA's own.
 
 Each layer by itself at the sizes of ynet-224, then the whole network, the forms taking turns.
 """
@@ -21,8 +21,9 @@ from tqdm import tqdm
 from benchmarks.compare import subject_of
 from benchmarks.contenders import OURS, make
 from benchmarks.subject import FULL_WIDTH, LAYOUT, tensors_of
-from flax_unet import PUBLISHED, convolution, layers
-from flax_unet.errors import command
+from flax_unet import PUBLISHED
+from flax_unet.nn import conv, layers
+from flax_unet.utils.errors import command
 
 _LEVELS = ((224, 64), (112, 128), (56, 256), (28, 512), (14, 1024))  # pixels a side, channels
 
@@ -30,13 +31,13 @@ _LEVELS = ((224, 64), (112, 128), (56, 256), (28, 512), (14, 1024))  # pixels a 
 @contextlib.contextmanager
 def xlas_own() -> Iterator[None]:
     """Has what is traced meanwhile computed as XLA computes it."""
-    kept = convolution._on_cpu, convolution._gradients_on_cpu
-    convolution._on_cpu = convolution._plain
-    convolution._gradients_on_cpu = convolution._plain_gradients
+    kept = conv._on_cpu, conv._gradients_on_cpu
+    conv._on_cpu = conv._plain
+    conv._gradients_on_cpu = conv._plain_gradients
     try:
         yield
     finally:
-        convolution._on_cpu, convolution._gradients_on_cpu = kept
+        conv._on_cpu, conv._gradients_on_cpu = kept
 
 
 def in_turn(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
@@ -60,8 +61,8 @@ def _layers(batch: int, side: int, channels: int) -> Iterator[tuple[str, dict[st
 
     skip, up = (noise(batch, side, side, channels) for _ in range(2))
     wide, kernel = noise(3, 3, 2 * channels, channels), noise(3, 3, channels, channels)
-    both = jax.jit(lambda a, b, k: convolution.convolve([a, b], k))
-    plain = jax.jit(lambda a, b, k: convolution._plain((a, b), k))
+    both = jax.jit(lambda a, b, k: conv.convolve([a, b], k))
+    plain = jax.jit(lambda a, b, k: conv._plain((a, b), k))
     yield (
         "convolution of two maps",
         {
@@ -70,8 +71,8 @@ def _layers(batch: int, side: int, channels: int) -> Iterator[tuple[str, dict[st
         },
     )
     gradients = {
-        "XLA's": lambda x, k, g: convolution._plain_gradients((x,), k, g),
-        "ours": lambda x, k, g: convolution._gradients_on_cpu((x,), k, g),
+        "XLA's": lambda x, k, g: conv._plain_gradients((x,), k, g),
+        "ours": lambda x, k, g: conv._gradients_on_cpu((x,), k, g),
     }
     for number, of in enumerate(("the input", "the kernel")):  # what is not asked for is left out
         yield (

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from flax_unet import checkpoint, description
-from flax_unet.checkpoint import flat
-from flax_unet.errors import InputError, command
-from train.checkpointing import TRAINING
+from flax_unet.checkpoint import metadata, store
+from flax_unet.checkpoint.store import flat
+from flax_unet.utils.errors import InputError, command
 from train.data.dataset import EMBEDDED
-from train.tracking import METRICS
+from train.fit.checkpoints import TRAINING
+from train.fit.tracking import METRICS
 
 OPTIONS = {
     "--batch-size": 8,
@@ -79,8 +79,8 @@ def differing(one: Path, other: Path) -> list[str]:
     trees = [
         {
             f"{name}/{path}": leaf
-            for name in (description.WEIGHTS, TRAINING)
-            for path, leaf in flat(checkpoint.load_tree(workdir / "last" / name, None)).items()
+            for name in (metadata.WEIGHTS, TRAINING)
+            for path, leaf in flat(store.load_tree(workdir / "last" / name, None)).items()
         }
         for workdir in (one, other)
     ]

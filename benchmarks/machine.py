@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flax_unet.config import DTYPES
+from flax_unet.nn.config import DTYPES
 
 _TURNS = 8
 _SIZES = {"cpu": (3072, 2**27)}  # rows of a square matrix, bytes; by platform

@@ -17,8 +17,8 @@ import jax
 
 from benchmarks.machine import peak_memory
 from benchmarks.subject import prepare
-from flax_unet.errors import InputError, command
-from train.scoring import score
+from flax_unet.utils.errors import InputError, command
+from train.eval.scoring import score
 
 FRAMES = (500, 2500, 5000)
 

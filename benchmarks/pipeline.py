@@ -23,18 +23,19 @@ from flax import nnx
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from benchmarks.crops import loader
+from benchmarks.crops import loader as torch_loader
 from benchmarks.subject import FULL_WIDTH, LAYOUT, Subject, prepare
 from convert.parity import load_twin
-from convert.reference import ReferenceUNet
+from convert.torch_unet import ReferenceUNet
 from flax_unet import UNet
-from flax_unet.errors import InputError, command
-from flax_unet.files import staged_file
-from flax_unet.inference import folded
-from train import parallel, scoring
-from train.data import pipeline
+from flax_unet.nn.inference import folded
+from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.files import staged_file
+from train import distributed
+from train.data import loader
 from train.data.dataset import Dataset
-from train.scoring import score
+from train.eval import scoring
+from train.eval.scoring import score
 
 _CALLS = 5
 _TIMES_READ_AHEAD = 2  # frames, at least
@@ -43,7 +44,7 @@ CLOSE = 1e-5  # probabilities of both, absolute
 
 def read_ahead(batch_size: int) -> int:
     """How many frames our pipeline decodes before they are asked for."""
-    return max(pipeline._PREFETCHED * batch_size, pipeline._MIN_PREFETCHED)
+    return max(loader._PREFETCHED * batch_size, loader._MIN_PREFETCHED)
 
 
 def pytorch(twin: ReferenceUNet, source: DataLoader) -> tuple[np.ndarray, float]:
@@ -64,9 +65,9 @@ def network_rate(model: UNet, data: Dataset, batch_size: int) -> float:
     devices = jax.local_devices()
     graphdef, state = nnx.split(folded(model))
     step = scoring._compiled(graphdef, tuple(devices))
-    batch = next(pipeline.batches(data, model.config.input_size, batch_size))
+    batch = next(loader.batches(data, model.config.input_size, batch_size))
     arrays = jax.device_put(scoring._to_devices(batch, data))
-    state = parallel.replicate(state, devices)
+    state = distributed.replicate(state, devices)
     jax.block_until_ready(step(state, arrays))
     start = time.perf_counter()
     for _ in range(_CALLS):
@@ -91,7 +92,7 @@ def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
     """
     model, tensors, data, paths = subject
     twin = load_twin(ReferenceUNet(model.config), tensors)
-    source = loader(paths, model.config.input_size, batch_size)
+    source = torch_loader(paths, model.config.input_size, batch_size)
     expected, _ = pytorch(twin, source)
     predictions, _ = score(model, data, jax.local_devices(), batch_size)
     found = np.asarray(predictions.real_probability)
@@ -101,7 +102,7 @@ def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
     size = model.config.input_size
     input_rates = {
         "pytorch": drained(source),
-        "ours": drained(pipeline.batches(data, size, batch_size)),
+        "ours": drained(loader.batches(data, size, batch_size)),
     }
     rates: dict[str, list[float]] = {"pytorch": [], "ours": []}
     waiting, shares = [], []

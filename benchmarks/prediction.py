@@ -25,12 +25,12 @@ from PIL import Image
 
 from benchmarks.subject import FULL_WIDTH, LAYOUT, write_model
 from flax_unet import Detector
-from flax_unet.errors import command
-from flax_unet.faces import FaceFinder, find
-from flax_unet.files import staged_file
-from flax_unet.overlays import framed, overlay, union
-from flax_unet.videos import Sampling, VideoReader, VideoWriter
-from train.data.procedural import ProceduralPortraits
+from flax_unet.media.faces import FaceFinder, find
+from flax_unet.media.videos import Sampling, VideoReader, VideoWriter
+from flax_unet.predict.draw import framed, overlay, union
+from flax_unet.utils.errors import command
+from flax_unet.utils.files import staged_file
+from train.data.synthetic.scene import ProceduralPortraits
 
 _SIZE, _RATE = (640, 480), 25.0  # of the clip that is made
 _SEED = 5  # of the portrait on it

@@ -20,7 +20,7 @@ from benchmarks.compare import Row, subject_of
 from benchmarks.contenders import CALLS, OURS, Contender, make
 from benchmarks.subject import FULL_WIDTH, LAYOUT, tensors_of
 from flax_unet import PUBLISHED
-from flax_unet.errors import InputError, command
+from flax_unet.utils.errors import InputError, command
 
 _ROWS = [Row("inference", "float32", 8), Row("training", "float32", 2)]
 _LEAST = 0.005  # of the time; what takes less is told together

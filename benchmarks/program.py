@@ -27,17 +27,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from flax_unet import PUBLISHED, UNet, UNetConfig
-from flax_unet.arguments import at_least_one
-from flax_unet.config import DTYPES
-from flax_unet.errors import InputError, command
-from flax_unet.files import staged_directory
-from flax_unet.inference import compiled, place_of
-from flax_unet.provenance import made_by
-from train import parallel
-from train.config import Recipe
-from train.losses import Objective
-from train.optimizer import make_optimizer
-from train.step import first_state, make_step, split, zero_totals
+from flax_unet.checkpoint.provenance import made_by
+from flax_unet.nn.config import DTYPES
+from flax_unet.nn.inference import compiled, place_of
+from flax_unet.utils.arguments import at_least_one
+from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.files import staged_directory
+from train import distributed
+from train.fit.config import Recipe
+from train.fit.losses import Objective
+from train.fit.optimizer import make_optimizer
+from train.fit.step import first_state, make_step, split, zero_totals
 
 _LAYOUT = "ynet-224"
 _H100 = """
@@ -110,8 +110,8 @@ def programs(config: UNetConfig, device: Any, batch: int) -> Iterator[tuple[str,
 
     Inference takes float32 pictures in [0, 1], training uint8 ones.
     """
-    mesh = Mesh(np.array([device]), (parallel.AXIS,))
-    whole, parts = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), (parallel.AXIS,)))
+    mesh = Mesh(np.array([device]), (distributed.AXIS,))
+    whole, parts = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), (distributed.AXIS,)))
 
     def like(tree: Any, where: Callable[[Any], Any]) -> Any:
         return jax.tree.map(
@@ -139,7 +139,7 @@ def programs(config: UNetConfig, device: Any, batch: int) -> Iterator[tuple[str,
         share = jax.tree.map(lambda x: x[None], frames)
         for task, remat in (("training", False), ("training with --remat", True)):
             graphdef, weights, statistics = split(model, remat=remat)
-            step: Any = parallel.map_step(make_step(graphdef, optimizer, Objective()), [device])
+            step: Any = distributed.map_step(make_step(graphdef, optimizer, Objective()), [device])
             state = (first_state(weights, statistics, optimizer), zero_totals())
             lowered = step.lower(*like(state, lambda _: whole), like(share, lambda _: parts))
             yield f"{task}, {dtype}", lowered.compile()

@@ -19,12 +19,14 @@ from matplotlib.figure import Figure
 from benchmarks import train_torch
 from convert.from_torch import convert
 from convert.state_dict import write
-from flax_unet import UNet, UNetConfig, checkpoint
-from flax_unet.errors import command
-from flax_unet.files import staged_file
-from train import fit, tracking
+from flax_unet import UNet, UNetConfig
+from flax_unet.checkpoint import store
+from flax_unet.utils.errors import command
+from flax_unet.utils.files import staged_file
 from train.data.dataset import EMBEDDED, open_dataset
-from train.validation import evaluate
+from train.fit import __main__ as fit
+from train.fit import tracking
+from train.fit.validation import evaluate
 
 _SMOOTHED = 25  # steps that the curves average over
 
@@ -47,7 +49,7 @@ def train_flax(workdir: Path, seed: int, args: argparse.Namespace) -> tuple[UNet
     fit.main([str(word) for pair in options.items() for word in pair])
     lines = tracking.read(workdir / tracking.METRICS)
     losses = [(line["mask_loss"], line["class_loss"]) for line in lines]
-    return checkpoint.load(workdir / "last"), np.array(losses)
+    return store.load(workdir / "last"), np.array(losses)
 
 
 def train_pytorch(folder: Path, seed: int, args: argparse.Namespace) -> tuple[UNet, np.ndarray]:
@@ -68,7 +70,7 @@ def train_pytorch(folder: Path, seed: int, args: argparse.Namespace) -> tuple[UN
     write(dict(model.state_dict()), folder / "ckpt.pth")
     convert(folder / "ckpt.pth", folder / "model", verify=False)
     # A state dict does not tell the size of the pictures that it was trained on.
-    return checkpoint.build(config, checkpoint.load_weights(folder / "model")), np.array(losses)
+    return store.build(config, store.load_weights(folder / "model")), np.array(losses)
 
 
 def write_curves(path: Path, curves: dict[str, list[np.ndarray]]) -> None:

@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from benchmarks.subject import LAYOUT, write_model
-from convert.reference import ReferenceUNet
+from convert.torch_unet import ReferenceUNet
 from flax_unet import PUBLISHED
-from train.data.procedural import ProceduralPortraits
+from train.data.synthetic.scene import ProceduralPortraits
 
 _CHOSEN = "JAX_COMPILATION_CACHE_DIR"  # would be used in the place of these:
 _KEPT = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR")  # where either keeps what it compiled

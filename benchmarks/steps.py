@@ -23,19 +23,19 @@ from tqdm import tqdm
 
 from benchmarks.machine import peak_memory
 from flax_unet import PUBLISHED, UNet, UNetConfig
-from flax_unet.arguments import at_least_one, image_size
-from flax_unet.cache import keep_compiled
-from flax_unet.config import DTYPES, Size
-from flax_unet.errors import InputError, command
-from flax_unet.files import staged_file
-from flax_unet.images import resized
-from flax_unet.provenance import made_by
-from train import parallel
-from train.config import Recipe
-from train.data.procedural import ProceduralPortraits
-from train.losses import Objective
-from train.optimizer import make_optimizer
-from train.step import first_state, make_step, split, zero_totals
+from flax_unet.checkpoint.provenance import made_by
+from flax_unet.media.images import resized
+from flax_unet.nn.config import DTYPES, Size
+from flax_unet.utils.arguments import at_least_one, image_size
+from flax_unet.utils.cache import keep_compiled
+from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.files import staged_file
+from train import distributed
+from train.data.synthetic.scene import ProceduralPortraits
+from train.fit.config import Recipe
+from train.fit.losses import Objective
+from train.fit.optimizer import make_optimizer
+from train.fit.step import first_state, make_step, split, zero_totals
 
 _LAYOUT = "ynet-224"
 _PICTURES = 16  # drawn, and seen again and again
@@ -49,7 +49,7 @@ def pictures(size: Size) -> dict[str, np.ndarray]:
         size: (height, width) in pixels.
 
     Returns:
-        What `train.step` takes: `image` (N, H, W, 3) uint8, `mask` (N, H, W) uint8, `labelled`,
+        What `train.fit.step` takes: `image` (N, H, W, 3) uint8, `mask` (N, H, W) uint8, `labelled`,
         `is_real` and `stop` (N,).
     """
     drawn = ProceduralPortraits(_PICTURES, 0)
@@ -82,8 +82,8 @@ def train(config: UNetConfig, dtype: str, batch_size: int, steps: int) -> dict[s
     optimizer = make_optimizer(recipe, lambda _: recipe.learning_rate)
     model = UNet(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
     graphdef, weights, batch_stats = split(model)
-    step: Any = parallel.map_step(make_step(graphdef, optimizer, Objective()), devices)
-    state = parallel.replicate(first_state(weights, batch_stats, optimizer), devices)
+    step: Any = distributed.map_step(make_step(graphdef, optimizer, Objective()), devices)
+    state = distributed.replicate(first_state(weights, batch_stats, optimizer), devices)
     frames = pictures(config.input_size)
     compilations: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(
@@ -93,17 +93,17 @@ def train(config: UNetConfig, dtype: str, batch_size: int, steps: int) -> dict[s
     losses, ends, compiled = [], [time.perf_counter()], 0
     for number in tqdm(range(steps), unit="step", disable=None):
         at = np.arange(number * batch_size, (number + 1) * batch_size) % _PICTURES
-        batch = parallel.spread({name: of[at] for name, of in frames.items()}, devices)
-        totals = parallel.replicate(zero_totals(), devices)
+        batch = distributed.spread({name: of[at] for name, of in frames.items()}, devices)
+        totals = distributed.replicate(zero_totals(), devices)
         state, totals, *_ = step(state, totals, batch)
         running.append(totals.loss)
         # As in training, the next step is asked for before the last one is done.
         if number == 0 or len(running) > 1:
-            losses.append(float(parallel.fetch(running.popleft())))
+            losses.append(float(distributed.fetch(running.popleft())))
             ends.append(time.perf_counter())
         if number == 0:
             compiled = len(compilations)
-    losses.extend(float(parallel.fetch(loss)) for loss in running)
+    losses.extend(float(distributed.fetch(loss)) for loss in running)
     ends.append(time.perf_counter())
     if not np.isfinite(losses).all():
         bad = int(np.flatnonzero(~np.isfinite(losses))[0]) + 1

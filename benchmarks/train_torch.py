@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.contenders import WEIGHT_DECAY
-from convert.reference import ReferenceUNet
 from convert.state_dict import write
+from convert.torch_unet import ReferenceUNet
 from flax_unet import UNetConfig
-from flax_unet.config import Size
-from flax_unet.errors import InputError, command
+from flax_unet.nn.config import Size
+from flax_unet.utils.errors import InputError, command
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
-from train.data.pipeline import Batch, batches
+from train.data.loader import Batch, batches
 
 
 def train(

@@ -15,11 +15,11 @@ from pathlib import Path
 import jax
 
 from benchmarks.machine import peak_memory
-from flax_unet.errors import command
-from train import fit
+from flax_unet.utils.errors import command
 from train.data.dataset import EMBEDDED, open_dataset
 from train.data.export import export
-from train.tracking import METRICS, read
+from train.fit import __main__ as fit
+from train.fit.tracking import METRICS, read
 
 _FRAMES = 256  # pictures and forgeries of them, seen again and again
 _PERIOD = 0.2  # seconds between looks at the log

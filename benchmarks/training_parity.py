@@ -22,23 +22,25 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.contenders import WEIGHT_DECAY
-from convert import remap
-from convert.reference import ReferenceUNet
-from flax_unet import UNetConfig, checkpoint
-from flax_unet.arguments import image_size
-from flax_unet.checkpoint import Tree, flat
-from flax_unet.config import Size
-from flax_unet.errors import command
-from flax_unet.files import staged_file
-from flax_unet.inference import compiled
-from train import parallel, snapshot
-from train.config import RECIPES, Augmentation, FitConfig
+from convert import mapping
+from convert.torch_unet import ReferenceUNet
+from flax_unet import UNetConfig
+from flax_unet.checkpoint import store
+from flax_unet.checkpoint.store import Tree, flat
+from flax_unet.nn.config import Size
+from flax_unet.nn.inference import compiled
+from flax_unet.utils.arguments import image_size
+from flax_unet.utils.errors import command
+from flax_unet.utils.files import staged_file
+from train import distributed
 from train.data.dataset import EMBEDDED, open_dataset
-from train.data.training import Stream
-from train.optimizer import Plateau, make_optimizer, set_plateau
-from train.run import objective_of
-from train.segmentation import PixelCounts, dice
-from train.step import first_state, make_step, split, zero_totals
+from train.data.sampler import Stream
+from train.eval.segmentation import PixelCounts, dice
+from train.fit import snapshot
+from train.fit.config import RECIPES, Augmentation, FitConfig
+from train.fit.optimizer import Plateau, make_optimizer, set_plateau
+from train.fit.setup import objective_of
+from train.fit.step import first_state, make_step, split, zero_totals
 
 _NUMBERS = {"float32": torch.float32, "float64": torch.float64}
 _EPSILON = 1e-6  # of Dice
@@ -50,7 +52,7 @@ Batches = list[dict[str, Any]]
 class Course(NamedTuple):
     """What N steps of training gave."""
 
-    first: Tree  # parameters and statistics before, as `flax_unet.checkpoint` has them
+    first: Tree  # parameters and statistics before, as `flax_unet.checkpoint.store` has them
     losses: np.ndarray  # (N, 2) float64: of masks, of classes; 0 for a head that there is not
     rates: np.ndarray  # (N,) float64: the learning rate of each step
     weights: Tree  # like `first`, at the end
@@ -59,7 +61,7 @@ class Course(NamedTuple):
 class Lesson(NamedTuple):
     """What both train: a published recipe, its network, and on what."""
 
-    recipe: str  # a name of train.config.RECIPES
+    recipe: str  # a name of train.fit.config.RECIPES
     network: UNetConfig  # the heads that the recipe trains
     learning_rate: float
     batches: Batches  # one a step
@@ -182,33 +184,33 @@ def train_flax(lesson: Lesson, weights: Tree, dtype: str) -> Course:
     options = {"learning_rate": lesson.learning_rate, "recipe": lesson.recipe, "data": EMBEDDED}
     recipe = FitConfig.from_options(options).recipe
     optimizer = make_optimizer(recipe, lambda _: lesson.learning_rate)
-    model = checkpoint.build(lesson.network, weights, dtype=jnp.dtype(dtype))
+    model = store.build(lesson.network, weights, dtype=jnp.dtype(dtype))
     graphdef, params, statistics = split(model)
     objective = objective_of(lesson.network, recipe)
-    step = parallel.map_step(make_step(graphdef, optimizer, objective), devices)
-    state = parallel.replicate(first_state(params, statistics, optimizer), devices)
+    step = distributed.map_step(make_step(graphdef, optimizer, objective), devices)
+    state = distributed.replicate(first_state(params, statistics, optimizer), devices)
     plateau = Plateau()
     losses, rates = [], []
     for number, batch in enumerate(tqdm(lesson.batches, unit="step", desc="Flax"), start=1):
         count = len(batch["is_real"])
         known = {"labelled": np.ones(count, bool), "stop": np.zeros(count, np.int32)}
-        totals = parallel.replicate(zero_totals(), devices)
-        state, totals, *_ = step(state, totals, parallel.spread(batch | known, devices))
+        totals = distributed.replicate(zero_totals(), devices)
+        state, totals, *_ = step(state, totals, distributed.spread(batch | known, devices))
         losses.append((float(totals.mask_loss), float(totals.class_loss)))
         rates.append(lesson.learning_rate * plateau.factor)
         if recipe.schedule == "plateau" and number % _CHECK_EVERY == 0:
-            now = snapshot.for_use(parallel.fetch(state))
+            now = snapshot.for_use(distributed.fetch(state))
             value = _flax_dice(lesson, now, dtype)
             plateau = plateau.after(value, recipe, higher_is_better=True)
-            factor = parallel.replicate(np.asarray(plateau.factor, dtype), devices)
+            factor = distributed.replicate(np.asarray(plateau.factor, dtype), devices)
             state = state._replace(optimizer=set_plateau(state.optimizer, factor))
-    end = snapshot.for_use(parallel.fetch(state))
+    end = snapshot.for_use(distributed.fetch(state))
     return Course(weights, np.array(losses), np.array(rates), end)
 
 
 def _flax_dice(lesson: Lesson, weights: Tree, dtype: str) -> float:
     """The same figure as `_torch_dice`, as `train.eval` computes it."""
-    forward = compiled(checkpoint.build(lesson.network, weights, dtype=jnp.dtype(dtype)))
+    forward = compiled(store.build(lesson.network, weights, dtype=jnp.dtype(dtype)))
     found = []
     for batch in lesson.held_out:
         marked = np.asarray(forward(batch["image"].astype(dtype) / 255).is_manipulated)
@@ -253,7 +255,7 @@ def write_curves(path: Path, results: dict[str, dict[str, Any]]) -> None:
 def _as_tree(model: ReferenceUNet, config: UNetConfig) -> Tree:
     tensors = {key: tensor.detach().numpy().copy() for key, tensor in model.state_dict().items()}
     dtype = tensors["inc.double_conv.0.weight"].dtype.type
-    return remap.to_flax({rule.source: rule for rule in remap.expand(config)}, tensors, dtype)
+    return mapping.to_flax({rule.source: rule for rule in mapping.expand(config)}, tensors, dtype)
 
 
 @command

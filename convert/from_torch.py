@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flax_unet import description
-from flax_unet.arguments import image_size
-from flax_unet.cache import keep_compiled
-from flax_unet.config import Size, UNetConfig, shown_size
-from flax_unet.errors import InputError, command
-from flax_unet.files import staged_directory
-from flax_unet.images import read_image, to_input
-from flax_unet.provenance import file_sha256, made_by
+from flax_unet.checkpoint import metadata
+from flax_unet.checkpoint.provenance import file_sha256, made_by
+from flax_unet.media.images import read_image, to_input
+from flax_unet.nn.config import Size, UNetConfig, shown_size
+from flax_unet.utils.arguments import image_size
+from flax_unet.utils.cache import keep_compiled
+from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.files import staged_directory
 
 if TYPE_CHECKING:
     from convert.parity import Parity
@@ -69,7 +69,7 @@ def convert(
     with stage as directory, jax.default_device(_cpu()):
         conversion = _convert(path, directory, verify=verify, images=images, size=size)
         if directory is not None:
-            description.write_json(directory / description.SOURCE, conversion.source)
+            metadata.write_json(directory / metadata.SOURCE, conversion.source)
     return dataclasses.replace(conversion, out=out)
 
 
@@ -89,12 +89,12 @@ def _cpu() -> Any:
 def _stage(path: Path, out: Path, overwrite: bool) -> contextlib.AbstractContextManager[Path]:
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists already; give --overwrite to replace it, or another --out")
-    if out.exists() and (not description.may_be_replaced(out) or out in path.resolve().parents):
+    if out.exists() and (not metadata.may_be_replaced(out) or out in path.resolve().parents):
         raise InputError(
             f"{out} holds other files than a checkpoint's and is not overwritten; "
             "give another --out"
         )
-    return staged_directory(out, may_replace=description.may_be_replaced)
+    return staged_directory(out, may_replace=metadata.may_be_replaced)
 
 
 def _convert(
@@ -106,31 +106,31 @@ def _convert(
     size: Size | None,
 ) -> Conversion:
     # PyTorch and Flax take seconds to import, so only what needs them does.
-    from convert import layout, remap, state_dict
+    from convert import layout, mapping, state_dict
     from convert.parity import noise
     from convert.parity import verify as compare
-    from flax_unet import checkpoint
+    from flax_unet.checkpoint import store
 
     pictures = [read_image(Path(image)) for image in images]
     content = state_dict.read(path)
     shapes = {key: array.shape for key, array in content.tensors.items()}
     try:
-        name, config, mapping = layout.identify({**shapes, **dict.fromkeys(content.values, ())})
+        name, config, matched = layout.identify({**shapes, **dict.fromkeys(content.values, ())})
         if size is not None:
             config = dataclasses.replace(config, image_size=size)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except ValueError as error:
         raise InputError(f"--size {shown_size(size or (0, 0))}: {error}") from error
-    weights = remap.to_flax(mapping.rules, content.tensors)
+    weights = mapping.to_flax(matched.rules, content.tensors)
     if directory is not None:
-        unused = {key: content.tensors[key] for key in mapping.unused if key in content.tensors}
-        trees = {description.WEIGHTS: weights, description.UNUSED: unused}
-        checkpoint.write(directory, config, trees)
+        unused = {key: content.tensors[key] for key in matched.unused if key in content.tensors}
+        trees = {metadata.WEIGHTS: weights, metadata.UNUSED: unused}
+        store.write(directory, config, trees)
     parity = None
     if verify:
         # What was written is what is checked.
-        model = checkpoint.load(directory) if directory else checkpoint.build(config, weights)
+        model = store.load(directory) if directory else store.build(config, weights)
         crops = [to_input(picture, config.input_size)[None] for picture in pictures]
         parity = compare(model, content.tensors, np.concatenate([noise(config.input_size), *crops]))
         if not parity.holds:
@@ -148,7 +148,7 @@ def _convert(
             else {"shape": list(shapes[key]), "dtype": content.tensors[key].dtype.name}
             for key in content.order
         },
-        "unused": mapping.unused,
+        "unused": matched.unused,
         "parity": parity.to_json() if parity else None,
         "made_by": made_by(),
     }

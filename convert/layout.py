@@ -5,9 +5,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from convert.remap import Remap, Shape, match
-from flax_unet.config import PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
-from flax_unet.errors import InputError
+from convert.mapping import Remap, Shape, match
+from flax_unet.nn.config import PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
+from flax_unet.utils.errors import InputError
 
 _DEEP_IMAGE_SIZE = 320  # what the published networks with five levels were trained at
 

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import torch
 
-from convert.reference import ReferenceUNet
-from flax_unet.config import Size
-from flax_unet.inference import compiled
-from flax_unet.model import UNet, UNetOutput
+from convert.torch_unet import ReferenceUNet
+from flax_unet.nn.config import Size
+from flax_unet.nn.inference import compiled
+from flax_unet.nn.unet import UNet, UNetOutput
 
 TOLERANCES = {  # by output: how large which difference may be
     "real_probability": (1e-5, "max_abs"),

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from convert.reference import shapes
 from convert.state_dict import write
-from flax_unet.config import PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
-from flax_unet.errors import command
+from convert.torch_unet import shapes
+from flax_unet.nn.config import PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
+from flax_unet.utils.errors import command
 
 
 def state_dict(

@@ -15,9 +15,9 @@ import ml_dtypes
 import numpy as np
 import torch
 
-from convert import tensor_file
-from flax_unet.errors import InputError
-from flax_unet.files import check_space, staged_file
+from convert import safe_load
+from flax_unet.utils.errors import InputError
+from flax_unet.utils.files import check_space, staged_file
 
 CONTAINERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network"),
@@ -60,7 +60,7 @@ def read(path: Path) -> StateDict:
         raise InputError(f"{path} does not exist")
     if not path.is_file():
         raise InputError(f"{path} is no file; name a .pth, .pt or .safetensors file")
-    content = tensor_file.load(path)
+    content = safe_load.load(path)
     found, container = _unwrap(path, content)
     prefix = _common_prefix(found)
     size = path.stat().st_size

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flax_unet import description
-from flax_unet.config import WITH_UNUSED_LEVEL, UNetConfig
-from flax_unet.errors import InputError, command
+from flax_unet.checkpoint import metadata
+from flax_unet.nn.config import WITH_UNUSED_LEVEL, UNetConfig
+from flax_unet.utils.errors import InputError, command
 
 if TYPE_CHECKING:
-    from flax_unet.checkpoint import Tree
+    from flax_unet.checkpoint.store import Tree
 
 
 def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> int:
@@ -33,17 +33,17 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
     import torch
 
     from convert import state_dict
-    from flax_unet import checkpoint
+    from flax_unet.checkpoint import store
 
     path, out = Path(path), Path(out)
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists already; give --overwrite to replace it, or another name")
     if out.suffix == ".safetensors":
         raise InputError(f"{out}: the original code reads .pth files; give that suffix")
-    config = description.load_config(path)
-    source = description.load_source(path)
+    config = metadata.load_config(path)
+    source = metadata.load_source(path)
     entries = source.get("entries")
-    weights, unused = checkpoint.load_weights(path), checkpoint.load_unused(path)
+    weights, unused = store.load_weights(path), store.load_unused(path)
     if entries is None:
         content = _published(config, weights, unused, source)
     else:
@@ -51,7 +51,7 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
             content = _as_in_source(config, weights, unused, entries)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{path / description.SOURCE} does not describe the weights beside it: {error!r}"
+                f"{path / metadata.SOURCE} does not describe the weights beside it: {error!r}"
             ) from error
     state_dict.write(content, out)
     return sum(isinstance(value, torch.Tensor) for value in content.values())
@@ -70,8 +70,8 @@ def _published(
     """
     import torch
 
-    from convert import layout, remap
-    from convert.reference import shapes, unused_level
+    from convert import layout, mapping
+    from convert.torch_unet import shapes, unused_level
 
     level = f"down{config.levels + 1}."
     unused = {key: tensor for key, tensor in unused.items() if key.startswith(level)}
@@ -79,7 +79,7 @@ def _published(
     unused = {
         key: tensor.astype(np.float32) if tensor.ndim else tensor for key, tensor in unused.items()
     }
-    trained = description.trained(source)
+    trained = metadata.trained(source)
     names, name = layout.published_names(config), trained.get("layout")
     if unused or not WITH_UNUSED_LEVEL.isdisjoint([name] if name in names else names):
         seed = trained.get("seed")
@@ -87,7 +87,7 @@ def _published(
             torch.manual_seed(seed if isinstance(seed, int) else 0)
             fresh = unused_level(config)
         unused = {key: value.numpy() for key, value in fresh.items()} | unused
-    tensors = remap.to_torch({rule.source: rule for rule in remap.expand(config)}, weights)
+    tensors = mapping.to_torch({rule.source: rule for rule in mapping.expand(config)}, weights)
     counter = np.zeros((), np.int64)  # num_batches_tracked, which nothing reads
     return {
         key: torch.from_numpy({**unused, **tensors}.get(key, counter.copy()))
@@ -102,14 +102,14 @@ def _as_in_source(
     entries: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """The entries of the source, each in its own type."""
-    from convert import remap
+    from convert import mapping
     from convert.state_dict import from_numpy
 
     shapes = {key: tuple(entry.get("shape", ())) for key, entry in entries.items()}
-    mapping = remap.match(config, shapes)
-    if mapping.problems:
-        raise ValueError("; ".join(mapping.problems))
-    tensors = {**remap.to_torch(mapping.rules, weights), **unused}
+    matched = mapping.match(config, shapes)
+    if matched.problems:
+        raise ValueError("; ".join(matched.problems))
+    tensors = {**mapping.to_torch(matched.rules, weights), **unused}
     return {
         key: entry["value"] if "value" in entry else from_numpy(tensors[key], entry["dtype"])
         for key, entry in entries.items()

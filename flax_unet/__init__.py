@@ -3,13 +3,13 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from flax_unet.config import PUBLISHED, UNetConfig
-from flax_unet.errors import InputError
+from flax_unet.nn.config import PUBLISHED, UNetConfig
+from flax_unet.utils.errors import InputError
 
 if TYPE_CHECKING:
-    from flax_unet.checkpoint import load
+    from flax_unet.checkpoint.store import load
     from flax_unet.detector import Detector
-    from flax_unet.model import UNet, UNetOutput
+    from flax_unet.nn.unet import UNet, UNetOutput
     from flax_unet.verdict import Verdict
 
 __all__ = [
@@ -27,10 +27,10 @@ __all__ = [
 # need not wait for.
 _HOMES = {
     "Detector": "detector",
-    "UNet": "model",
-    "UNetOutput": "model",
+    "UNet": "nn.unet",
+    "UNetOutput": "nn.unet",
     "Verdict": "verdict",
-    "load": "checkpoint",
+    "load": "checkpoint.store",
 }
 
 if not TYPE_CHECKING:  # or a type checker would take any name for one of this package's

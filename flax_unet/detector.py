@@ -13,12 +13,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from PIL import Image
 
-from flax_unet import checkpoint
-from flax_unet.boxes import Box
-from flax_unet.errors import InputError
-from flax_unet.images import read_image, resized
-from flax_unet.inference import folded, place
-from flax_unet.model import UNet, UNetOutput, normalised
+from flax_unet.checkpoint import store
+from flax_unet.media.boxes import Box
+from flax_unet.media.images import read_image, resized
+from flax_unet.nn.inference import folded, place
+from flax_unet.nn.unet import UNet, UNetOutput, normalised
+from flax_unet.utils.errors import InputError
 from flax_unet.verdict import Verdict
 
 Picture = np.ndarray | Image.Image | str | Path
@@ -99,7 +99,7 @@ class Detector:
             InputError: there is no checkpoint at `path`, or it is damaged.
             ValueError: as for the detector of a model.
         """
-        model = checkpoint.load(path, dtype=dtype)
+        model = store.load(path, dtype=dtype)
         return cls(model, devices, mask_threshold=mask_threshold, keep_logits=keep_logits)
 
     def __call__(

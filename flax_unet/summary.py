@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from flax_unet.arguments import image_size
-from flax_unet.config import (
+from flax_unet.checkpoint.metadata import load_config, load_source
+from flax_unet.nn.config import (
     IMAGE_CHANNELS,
     MASK_CLASSES,
     PUBLISHED,
@@ -18,8 +18,8 @@ from flax_unet.config import (
     UNetConfig,
     shown_size,
 )
-from flax_unet.description import load_config, load_source
-from flax_unet.errors import InputError, command
+from flax_unet.utils.arguments import image_size
+from flax_unet.utils.errors import InputError, command
 
 _MEGABYTE = 2**20
 _FLOAT_BYTES = 4

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
-from flax_unet.boxes import Box
+from flax_unet.media.boxes import Box
 
 
 def is_real(real_probability: float) -> bool:

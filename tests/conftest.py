@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from convert import stand_in
-from convert.reference import Down, ReferenceUNet
+from convert.torch_unet import Down, ReferenceUNet
 from flax_unet import PUBLISHED, UNetConfig
-from flax_unet.config import WITH_UNUSED_LEVEL
+from flax_unet.nn.config import WITH_UNUSED_LEVEL
 
 SMALL = {
     name: dataclasses.replace(config, base_width=4, image_size=config.stride * 2)
@@ -41,6 +41,13 @@ class Original(ReferenceUNet):
         super().__init__(config)
         width = config.widths[-1]
         self.add_module(f"down{config.levels + 1}", Down(width, 2 * width, config.conv_bias))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that packed data sets go to: each test has its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture

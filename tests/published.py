@@ -16,8 +16,8 @@ from convert import stand_in
 from convert.from_torch import convert
 from convert.to_torch import to_torch
 from flax_unet import UNetOutput, load
-from flax_unet.config import Size, shown_size
-from flax_unet.inference import compiled
+from flax_unet.nn.config import Size, shown_size
+from flax_unet.nn.inference import compiled
 from tests.tolerances import assert_same_tensors
 
 _FOLDER = Path(__file__).parent / "golden"

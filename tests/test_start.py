@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import flax_unet
-from tests.flax_unet.media import noise, small_checkpoint
+from tests.flax_unet.samples import noise, small_checkpoint
 
 COMMANDS = (
-    *("flax_unet.predict", "flax_unet.app", "flax_unet.card", "flax_unet.summary"),
+    *("flax_unet.predict", "flax_unet.app", "train.card", "flax_unet.summary"),
     *("convert.from_torch", "convert.to_torch"),
     *("train.eval", "train.fit", "train.data.audit", "train.data.export"),
 )

@@ -4,8 +4,8 @@ import os
 
 import jax
 
-from flax_unet.errors import InputError
-from train.config import Machines
+from flax_unet.utils.errors import InputError
+from train.fit.config import Machines
 
 # What shows that a launcher started several processes; `jax.distributed` finds out the rest.
 _SEVERAL = {

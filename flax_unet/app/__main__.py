@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flax_unet.app.judge import MOST_FRAMES, Judge
-from flax_unet.arguments import at_least_one
-from flax_unet.cache import keep_compiled
-from flax_unet.errors import command
+from flax_unet.utils.arguments import at_least_one
+from flax_unet.utils.cache import keep_compiled
+from flax_unet.utils.errors import command
 
 _EPILOG = f"""\
 The page shows the verdict with its probabilities, a heat map of the manipulated pixels over the

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from flax_unet.app.judge import Face, Report
-from flax_unet.boxes import Box
-from flax_unet.results import AGGREGATION
+from flax_unet.media.boxes import Box
+from flax_unet.predict.results import AGGREGATION
 from flax_unet.verdict import Verdict
 
 _LARGEST = 1280  # pixels a side of the picture that is shown

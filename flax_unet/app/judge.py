@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from flax_unet import predictions
-from flax_unet.faces import FaceFinder, Mode
-from flax_unet.inputs import items
-from flax_unet.inspection import Frame, Options, inspect
-from flax_unet.names import Names, shown
-from flax_unet.results import Result, results
+from flax_unet.media.discover import items
+from flax_unet.media.faces import FaceFinder, Mode
+from flax_unet.media.videos import Sampling
+from flax_unet.predict import writer
+from flax_unet.predict.pipeline import Frame, Options, inspect
+from flax_unet.predict.results import Result, results
+from flax_unet.utils.filenames import Names, shown
 from flax_unet.verdict import Verdict
-from flax_unet.videos import Sampling
 
 MOST_FRAMES = 1000  # of a video; a page is to answer while its visitor waits
 MOST_PIXELS = 2e10  # of a video that are decoded, or counted before: 9,600 frames of Full HD
@@ -91,7 +91,7 @@ class Judge:
         result["problem"] = result["problem"] and result["problem"].replace(
             shown(str(path)), shown(path.name)
         )
-        predictions.write(written, [result], self.checkpoint, self.detector, options)
+        writer.write(written, [result], self.checkpoint, self.detector, options)
         archive = shutil.make_archive(str(directory / Names().new(path.stem)), "zip", written)
         files = {kind: written / result[kind] for kind in ("overlay", "timeline") if kind in result}
         files["archive"] = Path(archive)

@@ -25,9 +25,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from flax_unet.app import html
 from flax_unet.app.judge import FEW_FRAMES, Judge, Report
 from flax_unet.app.style import CSS
-from flax_unet.errors import InputError
-from flax_unet.faces import Mode
-from flax_unet.videos import Sampling
+from flax_unet.media.faces import Mode
+from flax_unet.media.videos import Sampling
+from flax_unet.utils.errors import InputError
 
 _EXAMPLES = Path(__file__).parent / "examples"
 _FACES: list[tuple[str, Mode]] = [

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 
 from convert import from_torch, parity, to_torch
-from convert.reference import ReferenceUNet
+from convert.torch_unet import ReferenceUNet
 from tests.conftest import SMALL, listing, small_tensors
 
 Fails = Callable[..., str]
@@ -86,11 +86,19 @@ CASES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "TorchScript": (scripted(), ("TorchScript", "state_dict()")),
     "whole model": (
         saved(ReferenceUNet(SMALL["classifier-224"])),
-        ("whole pickled model", "convert.reference.ReferenceUNet", "torch.save(model.state_dict()"),
+        (
+            "whole pickled model",
+            "convert.torch_unet.ReferenceUNet",
+            "torch.save(model.state_dict()",
+        ),
     ),
     "whole model, legacy": (
         saved(ReferenceUNet(SMALL["classifier-224"]), legacy=True),
-        ("whole pickled model", "convert.reference.ReferenceUNet", "torch.save(model.state_dict()"),
+        (
+            "whole pickled model",
+            "convert.torch_unet.ReferenceUNet",
+            "torch.save(model.state_dict()",
+        ),
     ),
     "a list": (saved([torch.zeros(1)]), ("holds no state dict", "a list")),
     "no tensors": (saved({"epoch": 3, "loss": 0.5}), ("holds no state dict", "epoch, loss")),
@@ -344,7 +352,7 @@ def limited(
     """
     code = (
         "import resource, runpy, signal, sys; "
-        + ("import os, flax_unet.files; del os.posix_fallocate; " if blind else "")
+        + ("import os, flax_unet.utils.files; del os.posix_fallocate; " if blind else "")
         + "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
         "sys.argv = sys.argv[1:]; "

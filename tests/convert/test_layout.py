@@ -2,16 +2,16 @@
 
 import pytest
 
-from convert import reference
+from convert import torch_unet
 from convert.layout import identify
 from flax_unet import InputError
-from flax_unet.config import WITH_UNUSED_LEVEL
+from flax_unet.nn.config import WITH_UNUSED_LEVEL
 from tests.conftest import SMALL
 
 
 @pytest.mark.parametrize("layout", ["ynet-224", "ynet-320", "segmenter-bilinear"])
 def test_every_missing_or_misshapen_tensor_is_named(layout: str) -> None:
-    shapes = reference.shapes(SMALL[layout], with_unused_level=layout in WITH_UNUSED_LEVEL)
+    shapes = torch_unet.shapes(SMALL[layout], with_unused_level=layout in WITH_UNUSED_LEVEL)
     name, _, mapping = identify(shapes)
     assert name == f"{layout}, base width 4"
     for key in mapping.rules:

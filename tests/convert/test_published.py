@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from convert import reference, stand_in
+from convert import stand_in, torch_unet
 from convert.from_torch import convert
 from flax_unet import PUBLISHED, load
-from flax_unet.config import WITH_UNUSED_LEVEL
-from flax_unet.inference import compiled
+from flax_unet.nn.config import WITH_UNUSED_LEVEL
+from flax_unet.nn.inference import compiled
 from tests.published import GOLDEN, LAYOUTS, SIZES, distance, measure
 from tests.tolerances import NETWORK, PIXELS, PROBABILITY
 
@@ -52,6 +52,6 @@ def test_another_seed_at_full_size_is_the_twins(layout: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("layout", PUBLISHED)
 def test_twin_has_the_published_keys_in_the_published_order(layout: str) -> None:
-    shapes = reference.shapes(PUBLISHED[layout], with_unused_level=layout in WITH_UNUSED_LEVEL)
+    shapes = torch_unet.shapes(PUBLISHED[layout], with_unused_level=layout in WITH_UNUSED_LEVEL)
     published = {key: tuple(shape) for key, shape in LAYOUTS[layout]["tensors"].items()}
     assert list(shapes.items()) == list(published.items())

@@ -11,11 +11,12 @@ import safetensors.torch
 import torch
 
 from convert.from_torch import convert
-from convert.reference import ReferenceUNet
 from convert.to_torch import to_torch
-from flax_unet import PUBLISHED, UNet, UNetConfig, checkpoint, description
-from flax_unet.checkpoint import abstract_weights
-from flax_unet.config import WITH_UNUSED_LEVEL
+from convert.torch_unet import ReferenceUNet
+from flax_unet import PUBLISHED, UNet, UNetConfig
+from flax_unet.checkpoint import metadata, store
+from flax_unet.checkpoint.store import abstract_weights
+from flax_unet.nn.config import WITH_UNUSED_LEVEL
 from tests.conftest import SMALL, Original, small_tensors
 from tests.tolerances import assert_same_tensors
 
@@ -119,7 +120,7 @@ def test_half_precision_is_kept(dtype: torch.dtype, file_format: str, tmp_path: 
     conversion = convert(tmp_path / file_format, tmp_path / "out")
     assert conversion.parity is not None
     assert conversion.parity.holds
-    leaves = checkpoint.flat(checkpoint.load_weights(tmp_path / "out")).values()
+    leaves = store.flat(store.load_weights(tmp_path / "out")).values()
     assert {leaf.dtype.name for leaf in leaves} == {"float32"}
     back = round_trip(tmp_path / file_format)
     assert_same_tensors({key: back[key] for key in tensors}, tensors)
@@ -141,7 +142,7 @@ def test_model_without_a_source_gets_the_published_names(layout: str, tmp_path: 
     path = tmp_path / "ckpt.pth"
     torch.save(small_tensors(layout), path)
     convert(path, tmp_path / "out", verify=False)
-    description.write_json(tmp_path / "out" / description.SOURCE, {"trained": True})
+    metadata.write_json(tmp_path / "out" / metadata.SOURCE, {"trained": True})
     to_torch(tmp_path / "out", tmp_path / "trained.pth")
     tensors = torch.load(tmp_path / "trained.pth", weights_only=True)
     ReferenceUNet(config).load_state_dict(tensors, strict=True)
@@ -159,7 +160,7 @@ def test_trained_model_is_float32_whatever_its_source_was(
     source = {k: t.to(dtype) if t.ndim else t for k, t in small_tensors("ynet-224").items()}
     torch.save(source, tmp_path / "ckpt.pth")
     convert(tmp_path / "ckpt.pth", tmp_path / "out", verify=False)
-    description.write_json(tmp_path / "out" / description.SOURCE, {"trained": {"seed": 3}})
+    metadata.write_json(tmp_path / "out" / metadata.SOURCE, {"trained": {"seed": 3}})
     to_torch(tmp_path / "out", tmp_path / "trained.pth")
     tensors = torch.load(tmp_path / "trained.pth", weights_only=True)
     Original(SMALL["ynet-224"]).load_state_dict(tensors, strict=True)
@@ -217,7 +218,7 @@ def test_conversion_records_its_source(small_file: Path, tmp_path: Path) -> None
     import hashlib
 
     conversion = convert(small_file, tmp_path / "out")
-    source = description.load_source(tmp_path / "out")
+    source = metadata.load_source(tmp_path / "out")
     assert source == conversion.source
     assert source["sha256"] == hashlib.sha256(small_file.read_bytes()).hexdigest()
     assert source["size_bytes"] == small_file.stat().st_size
@@ -231,10 +232,10 @@ def test_conversion_records_its_source(small_file: Path, tmp_path: Path) -> None
 
 def test_loaded_model_is_in_eval_mode(small_file: Path, tmp_path: Path) -> None:
     convert(small_file, tmp_path / "out", verify=False)
-    model = checkpoint.load(tmp_path / "out")
+    model = store.load(tmp_path / "out")
     assert isinstance(model, UNet)
     assert model.inc.norm1 is not None
     assert model.inc.norm1.use_running_average
-    assert checkpoint.flat(abstract_weights(model.config)).keys() == (
-        checkpoint.flat(checkpoint.load_weights(tmp_path / "out")).keys()
+    assert store.flat(abstract_weights(model.config)).keys() == (
+        store.flat(store.load_weights(tmp_path / "out")).keys()
     )

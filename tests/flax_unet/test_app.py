@@ -20,16 +20,16 @@ from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from convert.from_torch import convert
-from flax_unet import predict
 from flax_unet.app import html as page_html
 from flax_unet.app import judge as judging
 from flax_unet.app.judge import Judge
 from flax_unet.detector import Detector
-from flax_unet.faces import FaceFinder, find
-from flax_unet.images import read_image
-from flax_unet.videos import Sampling, VideoWriter
+from flax_unet.media.faces import FaceFinder, find
+from flax_unet.media.images import read_image
+from flax_unet.media.videos import Sampling, VideoWriter
+from flax_unet.predict import __main__ as predict
 from tests.conftest import small_tensors
-from tests.flax_unet.media import CLIP, needs_shared
+from tests.flax_unet.samples import CLIP, needs_shared
 
 EXAMPLES = Path(judging.__file__).parent / "examples"
 FACE, FACES = EXAMPLES / "2_forged.jpg", EXAMPLES / "3_both.jpg"

@@ -12,7 +12,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from convert.from_torch import convert
-from flax_unet import InputError, UNetConfig, checkpoint, description, load
+from flax_unet import InputError, UNetConfig, load
+from flax_unet.checkpoint import metadata, store
 
 
 @pytest.fixture
@@ -48,12 +49,12 @@ def test_classifiers_of_the_format_before(small_file: Path, tmp_path: Path) -> N
         (tmp_path / "out" / "source.json").write_text(json.dumps(source))
 
     as_before(trained={"data": "x"})
-    assert description.load_config(tmp_path / "out").input_size == (224, 224)
+    assert metadata.load_config(tmp_path / "out").input_size == (224, 224)
     edit(tmp_path / "out" / "config.json", lambda c: c["model"].update(image_size=256))
     with pytest.raises(InputError, match=r"trained by an earlier version.*at 256x256 pixels"):
-        description.load_config(tmp_path / "out")
+        metadata.load_config(tmp_path / "out")
     as_before(file="ckpt.pth")  # converted: the original reads a part
-    assert description.load_config(tmp_path / "out").reads_part_of_map
+    assert metadata.load_config(tmp_path / "out").reads_part_of_map
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -114,14 +115,14 @@ def test_weights_that_claim_more_than_they_hold(
 ) -> None:
     """Zeros compress without bound: gigabytes of them fit into kilobytes of file."""
     config = UNetConfig(base_width=32, levels=3, decoder_levels=3, image_size=32)
-    zeros = checkpoint.jax.tree.map(
-        lambda leaf: np.zeros(leaf.shape, np.float32), checkpoint.abstract_weights(config)
+    zeros = store.jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, np.float32), store.abstract_weights(config)
     )
     bomb = tmp_path / "bomb"
     bomb.mkdir()
     compressing = lambda: ocp.Checkpointer(ocp.PyTreeCheckpointHandler())  # noqa: E731
-    monkeypatch.setattr(checkpoint, "_checkpointer", compressing)
-    checkpoint.write(bomb, config, {description.WEIGHTS: zeros})
+    monkeypatch.setattr(store, "_checkpointer", compressing)
+    store.write(bomb, config, {metadata.WEIGHTS: zeros})
     with pytest.raises(InputError, match=r"claims .* bytes of weights in"):
         load(bomb)
 

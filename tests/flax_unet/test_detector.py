@@ -16,16 +16,17 @@ import torch
 from flax import nnx
 from PIL import Image
 
-from flax_unet import Detector, InputError, UNet, UNetConfig, Verdict, load, predict
-from flax_unet.boxes import Box
-from flax_unet.images import to_input
-from flax_unet.inference import compiled
+from flax_unet import Detector, InputError, UNet, UNetConfig, Verdict, load
+from flax_unet.media.boxes import Box
+from flax_unet.media.images import to_input
+from flax_unet.nn.inference import compiled
+from flax_unet.predict import __main__ as predict
 from tests.conftest import listing
-from tests.flax_unet.media import SIDE, noise, small_checkpoint
+from tests.flax_unet.samples import SIDE, noise, small_checkpoint
 from tests.tolerances import NETWORK, PROBABILITY, assert_close
 from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
-from train.scoring import score
+from train.eval.scoring import score
 
 BATCH = 8
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from convert.from_torch import convert
-from convert.reference import ReferenceUNet
+from convert.torch_unet import ReferenceUNet
 from flax_unet import PUBLISHED, summary
 
 GOLDEN = Path(__file__).parent.parent / "golden"

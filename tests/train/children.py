@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from train.tracking import read
+from train.fit.tracking import read
 
 _PROGRAM = """
 {prelude}

@@ -13,11 +13,11 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from flax_unet.errors import command
-from flax_unet.images import FORMATS
+from flax_unet.media.images import FORMATS
+from flax_unet.utils.errors import command
 from train.data.dataset import open_splits
-from train.data.faults import Fault, by_kind
-from train.data.reading import AS_PUBLISHED, Reading, add_options
+from train.data.layouts.faults import Fault, by_kind
+from train.data.layouts.reading import AS_PUBLISHED, Reading, add_options
 from train.data.splits import source_of
 
 _SHOWN = 10  # of each kind of finding; the JSON has all
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = audit(args.data, Reading.of(args))
     print(_text(report))
     if args.json is not None:
-        from flax_unet.files import staged_file
+        from flax_unet.utils.files import staged_file
 
         with staged_file(args.json) as stage:
             faults = {file: fault.reason for file, fault in report["faults"].items()}

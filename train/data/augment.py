@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from train.config import Augmentation
+from train.fit.config import Augmentation
 
 _GREY = 127
 

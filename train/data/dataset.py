@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from flax_unet.errors import InputError
+from flax_unet.utils.errors import InputError
 from train.data import splits
-from train.data.faults import Fault, unusable
-from train.data.index import Index, Rows, damaged
-from train.data.reading import AS_PUBLISHED, Reading
-from train.data.tree import SPLITS
+from train.data.layouts.faults import Fault, unusable
+from train.data.layouts.reading import AS_PUBLISHED, Reading
+from train.data.layouts.tree import SPLITS
+from train.data.storage.manifest import Index, Rows, damaged
 
 EMBEDDED = "forged_portraits"
 _INFO = "dataset_info.json"  # TFDS's, beside the records
@@ -174,12 +174,12 @@ def _prepare(name: str, skip_bad: bool, reading: Reading) -> Path:
     if embedded == EMBEDDED:
         if given := reading.flags():
             raise InputError(f"{given[0]} is for folders; {name} labels its frames itself")
-        from train.data import forged_portraits
+        from train.data.synthetic import dataset
 
-        return forged_portraits.prepare(source or "procedural", skip_bad=skip_bad)
+        return dataset.prepare(source or "procedural", skip_bad=skip_bad)
     path = Path(name)
     if path.is_dir():
-        from train.data import published
+        from train.data.storage import published
 
         return published.pack(path, reading)
     near = difflib.get_close_matches(name, [EMBEDDED], cutoff=0.4)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from flax_unet.errors import InputError, command
-from flax_unet.files import staged_directory
+from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.files import staged_directory
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
-from train.data.masks import decode
-from train.data.reading import Reading, add_options
+from train.data.layouts.masks import decode
+from train.data.layouts.reading import Reading, add_options
 
 # What cannot be in a video's key, and what stands for it.
 _ESCAPES = str.maketrans({"_": "-", "-": "%2D", "/": "%2F", "%": "%25"})

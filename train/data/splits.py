@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flax_unet.errors import InputError
+from flax_unet.utils.errors import InputError
 
 PARTS = ("train", "validation", "test")
 

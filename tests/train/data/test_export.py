@@ -7,9 +7,10 @@ import numpy as np
 from PIL import Image
 
 from tests.train.folders import write_folder
-from train.data import export, masks
+from train.data import export
 from train.data.dataset import EMBEDDED, open_dataset
-from train.data.procedural import ProceduralPortraits
+from train.data.layouts import masks
+from train.data.synthetic.scene import ProceduralPortraits
 
 
 def test_folder_is_the_data_set(tmp_path: Path, fails: Callable[..., str]) -> None:

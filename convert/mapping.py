@@ -1,0 +1,121 @@
+"""Applies the table of `convert.rules`, both ways, and holds it to its invariants.
+
+Every key of the source meets exactly one rule or one ignored row; every leaf of the target is
+set exactly once; shapes agree.
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import numpy as np
+from flax.traverse_util import unflatten_dict
+
+from convert.rules import IGNORED, RULES, Rule
+from flax_unet.checkpoint.store import Tree, abstract_weights, flat
+from flax_unet.nn.config import UNetConfig
+
+Shape = tuple[int, ...]
+
+
+class Remap(NamedTuple):
+    """Where each tensor of one source goes, and what is wrong with it."""
+
+    rules: dict[str, Rule]  # by key of the source
+    unused: dict[str, str]  # key of the source -> reason
+    problems: list[str]  # empty when the invariants hold
+
+
+def expand(config: UNetConfig) -> list[Rule]:
+    """The rules that set a leaf of the network of `config`, with its numbers filled in."""
+    leaves = _leaf_shapes(config)
+    numbers = {
+        "down": config.levels,
+        "up": config.decoder_levels,
+        "linear": len(config.classifier_widths) + 1 if config.classifier_widths is not None else 0,
+    }
+    expanded = []
+    for rule in RULES:
+        name = next((name for name in numbers if f"{{{name}}}" in rule.source), None)
+        for number in range(1, numbers[name] + 1) if name else (0,):
+            values = {name: number} if name else {}
+            source, target = rule.source.format(**values), rule.target.format(**values)
+            if target in leaves:  # not every network has upsampling kernels, biases, ...
+                expanded.append(Rule(source, target, rule.axes))
+    return expanded
+
+
+def match(config: UNetConfig, shapes: Mapping[str, Shape]) -> Remap:
+    """Matches the keys and shapes of a source with the network of `config`."""
+    leaves = _leaf_shapes(config)
+    rules = expand(config)
+    by_key: dict[str, list[Rule]] = {}
+    for rule in rules:
+        by_key.setdefault(rule.source, []).append(rule)
+    spare = config.levels + 1
+    ignored = [(row.source.format(spare=spare), row.reason) for row in IGNORED]
+
+    used: dict[str, Rule] = {}
+    unused: dict[str, str] = {}
+    problems = []
+    for key, shape in shapes.items():
+        hits = by_key.get(key, [])
+        reasons = [reason for pattern, reason in ignored if fnmatchcase(key, pattern)]
+        if len(hits) + len(reasons) > 1:
+            problems.append(f"ambiguous  {key}: {len(hits) + len(reasons)} rows of the table match")
+        elif reasons:
+            unused[key] = reasons[0]
+        elif not hits:
+            problems.append(f"unexpected {key}: expected no such tensor, found {shape}")
+        else:
+            used[key] = hits[0]
+            if (expected := source_shape(hits[0], leaves)) != tuple(shape):
+                problems.append(f"shape      {key}: expected {expected}, found {shape}")
+
+    times_set = Counter(rule.target for rule in used.values())
+    source_of = {rule.target: rule for rule in rules}
+    for path in leaves:
+        if times_set[path] > 1:
+            problems.append(f"ambiguous  {path}: set by {times_set[path]} tensors")
+        elif times_set[path] == 0 and path in source_of:
+            expected = source_shape(source_of[path], leaves)
+            problems.append(
+                f"missing    {source_of[path].source}: expected {expected}, found nothing"
+            )
+        elif times_set[path] == 0:
+            problems.append(f"missing    a rule of the table that sets {path}")
+    return Remap(used, unused, problems)
+
+
+def to_flax(
+    rules: Mapping[str, Rule], tensors: Mapping[str, np.ndarray], dtype: type = np.float32
+) -> Tree:
+    """The weights as a tree for `flax_unet.checkpoint.store`."""
+    leaves = {
+        tuple(rule.target.split("/")): np.asarray(
+            tensors[key].transpose(rule.axes), dtype, order="C"
+        )
+        for key, rule in rules.items()
+    }
+    return unflatten_dict(leaves)
+
+
+def to_torch(rules: Mapping[str, Rule], weights: Tree) -> dict[str, np.ndarray]:
+    """The inverse of `to_flax`: the tensors by their PyTorch key, float32."""
+    leaves = flat(weights)
+    return {
+        key: np.asarray(leaves[rule.target].transpose(np.argsort(rule.axes)), order="C")
+        for key, rule in rules.items()
+    }
+
+
+def source_shape(rule: Rule, leaves: Mapping[str, Shape]) -> Shape:
+    """The shape that the rule's source must have, given the shapes of the target's leaves."""
+    return tuple(leaves[rule.target][axis] for axis in np.argsort(rule.axes))
+
+
+@functools.cache
+def _leaf_shapes(config: UNetConfig) -> dict[str, Shape]:
+    return {path: leaf.shape for path, leaf in flat(abstract_weights(config)).items()}

@@ -1,0 +1,1 @@
+"""Weights on disk, with the metadata that describes them."""

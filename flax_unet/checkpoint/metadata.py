@@ -1,0 +1,141 @@
+"""What a checkpoint's directory says of itself, without its weights: nothing here needs JAX.
+
+NAME/
+  config.json   the architecture (`UNetConfig`)
+  source.json   where the weights come from and what wrote them
+  weights/      Orbax: the network's parameters and statistics, float32
+  unused/       Orbax: tensors of the source that the network does not use, if there are any
+  manifest.json SHA-256 of every file of Orbax, so that damage is found before it is loaded
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flax_unet.nn.config import UNetConfig, shown_size
+from flax_unet.utils.errors import InputError
+from train.card.markup import is_signed
+
+CONFIG, SOURCE, MANIFEST = "config.json", "source.json", "manifest.json"
+WEIGHTS, UNUSED = "weights", "unused"
+_FORMAT_VERSION = 2
+# The format before: its classifiers read the whole of the deepest map at every size.
+_WITHOUT_PUBLISHED_POOLS = 1
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether `path` looks like the directory of a checkpoint."""
+    return (path / CONFIG).is_file() and (path / WEIGHTS).is_dir()
+
+
+def may_be_replaced(path: Path) -> bool:
+    """Whether `path` is a checkpoint and nothing else, so that no other work is in it."""
+    ours = {CONFIG, SOURCE, MANIFEST, WEIGHTS, UNUSED}
+    others = (entry for entry in path.iterdir() if entry.name not in ours)
+    return is_checkpoint(path) and all(is_signed(entry) for entry in others)
+
+
+def write_config(directory: Path, config: UNetConfig) -> None:
+    """Writes `config.json`.
+
+    Raises:
+        InputError: the disk is full or cannot be written to.
+    """
+    fields = {"format_version": _FORMAT_VERSION, "model": config.to_json()}
+    write_json(directory / CONFIG, fields)
+
+
+def load_config(path: str | Path) -> UNetConfig:
+    """The architecture of a checkpoint.
+
+    Raises:
+        InputError: there is no checkpoint at `path`, or its `config.json` is not valid.
+    """
+    path = Path(path)
+    if not is_checkpoint(path):
+        raise InputError(_why_no_checkpoint(path))
+    fields = read_json(path / CONFIG)
+    version = fields.get("format_version")
+    if version not in (_FORMAT_VERSION, _WITHOUT_PUBLISHED_POOLS):
+        raise InputError(
+            f"{path / CONFIG}: format_version is {version!r}; this version reads "
+            f"{_FORMAT_VERSION}. Convert the checkpoint again"
+        )
+    try:
+        config = UNetConfig.from_json(fields["model"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path / CONFIG} is not valid: {error}") from error
+    if version == _WITHOUT_PUBLISHED_POOLS and config.reads_part_of_map:
+        source = read_json(path / SOURCE) if (path / SOURCE).exists() else {}
+        if "trained" in source:  # converted ones were always meant to be read as the original reads
+            raise InputError(
+                f"{path} was trained by an earlier version, whose classifier read the whole of its "
+                f"deepest map at {shown_size(config.input_size)} pixels. As in the original, it "
+                "now reads the first 14 rows and columns. Train it again"
+            )
+    return config
+
+
+def trained(source: dict[str, Any]) -> dict[str, Any]:
+    """What `source.json` records of the training; empty for a converted checkpoint."""
+    found = source.get("trained")
+    return found if isinstance(found, dict) else {}
+
+
+def load_source(path: str | Path) -> dict[str, Any]:
+    """What `source.json` records of a checkpoint's origin.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    file = Path(path) / SOURCE
+    source = read_json(file)
+    for name in ("entries", "unused"):
+        value = source.get(name, {})
+        if not isinstance(value, dict) or (
+            name == "entries" and not all(isinstance(entry, dict) for entry in value.values())
+        ):
+            raise InputError(f"{file}: {name} is no object. Convert or copy the checkpoint again")
+    return source
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON.
+
+    Raises:
+        InputError: the disk is full or cannot be written to.
+    """
+    try:
+        path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; convert the checkpoint again") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a {type(value).__name__}; expected an object")
+    return value
+
+
+def _why_no_checkpoint(path: Path) -> str:
+    if not path.exists():
+        return f"{path} does not exist; name a directory that convert.from_torch wrote"
+    if path.is_file():
+        return f"{path} is a file; convert it first: python -m convert.from_torch {path}"
+    for name in ("best", "last"):  # of a directory that `train.fit` works in
+        if is_checkpoint(path / name):
+            return f"{path} holds the checkpoints of a training run; name {path / name}"
+    return f"{path} is no checkpoint: it lacks {CONFIG} or {WEIGHTS}/"

@@ -1,0 +1,249 @@
+"""A model on disk: its weights by Orbax, beside what `description` reads and writes."""
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import absl.logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from flax.traverse_util import flatten_dict
+from jax.typing import DTypeLike
+
+from flax_unet.checkpoint.metadata import (
+    CONFIG,
+    MANIFEST,
+    UNUSED,
+    WEIGHTS,
+    load_config,
+    load_source,
+    read_json,
+    write_config,
+    write_json,
+)
+from flax_unet.checkpoint.provenance import file_sha256
+from flax_unet.nn.config import UNetConfig
+from flax_unet.nn.unet import UNet
+from flax_unet.utils.errors import InputError
+from flax_unet.utils.files import check_space
+
+_OVERHEAD = 2**20  # bytes of metadata, more than any checkpoint has
+MAX_COMPRESSION = 64  # weights that claim more bytes than this many times their files are refused
+
+Tree = dict[str, Any]
+"""Nested dictionaries with arrays, or their shapes and dtypes, at the leaves."""
+
+
+def abstract_weights(config: UNetConfig) -> Tree:
+    """Shape and dtype of every parameter and statistic, without allocating any."""
+    model = nnx.eval_shape(lambda: UNet(config, rngs=nnx.Rngs(0)))
+    return nnx.to_pure_dict(nnx.state(model))
+
+
+def build(config: UNetConfig, weights: Tree, *, dtype: DTypeLike = jnp.float32) -> UNet:
+    """A model in eval mode with the given weights.
+
+    Args:
+        config: the architecture.
+        weights: a tree like `abstract_weights(config)`.
+        dtype: what the convolutions compute in, float32 or bfloat16.
+    """
+    model = nnx.eval_shape(lambda: UNet(config, dtype=dtype, rngs=nnx.Rngs(0)))
+    graphdef, state = nnx.split(model)
+    nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, weights))
+    model = nnx.merge(graphdef, state)
+    model.eval()
+    return model
+
+
+def write(directory: Path, config: UNetConfig, trees: Mapping[str, Tree]) -> None:
+    """Writes all but `source.json` into an existing empty directory.
+
+    Args:
+        directory: where to.
+        config: the architecture.
+        trees: arrays on the host by the name of their folder; `weights` is one of them.
+
+    Raises:
+        InputError: the disk is full or cannot be written to.
+    """
+    write_config(directory, config)
+    check_space(directory.parent, sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _OVERHEAD)
+    for name, tree in trees.items():
+        if tree:
+            try:
+                with _quiet(), _checkpointer() as checkpointer:
+                    checkpointer.save(directory.resolve() / name, tree)
+            except Exception as error:  # each storage driver of Orbax raises errors of its own
+                raise InputError(f"weights cannot be written: {_first_line(error)}") from error
+    digests = {
+        path.relative_to(directory).as_posix(): file_sha256(path)
+        for name in trees
+        for path in sorted((directory / name).rglob("*"))
+        if path.is_file()
+    }
+    write_json(directory / MANIFEST, digests)
+
+
+def load(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> UNet:
+    """The model of a checkpoint, in eval mode.
+
+    Args:
+        path: a directory written by `convert.from_torch`, or by training.
+        dtype: what the convolutions compute in, float32 or bfloat16.
+
+    Raises:
+        InputError: there is no checkpoint at `path`, or it is damaged.
+    """
+    config = load_config(path)
+    weights = load_tree(Path(path) / WEIGHTS, abstract_weights(config))
+    return build(config, weights, dtype=dtype)
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """What tells a checkpoint from others: its origin, and a digest of its weights.
+
+    The digest is of the tensors' names, dtypes, shapes and values: it is the same for every copy
+    and for every conversion of the same weights, though Orbax's files differ.
+
+    Raises:
+        InputError: the checkpoint is damaged.
+    """
+    source = load_source(path)
+    digest = hashlib.sha256()
+    for name, leaf in sorted(flat(load_weights(path)).items()):
+        digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
+        digest.update(leaf.tobytes())
+    return {
+        **{name: source.get(name) for name in ("file", "sha256", "layout", "trained")},
+        "weights_sha256": digest.hexdigest(),
+    }
+
+
+def load_weights(path: str | Path) -> Tree:
+    """The parameters and statistics of a checkpoint, on the host.
+
+    Raises:
+        InputError: the checkpoint is damaged.
+    """
+    return load_tree(Path(path) / WEIGHTS, abstract_weights(load_config(path)))
+
+
+def load_unused(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of the source that the network does not use, by their name there.
+
+    Raises:
+        InputError: the checkpoint is damaged.
+    """
+    directory = Path(path) / UNUSED
+    return load_tree(directory, None) if directory.exists() else {}
+
+
+def load_tree(directory: Path, expected: Tree | None) -> Tree:
+    """Reads an Orbax tree to the host, once its files were seen to be whole and plausible.
+
+    Args:
+        directory: a folder of a checkpoint.
+        expected: shapes and dtypes of its leaves, if they are known.
+
+    Raises:
+        InputError: the tree is damaged, or another than expected.
+    """
+    from orbax.checkpoint import RestoreArgs
+
+    directory = directory.resolve()
+    _check_files(directory)
+    try:
+        with _quiet(), _checkpointer() as checkpointer:
+            found = checkpointer.metadata(directory).item_metadata.tree
+            _check_tree(directory, found, expected)
+            on_host = jax.tree.map(lambda _: RestoreArgs(restore_type=np.ndarray), found)
+            tree = checkpointer.restore(directory, restore_args=on_host)
+    except InputError:
+        raise
+    except Exception as error:  # each storage driver of Orbax raises errors of its own
+        raise InputError(
+            f"{directory} is damaged: {_first_line(error)}. Convert or copy the checkpoint again"
+        ) from error
+    if bad := [path for path, leaf in flat(tree).items() if not np.isfinite(leaf).all()]:
+        raise InputError(
+            f"{directory} holds NaN or infinite values in {', '.join(bad)}; use another checkpoint"
+        )
+    return tree
+
+
+def _checkpointer() -> Any:
+    import orbax.checkpoint as ocp  # takes a quarter of a second, which --help has no use for
+
+    # Each process by itself: trees are on the host, and none waits for the others.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(),
+        active_processes={jax.process_index()},
+        barrier_sync_key_prefix=f"process{jax.process_index()}",
+    )
+    # Uncompressed: weights hardly shrink, and no small file can claim to hold large arrays.
+    handler = ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax from logging tracebacks of errors that are told to the user in one line."""
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    try:
+        yield
+    finally:
+        absl.logging.set_verbosity(verbosity)
+
+
+def _check_files(directory: Path) -> None:
+    """Raises an InputError unless the files are those of the manifest, if there is one."""
+    manifest = directory.parent / MANIFEST
+    if not manifest.exists():
+        return
+    digests = read_json(manifest)
+    expected = {name for name in digests if name.startswith(f"{directory.name}/")}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            name = path.relative_to(directory.parent).as_posix()
+            expected.discard(name)
+            if file_sha256(path) != digests.get(name):
+                raise InputError(f"{path} is damaged. Convert or copy the checkpoint again")
+    for name in sorted(expected):
+        raise InputError(f"{manifest.parent}: {name} is missing. Copy the checkpoint again")
+
+
+def _check_tree(directory: Path, found: Tree, expected: Tree | None) -> None:
+    """Raises an InputError unless `found` has the leaves of `expected` and fits its files."""
+    if expected is not None:
+        shapes, wanted = (
+            {path: f"{leaf.shape} {leaf.dtype}" for path, leaf in flat(tree).items()}
+            for tree in (found, expected)
+        )
+        if problems := [
+            f"{path}: expected {wanted.get(path, 'nothing')}, found {shapes.get(path, 'nothing')}"
+            for path in sorted(wanted.keys() | shapes.keys())
+            if wanted.get(path) != shapes.get(path)
+        ]:
+            raise InputError(
+                f"{directory} does not hold the network of {CONFIG}:\n  " + "\n  ".join(problems)
+            )
+    claimed = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in jax.tree.leaves(found))
+    stored = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    if claimed > MAX_COMPRESSION * stored + _OVERHEAD:
+        raise InputError(f"{directory} claims {claimed:,} bytes of weights in {stored:,} on disk")
+
+
+def flat(tree: Tree) -> dict[str, Any]:
+    """The leaves of nested dictionaries by their path, its parts joined by slashes."""
+    return {"/".join(path): leaf for path, leaf in flatten_dict(tree).items()}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

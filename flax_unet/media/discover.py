@@ -1,0 +1,73 @@
+"""Which files are meant by the paths that a user names."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from flax_unet.media import videos
+from flax_unet.utils.filenames import shown
+
+PICTURE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+
+class Item(NamedTuple):
+    """One thing to judge, or a reason why there is none."""
+
+    path: Path
+    kind: Literal["picture", "video", "folder"]  # a folder always has a problem
+    problem: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The path as text that can be printed and stored, whatever bytes are in it."""
+        return shown(str(self.path))
+
+
+def items(paths: Iterable[Path]) -> Iterator[Item]:
+    """The pictures and videos that paths name: files themselves, folders all that is below.
+
+    In folders, hidden files and those that by their name are neither pictures nor videos are left
+    out, hidden folders too, and links to folders are not followed.
+    """
+    for path in paths:
+        if os.path.isdir(path):  # noqa: PTH112 (pathlib's raises if it cannot be told)
+            yield from _below(path)
+        else:
+            yield _item(path)
+
+
+def _item(path: Path) -> Item:
+    return Item(path, "video" if path.suffix.lower() in videos.SUFFIXES else "picture")
+
+
+def _below(top: Path) -> Iterator[Item]:
+    empty = True
+    folders = [top]
+    while folders:
+        folder = folders.pop()
+        try:
+            below, files = _listed(folder)
+        except OSError as error:
+            below, files = [], [_unreadable(folder, error)]
+        folders += reversed(below)
+        empty = empty and not files
+        yield from files
+    if empty:
+        yield Item(top, "folder", f"{top} holds no picture or video")
+
+
+def _listed(folder: Path) -> tuple[list[Path], list[Item]]:
+    """The folders and the pictures and videos in a folder, sorted by name."""
+    with os.scandir(folder) as entries:
+        visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    below = [folder / e.name for e in visible if e.is_dir(follow_symlinks=False)]
+    files = [folder / e.name for e in visible if not e.is_dir(follow_symlinks=False)]
+    known = PICTURE_SUFFIXES | videos.SUFFIXES
+    return below, [_item(file) for file in files if file.suffix.lower() in known]
+
+
+def _unreadable(folder: Path, error: OSError) -> Item:
+    return Item(folder, "folder", f"{folder} cannot be read: {error.strerror}")

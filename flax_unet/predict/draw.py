@@ -1,0 +1,68 @@
+"""Pictures of what was found: manipulated pixels tinted, faces framed with their verdict."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from flax_unet.media.boxes import Box
+from flax_unet.media.images import mask_image
+from flax_unet.verdict import Verdict
+
+_TINT = (255, 0, 60)
+_OPACITY = 115  # of 255
+_COLOURS = {True: (0, 120, 55), False: (200, 15, 45), None: (80, 80, 80)}  # by `is_real`
+_LEAST_FONT = 10  # pixels
+
+
+def overlay(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """The picture with the pixels of class 1 of `mask_image` tinted red."""
+    picture = image.copy()
+    picture.paste(_TINT, None, mask.point([0, _OPACITY] + [0] * 254, "L"))
+    return picture
+
+
+def union(verdicts: Sequence[Verdict], size: tuple[int, int]) -> Image.Image | None:
+    """The pixels that any face's mask marks, as `mask_image` gives them; None without masks."""
+    if all(verdict.mask is None for verdict in verdicts):
+        return None
+    marked = np.zeros((size[1], size[0]), bool)
+    for verdict in verdicts:
+        marked |= verdict.is_manipulated
+    return mask_image(marked, size)
+
+
+def framed(
+    image: Image.Image, verdicts: Sequence[Verdict], too_small: Sequence[Box]
+) -> Image.Image:
+    """A copy of the picture with a frame around each face and its verdict in words."""
+    picture = image.copy()
+    pen = ImageDraw.Draw(picture)
+    labels = [(v.box, _label(v), _COLOURS[v.is_real]) for v in verdicts]
+    labels += [(box, "too small", _COLOURS[None]) for box in too_small]
+    longer = max(image.size)
+    line = max(1, longer // 300)
+    for box, text, colour in labels:
+        pen.rectangle((box.left, box.top, box.right - 1, box.bottom - 1), None, colour, line)
+        size = max(_LEAST_FONT, longer // 80, min(box.width // 6, longer // 20))
+        left, top, right, bottom = pen.textbbox((0, 0), text, _font(size))
+        pad = size // 4
+        width, height = right - left + 2 * pad, bottom - top + 2 * pad
+        x = max(0, min(box.left, image.width - width))
+        y = box.top - height if box.top >= height else box.top  # above the face if there is room
+        pen.rectangle((x, y, x + width - 1, y + height - 1), colour)
+        pen.text((x + pad - left, y + pad - top), text, "white", _font(size))
+    return picture
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _label(verdict: Verdict) -> str:
+    real, fake = verdict.real_probability, verdict.fake_probability
+    if real is None:
+        return f"{verdict.manipulated_share:.0%} marked"
+    return f"REAL {real:.0%}" if verdict.is_real else f"FAKE {fake:.0%}"

@@ -1,0 +1,1 @@
+"""Errors, files and their names: what every other room uses."""

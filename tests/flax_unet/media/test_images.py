@@ -1,0 +1,270 @@
+"""Pictures as they are read: every kind upright and in colour, or a reason why not."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from flax_unet.media import images
+from flax_unet.media.boxes import Box
+from flax_unet.predict import draw
+from flax_unet.utils.errors import InputError
+from flax_unet.verdict import Verdict
+from tests.flax_unet.samples import noise, photo, png_of_size
+
+needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I;16", "I", "F", "CMYK"])
+def test_modes_are_converted_as_pil_does(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / f"picture.{'tiff' if mode in ('I', 'F', 'CMYK') else 'png'}"
+    if mode == "I;16":
+        values = np.random.default_rng(0).integers(0, 2**16, (30, 40), np.uint16)
+        source = Image.fromarray(values)
+    else:
+        source = noise(40, 30).convert(mode)
+    source.save(path)
+    read = images.read_image(path)
+    with Image.open(path) as opened:
+        expected = opened.convert("RGB")
+        np.testing.assert_array_equal(np.asarray(read), np.asarray(expected))
+        published = np.asarray(expected.resize((24, 24), Image.Resampling.NEAREST))
+        for image in (read, opened):
+            np.testing.assert_array_equal(images.resized(image, (24, 24)), published)
+    np.testing.assert_array_equal(
+        images.to_input(read, (24, 24)), published.astype(np.float32) / 255
+    )
+
+
+def test_cmyk_jpeg_keeps_its_colours(tmp_path: Path) -> None:
+    red = Image.new("RGB", (16, 16), (200, 30, 40))
+    red.convert("CMYK").save(tmp_path / "red.jpg")
+    read = np.asarray(images.read_image(tmp_path / "red.jpg")).astype(int)
+    assert np.abs(read - np.asarray(red)).max() < 10
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+def test_photos_are_turned_upright(orientation: int, suffix: str, tmp_path: Path) -> None:
+    # What a camera stores whose picture is to be turned so, by the definition of the tag: where
+    # the first row and the first column of what is stored belong.
+    upright = np.zeros((30, 40, 3), np.uint8)
+    upright[:10], upright[:, :10, 1] = (200, 0, 0), 200
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(upright, 3),
+    }[orientation]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = tmp_path / f"photo.{suffix}"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, quality=95)
+    read = np.asarray(images.read_image(path)).astype(int)
+    assert read.shape == upright.shape
+    assert np.abs(read - upright).mean() < 12
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0MM\0*\xff\xff\xff\xff", b""])
+def test_damaged_exif_harms_no_picture(exif: bytes, tmp_path: Path) -> None:
+    photo().save(tmp_path / "photo.jpg", exif=exif)
+    assert images.read_image(tmp_path / "photo.jpg").size == (512, 600)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
+def test_first_picture_of_several(suffix: str, tmp_path: Path) -> None:
+    first, *others = (Image.new("RGB", (20, 20), (value, 0, 0)) for value in (250, 120, 10))
+    path = tmp_path / f"several.{suffix}"
+    first.save(path, save_all=True, append_images=others)
+    notes: list[str] = []
+    read = np.asarray(images.read_image(path, notes)).astype(int)
+    assert np.abs(read - np.asarray(first)).max() < 10
+    assert notes == ["it holds several pictures; the first one was judged"]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff", "jpg"])
+def test_single_pictures_have_no_notes(suffix: str, tmp_path: Path) -> None:
+    notes: list[str] = []
+    noise().save(tmp_path / f"one.{suffix}")
+    images.read_image(tmp_path / f"one.{suffix}", notes)
+    assert notes == []
+
+
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "empty.png": (b"", "is empty"),
+    "text.jpg": (b"this is no picture", "no picture of a known format"),
+    "script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture of a known"),
+    "truncated.png": (png_of_size(100, 100), "cannot be decoded"),
+    "large.png": (png_of_size(12_000, 12_000), "is 12000x12000, over 100,000,000 pixels"),
+    "wide.png": (png_of_size(100_000, 10), "is 100000x10, over .* or 32,768 a side"),
+    "tall.png": (png_of_size(1, 2**31 - 1), "too large|over 100,000,000"),
+    "bomb.png": (png_of_size(100_000, 100_000), "too large"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_picture(name: str, tmp_path: Path) -> None:
+    content, reason = BROKEN[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=reason) as raised:
+        images.read_image(tmp_path / name)
+    assert str(raised.value).startswith(f"{tmp_path / name} ")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp", "tiff", "ppm"])
+def test_truncated_pictures(suffix: str, tmp_path: Path) -> None:
+    noise().save(tmp_path / f"whole.{suffix}")
+    content = (tmp_path / f"whole.{suffix}").read_bytes()
+    for share in (0.02, 0.3, 0.9):
+        (tmp_path / f"cut.{suffix}").write_bytes(content[: int(share * len(content))])
+        with pytest.raises(InputError, match=r"cut\."):
+            images.read_image(tmp_path / f"cut.{suffix}")
+
+
+def make_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda path: None, "does not exist"),
+    "folder": (Path.mkdir, "is a directory"),
+    "pipe": (make_fifo, "is no regular file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "is no regular file"),
+    "dangling link": (lambda path: path.symlink_to("nowhere"), "is a link to nothing"),
+    "link to itself": (make_loop, "cannot be read: Too many levels of symbolic links"),
+    "below a file": (
+        lambda path: path.parent.rmdir() or path.parent.touch(),
+        "cannot be read: Not",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_not_read(kind: str, tmp_path: Path) -> None:
+    make, reason = NO_FILES[kind]
+    path = tmp_path / "folder" / "x.png"
+    path.parent.mkdir()
+    make(path)
+    with pytest.raises(InputError, match=reason):
+        images.read_image(path)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "nul\0byte.png"])
+def test_names_that_no_system_has(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        images.read_image(tmp_path / name)
+
+
+@needs_permissions
+def test_without_permission(tmp_path: Path) -> None:
+    noise().save(tmp_path / "x.png")
+    (tmp_path / "x.png").chmod(0)
+    with pytest.raises(InputError, match="cannot be read: Permission denied"):
+        images.read_image(tmp_path / "x.png")
+
+
+FUZZ = """
+import itertools, resource, sys, time
+from pathlib import Path
+import numpy as np
+from flax_unet.media.boxes import Box
+from flax_unet.verdict import Verdict
+from flax_unet.utils.errors import InputError
+from flax_unet.media.images import read_image
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+rng = np.random.default_rng(int(sys.argv[2]))
+path = Path(sys.argv[1]) / "fuzzed"
+whole = [file.read_bytes() for file in sorted(Path(sys.argv[1]).glob("whole.*"))]
+end = time.monotonic() + float(sys.argv[3])
+read = refused = 0
+while time.monotonic() < end or not (read and refused):
+    content = bytearray(whole[rng.integers(len(whole))])
+    if rng.random() < 0.3:  # noise behind a good beginning
+        start = rng.integers(4, 60)
+        content[start:] = rng.bytes(len(content) - start)
+    for at in rng.integers(0, len(content), rng.integers(1, 30)):
+        content[at] = rng.integers(256)
+    if rng.random() < 0.3:
+        del content[rng.integers(1, len(content)):]
+    path.write_bytes(content)
+    try:
+        read_image(path)
+        read += 1
+    except InputError as error:
+        assert str(error).startswith(f"{path} "), error
+        refused += 1
+print(read, refused)
+"""
+
+
+def test_damage_of_any_kind(tmp_path: Path) -> None:
+    for suffix in ("png", "jpg", "webp", "gif", "bmp", "tiff", "ppm"):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        with_exif: dict[str, Any] = {} if suffix in ("gif", "bmp", "ppm") else {"exif": exif}
+        noise(24, 20).save(tmp_path / f"whole.{suffix}", **with_exif)
+    command = [sys.executable, "-c", FUZZ, str(tmp_path), "0", "3"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert "PIL" not in ended.stderr  # libtiff's own words cannot be helped
+    read, refused = map(int, ended.stdout.split())
+    assert read > 20
+    assert refused > 20
+
+
+def test_mask_and_overlay_lie_on_the_picture() -> None:
+    """The upper right quarter is marked: only there is the picture tinted, and red."""
+    image = Image.new("RGB", (40, 20), (100, 100, 100))
+    marked = np.zeros((8, 8), bool)
+    marked[:4, 4:] = True
+    mask = images.mask_image(marked, image.size)
+    assert mask.mode == "P"
+    assert np.asarray(mask)[:10, 20:].all()
+    assert np.asarray(mask).sum() == 200
+    assert mask.convert("L").getextrema() == (0, 255)
+    tinted = np.asarray(draw.overlay(image, mask)).astype(int)
+    assert (tinted[10:] == 100).all()
+    assert (tinted[:, :20] == 100).all()
+    assert (tinted[:10, 20:, 0] > 150).all()
+    assert (tinted[:10, 20:, 1] < 100).all()
+
+
+@pytest.mark.parametrize("size", [(60, 60), (100, 40), (640, 480), (4000, 300)])
+@pytest.mark.parametrize(("real", "colour"), [(0.9, (0, 120, 55)), (0.1, (200, 15, 45))])
+def test_faces_are_framed_and_named(
+    real: float, colour: tuple[int, int, int], size: tuple[int, int]
+) -> None:
+    """In every corner, large and small, with room for white letters on the verdict's colour."""
+    width, height = size
+    side = max(20, max(size) // 20)
+    image = Image.new("RGB", size)
+    for box in (
+        Box(0, 0, width, height),
+        Box(0, 0, side, side),
+        Box(width - side, 0, width, side),
+        Box(width - side, height - side, width, height),
+    ):
+        verdict = Verdict(size, box, real, None, None)
+        drawn = np.asarray(draw.framed(image, [verdict], []))
+        has_colour = (drawn == colour).all(-1)
+        assert has_colour[box.bottom - 1, box.left : box.right].all()
+        assert has_colour[box.top : box.bottom, box.right - 1].mean() > 0.1
+        rows, columns = np.nonzero((drawn > 200).all(-1))
+        assert np.ptp(rows) >= 6  # a letter's height
+        assert np.ptp(columns) >= 25
+        assert columns.max() < width - 1  # not cut off
+    assert not np.asarray(image).any()

@@ -1,0 +1,176 @@
+"""The network with BatchNorm folded away computes what it did."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from convert import mapping, parity, rules, torch_unet
+from flax_unet import PUBLISHED, UNet
+from flax_unet.checkpoint.store import flat
+from flax_unet.detector import Detector
+from flax_unet.nn import inference
+from flax_unet.nn.inference import compiled, folded
+from flax_unet.nn.layers import BatchNorm, DoubleConv
+from tests.rounding import assert_rounded, through
+
+
+def scrambled(model: nnx.Module) -> None:
+    """Statistics, scales and shifts of every size and sign, as training leaves them."""
+    rng = np.random.default_rng(0)
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, BatchNorm):
+            size = module.mean.shape
+            module.mean[...] = jnp.asarray(rng.normal(size=size), jnp.float32)
+            module.var[...] = jnp.asarray(10 ** rng.uniform(-6, 3, size), jnp.float32)
+            module.scale[...] = jnp.asarray(
+                rng.normal(size=size) * np.sqrt(module.var[...] + 1e-5), jnp.float32
+            )
+            module.bias[...] = jnp.asarray(rng.normal(size=size), jnp.float32)
+
+
+def in_network(layer: DoubleConv) -> DoubleConv:
+    """The layer, folded as one of a network."""
+    model = UNet(dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4), rngs=nnx.Rngs(0))
+    model.inc = layer
+    return folded(model).inc
+
+
+def to_torch(x: Any) -> torch.Tensor:
+    return torch.tensor(np.asarray(x)).permute(0, 3, 1, 2)
+
+
+def weights(module: nnx.Module) -> dict[str, Any]:
+    return nnx.to_pure_dict(nnx.state(module))
+
+
+def twin_of_layer(layer: DoubleConv) -> torch_unet.DoubleConv:
+    """PyTorch's layer with the same weights and statistics."""
+    leaves = flat(weights(layer))
+    tensors = {
+        f"double_conv.{source}": torch.tensor(np.transpose(leaves[target], np.argsort(axes)))
+        for source, target, axes in rules._DOUBLE_CONV
+        if target in leaves
+    }
+    middle, width = (tensors[f"double_conv.{place}.weight"].shape[:2] for place in (0, 3))
+    twin = torch_unet.DoubleConv(middle[1], middle[0], width[0], "double_conv.0.bias" in tensors)
+    twin.load_state_dict(tensors, strict=False)  # but for counts of batches
+    return twin.eval()
+
+
+def twin_of(model: UNet) -> torch_unet.ReferenceUNet:
+    table = {rule.source: rule for rule in mapping.expand(model.config)}
+    tensors = mapping.to_torch(table, weights(model))
+    return parity.load_twin(torch_unet.ReferenceUNet(model.config), tensors)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer(bias: bool) -> None:
+    layer = DoubleConv(5, 7, 9, bias=bias, dtype=jnp.float32, rngs=nnx.Rngs(1))
+    layer.eval()
+    scrambled(layer)
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 16, 16, 5)), jnp.float32)
+    before = layer(x)
+    expected = through(twin_of_layer(layer), to_torch(x)).channels_last()
+    assert_rounded(before, expected)
+    assert_rounded(in_network(layer)(x), expected)
+    np.testing.assert_array_equal(layer(x), before)  # which is still what it was
+
+
+@pytest.mark.parametrize("layout", ["ynet-224", "segmenter-bilinear"])
+def test_network(layout: str) -> None:
+    config = dataclasses.replace(PUBLISHED[layout], base_width=4)
+    model = UNet(config, rngs=nnx.Rngs(2))
+    model.eval()
+    scrambled(model)
+    image = np.random.default_rng(2).random((2, 64, 64, 3), np.float32)
+    mask_logits, real_logit = through(twin_of(model), to_torch(image))
+    for output in model(image), compiled(model)(image):
+        assert_rounded(output.mask_logits, mask_logits.channels_last())
+        if model.config.has_classifier:
+            assert_rounded(output.real_logit, real_logit)
+    assert not list(nnx.iter_graph(nnx.state(folded(model), nnx.BatchStat)))[1:]
+
+
+def test_weights_lie_in_the_order_that_a_platform_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs take them as they lie and compute the same, even where the order is not the best.
+
+    Layers of the classifier may be as small as the windows of kernels.
+    """
+    config = dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4, classifier_widths=(2, 2))
+    model = UNet(config, rngs=nnx.Rngs(0))
+    model.eval()
+    image = np.random.default_rng(2).random((2, 64, 64, 3), np.float32)
+    mask_logits, real_logit = through(twin_of(model), to_torch(image))
+    wanted = inference._ORDERS["gpu"]
+    monkeypatch.setattr(inference, "_ORDERS", {"cpu": wanted})
+    forward: Any = compiled(model)
+    detector: Any = Detector(model)
+    faces = np.zeros((1, *config.input_size, 3), np.uint8)
+    for program in (
+        forward.func.lower(*forward.args, image),
+        detector._forward.lower(detector._state, faces),
+    ):
+        taken = {
+            of.layout.major_to_minor for of in jax.tree.leaves(program.compile().input_formats)
+        }
+        assert taken >= {order.major_to_minor for order in wanted.values()}
+    output = forward(image)
+    assert_rounded(output.mask_logits, mask_logits.channels_last())
+    assert_rounded(output.real_logit, real_logit)
+
+
+def test_compiled_runs_where_arrays_are_put() -> None:
+    """A conversion's proof is on the CPU where there is an accelerator, too."""
+    program = """if True:
+        import jax, numpy
+        from flax import nnx
+        from flax_unet import UNet, UNetConfig
+        from flax_unet.nn.inference import compiled
+        config = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
+        with jax.default_device(jax.devices()[1]):
+            model = UNet(config, rngs=nnx.Rngs(0))
+            model.eval()
+            output = compiled(model)(numpy.zeros((1, 16, 16, 3)))
+        assert output.mask_logits.devices() == {jax.devices()[1]}, output.mask_logits.devices()
+    """
+    devices = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | devices)
+
+
+def test_weights_are_rounded_once_in_bfloat16() -> None:
+    """The fold itself loses nothing, and no call rounds anything again."""
+    layers = {}
+    for dtype in (jnp.float32, jnp.bfloat16):
+        config = dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4)
+        model = UNet(config, dtype=dtype, rngs=nnx.Rngs(1))
+        model.eval()
+        scrambled(model)
+        layers[dtype] = nnx.to_pure_dict(nnx.state(folded(model), nnx.Param))
+    for wide, narrow in zip(*map(jax.tree.leaves, layers.values()), strict=True):
+        np.testing.assert_array_equal(narrow, wide.astype(narrow.dtype))
+    levels = {key: of for key, of in layers[jnp.bfloat16].items() if key[:2] in ("in", "do", "up")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(levels)} == {jnp.dtype("bfloat16")}
+
+
+def test_damaged_statistics_are_told_of_by_the_outputs_alone() -> None:
+    """Not by warnings of NumPy, which tests raise."""
+    layer = DoubleConv(5, 7, 9, bias=True, dtype=jnp.float32, rngs=nnx.Rngs(1))
+    layer.eval()
+    assert layer.norm1 is not None
+    layer.norm1.var[...] = jnp.full(7, -1.0)
+    assert np.isnan(in_network(layer)(jnp.ones((1, 8, 8, 5)))).any()
+
+
+def test_twice_is_an_error() -> None:
+    model = UNet(dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4), rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="folded already"):
+        folded(folded(model))

@@ -1,0 +1,67 @@
+"""Which frames a run trains on, and which it validates on."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.train.folders import write_folder, write_original
+from train.data.dataset import Dataset
+from train.data.splits import source_of
+from train.fit import __main__ as fit
+from train.fit.setup import open_parts
+
+
+def parts(data: Path, **options: object) -> tuple[Dataset, Dataset | None]:
+    return open_parts(fit.resolve({"data": str(data), "workdir": Path("nowhere"), **options}))
+
+
+@pytest.mark.parametrize("name", ["test", "testing"])
+def test_a_split_to_validate_on(name: str, tmp_path: Path) -> None:
+    data = write_original(tmp_path / "dfdc")
+    train, validation = parts(data)
+    assert (len(train), validation) == (12, None)  # as before
+    train, validation = parts(data, validation=name)
+    assert validation is not None
+    assert (train.split, len(train), validation.split, len(validation)) == ("train", 12, "test", 6)
+
+
+def test_a_folder_to_validate_on_is_the_default(tmp_path: Path) -> None:
+    data = write_original(tmp_path / "dfdc")
+    write_folder(data / "validation", videos=2, prefix="c")
+    _, validation = parts(data)
+    assert validation is not None
+    assert set(validation.table.video) == {"c000.mp4", "c001.mp4"}
+    _, validation = parts(data, validation="test")
+    assert validation is not None
+    assert set(validation.table.video) == {"b000.mp4", "b001.mp4"}
+
+
+@pytest.mark.parametrize("folder", ["training", "."])
+def test_a_share_of_the_sources_to_validate_on(folder: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_folder(data / folder, videos=20)
+    seen = set()
+    for seed in range(5):
+        train, validation = parts(data, validation="30%", seed=seed)
+        assert validation is not None
+        assert (train.split, validation.split) == ("train", "validation")
+        tables = (train.table, validation.table)
+        sources = [set(source_of(list(t.video), list(t.original))) for t in tables]
+        assert (len(sources[0]), len(sources[1])) == (7, 3)
+        assert not sources[0] & sources[1]
+        assert len(train) + len(validation) == 60
+        again = parts(data, validation="30%", seed=seed)[1]
+        assert again is not None
+        assert again.table.file.tolist() == validation.table.file.tolist()
+        seen.add(frozenset(sources[1]))
+    assert len(seen) > 1
+
+
+def test_options_for_reading_reach_the_data(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", videos=4)
+    path = data / "metadata.json"
+    path.write_text(path.read_text().replace('"REAL"', "0").replace('"FAKE"', "1"))
+    train, validation = parts(data, validation="50%", real_label="0")
+    assert validation is not None
+    for part in (train, validation):
+        assert part.table.is_real.tolist() == [True] * 3 + [False] * 3

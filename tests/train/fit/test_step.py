@@ -1,0 +1,301 @@
+"""A step of training against PyTorch's, and on several devices against one."""
+
+import dataclasses
+import functools
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+from flax import nnx
+from torch.nn import functional as F
+
+from benchmarks.training_parity import (
+    compare,
+    dice_loss,
+    lesson,
+    random_batches,
+    train_flax,
+    train_torch,
+)
+from flax_unet import PUBLISHED, UNet, UNetConfig, UNetOutput
+from flax_unet.nn import conv
+from tests.tolerances import (
+    DEVICES_32,
+    DEVICES_64,
+    ELEMENT,
+    LOSS_64,
+    STEPS_32,
+    WEIGHTS_64,
+    assert_close,
+)
+from train import distributed
+from train.fit import losses as ours
+from train.fit.config import RECIPES
+from train.fit.losses import Objective, class_loss, losses, mask_loss
+from train.fit.step import first_state, make_step, split, zero_totals
+
+SIZE = 16
+SMALL = UNetConfig(base_width=4, levels=2, decoder_levels=2, image_size=SIZE)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_follows_pytorch_in_float64(recipe: str) -> None:
+    batches = random_batches(50, SIZE, 8, seed=1)
+    course = lesson(recipe, SMALL, 1e-4, batches, random_batches(1, SIZE, 8, seed=2))
+    with jax.enable_x64(True):
+        expected = train_torch(course, "float64", seed=1)
+        found = train_flax(course, expected.first, "float64")
+    apart = compare(found, expected)
+    assert apart["losses"] <= LOSS_64
+    assert apart["weights"] <= WEIGHTS_64
+    assert apart["rates"] <= LOSS_64
+    assert (apart["falls"] > 0) == (recipe == "segmentation")
+    assert np.mean(expected.losses[-5:]) < np.mean(
+        expected.losses[:5]
+    )  # there was something to follow
+
+
+def test_first_steps_follow_pytorch_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the gradients that wide networks have on CPUs."""
+    monkeypatch.setattr(conv, "_LEAST_PRODUCTS", 0)
+    jax.clear_caches()  # of what was traced with the others
+    config = dataclasses.replace(PUBLISHED["ynet-320"], base_width=2, image_size=64)
+    batches = random_batches(3, 64, 4, seed=2)
+    course = lesson("combined", config, 1e-4, batches, [])
+    expected = train_torch(course, "float32", seed=2)
+    found = train_flax(course, expected.first, "float32")
+    assert compare(found, expected)["losses"] <= STEPS_32
+
+
+@pytest.fixture(scope="module")
+def one_device() -> dict[str, Any]:
+    return run_spread(1)[0]
+
+
+def run_spread(devices: int, processes: int = 1) -> list[dict[str, Any]]:
+    """What `tests.train.fit.spread` prints."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*listening.getsockname())
+    command = [sys.executable, "-m", "tests.train.fit.spread", str(devices)]
+    several = [[address, str(processes), str(number)] for number in range(processes)]
+    children = [
+        subprocess.Popen(
+            command + (place if processes > 1 else []), stdout=subprocess.PIPE, text=True
+        )
+        for place in several
+    ]
+    printed = [child.communicate(timeout=300)[0] for child in children]
+    assert all(child.returncode == 0 for child in children)
+    lines = [line for text in printed for line in text.splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize(("devices", "processes"), [(2, 1), (4, 1), (2, 2)])
+def test_number_of_devices_does_not_matter(
+    devices: int, processes: int, one_device: dict[str, Any]
+) -> None:
+    found = run_spread(devices, processes)[0]
+    for dtype, tolerance in (("float64", DEVICES_64), ("float32", DEVICES_32)):
+        np.testing.assert_allclose(found[dtype], one_device[dtype], atol=tolerance, rtol=0)
+    for path, gradient in one_device["gradient"].items():
+        np.testing.assert_allclose(
+            found["gradient"][path], gradient, atol=DEVICES_64, rtol=0, err_msg=path
+        )
+
+
+def test_losses_are_pytorchs() -> None:
+    rng = np.random.default_rng(0)
+    mask_logits = 5 * rng.normal(size=(3, 4, 5, 2)).astype(np.float32)
+    mask = rng.integers(0, 2, (3, 4, 5))
+    real_logit = 5 * rng.normal(size=3).astype(np.float32)
+    is_real = np.array([1, 0, 1], np.float32)
+    for weights in ((1.0, 1.0), (0.5, 3.0)):
+        expected = F.cross_entropy(
+            torch.from_numpy(mask_logits).permute(0, 3, 1, 2),
+            torch.from_numpy(mask),
+            weight=torch.tensor(weights),
+            reduction="none",
+        ).mean((1, 2))
+        found = mask_loss(jnp.asarray(mask_logits), jnp.asarray(mask), weights)
+        assert_close(found, expected, ELEMENT)
+        expected = F.binary_cross_entropy_with_logits(
+            torch.from_numpy(real_logit),
+            torch.from_numpy(is_real),
+            weight=torch.tensor(weights)[torch.from_numpy(is_real).long()],
+            reduction="none",
+        )
+        found = class_loss(jnp.asarray(real_logit), jnp.asarray(is_real), weights)
+        assert_close(found, expected, ELEMENT)
+
+
+def dice(mask_logits: np.ndarray, mask: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """The Dice loss of a batch that one device has."""
+    mapped = jax.pmap(
+        functools.partial(ours.dice_loss, axis_name="one"),
+        axis_name="one",
+        devices=jax.local_devices()[:1],
+    )
+    return np.asarray(mapped(mask_logits[None], mask[None], labelled[None]))[0]
+
+
+def test_dice_loss_is_pytorchs() -> None:
+    rng = np.random.default_rng(0)
+    mask_logits = 5 * rng.normal(size=(4, 8, 5, 2)).astype(np.float32)
+    mask = rng.integers(0, 2, (4, 8, 5))
+    labelled = np.array([True, False, True, True])
+    for of in (mask, np.zeros_like(mask), np.ones_like(mask)):
+        in_torch = torch.from_numpy(mask_logits[labelled]).permute(0, 3, 1, 2)
+        expected = dice_loss(in_torch, torch.from_numpy(of[labelled]))
+        assert_close(dice(mask_logits, of, labelled), expected, ELEMENT)
+    # Nothing predicted and nothing labelled of a class is a coefficient of 1; nor is a batch
+    # without labels worth anything.
+    sure = np.stack((np.full((4, 8, 5), 200.0), np.full((4, 8, 5), -200.0)), -1).astype(np.float32)
+    assert_close(dice(sure, np.zeros_like(mask), labelled), np.zeros(()), ELEMENT)
+    assert_close(dice(mask_logits, mask, np.zeros(4, bool)), np.zeros(()), ELEMENT)
+
+
+def test_missing_heads_cost_nothing() -> None:
+    batch = {"is_real": jnp.ones(2), "mask": jnp.zeros((2, 4, 4))}
+    of_masks, of_classes = losses(UNetOutput(None, jnp.zeros(2)), batch, Objective())
+    assert_close(of_masks, np.zeros(2), ELEMENT)
+    assert_close(of_classes, np.full(2, np.log(2)), ELEMENT)
+
+
+def first_step(weights_from: int = 0, **options: Any) -> tuple[Any, Any, Any]:
+    """A step of length 1 against the gradient, on one device, and what it starts from."""
+    devices = jax.local_devices()[:1]
+    of_model = {key: options.pop(key) for key in ("freeze_encoder", "remat") if key in options}
+    dtype = jnp.dtype(options.pop("dtype", "float32"))
+    model = UNet(SMALL, dtype=dtype, rngs=nnx.Rngs(weights_from))
+    graphdef, *state = split(model, **of_model)
+    weights, statistics = jax.tree.map(lambda x: x.astype(dtype), state)
+    optimizer = optax.sgd(1.0)
+    step = distributed.map_step(make_step(graphdef, optimizer, Objective(), **options), devices)
+    averaged = options.get("ema") is not None
+    state = first_state(weights, statistics, optimizer, averaged=averaged)
+    return step, *distributed.replicate((state, zero_totals()), devices)
+
+
+def at_hand(batch: dict[str, Any]) -> Any:
+    """The batch on one device, its masks known unless it says otherwise."""
+    known = {"labelled": np.ones(len(batch["is_real"]), bool), "stop": np.zeros(8, np.int32)}
+    return distributed.spread(known | batch, jax.local_devices()[:1])
+
+
+def take_step(batch: dict[str, Any], **options: Any) -> tuple[Any, Any]:
+    """State and totals after the first step."""
+    step, state, totals = first_step(**options)
+    state, totals, *_ = step(state, totals, at_hand(batch))
+    return distributed.fetch(state), distributed.fetch(totals)
+
+
+def test_pictures_without_a_mask_count_nothing() -> None:
+    (batch,) = random_batches(1, SIZE, 8, seed=3)
+    labelled = np.arange(8) < 6
+    state, totals = take_step({**batch, "labelled": labelled})
+    scrambled = batch["mask"].copy()
+    scrambled[6:] = 1 - scrambled[6:]
+    other, same = take_step({**batch, "mask": scrambled, "labelled": labelled})
+    assert totals.mask_loss == same.mask_loss
+    jax.tree.map(np.testing.assert_array_equal, state, other)
+    _, without_any = take_step({**batch, "labelled": np.zeros(8, bool)})
+    assert without_any.mask_loss == 0
+
+
+def assert_equal_steps(found: Any, expected: Any) -> None:
+    """Asserts that trees of float64 are equal but for the order of sums."""
+
+    def check(x: np.ndarray, y: np.ndarray) -> None:
+        np.testing.assert_allclose(x, y, atol=DEVICES_64, rtol=0)
+
+    jax.tree.map(check, found, expected)
+
+
+def test_batch_in_parts_has_the_gradient_of_the_whole() -> None:
+    # With its own statistics each half is a batch to itself, so two halves that are alike.
+    (batch,) = random_batches(1, SIZE, 4, seed=4)
+    twice = {name: np.concatenate([array, array]) for name, array in batch.items()}
+    with jax.enable_x64(True):  # where nothing but the algorithm can differ
+        whole, totals = take_step(twice, dtype="float64")
+        parts, sums = take_step(twice, accumulate=2, dtype="float64")
+    assert_equal_steps((parts.weights, sums.loss), (whole.weights, totals.loss))
+
+
+def test_frozen_encoder_keeps_its_statistics() -> None:
+    (batch,) = random_batches(1, SIZE, 8, seed=5)
+    state, _ = take_step(batch, freeze_encoder=True)
+    np.testing.assert_array_equal(state.statistics["inc"]["norm1"]["mean"], 0)
+    assert np.any(state.statistics["up1"]["conv"]["norm1"]["mean"])
+
+
+def test_rematerialised_step_is_the_same() -> None:
+    (batch,) = random_batches(1, SIZE, 8, seed=8)
+    with jax.enable_x64(True):
+        once = take_step(batch, dtype="float64")
+        again = take_step(batch, remat=True, dtype="float64")
+    assert_equal_steps(again, once)
+
+
+def test_optimizer_gets_gradients_in_the_order_of_weights() -> None:
+    """On GPUs, where they come in another one, each step copies all weights otherwise."""
+    (batch,) = random_batches(1, SIZE, 8, seed=9)
+    step, state, totals = first_step()
+    program = step.lower(state, totals, at_hand(batch)).as_text()
+    assert program.count("LayoutConstraint") == len(jax.tree.leaves(state.weights))
+
+
+def test_gives_its_gradients_when_they_are_asked_for() -> None:
+    (batch,) = random_batches(1, SIZE, 8, seed=10)
+    step, state, totals = first_step(accumulate=2, give_gradients=True)
+    before = distributed.fetch(state.weights)
+    after = distributed.fetch(step(state, totals, at_hand(batch)))
+    expected = jax.tree.map(lambda old, gradient: old - gradient, before, after.gradients)
+    jax.tree.map(np.testing.assert_array_equal, after.state.weights, expected)
+    step, state, totals = first_step()
+    assert step(state, totals, at_hand(batch)).gradients is None
+
+
+def test_moving_average_starts_quickly() -> None:
+    (batch,) = random_batches(1, SIZE, 8, seed=6)
+    first = nnx.to_pure_dict(nnx.state(UNet(SMALL, rngs=nnx.Rngs(0)), nnx.Param))
+    state, _ = take_step(batch, ema=0.999)
+    decay = 2 / 11  # (1 + 1) / (10 + 1)
+    expected = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, first, state.weights)
+    jax.tree.map(lambda x, y: assert_close(x, y, ELEMENT), state.average["weights"], expected)
+
+
+def test_step_is_compiled_once(tmp_path: Path) -> None:
+    del tmp_path
+    devices = jax.local_devices()[:1]
+    graphdef, weights, statistics = split(UNet(SMALL, rngs=nnx.Rngs(0)))
+    optimizer = optax.adam(1e-3)
+    traced = []
+    inner = make_step(graphdef, optimizer, Objective())
+
+    def counted(*arguments: Any) -> Any:
+        traced.append(1)
+        return inner(*arguments)
+
+    step = distributed.map_step(counted, devices)
+    state = distributed.replicate(first_state(weights, statistics, optimizer), devices)
+    compiled: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    counts = []
+    for batch in random_batches(4, SIZE, 8, seed=7):
+        totals = distributed.replicate(zero_totals(), devices)
+        state, totals, *_ = step(state, totals, at_hand(batch))
+        counts.append(len(compiled))
+    assert len(traced) == 1
+    assert counts[0] == counts[-1]

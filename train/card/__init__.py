@@ -1,0 +1,1 @@
+"""The model card of a checkpoint: `python -m train.card`."""

@@ -1,0 +1,1 @@
+"""Folders of crops as the published data sets lay them out."""

@@ -1,0 +1,138 @@
+"""Masks: which crop each belongs to by its name, and the classes of its pixels."""
+
+import io
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from train.data.layouts import image_files
+from train.data.layouts.faults import BadFileError
+from train.data.layouts.image_files import File
+
+SUFFIXES = frozenset({".gif", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+ENDINGS = ("_mask", "_diff")  # what a mask's name may have behind its crop's
+
+_CLASSES = ("P", "L", "1")  # modes of one channel, of palette indices or grey levels
+# `crops/crops_testing/` has its masks in `masks/masks_testing/`.
+_PART = re.compile(r"^(crops|masks)(?=_[^/]*/)")
+
+
+def by_crop(
+    crops: Collection[str], masks: Mapping[str, File]
+) -> tuple[dict[str, dict[str, File]], list[str]]:
+    """Finds the masks of crops: same folder, same name but for the suffix and one of ENDINGS.
+
+    Args:
+        crops: paths below `crops/`.
+        masks: files by path below `masks/`.
+
+    Returns:
+        The masks of each crop that has any, and the masks that match no crop.
+    """
+    known = {_name(crop): crop for crop in crops}
+    found: dict[str, dict[str, File]] = defaultdict(dict)
+    unmatched: list[str] = []
+    for mask, file in masks.items():
+        name = _name(mask)
+        possible = (name, *(name.removesuffix(end) for end in ENDINGS if name.endswith(end)))
+        of = next((p for p in possible if p in known), None)
+        if of is None or PurePosixPath(mask).suffix.lower() not in SUFFIXES:
+            unmatched.append(mask)
+        else:
+            found[of][mask] = file
+    return {crop: found[name] for crop in crops if (name := _name(crop)) in found}, unmatched
+
+
+def _name(path: str) -> str:
+    """What the paths of a crop and of its mask have in common."""
+    return _PART.sub("", str(PurePosixPath(path).with_suffix("")))
+
+
+def decode(content: bytes) -> np.ndarray:
+    """The classes of a stored mask, (H, W) uint8: 0 untouched, 1 manipulated.
+
+    Raises:
+        BadFileError: it is not a picture, or has values that are not classes.
+    """
+    image = image_files.decode(content)
+    if image.mode not in _CLASSES or not _are_classes(_values(image)):
+        raise _no_classes(image)
+    return (np.asarray(image) != 0).astype(np.uint8)
+
+
+class Stored(NamedTuple):
+    """A mask as it is stored."""
+
+    content: bytes  # of a picture that `decode` reads
+    size: tuple[int, int]  # width and height
+    is_emptied: bool  # whether its grey levels are 0 and 1, which the threshold makes all 0
+
+
+def stored(content: bytes, threshold: int | None) -> Stored:
+    """A mask as it is stored: as it is where its values are classes, else its classes.
+
+    Classes are 0 and 1, or 0 and 255, be they palette indices or grey levels. With a threshold,
+    grey levels of 0 and 1 are levels too. Of colours, the three channels must be equal.
+
+    Args:
+        content: of the file.
+        threshold: the grey level, 1 to 255, from which on a pixel is MANIPULATED, if that is known.
+
+    Raises:
+        BadFileError: it is not a picture, or its classes are not known.
+    """
+    image = image_files.decode(content)
+    is_palette = image.mode in ("P", "1")
+    if image.mode in _CLASSES and _are_classes(_values(image)) and (is_palette or not threshold):
+        return Stored(content, image.size, is_emptied=False)
+    grey = _grey(image)
+    values = _values(grey)
+    if threshold is not None:
+        classes = np.asarray(grey) >= threshold
+    elif _are_classes(values):
+        classes = np.asarray(grey) > 0
+    else:
+        raise _no_classes(grey)
+    file = io.BytesIO()
+    Image.fromarray(classes).save(file, "PPM")  # as bits: the same bytes with any version
+    is_emptied = {1} <= set(values) <= {0, 1} and not classes.any()
+    return Stored(file.getvalue(), image.size, is_emptied)
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """A picture whose channels are equal as grey levels."""
+    if image.mode == "L":
+        return image
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode not in ("LA", "RGB", "RGBA"):
+        raise BadFileError(f"its mode is {image.mode}; expected a palette, grey levels or RGB")
+    bands = [np.asarray(band) for band in image.split()]
+    if image.mode != "RGB" and (bands.pop() != 255).any():
+        raise BadFileError("it has transparent pixels; expected grey levels")
+    if any((band != bands[0]).any() for band in bands):
+        raise BadFileError("it has colours; expected grey levels")
+    return Image.fromarray(bands[0])
+
+
+def _values(image: Image.Image) -> list[int]:
+    return [value for value, count in enumerate(image.histogram()) if count]
+
+
+def _are_classes(values: list[int]) -> bool:
+    return set(values) <= {0, 1} or set(values) <= {0, 255}
+
+
+def _no_classes(image: Image.Image) -> BadFileError:
+    values = _values(image)
+    shown = ", ".join(map(str, values[:6])) + ", ..." * (len(values) > 6)
+    return BadFileError(
+        "its values are not classes",
+        f"its values are {shown}; expected the classes 0 and 1, or 0 and 255. Of grey levels, say "
+        "which ones mean MANIPULATED, such as --mask-threshold 128 for 128 and above",
+    )

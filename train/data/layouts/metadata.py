@@ -1,0 +1,137 @@
+"""metadata.json: which videos are fake, and what they were made from."""
+
+import json
+import reprlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from flax_unet.utils.errors import InputError
+from flax_unet.utils.filenames import utf8
+from train.data.layouts.faults import BadFileError
+from train.data.layouts.video_names import VideoNames
+
+NAME = "metadata.json"
+LABELS = {"real": 1, "fake": 0}  # in upper case, lower case, or both
+
+
+class Metadata:
+    """The entries of a metadata file, by video.
+
+    Args:
+        entries: what the file holds.
+        labels: the meaning of each label.
+        videos: the videos of all metadata files of the data set, among which originals are found.
+    """
+
+    def __init__(self, entries: dict[str, Any], labels: dict[str, int], videos: VideoNames) -> None:
+        self._entries, self._labels, self._all_videos = entries, labels, videos
+        self.videos = VideoNames(entries)
+
+    def label(self, video: str) -> int:
+        """The label of a video: 1 = REAL, 0 = FAKE.
+
+        Raises:
+            BadFileError: there is no such entry, or its label is not known.
+        """
+        found = _label_of(self._entries[video])
+        if (text := _text(found)) in self._labels:
+            return self._labels[text]
+        raise BadFileError(
+            "its label is not known",
+            f"the label of {video} is {reprlib.repr(found)}; expected REAL or FAKE, or the label "
+            "that --real-label LABEL names as REAL and one other",
+        )
+
+    def originals(self, video: str) -> list[str]:
+        """The videos that a fake was made from; none of a real video, or where it is not known.
+
+        They are keys of the metadata where there is one with or without the suffix; else as given.
+
+        Raises:
+            BadFileError: the entry cannot be used.
+        """
+        found = self._entries[video].get("original") or []
+        names = [found] if isinstance(found, str) else found
+        if isinstance(names, list) and all(_is_name(name) for name in names):
+            return [video for name in names for video in self._all_videos.named(name)]
+        raise BadFileError(
+            "its original is not a video's name",
+            f"the original of {video} is {reprlib.repr(found)}; expected a video's name, or a list "
+            "of names",
+        )
+
+
+def read_all(paths: Collection[Path], real_label: str | None) -> dict[Path, Metadata]:
+    """Reads the metadata files of a data set.
+
+    Args:
+        paths: of the files.
+        real_label: the label that means REAL where labels are not REAL and FAKE; the other label
+            then means FAKE. Labels are compared as text, without regard to case.
+
+    Raises:
+        InputError: a file cannot be read or holds something else, or the labels of all files
+            contradict `real_label`.
+    """
+    files = {path: _read(path) for path in paths}
+    videos = VideoNames(video for entries in files.values() for video in entries)
+    labels = LABELS
+    if real_label is not None:
+        values = (_label_of(entry) for entries in files.values() for entry in entries.values())
+        found = {text for value in values if (text := _text(value))}
+        labels = _polarity(" and ".join(map(str, paths)), found, _text(real_label))
+    return {path: Metadata(entries, labels, videos) for path, entries in files.items()}
+
+
+def _label_of(entry: object) -> object:
+    return entry.get("label") if isinstance(entry, dict) else None
+
+
+def _polarity(files: str, found: set[str], real_label: str) -> dict[str, int]:
+    """The meaning of each label in `found`, given which one means REAL."""
+    shown = ", ".join(sorted(found)[:10])
+    said = f"--real-label {real_label}: the data set has"
+    if real_label not in found:
+        raise InputError(f"{said} only the labels {shown}, in {files}")
+    if "real" in found and real_label != "real":
+        raise InputError(
+            f"{said} the labels {shown}, in {files}, of which REAL and FAKE have their meaning; "
+            "leave the option out"
+        )
+    if real_label == "fake":
+        raise InputError(
+            f"{said} the labels {shown}, in {files}, of which FAKE cannot mean REAL; name another"
+        )
+    if len(found) > 2:
+        raise InputError(
+            f"{said} {len(found)} labels ({shown}); expected two, of which the other means FAKE, "
+            f"in {files}"
+        )
+    return {text: int(text == real_label) for text in found}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path} is no regular file; it tells which videos are FAKE")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        metadata = json.loads(content.decode("utf-8-sig"))  # with a byte order mark or without
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON: {error}") from error
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path} holds a {type(metadata).__name__}; expected an object by video")
+    return metadata
+
+
+def _text(label: object) -> str:
+    """A label to compare: 0, 0.0 and `"0"` are the same, and so are true and `"True"`."""
+    is_label = isinstance(label, str | bool | int | float)
+    return str(label).lower().removesuffix(".0") if is_label else ""
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name != "" and utf8(name) == name and "\n" not in name

@@ -1,0 +1,99 @@
+"""The endless, shuffled stream of training pictures; any place of it can be started from."""
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
+from flax_unet.nn.config import Size
+from train.data.augment import augment
+from train.data.dataset import Dataset
+from train.data.loader import Batch, decode, read_ahead, stack
+from train.fit.config import Augmentation
+
+
+class Stream:
+    """Which picture comes when, in epochs of batches.
+
+    Sample i of the stream is the same whatever devices and processes share the work.
+    """
+
+    def __init__(
+        self, dataset: Dataset, batch_size: int, seed: int, *, keep_last_batch: bool = False
+    ) -> None:
+        """Describes the stream; nothing is read yet.
+
+        Args:
+            dataset: what is read.
+            batch_size: pictures a step on all devices of all processes.
+            seed: of the order, which is another one in each epoch.
+            keep_last_batch: whether an epoch ends with a smaller batch of the pictures that are
+                left over; otherwise they are not seen in it.
+        """
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        whole, rest = divmod(len(dataset), batch_size)
+        self.last_batch_size = rest if keep_last_batch and rest else batch_size
+        self.steps_per_epoch = whole + (self.last_batch_size < batch_size)
+        self._order = functools.lru_cache(maxsize=2)(self._shuffled)
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))
+
+    def row(self, sample: int) -> tuple[int, int]:
+        """The epoch of a sample, from 0, and its row of the data set's table."""
+        epoch, place = divmod(sample, self.samples(self.steps_per_epoch))
+        return epoch, int(self._order(epoch)[place])
+
+    def size(self, step: int) -> int:
+        """Pictures of a step, from 0."""
+        is_last = (step + 1) % self.steps_per_epoch == 0
+        return self.last_batch_size if is_last else self.batch_size
+
+    def samples(self, steps: int) -> int:
+        """Pictures of the first `steps` steps."""
+        fewer = self.batch_size - self.last_batch_size
+        return steps * self.batch_size - steps // self.steps_per_epoch * fewer
+
+    def batches(
+        self,
+        size: Size,
+        augmentation: Augmentation,
+        *,
+        first: int,
+        last: int,
+        process: int = 0,
+        processes: int = 1,
+    ) -> Iterator[Batch]:
+        """This process's share of the batches `first` to `last` - 1.
+
+        Process p gets the p-th part of each batch.
+
+        Args:
+            size: (height, width) that pictures are resized to.
+            augmentation: what is changed in them.
+            first: of the batches, from 0: that of the first step is 0.
+            last: the end.
+            process: which of `processes` this one is.
+            processes: how many share each batch; they divide it.
+        """
+        augmented = any(vars(augmentation).values())
+
+        def read(number: int) -> Batch:
+            """The picture of a number in the order of this process, which has equal shares."""
+            epoch, place = divmod(number, self.samples(self.steps_per_epoch) // processes)
+            step = place // (self.batch_size // processes) + epoch * self.steps_per_epoch
+            before = self.samples(step)
+            place = number - before // processes
+            epoch, row = self.row(before + process * (self.size(step) // processes) + place)
+            record = self.dataset.record(row)
+            frame = decode(record["image"], record["mask"], size, row)
+            if augmented:
+                rng = np.random.default_rng((self.seed, epoch, row))
+                image, mask = augment(frame.image, frame.mask, augmentation, rng)
+                frame = frame._replace(image=image, mask=mask)
+            return frame
+
+        numbers = range(self.samples(first) // processes, self.samples(last) // processes)
+        frames = read_ahead(read, numbers, self.batch_size // processes)
+        for step in range(first, last):
+            yield stack([next(frames) for _ in range(self.size(step) // processes)])

@@ -1,0 +1,1 @@
+"""Packed data sets: TFDS builders over ArrayRecord, kept in the cache."""

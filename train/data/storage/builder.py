@@ -1,0 +1,129 @@
+"""What the TFDS builders of this project have in common: records that are written as they come.
+
+TensorFlow is never imported: pictures are stored as the bytes of their files.
+"""
+
+import contextlib
+import functools
+import io
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core import writer
+
+from flax_unet.utils.errors import InputError
+from train.data.storage.manifest import Recorder, Rows
+
+FEATURES = tfds.features.FeaturesDict(
+    {
+        "file": tfds.features.Text(doc="relative to the data set's folder"),
+        "video": tfds.features.Text(doc="frames of one video are never in two splits"),
+        "original": tfds.features.Text(doc="of a fake: the videos it was made from, one a line"),
+        "image": tfds.features.Image(shape=(None, None, 3), doc="the bytes of a picture file"),
+        "mask": tfds.features.Text(doc="the bytes of a picture file, empty without a mask"),
+        "label": tfds.features.Scalar(np.int64, doc="1 = REAL, 0 = FAKE"),
+    }
+)
+SHARD_BYTES = 128 * 1024**2  # TFDS holds the examples of a shard in memory until it is written
+
+Example = dict[str, Any]  # by FEATURES
+
+
+class Work(NamedTuple):
+    """How a split is made: piece by piece, in order."""
+
+    results: Iterator[Sequence[Example]]  # of each piece; it is made when it is asked for
+    sizes: Sequence[int]  # bytes that each piece will take, roughly
+
+
+class FrameBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
+    """A builder whose splits are lists of `Work`, told apart by `splits` once they are made."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    DESCRIPTION = ""
+
+    def __init__(self, **options: Any) -> None:
+        self._recorders: dict[str, Recorder] = {}
+        super().__init__(file_format="array_record", **options)
+
+    def work(self) -> dict[str, Work]:
+        """How to make each split."""
+        raise NotImplementedError
+
+    @property
+    def rows(self) -> dict[str, Rows]:
+        """What was written, by split."""
+        return {split: recorder.rows() for split, recorder in self._recorders.items()}
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.DESCRIPTION,
+            features=FEATURES,
+            disable_shuffling=True,
+        )
+
+    def _shard_iterators_per_split(self, dl_manager: object) -> dict[str, list]:
+        del dl_manager  # nothing is downloaded
+        shards: dict[str, list] = {}
+        for split, (results, sizes) in self.work().items():
+            recorder = self._recorders[split] = Recorder()
+            starts = itertools.accumulate(sizes[:-1], initial=0)
+            pieces = Counter(start // SHARD_BYTES for start in starts) if sizes else {}
+            shards[split] = [
+                functools.partial(_shard, recorder, results, count) for count in pieces.values()
+            ]
+        return {split: found for split, found in shards.items() if found}
+
+    def _example_writer(self) -> writer.ExampleWriter:
+        return _Uncompressed(tfds.core.FileFormat.ARRAY_RECORD)
+
+
+def _shard(
+    recorder: Recorder, results: Iterator[Sequence[Example]], count: int
+) -> Iterator[tuple[str, Example]]:
+    """The examples of the next `count` pieces of work."""
+    for example in itertools.chain.from_iterable(itertools.islice(results, count)):
+        recorder.add(example)
+        yield example["file"], example
+
+
+class _Uncompressed(writer.ExampleWriter):
+    """Stores pictures, which are compressed already, as they are."""
+
+    def write(self, path: str | os.PathLike, examples: Iterable[tuple[Any, bytes]]) -> None:
+        """Writes the records of a shard."""
+        file = ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
+        for _, example in examples:
+            _written(path, file.write, example)
+        _written(path, file.close)
+
+
+def _written(path: str | os.PathLike, action: Callable[..., None], *content: bytes) -> None:
+    try:
+        action(*content)
+    except RuntimeError as error:  # ArrayRecord's word for the system's refusal
+        raise InputError(
+            f"{path} cannot be written: {error}. Make room in the cache, or name another place "
+            "for it by XDG_CACHE_HOME"
+        ) from error
+
+
+def prepare(builder: FrameBuilder) -> None:
+    """Generates the data set into the builder's directory, without TFDS's chatter.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+    except OSError as error:
+        raise InputError(f"{builder.data_dir} cannot be made: {error}") from error

@@ -1,0 +1,1 @@
+"""The embedded data set: generated portraits, and forgeries made from them."""

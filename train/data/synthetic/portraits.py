@@ -1,0 +1,143 @@
+"""Where portraits come from: generated, from a folder, or fetched."""
+
+import difflib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+from flax_unet.utils.cache import cache_root
+from flax_unet.utils.errors import InputError
+from flax_unet.utils.filenames import utf8
+from train.data.layouts import image_files
+from train.data.layouts.faults import BadFileError
+from train.data.synthetic import avatars
+from train.data.synthetic.scene import ProceduralPortraits
+
+SOURCES = ("procedural", "avatars")  # by name; anything else is a folder
+COUNT = 1500  # of generated portraits, unless told otherwise
+MIN_COUNT = 10  # so that each of three splits has one
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class Portraits(Protocol):
+    """A sequence of portraits, each with a name of its own."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[str, Image.Image]:
+        """The name and the picture, RGB, of any size.
+
+        Raises:
+            InputError: it cannot be used; the message gives the reason alone.
+            OSError: it cannot be read, though perhaps another time.
+        """
+        ...
+
+    def file(self, index: int) -> str:
+        """What a user would look for."""
+        ...
+
+    def check(self, index: int) -> None:
+        """Raises what getting the portrait would raise."""
+        ...
+
+    def describe(self) -> Sequence[str]:
+        """What tells these portraits from others, to name what is made from them."""
+        ...
+
+
+class FolderPortraits:
+    """The pictures in a folder and the folders below it, sorted by name.
+
+    Raises:
+        InputError: there are fewer than MIN_COUNT, or two differ by their suffix alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder of portraits")
+        self._folder = folder
+        found = {
+            path.relative_to(folder).as_posix(): image_files.look(path)
+            for path in folder.rglob("*")
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        }
+        self._files = sorted(found.items())
+        if len(self._files) < MIN_COUNT:
+            raise InputError(
+                f"{folder} holds {len(self._files)} pictures ({', '.join(SUFFIXES)}); at least "
+                f"{MIN_COUNT} are needed"
+            )
+        seen: dict[str, str] = {}
+        for file, _ in self._files:
+            other = seen.setdefault(_name(file), file)
+            if other != file:
+                raise InputError(
+                    f"{folder / other} and {folder / file} have one name; rename one of them"
+                )
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> tuple[str, Image.Image]:
+        file, found = self._files[index]
+        if self.file(index) != file:
+            raise BadFileError("its name is not UTF-8")
+        if found.fault:
+            raise BadFileError(*found.fault)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked
+            picture = image_files.decode((self._folder / file).read_bytes())
+        return _name(file), picture.convert("RGB")
+
+    def file(self, index: int) -> str:
+        """The picture's path in the folder."""
+        return utf8(self._files[index][0])
+
+    def check(self, index: int) -> None:
+        """Reads and decodes the picture."""
+        self[index]
+
+    def describe(self) -> Sequence[str]:
+        """Name, size and modification time of every picture."""
+        return [repr(file) for file in self._files]
+
+
+def _name(file: str) -> str:
+    return Path(file).with_suffix("").as_posix()
+
+
+def portraits(source: str, *, count: int | None, seed: int, cache: Path | None) -> Portraits:
+    """The portraits of a source.
+
+    Args:
+        source: one of SOURCES, or a folder.
+        count: of generated portraits, None for COUNT; other sources are used whole.
+        seed: of generated portraits.
+        cache: where fetched pictures are kept, None for `cache_root()`.
+
+    Raises:
+        InputError: there is no such source, its count cannot be chosen or is below MIN_COUNT, or
+            it cannot be fetched.
+    """
+    if count is not None and source != "procedural":
+        raise InputError(
+            f"{source} is used whole, not {count} of it: only generated portraits have a count"
+        )
+    if source == "procedural":
+        count = COUNT if count is None else count
+        if count < MIN_COUNT:
+            raise InputError(f"{count} portraits are too few: at least {MIN_COUNT} are needed")
+        return ProceduralPortraits(count, seed)
+    if source == "avatars":
+        return FolderPortraits(avatars.fetch(cache or cache_root()))
+    if not Path(source).exists():
+        near = difflib.get_close_matches(source, SOURCES, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(
+            f"{source} is neither a folder nor a source of portraits ({', '.join(SOURCES)}){hint}"
+        )
+    return FolderPortraits(Path(source))

@@ -1,0 +1,180 @@
+"""What evaluation computes of each frame: on the devices, then gathered into `Predictions`."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from tqdm import tqdm
+
+from flax_unet.nn.inference import folded
+from flax_unet.nn.unet import UNet, UNetOutput, normalised
+from train import distributed
+from train.data.dataset import Dataset
+from train.data.loader import Batch, batches
+from train.eval.metrics import BINS, Predictions
+
+_IN_FLIGHT = 2  # batches on the devices before the first one's results are waited for
+
+
+class Timing(NamedTuple):
+    """Where the time of an evaluation went, on this process, in seconds."""
+
+    frames: int  # after the first batch, whose time is mostly compilation
+    seconds: float  # for these frames
+    waiting_for_data: float  # of `seconds`
+    first_batch: float
+
+
+def score(
+    model: UNet, dataset: Dataset, devices: list[distributed.Device], batch_size: int
+) -> tuple[Predictions, Timing]:
+    """Runs the network over every frame of a data set exactly once.
+
+    Args:
+        model: in eval mode.
+        dataset: what to score.
+        devices: of this process.
+        batch_size: frames a step on all devices of all processes, rounded up to a multiple of
+            their number; never more than the data set needs. Padding is not counted.
+    """
+    process, processes = distributed.process()
+    total = len(devices) * processes
+    share = -(-min(batch_size, len(dataset)) // total) * len(devices)
+    graphdef, state = nnx.split(folded(model))
+    state = distributed.replicate(state, devices)
+    step = _compiled(graphdef, tuple(devices))
+    source = batches(dataset, model.config.input_size, share, process=process, processes=processes)
+    parts, timing = _run(step, state, source, dataset)
+    parts = distributed.gather(parts)  # with their padding, so that each process gives as much
+    return _predictions(dataset, parts), timing
+
+
+@functools.lru_cache(maxsize=4)  # training evaluates one network again and again
+def _compiled(graphdef: nnx.GraphDef, devices: tuple[distributed.Device, ...]) -> Callable:
+    return distributed.map_batch(_step(graphdef), list(devices))
+
+
+def _step(graphdef: nnx.GraphDef) -> Callable[[nnx.State, dict[str, jax.Array]], dict]:
+    """The work of one device: everything that is counted of its frames, and no picture."""
+
+    def step(state: nnx.State, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        output = nnx.merge(graphdef, state)(normalised(batch["image"]))
+        return {**_classified(output), **_segmented(output, batch)}
+
+    return step
+
+
+def _classified(output: UNetOutput) -> dict[str, jax.Array]:
+    if output.real_logit is None or output.real_probability is None:
+        return {}
+    return {"real_logit": output.real_logit, "real_probability": output.real_probability}
+
+
+def _segmented(output: UNetOutput, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Pixels by predicted and true class, and how the labelled ones' scores are distributed."""
+    if output.mask_logits is None or output.is_manipulated is None:
+        return {}
+    found, wanted = output.is_manipulated, batch["mask"] == 1
+    pixels = {
+        "tp": found & wanted,
+        "fp": found & ~wanted,
+        "fn": ~found & wanted,
+        "tn": ~found & ~wanted,
+        "manipulated_pixels": found,
+    }
+    counts = {name: marked.sum((1, 2), dtype=jnp.int32) for name, marked in pixels.items()}
+    bins = _bins(output.mask_logits[..., 1] - output.mask_logits[..., 0])
+    group = batch["is_fake"][:, None, None] * 2 + wanted
+    counted = jnp.broadcast_to(batch["has_mask"][:, None, None], bins.shape).astype(jnp.int32)
+    histogram = jnp.zeros((4 * BINS,), jnp.int32).at[group * BINS + bins].add(counted)
+    return {
+        **counts,
+        "mask_is_finite": jnp.isfinite(output.mask_logits).all((1, 2, 3)),
+        "histogram": histogram.reshape(1, 2, 2, BINS),
+    }
+
+
+def _bins(logit: jax.Array) -> jax.Array:
+    """Whole numbers in [0, BINS) that rise with a float32: the first 16 bits of it, in order.
+
+    So a bin is as wide as 1/128 of its logit or less, however large or small the logits are.
+    """
+    logit = jnp.where(logit == 0, 0, logit)  # -0 too
+    first = (jax.lax.bitcast_convert_type(logit, jnp.uint32) >> 16).astype(jnp.int32)
+    # Of negative numbers, whose first bit is set, the larger bits are the smaller value.
+    return jnp.where(first < BINS // 2, first + BINS // 2, BINS - 1 - first)
+
+
+def _run(
+    step: Callable[[Any, Any], Any],
+    state: Any,
+    source: Iterator[Batch],
+    dataset: Dataset,
+) -> tuple[dict[str, np.ndarray], Timing]:
+    """Feeds the devices, a few batches ahead of the results that are waited for."""
+    waiting: list[tuple[Batch, Any]] = []
+    results: dict[str, list[np.ndarray]] = {}
+
+    def collect(batch: Batch, output: dict[str, jax.Array]) -> None:
+        found = distributed.to_host(output)
+        found["position"], found["has_mask"] = batch.position, batch.has_mask
+        for name, array in found.items():
+            if name == "histogram":
+                summed = results.setdefault(name, [np.zeros((1, *array.shape[1:]), np.int64)])
+                summed[0] += array.sum(0, keepdims=True)
+            else:
+                results.setdefault(name, []).append(array)
+
+    start = asked = time.perf_counter()
+    first_batch = data_wait = 0.0
+    with tqdm(total=len(dataset), unit="frame", desc="Scoring", disable=None) as progress:
+        for number, batch in enumerate(source):
+            data_wait += time.perf_counter() - asked
+            waiting.append((batch, step(state, _to_devices(batch, dataset))))
+            if number == 0 or len(waiting) >= _IN_FLIGHT:
+                collect(*waiting.pop(0))
+            progress.update(int((batch.position >= 0).sum()))
+            if number == 0:
+                first_batch = time.perf_counter() - start
+                start, data_wait = time.perf_counter(), 0.0
+            asked = time.perf_counter()
+        for batch, output in waiting:
+            collect(batch, output)
+    seconds = time.perf_counter() - start
+    parts = {name: np.concatenate(arrays) for name, arrays in results.items()}
+    frames = sum(int((position >= 0).sum()) for position in results["position"][1:])
+    return parts, Timing(frames, seconds, data_wait, first_batch)
+
+
+def _to_devices(batch: Batch, dataset: Dataset) -> dict[str, np.ndarray]:
+    is_fake = ~dataset.table.is_real[batch.position] & (batch.position >= 0)
+    return {
+        "image": batch.image,
+        "mask": batch.mask,
+        "has_mask": batch.has_mask,
+        "is_fake": is_fake.astype(np.int32),
+    }
+
+
+def _predictions(dataset: Dataset, parts: dict[str, np.ndarray]) -> Predictions:
+    """The figures of every frame, in the data set's order."""
+    histogram = parts.pop("histogram", None)
+    position = parts.pop("position")
+    order = np.argsort(position, kind="stable")[(position < 0).sum() :]  # padding comes first
+    if not np.array_equal(position[order], np.arange(len(dataset))):
+        raise AssertionError("frames were lost or scored twice")
+    wide = {"f": np.float64, "i": np.int64, "b": np.bool_}
+    columns = {name: array[order].astype(wide[array.dtype.kind]) for name, array in parts.items()}
+    table = dataset.table
+    return Predictions(
+        file=table.file,
+        video=table.video,
+        is_real=table.is_real,
+        histogram=None if histogram is None else histogram.sum(0),
+        **columns,
+    )
