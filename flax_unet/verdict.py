@@ -6,11 +6,7 @@ import numpy as np
 from PIL import Image
 
 from flax_unet.media.boxes import Box
-
-
-def is_real(real_probability: float) -> bool:
-    """Whether a probability in [0, 1] rounds to 1; exactly 0.5 is FAKE, as published."""
-    return real_probability > 0.5
+from flax_unet.nn.decision import fake_probability, is_real
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,7 +35,7 @@ class Verdict:
     @property
     def fake_probability(self) -> float | None:
         """1 - real_probability."""
-        return None if self.real_probability is None else 1 - self.real_probability
+        return None if self.real_probability is None else fake_probability(self.real_probability)
 
     @property
     def is_real(self) -> bool | None:

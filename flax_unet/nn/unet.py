@@ -10,6 +10,7 @@ from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 
 from flax_unet.nn.config import IMAGE_CHANNELS, MASK_CLASSES, UNetConfig, pooled_part
+from flax_unet.nn.decision import is_real
 from flax_unet.nn.layers import Conv, ConvTranspose, DoubleConv, linear, max_pool, upsample_bilinear
 
 
@@ -29,8 +30,8 @@ class UNetOutput(NamedTuple):
 
     @property
     def is_real(self) -> jax.Array | None:
-        """(B,) bool: the published decision `round(sigmoid)`, by which exactly 0.5 is FAKE."""
-        return None if self.real_probability is None else self.real_probability > 0.5
+        """(B,) bool: the published decision, by which exactly 0.5 is FAKE."""
+        return None if self.real_probability is None else is_real(self.real_probability)
 
     @property
     def is_manipulated(self) -> jax.Array | None:

@@ -10,11 +10,11 @@ from typing import Any
 from PIL import Image
 
 from flax_unet.media.videos import VideoWriter
+from flax_unet.nn.decision import is_real
 from flax_unet.predict.draw import framed, overlay, union
 from flax_unet.predict.logits import LogitsWriter
 from flax_unet.predict.pipeline import Frame
 from flax_unet.utils.filenames import Names
-from flax_unet.verdict import is_real
 
 Result = dict[str, Any]
 AGGREGATION = "mean over frames of the highest fake_probability among a frame's faces"
