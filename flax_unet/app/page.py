@@ -28,7 +28,7 @@ from flax_unet.media.faces import Mode
 from flax_unet.media.videos import Sampling
 from flax_unet.utils.errors import InputError
 
-_EXAMPLES = Path(__file__).parent / "examples"
+_EXAMPLES, _CSS = Path(__file__).parent / "examples", Path(__file__).parent / "page.css"
 _FACES: list[tuple[str, Mode]] = [
     ("find them; the whole picture if one fills it", "auto"),
     ("always cut them out", "crop"),
@@ -39,7 +39,9 @@ _SLIDE = "value => document.documentElement.style.setProperty('--heat', value / 
 _KEPT, _LOOKED = 6 * 60 * 60, 10 * 60  # seconds: age of uploads that are deleted, and between looks
 _LOOPBACK = ["127.0.0.1", "localhost"]
 _WAITING = 20  # files at most in the queue
-_SYSTEM = ("system-ui", "sans-serif")  # installed fonts; Gradio's own are fetched from Google
+_FONT, _MONO = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
+# Gradio's own fonts are fetched from Google; these are installed.
+_THEME = Default(primary_hue="blue", font=_FONT, font_mono=_MONO)
 
 
 def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> None:
@@ -67,10 +69,8 @@ def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> 
             ssr_mode=False,
             app_kwargs={"middleware": _local_only(host)},
             footer_links=[],
-            theme=Default(
-                primary_hue="blue", font=_SYSTEM, font_mono=("ui-monospace", "monospace")
-            ),
-            css=html.CSS,
+            theme=_THEME,
+            css=_CSS.read_text(),
         )
     except (OSError, OverflowError) as error:
         raise InputError(
@@ -171,20 +171,13 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
                     with gr.Column(scale=3, min_width=200):
                         faces = gr.HTML(elem_id="faces")
         cleared = [verdict, found, archive]
-        at_once: dict[str, Any] = {
-            "queue": False,
-            "show_progress": "hidden",
-            "api_visibility": "private",
-        }
-        job: dict[str, Any] = {
-            "fn": run,
-            "inputs": [file, mode, way, count, kept],
-            "outputs": [kept, *cleared, picture, opacity, faces, video, timeline],
-            "show_progress_on": verdict,
-            "concurrency_limit": 1,  # one job at a time uses the network
-            "concurrency_id": "network",
-            "api_visibility": "private",
-        }
+        private: dict[str, Any] = {"api_visibility": "private"}
+        at_once = private | {"queue": False, "show_progress": "hidden"}
+        one_at_a_time = private | {"concurrency_limit": 1, "concurrency_id": "network"}
+        given = [file, mode, way, count, kept]
+        shown = [kept, *cleared, picture, opacity, faces, video, timeline]
+        job = one_at_a_time | {"fn": run, "inputs": given, "outputs": shown}
+        job["show_progress_on"] = verdict
         for event in (file.upload, again.click):
             event(_announce, file, cleared, **at_once).then(**job)
         opacity.input(None, opacity, None, js=_SLIDE)  # in the browser only

@@ -47,25 +47,17 @@ def _below(top: Path) -> Iterator[Item]:
     while folders:
         folder = folders.pop()
         try:
-            below, files = _listed(folder)
+            with os.scandir(folder) as entries:
+                visible = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in entries)
         except OSError as error:
-            below, files = [], [_unreadable(folder, error)]
-        folders += reversed(below)
-        empty = empty and not files
-        yield from files
+            yield Item(folder, "folder", f"{folder} cannot be read: {error.strerror}")
+            empty = False
+            continue
+        paths = [(folder / name, is_dir) for name, is_dir in visible if not name.startswith(".")]
+        folders += [path for path, is_dir in reversed(paths) if is_dir]
+        for path, is_dir in paths:
+            if not is_dir and path.suffix.lower() in images.SUFFIXES | videos.SUFFIXES:
+                yield _item(path)
+                empty = False
     if empty:
         yield Item(top, "folder", f"{top} holds no picture or video")
-
-
-def _listed(folder: Path) -> tuple[list[Path], list[Item]]:
-    """The folders and the pictures and videos in a folder, sorted by name."""
-    with os.scandir(folder) as entries:
-        visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
-    below = [folder / e.name for e in visible if e.is_dir(follow_symlinks=False)]
-    files = [folder / e.name for e in visible if not e.is_dir(follow_symlinks=False)]
-    known = images.SUFFIXES | videos.SUFFIXES
-    return below, [_item(file) for file in files if file.suffix.lower() in known]
-
-
-def _unreadable(folder: Path, error: OSError) -> Item:
-    return Item(folder, "folder", f"{folder} cannot be read: {error.strerror}")

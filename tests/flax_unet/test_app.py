@@ -316,7 +316,7 @@ def test_page_goes_on_after_what_it_cannot_judge(
     visit: Visit, served: Served, tmp_path: Path
 ) -> None:
     page = visit.page
-    (tmp_path / "broken.png").write_bytes(b"this is no picture")
+    (tmp_path / "broken.png").write_bytes(b"this is not a picture")
     page.locator("input[type=file]").set_input_files(tmp_path / "broken.png")
     expect(page.get_by_role("alert")).to_contain_text(
         "broken.png is not a picture",

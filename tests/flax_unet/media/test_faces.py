@@ -126,7 +126,7 @@ def test_model_of_ones_own(tmp_path: Path) -> None:
 def test_models_that_are_none(tmp_path: Path) -> None:
     whole = _installed_model().read_bytes()
     contents = {
-        "text": b"this is no model",
+        "text": b"this is not a model",
         "cut": whole[: len(whole) // 2],
         "noise": np.random.default_rng(0).bytes(10_000),
     }

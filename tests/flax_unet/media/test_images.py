@@ -102,7 +102,7 @@ def test_single_pictures_have_no_notes(suffix: str, tmp_path: Path) -> None:
 
 BROKEN: dict[str, tuple[bytes, str]] = {
     "empty.png": (b"", "is empty"),
-    "text.jpg": (b"this is no picture", "is not a picture of a known format"),
+    "text.jpg": (b"this is not a picture", "is not a picture of a known format"),
     "script.eps": (
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
         "is not a picture of a known",
