@@ -115,17 +115,28 @@ def test_weights_lie_in_the_order_that_a_platform_reads(monkeypatch: pytest.Monk
     forward: Any = compiled(model)
     detector: Any = Detector(model)
     faces = np.zeros((1, *config.input_size, 3), np.uint8)
-    for program in (
-        forward.func.lower(*forward.args, image),
-        detector._forward.lower(detector._state, faces),
-    ):
-        taken = {
-            of.layout.major_to_minor for of in jax.tree.leaves(program.compile().input_formats)
-        }
+    for called, batch in ((forward, image), (detector._forward, faces)):
+        program, state, _ = called.args
+        formats = program.lower(state, batch).compile().input_formats
+        taken = {of.layout.major_to_minor for of in jax.tree.leaves(formats)}
         assert taken >= {order.major_to_minor for order in wanted.values()}
     output = forward(image)
     assert_rounded(output.mask_logits, mask_logits.channels_last())
     assert_rounded(output.real_logit, real_logit)
+
+
+def test_networks_of_one_architecture_share_a_program() -> None:
+    config = dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4)
+    image = np.random.default_rng(2).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    forwards: list[Any] = []
+    for seed in range(2):
+        model = UNet(config, rngs=nnx.Rngs(seed))
+        model.eval()
+        forwards.append(compiled(model))
+        forwards[-1](image)
+    program = forwards[0].args[0]
+    assert program is forwards[1].args[0]
+    assert program._cache_size() == 1
 
 
 def test_compiled_runs_where_arrays_are_put() -> None:
