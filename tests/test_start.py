@@ -33,7 +33,7 @@ except SystemExit:
 PREDICT = """
 import json, sys
 import jax
-from flax_unet import predict
+from flax_unet.predict import __main__ as predict
 found = {"cache_hits": 0, "cache_misses": 0}
 
 def note(event, **_):
