@@ -9,6 +9,7 @@ import numpy as np
 
 from flax_unet.checkpoint import metadata
 from flax_unet.nn.config import WITH_UNUSED_LEVEL, UNetConfig
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _as_in_source(
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m convert.to_torch",
+        prog=program_name("convert.to_torch"),
         description=__doc__,
         epilog="A converted checkpoint gives back its source's tensors bit for bit.",
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from train.fit.config import CHANGEABLE, GROUPS, FitConfig, options, read_file
 from train.fit.options import UNSET, flag, parse, valid
@@ -40,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> _Parser:
     parser = _Parser(
-        prog="python -m train.fit",
+        prog=program_name("train.fit"),
         description=__doc__,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
