@@ -1,4 +1,4 @@
-"""Converts a PyTorch checkpoint to Orbax, and proves that it computes the same."""
+"""Converts a PyTorch checkpoint to Orbax and verifies that it computes the same."""
 
 import argparse
 import contextlib

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> int:
     """Writes the checkpoint directory `path` as the PyTorch file `out`.
 
-    A converted checkpoint gives back its source's tensors bit for bit, in their order and type,
-    those that the network does not use included; wrappers' containers and prefixes are left off,
-    so that `load_state_dict(strict=True)` accepts it. A trained one gives the published names. Of
-    layout ynet-224 it also gives the level that the original class has and never uses: that of the
-    file that training started from, else a fresh one.
+    A converted checkpoint gives its source's tensors bit for bit, in their order and type, also
+    those that the network does not use. Containers and prefixes of wrappers are left off, so that
+    `load_state_dict(strict=True)` accepts the file. A trained checkpoint gives the published names,
+    and in layout ynet-224 also the level that the original class has and never uses: from the file
+    that training started with, or else a fresh one.
 
     Returns:
         How many tensors were written.
 
     Raises:
-        InputError: there is no valid checkpoint at `path`, or `out` cannot be written.
+        InputError: `path` is not a valid checkpoint, or `out` cannot be written.
     """
     import torch
 

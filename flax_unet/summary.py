@@ -1,4 +1,4 @@
-"""Prints the layer table of a network, in the form that torchsummary made familiar."""
+"""Prints the layer table of a network in the format of torchsummary."""
 
 import argparse
 import dataclasses
