@@ -32,21 +32,20 @@ def join(
 ) -> None:
     """Connects this process with the others, if there are any, before JAX is used.
 
+    Without arguments it joins the processes of a cluster that JAX recognises.
+
     Args:
-        coordinator: HOST:PORT of process 0. Without it, a cluster is joined that JAX recognises.
-        num_processes: how many there are, with `coordinator`.
-        process_id: which one this is, from 0, with `coordinator`.
+        coordinator: HOST:PORT of process 0.
+        num_processes: how many there are.
+        process_id: which one this is, from 0.
 
     Raises:
         InputError: the options are incomplete, or the others cannot be reached.
     """
-    options = {
-        "--coordinator": coordinator,
-        "--num-processes": num_processes,
-        "--process-id": process_id,
-    }
-    missing = [name for name, value in options.items() if value is None]
+    options = ("--coordinator", "--num-processes", "--process-id")
     if coordinator is None or num_processes is None or process_id is None:
+        values = zip(options, (coordinator, num_processes, process_id), strict=True)
+        missing = [name for name, value in values if value is None]
         if len(missing) < len(options):
             raise InputError(f"give all of {', '.join(options)}; missing: {', '.join(missing)}")
         found = next((name for name, several in _LAUNCHERS.items() if several(os.environ)), None)
@@ -194,14 +193,6 @@ def process() -> tuple[int, int]:
     return jax.process_index(), jax.process_count()
 
 
-def gather(tree: Tree) -> Tree:
-    """The arrays of all processes, concatenated along their first axis; equal on each."""
-    if jax.process_count() == 1:
-        return tree
-    barrier()
-    return jax.tree.map(_gather_array, tree)
-
-
 def barrier() -> None:
     """Waits until every process is here.
 
@@ -213,8 +204,16 @@ def barrier() -> None:
     multihost.get_barrier_sync_fn()(key="barrier", timeout_ms=1000 * _PATIENCE)
 
 
-def _gather_array(array: np.ndarray) -> np.ndarray:
-    # As bytes: JAX would convert 64-bit numbers to 32 bits.
-    content = np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
-    gathered = np.asarray(multihost_utils.process_allgather(content, tiled=True))
-    return np.ascontiguousarray(gathered).view(array.dtype).reshape(-1, *array.shape[1:])
+def gather(tree: Tree) -> Tree:
+    """The arrays of all processes, concatenated along their first axis; equal on each."""
+    if jax.process_count() == 1:
+        return tree
+
+    def one(array: np.ndarray) -> np.ndarray:
+        # As bytes: JAX would convert 64-bit numbers to 32 bits.
+        content = np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
+        gathered = np.asarray(multihost_utils.process_allgather(content, tiled=True))
+        return np.ascontiguousarray(gathered).view(array.dtype).reshape(-1, *array.shape[1:])
+
+    barrier()
+    return jax.tree.map(one, tree)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flax_unet.utils.errors import InputError, command
-from train.fit.config import CHANGEABLE, GROUPS, RENAMED, FitConfig
+from train.fit.config import CHANGEABLE, GROUPS, FitConfig
 from train.fit.options import OptionParser, fields_of, flag, valid
 
 _EPILOG = """\
@@ -27,10 +27,8 @@ def read_options(argv: Sequence[str] | None) -> dict[str, Any]:
     Raises:
         InputError: an option does not exist or has a bad value.
     """
-    parser = OptionParser(
-        GROUPS, RENAMED, prog="python -m train.fit", description=__doc__, epilog=_EPILOG
-    )
-    file, given = parser.read(argv)
+    settings = {"prog": "python -m train.fit", "description": __doc__, "epilog": _EPILOG}
+    file, given = OptionParser(*GROUPS, **settings).read(argv)
     if given.get("steps") is not None and "epochs" in given:
         raise InputError("--steps and --epochs both say when training ends; give one")
     return _override(file, given)
@@ -50,16 +48,16 @@ def resolve(given: dict[str, Any]) -> FitConfig:
     """
     from train.fit.checkpoints import Checkpoints, load_options
 
-    option = fields_of(GROUPS)["workdir"]
-    workdir = valid(option, given.get("workdir", option.default))
+    fields = fields_of(*GROUPS)
+    workdir = valid(fields["workdir"], given.get("workdir", fields["workdir"].default))
     saved = load_options(workdir)
     if saved is None:
         if given.get("resume"):
             raise InputError(f"--resume: there is no training in {workdir}; see --workdir")
         return FitConfig.from_options(given)
-    saved = {RENAMED.get(name, name): value for name, value in saved.items()}
+    renamed = {field.metadata["formerly"]: name for name, field in fields.items()}
     # Runs from before there were recipes have the losses of this one.
-    saved = {"recipe": "combined", **saved}
+    saved = {"recipe": "combined"} | {renamed.get(k, k): value for k, value in saved.items()}
     config = FitConfig.from_options(_override(saved, given))
     now = config.options()
     for name, value in saved.items() if Checkpoints(workdir, 1).steps() else ():

@@ -36,6 +36,7 @@ TRAINING = "training"
 OPTIONS = "training.json"  # in a work directory: its options; in a checkpoint: its progress
 _PREFIX, _DAMAGED = "step_", "damaged_"
 _STAGED = re.compile(r"\..+\.(json|jsonl|png)\.\w{8}")  # the names of `staged_file`
+_BEST = frozenset({"metric", "value", "step"})
 _PROGRESS = frozenset({"step", "data_fingerprint", "best", "evaluations_without_gain"})
 
 
@@ -67,11 +68,9 @@ class Checkpoints:
         return self._directory / f"{_PREFIX}{step:08}"
 
     def newest(self, state: TrainState, totals: Totals) -> Saved | None:
-        """The newest whole checkpoint; damaged ones are skipped with a message.
+        """The newest whole checkpoint, in the structure, shapes and dtypes of `state` and `totals`.
 
-        Args:
-            state: arrays of the structure, shapes and dtypes that are expected.
-            totals: the same.
+        Damaged ones are skipped with a message.
 
         Raises:
             InputError: there are checkpoints, and all are damaged.
@@ -102,25 +101,21 @@ class Checkpoints:
         Raises:
             InputError: there are checkpoints, and none has a readable configuration.
         """
-        problem = None
+        problems = []
         for step in reversed(self.steps()):
             try:
                 return metadata.load_config(self.path(step))
             except InputError as error:
-                problem = problem or error
-        if problem is not None:
-            raise problem
+                problems.append(error)
+        if problems:
+            raise problems[0]
         return None
 
     def clean(self, step: int, best: int | None) -> None:
-        """Tidies the work directory before training continues.
+        """Tidies the work directory before training continues from `step`, 0 for none.
 
         Deletes what a killed run left half-written, moves damaged checkpoints aside so that `keep`
-        does not count them, and makes the links again.
-
-        Args:
-            step: of the checkpoint from which training continues; 0 if there is none.
-            best: of the best checkpoint, if there is one.
+        does not count them, and links `last` and `best`, a step, again.
         """
         for path in self._directory.glob(".*"):
             shutil.rmtree(path, ignore_errors=True)
@@ -143,12 +138,7 @@ class Checkpoints:
             self.wait()
 
     def save(self, config: UNetConfig, source: dict[str, Any], saved: Saved) -> None:
-        """Starts writing a checkpoint, once the one before is written.
-
-        Args:
-            config: of the network.
-            source: for source.json.
-            saved: the content.
+        """Starts writing a checkpoint, once the one before is written. `source` is source.json.
 
         Raises:
             InputError: the checkpoint before could not be written.
@@ -178,10 +168,10 @@ class Checkpoints:
             metadata.write_json(stage / metadata.SOURCE, source)
             metadata.write_json(stage / OPTIONS, saved.progress)
         self._link("last", step)
-        best = step if best is None else best["step"]
-        if saved.progress["best"] is not None and best == step:
+        if best is not None and best["step"] == step:
             self._link("best", step)
-        for old in {*self.steps()} - {*self.steps()[-self._keep :], step, best}:
+        kept = {*self.steps()[-self._keep :], step, best["step"] if best is not None else step}
+        for old in {*self.steps()} - kept:
             hidden = self._directory / f".{self.path(old).name}"
             self.path(old).rename(hidden)  # so that nothing half-deleted looks whole
             shutil.rmtree(hidden, ignore_errors=True)
@@ -220,11 +210,8 @@ def _restored(like: TrainState, weights: Tree, stored: dict[str, Any]) -> TrainS
 
 def _read_progress(path: Path) -> dict[str, Any]:
     progress = metadata.read_json(path)
-    missing = sorted(_PROGRESS - progress.keys())
-    best = progress.get("best")
-    if best is not None and not (
-        isinstance(best, dict) and {"metric", "value", "step"} <= best.keys()
-    ):
+    missing, best = sorted(_PROGRESS - progress.keys()), progress.get("best")
+    if best is not None and not (isinstance(best, dict) and best.keys() >= _BEST):
         missing.append("best")
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}")

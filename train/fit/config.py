@@ -1,6 +1,7 @@
 """The options of a training run, in groups, and the configuration that they make."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -19,9 +20,7 @@ class Data:
     """What the network is trained and validated on."""
 
     data: str | None = option(
-        None,
-        "a folder or the name of a data set, as for train.eval; without it, the demonstration is "
-        "trained",
+        None, "folder or name of a data set, as for train.eval (default: the demonstration's)"
     )
     split: str | None = option(
         None,
@@ -37,6 +36,11 @@ class Data:
     mask_threshold: int | None = option(None, reading.MASK_THRESHOLD, least=1, most=255)
     real_label: str | None = option(None, reading.REAL_LABEL)
 
+    @property
+    def reading(self) -> reading.Reading:
+        """How the files of a folder are read."""
+        return reading.Reading(self.mask_threshold, self.real_label)
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
@@ -46,9 +50,7 @@ class Network:
         None, f"a published network (default: {DEFAULT_LAYOUT})", choices=tuple(PUBLISHED)
     )
     heads: str | None = option(
-        None,
-        "which heads to train (default: the layout's)",
-        choices=("both", "classifier", "mask"),
+        None, "heads to train (default: the layout's)", choices=("both", "classifier", "mask")
     )
     base_width: int | None = option(
         None, "channels of the first level (default: the layout's, 64)", least=1, most=2**12
@@ -57,11 +59,7 @@ class Network:
         None, "widths of the classifier's hidden layers (default: the layout's)", least=1
     )
     size: int | tuple[int, int] | None = option(
-        None,
-        "pictures are resized to this height and width, in pixels (default: the layout's, 224 or "
-        "320)",
-        least=1,
-        most=2**13,
+        None, "of pictures, in pixels (default: the layout's, 224 or 320)", least=1, most=2**13
     )
     dtype: str = option(
         "float32", "of convolutions; weights and statistics are always float32", choices=DTYPES
@@ -133,17 +131,21 @@ class Recipe:
     )
     mask_loss: str = option(
         "cross-entropy",
-        "of the mask head; dice adds 1 - Dice, averaged over both classes, of all pixels of a "
-        "batch",
+        "of the mask head; dice adds 1 - Dice of a batch's pixels, averaged over both classes",
         choices=("cross-entropy", "cross-entropy+dice"),
     )
-    mask_loss_weight: float = option(0.5, "weight of the mask's loss", least=0)
-    class_loss_weight: float = option(0.5, "weight of the classifier's cross-entropy", least=0)
+    mask_loss_weight: float = option(
+        0.5, "weight of the mask's loss", least=0, formerly="mask_weight"
+    )
+    class_loss_weight: float = option(
+        0.5, "weight of the classifier's cross-entropy", least=0, formerly="class_weight"
+    )
     class_balance: str = option(
         "none",
         "balanced: weigh each class of frames and of pixels by the inverse of its share in the "
         "data, which 500 frames give for pixels",
         choices=("none", "balanced"),
+        formerly="class_weights",
     )
     ema: float | None = option(
         None, "decay of a moving average of the weights, which is then saved", least=0, most=1
@@ -157,23 +159,19 @@ class Recipe:
     )
 
 
+_share = functools.partial(option, 0.0, least=0, most=1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
     """The share of pictures, from 0 to 1, to which each change is made at random."""
 
-    flip: float = option(0.0, "mirror left to right", least=0, most=1)
-    jpeg: float = option(0.0, "compress as JPEG of quality 30 to 95", least=0, most=1)
-    blur: float = option(0.0, "blur with a radius up to 2 pixels", least=0, most=1)
-    noise: float = option(0.0, "add noise of a deviation up to 10 of 255", least=0, most=1)
-    colour: float = option(
-        0.0, "change brightness, contrast and saturation by up to 30 %", least=0, most=1
-    )
-    cut_out: float = option(
-        0.0,
-        "cover a rectangle of up to half the side in grey; its pixels count as untouched",
-        least=0,
-        most=1,
-    )
+    flip: float = _share("mirror left to right")
+    jpeg: float = _share("compress as JPEG of quality 30 to 95")
+    blur: float = _share("blur with a radius up to 2 pixels")
+    noise: float = _share("add noise of a deviation up to 10 of 255")
+    colour: float = _share("change brightness, contrast and saturation by up to 30 %")
+    cut_out: float = _share("grey out a rectangle up to half the side; it counts as untouched")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,8 +181,7 @@ class Logging:
     log_every: int = option(10, "steps between lines of metrics.jsonl", least=1)
     eval_every: int = option(
         1,
-        "epochs between evaluations; not used by --schedule plateau, which evaluates twice an "
-        "epoch",
+        "epochs between evaluations; --schedule plateau always evaluates twice an epoch",
         least=1,
     )
     save_every: int | None = option(
@@ -212,24 +209,17 @@ class Machines:
 
     devices: str = option("all", "of each process: all, how many, or which, such as 0,2")
     coordinator: str | None = option(
-        None, "HOST:PORT of process 0, where JAX does not recognise the cluster by itself"
+        None, "HOST:PORT of process 0, with the next two, where JAX recognises no cluster"
     )
-    num_processes: int | None = option(None, "number of processes, with --coordinator", least=1)
-    process_id: int | None = option(
-        None, "which process this is, from 0, with --coordinator", least=0
-    )
+    num_processes: int | None = option(None, "number of processes", least=1)
+    process_id: int | None = option(None, "number of this process, from 0", least=0)
 
 
 GROUPS = (Data, Network, Start, Recipe, Augmentation, Logging, Machines)
-RENAMED = {  # options that runs before had under another name
-    "mask_weight": "mask_loss_weight",
-    "class_weight": "class_loss_weight",
-    "class_weights": "class_balance",
-}
-# Options of one start, which a run does not keep.
-_OF_ONE_START = {"workdir", "resume", *fields_of((Machines,))}
+# Options of one start, which a run does not save.
+OF_ONE_START = {"workdir", "resume", *fields_of(Machines)}
 # Options that may change when a run continues, since they change no step's result.
-CHANGEABLE = {"epochs", "steps", "remat", *fields_of((Logging,))}
+CHANGEABLE = {"epochs", "steps", "remat", *fields_of(Logging)}
 RECIPES: dict[str, dict[str, Any]] = {  # where the published ones differ from the fields' defaults
     "combined": {"heads": "both"},
     "segmentation": {
@@ -274,12 +264,12 @@ class FitConfig:
             InputError: a name is unknown (the nearest one is named), a value is out of range, or
                 options contradict each other.
         """
-        known = fields_of(GROUPS)
+        known = fields_of(*GROUPS)
         for name in given:
             if name not in known:
-                raise unknown_option(name, known, RENAMED)
+                raise unknown_option(name, known)
         if given.get("data") is None:
-            given = {**DEMONSTRATION, **{k: v for k, v in given.items() if k != "data"}}
+            given = {**DEMONSTRATION, **given, "data": DEMONSTRATION["data"]}
         values = {name: valid(known[name], value) for name, value in given.items()}
         if values.get("recipe") is None:
             values["recipe"] = _recipe_of(_filled(Network, values), values.get("init_from"))
@@ -295,10 +285,6 @@ class FitConfig:
             for name, value in vars(group).items()
         }
 
-    def saved(self) -> dict[str, Any]:
-        """The options that a run keeps: all but those of one start."""
-        return {k: v for k, v in self.options().items() if k not in _OF_ONE_START}
-
     def __str__(self) -> str:
         lines = (
             f"{group:13}"
@@ -309,7 +295,7 @@ class FitConfig:
 
 
 def _filled(group: type, values: Mapping[str, Any]) -> Any:
-    return group(**{name: values[name] for name in fields_of((group,)) if name in values})
+    return group(**{name: values[name] for name in fields_of(group) if name in values})
 
 
 def _recipe_of(network: Network, start: Path | None) -> str:
@@ -329,11 +315,8 @@ def network_config(network: Network, start: Path | None) -> UNetConfig:
     config = PUBLISHED[network.layout or DEFAULT_LAYOUT]
     if start is not None and network.layout is None:
         config = metadata.load_config(start)
-    changes: dict[str, object] = {}
-    if network.base_width is not None:
-        changes["base_width"] = network.base_width
-    if network.size is not None:
-        changes["image_size"] = network.size
+    changes: dict[str, Any] = {"base_width": network.base_width, "image_size": network.size}
+    changes = {name: value for name, value in changes.items() if value is not None}
     decoder, widths = config.decoder_levels, config.classifier_widths
     if network.heads in ("both", "mask"):
         decoder = decoder or min(config.levels, UNetConfig.decoder_levels)

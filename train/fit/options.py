@@ -1,4 +1,4 @@
-"""Dataclasses as options: their command line, their file, the checks of their values."""
+"""Dataclasses as options: their command line, their file, and the checks of their values."""
 
 import argparse
 import dataclasses
@@ -7,7 +7,7 @@ import functools
 import math
 import operator
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,10 +25,17 @@ def option(
     most: float = math.inf,
     above: float = -math.inf,
     choices: tuple[str, ...] = (),
+    formerly: str | None = None,
 ) -> Any:
-    """A field with its help text and the values that it allows."""
-    metadata = {"help": meaning, "least": least, "most": most, "above": above, "choices": choices}
+    """A field with its help text, the values that it allows, and its former name."""
+    limits = {"least": least, "most": most, "above": above, "choices": choices}
+    metadata = {"help": meaning, "formerly": formerly, **limits}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def fields_of(*groups: type) -> dict[str, dataclasses.Field]:
+    """Every option of dataclasses by name, in order."""
+    return {field.name: field for group in groups for field in dataclasses.fields(group)}
 
 
 def flag(name: str) -> str:
@@ -36,56 +43,36 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _bool(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError
-    return value
-
-
-def _int(value: Any) -> int:
-    value = int(value) if isinstance(value, str) else value
-    if type(value) is not int:
-        raise ValueError
-    return value
-
-
-def _float(value: Any) -> float:  # YAML reads 1e-5 as text
-    value = math.nan if isinstance(value, bool) else float(value)
-    if not math.isfinite(value):
-        raise ValueError
-    return value
-
-
-def _str(value: Any) -> str:  # YAML reads 0 and true as other types
-    if not isinstance(value, str | bool | int | float):
-        raise ValueError
+def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _several(value: Any) -> tuple[int, ...]:
-    parts = [part for part in value.split(",") if part] if isinstance(value, str) else value
-    return tuple(map(_int, parts if isinstance(parts, list | tuple) else (parts,)))
+def _ints(value: Any) -> tuple[int, ...]:
+    if isinstance(value, str):
+        return tuple(int(part) for part in value.split(",") if part)
+    return tuple(map(operator.index, value if isinstance(value, list | tuple) else (value,)))
 
 
 def _size(value: Any) -> int | tuple[int, ...]:
-    found = image_size(value) if isinstance(value, str) else _several(value)
+    found = image_size(value) if isinstance(value, str) else _ints(value)
     if not 1 <= len(found) <= 2:
         raise ValueError
     return found[0] if len(set(found)) == 1 else found
 
 
-# By a field's type without None: how its value is read, what is expected, how --help calls it.
-_KINDS: dict[Any, tuple[Callable[[Any], Any], str, str | None]] = {
-    bool: (_bool, "true or false", None),
-    int: (_int, "a whole number {}", "N"),
-    float: (_float, "a number {}", "X"),
-    str: (_str, "text", "TEXT"),
-    Path: (Path, "a path", "PATH"),
-    tuple[int, ...]: (_several, "whole numbers {}, such as 1024,512", "N,N"),
+# By a field's type without None: the types of its value on a command line (text) or in a file,
+# where YAML reads 1e-5 as text and a label 0 as a number; its conversion; what is expected; what
+# --help calls it.
+_KINDS: dict[Any, tuple[set[type], Callable[[Any], Any], str, str | None]] = {
+    bool: ({bool}, bool, "true or false", None),
+    int: ({str, int}, int, "a whole number {}", "N"),
+    float: ({str, int, float}, float, "a number {}", "X"),
+    str: ({str, int, float, bool}, _text, "text", "TEXT"),
+    Path: ({str, type(Path())}, Path, "a path", "PATH"),
+    tuple[int, ...]: ({str, int, list, tuple}, _ints, "whole numbers {}, such as 1024,512", "N,N"),
     int | tuple[int, int]: (
-        _size,
-        "a whole number {}, or height x width, such as 320x224",
-        "N|HxW",
+        *({str, int, list, tuple}, _size),
+        *("a whole number {}, or height x width, such as 320x224", "N|HxW"),
     ),
 }
 
@@ -106,17 +93,19 @@ def valid(field: dataclasses.Field, value: Any) -> Any:
     kind, is_optional = _kind(field)
     if is_optional and value in (None, _UNSET):
         return None
-    read, expected, _ = _KINDS[kind]
+    allowed, convert, expected, _ = _KINDS[kind]
     least, most, above, choices = (field.metadata[k] for k in ("least", "most", "above", "choices"))
+    good = type(value) in allowed
     try:
-        value = read(value)
-        good = not choices or value in choices
+        value = convert(value) if good else value
     except (TypeError, ValueError, argparse.ArgumentTypeError):
         good = False
     if good and "{}" in expected:
         values = value if isinstance(value, tuple) else (value,)
-        good = all(above < each and least <= each <= most for each in values)
-    if not good:
+        good = all(
+            above < each and least <= each <= most and abs(each) < math.inf for each in values
+        )
+    if not good or (choices and value not in choices):
         limits = f"of at least {least}" if math.isinf(above) else f"above {above}"
         limits += "" if math.isinf(most) else f", at most {most}"
         expected = f"one of {', '.join(choices)}" if choices else expected.format(limits)
@@ -131,67 +120,48 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def fields_of(groups: Sequence[type]) -> dict[str, dataclasses.Field]:
-    """Every option by name, in order."""
-    return {field.name: field for group in groups for field in dataclasses.fields(group)}
-
-
-def unknown_option(text: str, known: Iterable[str], renamed: Mapping[str, str]) -> InputError:
-    """The error for a name, or a word of a command line, that is not an option.
-
-    Args:
-        text: the name or the word.
-        known: the names of all options.
-        renamed: the present names of options that had others.
-    """
+def unknown_option(text: str, known: Mapping[str, dataclasses.Field]) -> InputError:
+    """The error for a name, or a word of a command line, that is not an option."""
     name, shown = text.partition("=")[0], flag if text.startswith("-") else str
     name = name.removeprefix("--").replace("-", "_")
-    if name in renamed:
-        return InputError(f"{shown(name)} is now {shown(renamed[name])}")
-    near = difflib.get_close_matches(name, known, n=1)
+    for field in known.values():
+        if field.metadata["formerly"] == name:
+            return InputError(f"{shown(name)} is now {shown(field.name)}")
+    near = difflib.get_close_matches(name, [*known, "config"], n=1)
     hint = f"did you mean {shown(near[0])}?" if near else "see --help"
     return InputError(f"{text} is not an option; {hint}")
 
 
 class OptionParser(argparse.ArgumentParser):
-    """The command line of groups of options, and --config for a file of them."""
+    """The command line of groups of options, each a section of --help, and --config FILE."""
 
-    def __init__(self, groups: Sequence[type], renamed: Mapping[str, str], **settings: Any) -> None:
-        """Adds the options.
-
-        Args:
-            groups: dataclasses whose fields are made by `option`. Each is a section of --help, and
-                its docstring the section's text.
-            renamed: the present names of options that had others.
-            settings: of `argparse.ArgumentParser`.
-        """
+    def __init__(self, *groups: type, **settings: Any) -> None:
         super().__init__(
             usage="%(prog)s [-h] [--config FILE] [--OPTION VALUE ...]",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
             **settings,
         )
-        self._options, self._renamed = fields_of(groups), renamed
-        help_text = "YAML or JSON file of options by name; the command line overrides it"
-        self.add_argument("--config", type=Path, metavar="FILE", help=help_text)
+        self._options = fields_of(*groups)
+        text = "YAML or JSON file of options by name; the command line overrides it"
+        self.add_argument("--config", type=Path, metavar="FILE", help=text)
         for group in groups:
             section = self.add_argument_group(group.__name__.lower(), group.__doc__)
             for field in dataclasses.fields(group):
-                kind, is_optional = _kind(field)
+                (kind, is_optional), choices = _kind(field), field.metadata["choices"]
                 text = field.metadata["help"].replace("%", "%%")
                 if kind is bool:
-                    action: Any = argparse.BooleanOptionalAction
-                    section.add_argument(flag(field.name), action=action, help=text)
-                    continue
-                if field.default is not None:
+                    details: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+                elif choices:
+                    details = {"choices": (*choices, *[_UNSET] * is_optional)}
+                else:
+                    details = {"metavar": _KINDS[kind][-1]}
+                if kind is not bool and field.default is not None:
                     text += f" (default: {field.default})"
-                choices = field.metadata["choices"]
-                choices = (*choices, _UNSET) if choices and is_optional else choices or None
-                metavar = None if choices else _KINDS[kind][2]
-                section.add_argument(flag(field.name), choices=choices, metavar=metavar, help=text)
+                section.add_argument(flag(field.name), default=None, help=text, **details)
 
     def error(self, message: str) -> Any:
-        """Raises the InputError that `flax_unet.utils.errors.command` prints."""
+        """Raises an InputError, which `flax_unet.utils.errors.command` prints."""
         raise InputError(message)
 
     def read(self, argv: Sequence[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -202,7 +172,7 @@ class OptionParser(argparse.ArgumentParser):
         """
         found, unknown = self.parse_known_args(argv)
         if unknown:
-            raise unknown_option(unknown[0], [*self._options, "config"], self._renamed)
+            raise unknown_option(unknown[0], self._options)
         given = {name: value for name, value in vars(found).items() if value is not None}
         file = given.pop("config", None)
         given = {name: valid(self._options[name], value) for name, value in given.items()}
@@ -220,8 +190,6 @@ class OptionParser(argparse.ArgumentParser):
         if not isinstance(content, dict):
             raise InputError(f"{path} holds no options; expected lines such as `batch_size: 32`")
         content = {str(name).replace("-", "_"): value for name, value in content.items()}
-        for name in content:
-            if name not in self._options:
-                error = unknown_option(name, self._options, self._renamed)
-                raise InputError(f"{path}: {error}")
+        for name in content.keys() - self._options:
+            raise InputError(f"{path}: {unknown_option(name, self._options)}")
         return content

@@ -21,13 +21,12 @@ from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import staged_file
 from train import distributed
 from train.data.dataset import Dataset, open_dataset, open_splits, split_by_source
-from train.data.layouts.reading import Reading
 from train.data.layouts.tree import SPLITS, WHOLE
 from train.data.loader import decode
 from train.data.sampler import Stream
 from train.data.splits import parse_share, parse_shares
 from train.fit.checkpoints import OPTIONS, Checkpoints, held
-from train.fit.config import DEFAULT_LAYOUT, Data, FitConfig, Recipe, network_config
+from train.fit.config import DEFAULT_LAYOUT, OF_ONE_START, FitConfig, Recipe, network_config
 from train.fit.losses import Objective, objective_of
 from train.fit.tracking import write_curves
 from train.fit.trainer import Trainer
@@ -52,13 +51,14 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
     say = print if process == 0 else lambda *_: None
     workdir, recipe = config.start.workdir, config.recipe
     devices = distributed.select_devices(config.machines.devices)
+    total = len(devices) * processes
     # The weights and the origin of a run that is resumed come from its checkpoint, later.
     network = Checkpoints(workdir, config.logging.keep).network()
     source = config.start.init_from if network is None else None
     network = network or network_config(config.network, source)
     layout, unused = origin(network, config.network.layout, source)
     weights, notes = initial_weights(network, config.start.seed, source)
-    check_batch(recipe, network, len(devices), processes)
+    check_batch(recipe, network, total)
     data, validation = open_parts(config)
     check_labels(network, data)
     check_logging(config, network, validation)
@@ -70,7 +70,7 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
             f"{recipe.batch_size}; lower it"
         )
     if stream.last_batch_size < stream.batch_size:
-        check_batch(recipe, network, len(devices), processes, last=stream.last_batch_size)
+        check_batch(recipe, network, total, last=stream.last_batch_size)
     objective = objective_of(network, recipe)
     if recipe.class_balance == "balanced":
         objective = _balanced(objective, network, data)
@@ -93,12 +93,13 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
         say(
             f"{len(data)} frames to train on, {len(validation) if validation else 0} to validate; "
             f"{stream.steps_per_epoch} steps an epoch, {trainer.total_steps} in all, on "
-            f"{len(devices) * processes} x {devices[0].device_kind}"
+            f"{total} x {devices[0].device_kind}"
         )
         say(f"{workdir}: goes on after step {done}" if resumed else f"{workdir}: starts")
         if process == 0:
             with staged_file(workdir / OPTIONS) as stage:
-                metadata.write_json(stage, config.saved())
+                saved = config.options().items()
+                metadata.write_json(stage, {k: v for k, v in saved if k not in OF_ONE_START})
         received = trainer.train()
         if process == 0:
             write_curves(workdir)
@@ -110,32 +111,23 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
     say(f"done: {last}")
     if best:
         say(f"best {best['metric']}: {best['value']:.4f}, of step {best['step']}")
-    words = [
-        "--checkpoint",
-        str(workdir / ("best" if best else "last")),
-        "--data",
-        str(chosen.data),
-    ]
+    checkpoint = workdir / ("best" if best else "last")
+    words = ["--checkpoint", str(checkpoint), "--data", str(chosen.data)]
     words += ["--split", chosen.split, "--seed", str(config.start.seed)] if chosen.split else []
-    words += [*(["--skip-bad"] if chosen.skip_bad else []), *read_as(chosen).flags()]
+    words += [*(["--skip-bad"] if chosen.skip_bad else []), *chosen.reading.flags()]
     say(f"Score it:\n  python -m train.eval {shlex.join(words)}")
     return None
 
 
 def origin(config: UNetConfig, layout: str | None, start: Path | None) -> tuple[str, Tree]:
-    """What checkpoints keep of the file that training started from, to convert back to PyTorch.
-
-    Args:
-        config: the network.
-        layout: the published layout that --layout names.
-        start: the checkpoint that training starts from.
+    """What a checkpoint keeps of the one that training started from, to convert back to PyTorch.
 
     Returns:
         A published layout, and the tensors, by their names there, of the level that the original
         class owns and never uses.
 
     Raises:
-        InputError: the checkpoint is damaged.
+        InputError: the checkpoint `start` is damaged.
     """
     if start is None:
         return layout or DEFAULT_LAYOUT, {}
@@ -152,10 +144,8 @@ def origin(config: UNetConfig, layout: str | None, start: Path | None) -> tuple[
 def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[Tree, list[str]]:
     """The first parameters and statistics, on the host, and notes on their origin.
 
-    Args:
-        config: the network.
-        seed: of PyTorch's initial values.
-        start: a checkpoint to take weights from; heads that it lacks start fresh.
+    They are those of the checkpoint `start`, if there is one; heads that it lacks, or all of them
+    without it, get PyTorch's initial values, drawn by `seed`.
 
     Raises:
         InputError: the checkpoint is damaged, or one of another network.
@@ -164,7 +154,11 @@ def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[
     weights, notes = flat(jax.tree.map(np.asarray, nnx.to_pure_dict(fresh))), []
     if start is not None:
         found, before = flat(store.load_weights(start)), metadata.load_config(start)
-        for head, layers in _heads(config, before).items():
+        # Encoder levels below the one from which the decoder starts belong to the classifier.
+        shared = config.decoder_levels or before.decoder_levels or config.levels
+        deep = range(shared + 1, max(config.levels, before.levels) + 1)
+        classifier = ("classifier/", *(f"down{level}/" for level in deep))
+        for head, layers in {"classifier": classifier, "mask head": ("up", "outc/")}.items():
             has, needs = (
                 {path for path in leaves if path.startswith(layers)} for leaves in (found, weights)
             )
@@ -188,19 +182,6 @@ def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[
     return unflatten_dict({tuple(path.split("/")): leaf for path, leaf in weights.items()}), notes
 
 
-def _heads(config: UNetConfig, start: UNetConfig) -> dict[str, tuple[str, ...]]:
-    """The prefixes of the names of each head's layers, in two networks.
-
-    Encoder levels below the one from which the decoder starts belong to the classifier.
-    """
-    shared = config.decoder_levels or start.decoder_levels or config.levels
-    deep = range(shared + 1, max(config.levels, start.levels) + 1)
-    return {
-        "classifier": ("classifier/", *(f"down{level}/" for level in deep)),
-        "mask head": ("up", "outc/"),
-    }
-
-
 def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
     """The frames to train on, and those to validate on, if any.
 
@@ -208,7 +189,7 @@ def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
         InputError: the data set cannot be used, or lacks the split to validate on.
     """
     name, shares, wanted = str(config.data.data), config.data.split, config.data.validation
-    seed, skip_bad, reading = config.start.seed, config.data.skip_bad, read_as(config.data)
+    seed, skip_bad, reading = config.start.seed, config.data.skip_bad, config.data.reading
     opened = functools.partial(open_dataset, name, seed=seed, skip_bad=skip_bad, reading=reading)
     if shares is not None:
         if wanted is not None:
@@ -242,27 +223,23 @@ def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
     return train, opened(split)
 
 
-def read_as(data: Data) -> Reading:
-    """How a folder's files are read."""
-    return Reading(data.mask_threshold, data.real_label)
-
-
 def check_batch(
-    recipe: Recipe, network: UNetConfig, devices: int, processes: int, *, last: int | None = None
+    recipe: Recipe, network: UNetConfig, total: int, *, last: int | None = None
 ) -> None:
-    """Raises an InputError unless a batch can be divided.
+    """Raises an InputError unless a batch can be divided among devices, and in parts on each.
 
     Args:
-        recipe: its batch size and how it is computed.
+        recipe: its batch size, and how it is computed.
         network: what is trained.
-        devices: of each process.
-        processes: how many there are.
-        last: pictures of the last, smaller batch of an epoch, to check that one instead.
+        total: devices of all processes.
+        last: pictures of the last, smaller batch of an epoch, to check it instead.
     """
-    total, batch = devices * processes, recipe.batch_size if last is None else last
-    what = f"--batch-size {batch}"
+    batch, what = recipe.batch_size, f"--batch-size {recipe.batch_size}"
     if last is not None:
-        what = f"--keep-last-batch: the last batch of an epoch, which has {last} pictures,"
+        batch, what = (
+            last,
+            f"--keep-last-batch: the last batch of an epoch, which has {last} pictures,",
+        )
     unit = total * recipe.accumulate
     if batch % unit:
         below, above = batch // unit * unit, -(-batch // unit) * unit
@@ -273,9 +250,8 @@ def check_batch(
     values = batch // recipe.accumulate // (1 if recipe.sync_batch_norm else total)
     if values * math.prod(network.input_size) // network.stride**2 < 2:
         raise InputError(
-            f"{what} leaves BatchNorm one value a channel at "
-            f"{shown_size(network.input_size)} pixels; make it or --size larger, or set "
-            "--sync-batch-norm"
+            f"{what} leaves BatchNorm one value a channel at {shown_size(network.input_size)} "
+            "pixels; make it or --size larger, or set --sync-batch-norm"
         )
 
 
@@ -286,13 +262,12 @@ def check_logging(config: FitConfig, network: UNetConfig, validation: Dataset | 
     if validation is not None:
         check_metric(config.logging.best_metric, network, validation)
         return
-    plateau = config.recipe.schedule == "plateau"
-    asked = {
+    schedule = config.recipe.schedule
+    for name, value in {
         "--best-metric": config.logging.best_metric,
         "--early-stopping": config.recipe.early_stopping,
-        "--schedule": "plateau" if plateau else None,
-    }
-    for name, value in asked.items():
+        "--schedule": schedule if schedule == "plateau" else None,
+    }.items():
         if value is not None:
             raise InputError(
                 f"{name} {value}: there are no frames to validate on; give --split 80/10/10, "

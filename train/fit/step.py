@@ -74,11 +74,7 @@ def first_state(
 
 
 def split(
-    model: UNet,
-    *,
-    sync_batch_norm: bool = False,
-    freeze_encoder: bool = False,
-    remat: bool = False,
+    model: UNet, *, sync_batch_norm: bool = False, freeze_encoder: bool = False, remat: bool = False
 ) -> tuple[nnx.GraphDef, Tree, Tree]:
     """A model as its structure in training mode, its parameters and its statistics.
 
@@ -166,13 +162,8 @@ def make_step(
             )
         loss = objective.mask_weight * mask_loss + objective.class_weight * class_loss
         first = (totals.not_finite == 0) & ~jnp.isfinite(loss)
-        totals = Totals(
-            totals.steps + 1,
-            totals.loss + loss,
-            totals.mask_loss + mask_loss,
-            totals.class_loss + class_loss,
-            jnp.where(first, number, totals.not_finite),
-        )
+        sums = jax.tree.map(jnp.add, totals[:4], (1, loss, mask_loss, class_loss))
+        totals = Totals(*sums, jnp.where(first, number, totals.not_finite))
         state = TrainState(number, params, batch_stats, optimizer_state, average)
         stop = jax.lax.pmax(batch["stop"].max(), AXIS)
         return Step(state, totals, stop, grads if give_gradients else None)

@@ -68,11 +68,7 @@ class Tracker:
     def __init__(
         self, workdir: Path, step: int, options: dict[str, Any], wandb: str | None
     ) -> None:
-        """Opens the logs, and removes lines of steps after `step`: a killed run repeats them.
-
-        Raises:
-            InputError: a package is missing or a log cannot be written.
-        """
+        """Opens the logs, and removes lines of steps after `step`: a killed run repeats them."""
         from tensorboardX import SummaryWriter
 
         self._files = {name: workdir / name for name in (METRICS, VALIDATION)}

@@ -28,7 +28,6 @@ from train.fit.step import Totals, first_state, make_step, split, zero_totals
 from train.fit.tracking import Clock, Tracker
 
 _EPOCHS_BETWEEN_CHECKPOINTS = 2  # as published
-_FLAT = dataclasses.asdict(Plateau())
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -38,7 +37,7 @@ class Progress:
 
     best: dict[str, Any] | None = None  # metric, value and step of the best evaluation
     evaluations_without_gain: int = 0
-    plateau: dict[str, Any] = dataclasses.field(default_factory=_FLAT.copy)  # `Plateau` as JSON
+    plateau: Plateau = dataclasses.field(default_factory=Plateau)
 
 
 @contextlib.contextmanager
@@ -76,17 +75,8 @@ class Trainer:
     ) -> None:
         """Prepares the step; nothing is computed yet.
 
-        Args:
-            config: the run.
-            network: what is trained.
-            layout: the published one of the file that training starts from.
-            unused: tensors of that file which the network does not use.
-            weights: the first parameters and statistics.
-            stream: of the training pictures.
-            validation_set: evaluated each `eval_every` epochs, or twice an epoch for a plateau;
-                never if None.
-            objective: the loss.
-            devices: of this process.
+        `layout` is the published one of the file that training starts from, `unused` its tensors
+        that the network does not use. Without a validation set nothing is evaluated.
         """
         self.config, self.network, self.stream = config, network, stream
         self.layout, self.unused = layout, unused
@@ -118,8 +108,6 @@ class Trainer:
         self.is_first = distributed.process()[0] == 0
         self._tracker: Tracker | None = None  # of the first process, while it trains
 
-    # Saving and resuming
-
     def resume(self) -> bool:
         """Continues from the newest whole checkpoint; whether there was one.
 
@@ -137,9 +125,10 @@ class Trainer:
                 f"--init-from {self.config.start.workdir / 'last'} in a new --workdir"
             )
         self.state, self.totals, self.unused, progress = saved
-        self.layout = progress.get("layout", self.layout)
-        kept = vars(self.progress)
-        self.progress = Progress(**{name: progress.get(name, kept[name]) for name in kept})
+        self.layout = progress.get("layout", self.layout)  # the first runs have neither this
+        plateau = Plateau(**progress.get("plateau", {}))  # nor this
+        without_gain = progress["evaluations_without_gain"]
+        self.progress = Progress(progress["best"], without_gain, plateau)
         return True
 
     def _save(self, done: int) -> None:
@@ -154,7 +143,7 @@ class Trainer:
             "data_fingerprint": self.stream.dataset.fingerprint,
             "random_state": {"seed": self.config.start.seed, "step": done},
             "layout": self.layout,
-            **vars(self.progress),
+            **dataclasses.asdict(self.progress),
             "configuration": options,
         }
         source = {
@@ -167,17 +156,14 @@ class Trainer:
     def _check_finite(self, totals: Totals) -> None:
         if step := int(totals.not_finite):
             self.checkpoints.wait()
-            steps = self.checkpoints.steps()
             remedy = "Lower --learning-rate, or set --clip-norm 1"
-            if steps:
+            if steps := self.checkpoints.steps():
                 good = self.checkpoints.path(steps[-1])
                 remedy = (
                     f"The last good checkpoint: {good}. Continue from it with a lower "
                     f"--learning-rate or --clip-norm 1: --init-from {good} --workdir NEW"
                 )
             raise InputError(f"the loss of step {step} is not finite; training stops. {remedy}")
-
-    # The loop
 
     def train(self) -> int | None:
         """Trains to the end. Returns the number of the signal that interrupted it, or None.
@@ -193,13 +179,9 @@ class Trainer:
             self.checkpoints.clean(start, best["step"] if best else None)
             workdir, mode = self.config.start.workdir, self.config.logging.wandb
             self._tracker = Tracker(workdir, start, self.config.options(), mode)
+        size, changes, last = self.network.input_size, self.config.augmentation, self.total_steps
         source = self.stream.batches(
-            self.network.input_size,
-            self.config.augmentation,
-            first=start,
-            last=self.total_steps,
-            process=process,
-            processes=processes,
+            size, changes, first=start, last=last, process=process, processes=processes
         )
         distributed.barrier()
         try:
@@ -218,20 +200,19 @@ class Trainer:
         save_every = save_every or _EPOCHS_BETWEEN_CHECKPOINTS * stream.steps_per_epoch
         in_flight: collections.deque[Any] = collections.deque()  # `Step.stop` of steps under way
         clock = Clock()
+        total, initial = (stream.samples(steps) for steps in (self.total_steps, start))
+        disable = None if self.is_first else True  # None: where the output is not a terminal
         with tqdm(
-            total=stream.samples(self.total_steps),
-            initial=stream.samples(start),
-            unit="image",
-            unit_scale=True,
-            disable=None if self.is_first else True,
+            total=total, initial=initial, unit="image", unit_scale=True, disable=disable
         ) as bar:
             for done in range(start + 1, self.total_steps + 1):
                 with clock.waiting():
                     batch = next(source)
                 arrays = self._arrays(batch, signals[0] if signals else 0)
                 shares = distributed.shard_batch(arrays, self.devices)
-                step = self._step(self.state, self.totals, shares)
-                self.state, self.totals, stop, gradients = step
+                self.state, self.totals, stop, gradients = self._step(
+                    self.state, self.totals, shares
+                )
                 in_flight.append(stop)
                 # Waiting for the step before keeps the devices busy and the queue short; and all
                 # processes see a stop signal at the same step.
@@ -291,10 +272,8 @@ class Trainer:
         metrics = {
             "step": done,
             "epoch": -(-done // self.stream.steps_per_epoch),
-            "loss": float(totals.loss) / steps,
-            "mask_loss": float(totals.mask_loss) / steps,
-            "class_loss": float(totals.class_loss) / steps,
-            "learning_rate": rate * self.progress.plateau["factor"],
+            **{k: float(getattr(totals, k)) / steps for k in ("loss", "mask_loss", "class_loss")},
+            "learning_rate": rate * self.progress.plateau.factor,
             "images_per_second": images_per_second,
             "data_wait": data_wait,
         }
@@ -308,12 +287,7 @@ class Trainer:
     def _evaluate(self, done: int, gradients: store.Tree | None) -> bool:
         """Scores the validation set, if there is one, and logs masks and histograms.
 
-        Args:
-            done: steps.
-            gradients: of the last step; None: no histograms are wanted.
-
-        Returns:
-            Whether the network is the best so far.
+        Returns whether the network is the best so far.
         """
         tracker, data, gained = self._tracker, self.validation_set, False
         if data is not None or (tracker is not None and self.network.has_mask_head):
@@ -321,9 +295,7 @@ class Trainer:
             model = store.build(self.network, weights, dtype=self.config.network.dtype)
             if data is not None:
                 gained = self._validate(done, model, data)
-            kind, shown = "validation", data
-            if shown is None:
-                kind, shown = "training", self.stream.dataset
+            kind, shown = "training" if data is None else "validation", data or self.stream.dataset
             if tracker and (sheet := validation.sheet(model, shown)) is not None:
                 tracker.log_masks(done, sheet, f"{kind} frames: {validation.COLUMNS}")
         if tracker is not None and gradients is not None:
@@ -345,18 +317,18 @@ class Trainer:
         value, best = validation.figure(metrics, metric), progress.best
         if best and best["metric"] != metric:  # --best-metric has changed since
             progress.evaluations_without_gain = 0
-            progress.plateau |= {"best": None, "bad": 0}
+            progress.plateau = Plateau(factor=progress.plateau.factor)
             best = None
         gained = validation.is_better(metric, value, best["value"] if best else None)
         if gained:
             progress.best = {"metric": metric, "value": value, "step": done}
         progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
         if recipe.schedule == "plateau" and self._is_evaluated(done):
-            before, rises = Plateau(**progress.plateau), validation.higher_is_better(metric)
-            after = before.after(value, recipe, higher_is_better=rises)
-            progress.plateau = dataclasses.asdict(after)
-            if after.factor != before.factor:
-                factor = distributed.replicate(np.float32(after.factor), self.devices)
+            before, rises = progress.plateau.factor, validation.higher_is_better(metric)
+            progress.plateau = progress.plateau.after(value, recipe, higher_is_better=rises)
+            if progress.plateau.factor != before:
+                now = np.float32(progress.plateau.factor)
+                factor = distributed.replicate(now, self.devices)
                 optimizer = set_plateau(self.state.optimizer, factor)
                 self.state = self.state._replace(optimizer=optimizer)
         if self._tracker is not None:
