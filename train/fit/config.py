@@ -9,7 +9,7 @@ from typing import Any, Self
 from flax_unet.checkpoint import metadata
 from flax_unet.nn.config import DTYPES, PUBLISHED, UNetConfig
 from flax_unet.utils.errors import InputError
-from train.data.layouts import reading
+from train.data.layouts.options import MASK_THRESHOLD, REAL_LABEL
 from train.fit.options import option, plain, valid
 
 DEFAULT_LAYOUT = "ynet-224"
@@ -34,8 +34,8 @@ class Data:
         "validation, if it has one)",
     )
     skip_bad: bool = option(False, "go on without files that cannot be used")
-    mask_threshold: int | None = option(None, reading.MASK_THRESHOLD, least=1, most=255)
-    real_label: str | None = option(None, reading.REAL_LABEL)
+    mask_threshold: int | None = option(None, MASK_THRESHOLD, least=1, most=255)
+    real_label: str | None = option(None, REAL_LABEL)
 
 
 @dataclasses.dataclass(frozen=True)

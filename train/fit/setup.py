@@ -16,10 +16,10 @@ from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import staged_file
 from train import distributed
 from train.data.dataset import Dataset, open_dataset, open_splits, split_by_source
-from train.data.layouts.reading import Reading
+from train.data.layouts.options import FolderOptions
 from train.data.layouts.tree import SPLITS, WHOLE
-from train.data.loader import decode
-from train.data.sampler import Stream
+from train.data.loader import load_frame
+from train.data.sampler import Sampler
 from train.data.splits import parse_share, parse_shares
 from train.fit import curves, start
 from train.fit.checkpoints import OPTIONS, Checkpoints
@@ -53,7 +53,7 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
     check_labels(network, train)
     check_watching(config, network, validation)
     seed, keep_last = config.start.seed, recipe.keep_last_batch
-    stream = Stream(train, recipe.batch_size, seed, keep_last_batch=keep_last)
+    stream = Sampler(train, recipe.batch_size, seed, keep_last_batch=keep_last)
     if not stream.steps_per_epoch:
         raise InputError(
             f"{train.name} has {len(train)} frames to train on, fewer than --batch-size "
@@ -124,8 +124,8 @@ def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
         InputError: the data set cannot be used, or has nothing of what is to be validated on.
     """
     name, shares, wanted = str(config.data.data), config.data.split, config.data.validation
-    seed, skip_bad, reading = config.start.seed, config.data.skip_bad, read_as(config.data)
-    opened = functools.partial(open_dataset, name, seed=seed, skip_bad=skip_bad, reading=reading)
+    seed, skip_bad, options = config.start.seed, config.data.skip_bad, read_as(config.data)
+    opened = functools.partial(open_dataset, name, seed=seed, skip_bad=skip_bad, options=options)
     if shares is not None:
         if wanted is not None:
             raise InputError(
@@ -134,7 +134,7 @@ def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
             )
         validated = parse_shares(shares)[1] > 0
         return opened(f"train:{shares}"), opened(f"validation:{shares}") if validated else None
-    stored = open_splits(name, skip_bad=skip_bad, reading=reading)[0]
+    stored = open_splits(name, skip_bad=skip_bad, options=options)[0]
     train = opened(WHOLE if "train" not in stored and WHOLE in stored else "train")
     if wanted is None:
         return train, opened("validation") if "validation" in stored else None
@@ -158,9 +158,9 @@ def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
     return train, opened(split)
 
 
-def read_as(data: Data) -> Reading:
+def read_as(data: Data) -> FolderOptions:
     """What the options say of a folder's files."""
-    return Reading(data.mask_threshold, data.real_label)
+    return FolderOptions(data.mask_threshold, data.real_label)
 
 
 def check_batch(
@@ -264,9 +264,8 @@ def make_objective(network: UNetConfig, recipe: Recipe, train: Dataset) -> Objec
     if network.has_mask_head:
         labelled = train.take(np.flatnonzero(train.table.has_mask | train.table.is_real))
         sample = labelled.sample(_MASKS_COUNTED, 0)
-        records = (sample.record(row) for row in range(len(sample)))
         size = network.input_size
-        marked = [decode(r["image"], r["mask"], size).mask.mean() for r in records]
+        marked = [load_frame(sample, row, size).mask.mean() for row in range(len(sample))]
         mask_classes = _balanced(float(np.mean(marked)))
     frame_classes = _balanced(float(train.table.is_real.mean()))
     return dataclasses.replace(objective, mask_classes=mask_classes, frame_classes=frame_classes)

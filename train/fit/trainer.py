@@ -15,7 +15,7 @@ from flax_unet.utils.errors import InputError
 from train import distributed
 from train.data.dataset import Dataset
 from train.data.loader import Batch
-from train.data.sampler import Stream
+from train.data.sampler import Sampler
 from train.fit import snapshot, validation
 from train.fit.checkpoints import Checkpoints
 from train.fit.clock import Clock
@@ -49,7 +49,7 @@ class Trainer:
         network: UNetConfig,
         origin: Origin,
         weights: store.Tree,
-        stream: Stream,
+        stream: Sampler,
         validation_set: Dataset | None,
         objective: Objective,
         devices: list[distributed.Device],
