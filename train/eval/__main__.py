@@ -16,7 +16,7 @@ from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
-from train.data.layouts.reading import Reading, add_options
+from train.data.layouts.options import FolderOptions, add_options
 from train.eval.metrics import AGGREGATES, Predictions, evaluate_predictions
 from train.eval.newest import CHECKPOINTS, newest_checkpoint
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, least in _AT_LEAST.items():
         if (value := getattr(args, name)) is not None and value < least:
             raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
-    reading = Reading.of(args)
+    options = FolderOptions.of(args)
     # Not before: JAX and Flax take seconds to import.
     from flax_unet.checkpoint import store
     from train import distributed
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.split,
             seed=args.seed,
             skip_bad=args.skip_bad,
-            reading=reading,
+            options=options,
         )
         if args.limit is not None:
             data = data.sample(args.limit, args.seed)

@@ -7,7 +7,7 @@ import numpy as np
 from flax_unet import UNet
 from flax_unet.nn.inference import compiled
 from train.data.dataset import Dataset
-from train.data.loader import decode
+from train.data.loader import load_frame
 from train.eval.classification import is_called_fake
 from train.eval.metrics import Predictions
 from train.eval.plots import Mistake
@@ -29,8 +29,7 @@ def worst(predictions: Predictions, model: UNet, data: Dataset) -> Iterator[Mist
     error = np.abs(predictions.real_probability - predictions.is_real)[wrong]
     forward = compiled(model)
     for row in wrong[np.argsort(-error, kind="stable")][:WORST]:
-        record = data.record(int(row))
-        frame = decode(record["image"], record["mask"], model.config.input_size)
+        frame = load_frame(data, int(row), model.config.input_size)
         output = forward(frame.image[None].astype(np.float32) / 255)
         found = None if output.is_manipulated is None else np.asarray(output.is_manipulated[0])
         label = "REAL" if predictions.is_real[row] else "FAKE"

@@ -18,7 +18,7 @@ from flax_unet.utils.errors import InputError
 from train import distributed
 from train.data.dataset import Dataset
 from train.data.loader import Batch
-from train.data.sampler import Stream
+from train.data.sampler import Sampler
 from train.fit import validation
 from train.fit.checkpoints import Checkpoints, Saved
 from train.fit.config import FitConfig
@@ -68,7 +68,7 @@ class Trainer:
         layout: str,
         unused: store.Tree,
         weights: store.Tree,
-        stream: Stream,
+        stream: Sampler,
         validation_set: Dataset | None,
         objective: Objective,
         devices: list[distributed.Device],

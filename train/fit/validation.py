@@ -13,7 +13,7 @@ from flax_unet.predict.draw import overlay
 from flax_unet.utils.errors import InputError
 from train import distributed
 from train.data.dataset import Dataset
-from train.data.loader import decode
+from train.data.loader import load_frame
 from train.eval import metrics
 from train.eval.scoring import score
 
@@ -113,9 +113,7 @@ def sheet(model: UNet, data: Dataset) -> np.ndarray | None:
     if not model.config.has_mask_head:
         return None
     rows = np.linspace(0, len(data) - 1, min(_PICTURES, len(data))).astype(int)
-    records = [data.record(row) for row in rows]
-    size = model.config.input_size
-    frames = [decode(record["image"], record["mask"], size) for record in records]
+    frames = [load_frame(data, row, model.config.input_size) for row in rows.tolist()]
     found = compiled(model)(np.stack([f.image for f in frames]).astype(np.float32) / 255)
     lines = [
         np.concatenate([f.image, _tinted(f.image, f.mask), _tinted(f.image, predicted)], axis=1)

@@ -1,4 +1,4 @@
-"""Masks: which crop each belongs to by its name, and the classes of its pixels."""
+"""Finds the mask of a crop by its name, and reads the classes of its pixels."""
 
 import io
 import re
@@ -15,7 +15,7 @@ from train.data.layouts.faults import BadFileError
 from train.data.layouts.image_files import File
 
 SUFFIXES = frozenset({".gif", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-ENDINGS = ("_mask", "_diff")  # what a mask's name may have behind its crop's
+ENDINGS = ("_mask", "_diff")  # that a mask's name may have behind its crop's
 
 _CLASSES = ("P", "L", "1")  # modes of one channel, of palette indices or grey levels
 # `crops/crops_testing/` has its masks in `masks/masks_testing/`.
@@ -25,7 +25,9 @@ _PART = re.compile(r"^(crops|masks)(?=_[^/]*/)")
 def by_crop(
     crops: Collection[str], masks: Mapping[str, File]
 ) -> tuple[dict[str, dict[str, File]], list[str]]:
-    """Finds the masks of crops: same folder, same name but for the suffix and one of ENDINGS.
+    """Finds the masks of crops, which have the crop's folder and name.
+
+    The suffix may differ, and the name may end with one of ENDINGS.
 
     Args:
         crops: paths below `crops/`.
@@ -34,7 +36,7 @@ def by_crop(
     Returns:
         The masks of each crop that has any, and the masks that match no crop.
     """
-    known = {_name(crop): crop for crop in crops}
+    known = set(map(_name, crops))
     found: dict[str, dict[str, File]] = defaultdict(dict)
     unmatched: list[str] = []
     for mask, file in masks.items():
@@ -49,7 +51,7 @@ def by_crop(
 
 
 def _name(path: str) -> str:
-    """What the paths of a crop and of its mask have in common."""
+    """The part of the path that a crop and its mask have in common."""
     return _PART.sub("", str(PurePosixPath(path).with_suffix("")))
 
 
@@ -61,27 +63,27 @@ def decode(content: bytes) -> np.ndarray:
     """
     image = image_files.decode(content)
     if image.mode not in _CLASSES or not _are_classes(_values(image)):
-        raise _no_classes(image)
+        raise _not_classes(image)
     return (np.asarray(image) != 0).astype(np.uint8)
 
 
 class Stored(NamedTuple):
     """A mask as it is stored."""
 
-    content: bytes  # of a picture that `decode` reads
+    content: bytes  # a picture that `decode` reads
     size: tuple[int, int]  # width and height
-    is_emptied: bool  # whether its grey levels are 0 and 1, which the threshold makes all 0
+    is_emptied: bool  # whether its grey levels are 0 and 1, and the threshold made all of them 0
 
 
 def stored(content: bytes, threshold: int | None) -> Stored:
-    """A mask as it is stored: as it is where its values are classes, else its classes.
+    """Converts a mask to a picture of classes; one that has classes already stays as it is.
 
-    Classes are 0 and 1, or 0 and 255, be they palette indices or grey levels. With a threshold,
-    grey levels of 0 and 1 are levels too. Of colours, the three channels must be equal.
+    Classes are 0 and 1, or 0 and 255, as palette indices or grey levels. With a threshold, grey
+    levels of 0 and 1 are levels too. The channels of a colour picture must be equal.
 
     Args:
-        content: of the file.
-        threshold: the grey level, 1 to 255, from which on a pixel is MANIPULATED, if that is known.
+        content: the file.
+        threshold: the lowest grey level that means MANIPULATED, 1 to 255; None if unknown.
 
     Raises:
         BadFileError: it is not a picture, or its classes are not known.
@@ -97,7 +99,7 @@ def stored(content: bytes, threshold: int | None) -> Stored:
     elif _are_classes(values):
         classes = np.asarray(grey) > 0
     else:
-        raise _no_classes(grey)
+        raise _not_classes(grey)
     file = io.BytesIO()
     Image.fromarray(classes).save(file, "PPM")  # as bits: the same bytes with any version
     is_emptied = {1} <= set(values) <= {0, 1} and not classes.any()
@@ -105,7 +107,7 @@ def stored(content: bytes, threshold: int | None) -> Stored:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """A picture whose channels are equal as grey levels."""
+    """Converts a picture whose channels are equal to grey levels."""
     if image.mode == "L":
         return image
     if image.mode == "P":
@@ -128,11 +130,11 @@ def _are_classes(values: list[int]) -> bool:
     return set(values) <= {0, 1} or set(values) <= {0, 255}
 
 
-def _no_classes(image: Image.Image) -> BadFileError:
+def _not_classes(image: Image.Image) -> BadFileError:
     values = _values(image)
     shown = ", ".join(map(str, values[:6])) + ", ..." * (len(values) > 6)
     return BadFileError(
         "its values are not classes",
-        f"its values are {shown}; expected the classes 0 and 1, or 0 and 255. Of grey levels, say "
-        "which ones mean MANIPULATED, such as --mask-threshold 128 for 128 and above",
+        f"its values are {shown}; expected the classes 0 and 1, or 0 and 255. For grey levels, "
+        "name the lowest that means MANIPULATED, such as --mask-threshold 128",
     )

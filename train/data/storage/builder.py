@@ -1,6 +1,6 @@
-"""What the TFDS builders of this project have in common: records that are written as they come.
+"""The base of this project's TFDS builders: it writes records as they are made.
 
-TensorFlow is never imported: pictures are stored as the bytes of their files.
+TensorFlow is never imported, since pictures are stored as the bytes of their files.
 """
 
 import contextlib
@@ -18,7 +18,8 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core import writer
 
 from flax_unet.utils.errors import InputError
-from train.data.storage.manifest import Recorder, Rows
+from train.data.layouts.faults import Fault
+from train.data.storage.manifest import Manifest, Record, Recorder
 
 FEATURES = tfds.features.FeaturesDict(
     {
@@ -30,20 +31,18 @@ FEATURES = tfds.features.FeaturesDict(
         "label": tfds.features.Scalar(np.int64, doc="1 = REAL, 0 = FAKE"),
     }
 )
-SHARD_BYTES = 128 * 1024**2  # TFDS holds the examples of a shard in memory until it is written
-
-Example = dict[str, Any]  # by FEATURES
+SHARD_BYTES = 128 * 1024**2  # TFDS holds the records of a shard in memory until it is written
 
 
 class Work(NamedTuple):
     """How a split is made: piece by piece, in order."""
 
-    results: Iterator[Sequence[Example]]  # of each piece; it is made when it is asked for
-    sizes: Sequence[int]  # bytes that each piece will take, roughly
+    results: Iterator[Sequence[Record]]  # of each piece, made when it is asked for
+    sizes: Sequence[int]  # bytes of each piece, roughly
 
 
 class FrameBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """A builder whose splits are lists of `Work`, told apart by `splits` once they are made."""
+    """A builder that makes its splits from `Work` and records what it writes."""
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION = ""
@@ -56,10 +55,11 @@ class FrameBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         """How to make each split."""
         raise NotImplementedError
 
-    @property
-    def rows(self) -> dict[str, Rows]:
-        """What was written, by split."""
-        return {split: recorder.rows() for split, recorder in self._recorders.items()}
+    def manifest(self, faults: dict[str, Fault], notes: list[str]) -> Manifest:
+        """The manifest of what was written."""
+        tables = {split: recorder.table() for split, recorder in self._recorders.items()}
+        prints = {split: recorder.fingerprint() for split, recorder in self._recorders.items()}
+        return Manifest(tables, prints, faults, notes)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -86,16 +86,16 @@ class FrameBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
 
 def _shard(
-    recorder: Recorder, results: Iterator[Sequence[Example]], count: int
-) -> Iterator[tuple[str, Example]]:
-    """The examples of the next `count` pieces of work."""
-    for example in itertools.chain.from_iterable(itertools.islice(results, count)):
-        recorder.add(example)
-        yield example["file"], example
+    recorder: Recorder, results: Iterator[Sequence[Record]], count: int
+) -> Iterator[tuple[str, Record]]:
+    """The records of the next `count` pieces of work."""
+    for record in itertools.chain.from_iterable(itertools.islice(results, count)):
+        recorder.add(record)
+        yield record["file"], record
 
 
 class _Uncompressed(writer.ExampleWriter):
-    """Stores pictures, which are compressed already, as they are."""
+    """Stores records without compression, since pictures are compressed already."""
 
     def write(self, path: str | os.PathLike, examples: Iterable[tuple[Any, bytes]]) -> None:
         """Writes the records of a shard."""
@@ -108,15 +108,15 @@ class _Uncompressed(writer.ExampleWriter):
 def _written(path: str | os.PathLike, action: Callable[..., None], *content: bytes) -> None:
     try:
         action(*content)
-    except RuntimeError as error:  # ArrayRecord's word for the system's refusal
+    except RuntimeError as error:  # ArrayRecord raises it where the system refuses to write
         raise InputError(
-            f"{path} cannot be written: {error}. Make room in the cache, or name another place "
+            f"{path} cannot be written: {error}. Make room in the cache, or name another folder "
             "for it by XDG_CACHE_HOME"
         ) from error
 
 
 def prepare(builder: FrameBuilder) -> None:
-    """Generates the data set into the builder's directory, without TFDS's chatter.
+    """Writes the data set into the builder's directory, without TFDS's messages.
 
     Raises:
         InputError: it cannot be written.

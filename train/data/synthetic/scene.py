@@ -1,4 +1,4 @@
-"""Generated portraits: no download, no person's picture, the same on every machine."""
+"""Generates portraits without a download or a real person, the same on every machine."""
 
 import math
 
@@ -31,14 +31,14 @@ class ProceduralPortraits:
         return self.file(index), generate(np.random.default_rng((self._seed, index)))
 
     def file(self, index: int) -> str:
-        """The portrait's name: there is no file."""
+        """The portrait's name, since it has no file."""
         return f"p{index:05d}"
 
     def check(self, index: int) -> None:
-        """Does nothing: every portrait can be generated."""
+        """Does nothing, since every portrait can be generated."""
 
     def describe(self) -> list[str]:
-        """What tells these portraits from others."""
+        """What the portraits depend on."""
         return [f"procedural {self._count} {self._seed}"]
 
 

@@ -103,7 +103,7 @@ def test_interrupted_packing_leaves_nothing(
         ("DATA", "testing", "no split testing"),
         ("DATA", "80/10", "such as 80/10/10"),
         ("DATA", "80/10/20", "such as 80/10/10"),
-        ("DATA", "valid:80/10/10", "valid is none of"),
+        ("DATA", "valid:80/10/10", "valid is not one of"),
         ("DATA", "validation:100/0/0", "is empty; give it a larger share"),
     ],
 )
