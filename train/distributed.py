@@ -169,14 +169,26 @@ def process() -> tuple[int, int]:
 
 
 def barrier() -> None:
-    """Waits until every process is here.
-
-    One process may pack a data set or compile while the others are ahead. Without a barrier, the
-    first exchange on CPUs gives up after half a minute.
-    """
+    """Waits until every process is here: one may pack a data set while the others are ahead."""
     from orbax.checkpoint import multihost
 
     multihost.get_barrier_sync_fn()(key="barrier", timeout_ms=1000 * _PATIENCE)
+
+
+def connect(devices: list[Device]) -> None:
+    """Waits until every process is here, then exchanges a number among their devices.
+
+    On CPUs the first exchange among a group of devices sets up its connections and gives up after
+    half a minute. The first one of a training step would come after its compilation, for which a
+    busy machine may need longer than another.
+
+    Args:
+        devices: of this process, as for `map_step`.
+    """
+    barrier()
+    if jax.process_count() > 1:
+        total = jax.pmap(lambda x: jax.lax.psum(x, AXIS), AXIS, devices=_of_all_processes(devices))
+        total(shard_batch(np.ones(len(devices), np.float32), devices)).block_until_ready()
 
 
 def gather(tree: Tree) -> Tree:

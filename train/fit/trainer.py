@@ -183,7 +183,7 @@ class Trainer:
         source = self.stream.batches(
             size, changes, first=start, last=last, process=process, processes=processes
         )
-        distributed.barrier()
+        distributed.connect(self.devices)
         try:
             with stop_signals() as signals:
                 if not self._is_out_of_patience():
