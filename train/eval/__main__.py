@@ -19,7 +19,6 @@ from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.layouts.reading import Reading, add_options
 from train.eval.metrics import AGGREGATES, Predictions, evaluate_predictions
 from train.eval.newest import CHECKPOINTS, newest_checkpoint
-from train.fit.config import Machines
 
 if TYPE_CHECKING:
     from flax_unet import UNet
@@ -43,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     reading = Reading.of(args)
     # Not before: JAX and Flax take seconds to import.
     from flax_unet.checkpoint import store
-    from train import cluster, distributed
+    from train import distributed
 
     keep_compiled()
-    cluster.join(Machines())
+    distributed.join()
     is_first = distributed.process()[0] == 0  # it speaks and writes for all
     out = args.out if is_first else None
     # What could fail after hours of work is tried before: the place of the results, the files of
