@@ -17,7 +17,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "flax_unet.media": ("flax_unet.media", "flax_unet.nn.config", "flax_unet.utils"),
     "convert": ("convert", "flax_unet"),
     "train": ("train", "flax_unet"),
-    "train.data": ("train.data", "train.distributed", "flax_unet"),
+    "train.data": ("train.data", "train.distributed", "train.fit.config", "flax_unet"),
     "train.eval": ("train.eval", "train.data", "train.distributed", "flax_unet"),
 }
 LEAST_LINES = 30  # of a module with one importer
@@ -71,12 +71,12 @@ def test_table_names_rooms_that_exist() -> None:
     assert {*ALLOWED, *(name for names in ALLOWED.values() for name in names)} <= MODULES.keys()
 
 
-def test_commands_are_started_and_not_imported() -> None:
+def test_commands_are_imported_by_benchmarks_alone() -> None:
     wrong = [
         f"{module} imports {name}"
         for module, names in IMPORTS.items()
         for name in names
-        if name.endswith(".__main__")
+        if name.endswith(".__main__") and not is_below(module, "benchmarks")
     ]
     assert not wrong
 
