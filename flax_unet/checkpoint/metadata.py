@@ -18,7 +18,7 @@ from flax_unet.utils.errors import InputError
 CONFIG, SOURCE, MANIFEST = "config.json", "source.json", "manifest.json"
 WEIGHTS, UNUSED = "weights", "unused"
 CARD, CARD_AUTHOR = "README.md", "python -m train.card"  # the latter stands in every card
-_FORMAT_VERSION = 2
+FORMAT_VERSION = 2
 # In this older format classifiers read the whole deepest map at every size.
 _WITHOUT_PUBLISHED_POOLS = 1
 
@@ -41,16 +41,6 @@ def _is_card(path: Path) -> bool:
     return CARD_AUTHOR in path.read_text(encoding="utf-8", errors="replace")
 
 
-def write_config(directory: Path, config: UNetConfig) -> None:
-    """Writes `config.json`.
-
-    Raises:
-        InputError: the disk is full or cannot be written to.
-    """
-    fields = {"format_version": _FORMAT_VERSION, "model": config.to_json()}
-    write_json(directory / CONFIG, fields)
-
-
 def load_config(path: str | Path) -> UNetConfig:
     """The architecture of a checkpoint.
 
@@ -62,10 +52,10 @@ def load_config(path: str | Path) -> UNetConfig:
         raise InputError(_why_no_checkpoint(path))
     fields = read_json(path / CONFIG)
     version = fields.get("format_version")
-    if version not in (_FORMAT_VERSION, _WITHOUT_PUBLISHED_POOLS):
+    if version not in (FORMAT_VERSION, _WITHOUT_PUBLISHED_POOLS):
         raise InputError(
             f"{path / CONFIG}: format_version is {version!r}; this version reads "
-            f"{_FORMAT_VERSION}. Convert the checkpoint again"
+            f"{FORMAT_VERSION}. Convert the checkpoint again"
         )
     try:
         config = UNetConfig.from_json(fields["model"])
