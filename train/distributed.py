@@ -103,26 +103,6 @@ def replicate(tree: Tree, devices: list[Device]) -> Tree:
     return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec()))
 
 
-def map_batch(
-    function: Callable[[Tree, Tree], Tree], devices: list[Device]
-) -> Callable[[Tree, Tree], Tree]:
-    """`function(state, batch)` with the batch divided among devices and the state on each.
-
-    Args:
-        function: takes a replicated state and a device's share of the batch, and returns a tree
-            of arrays whose first axis is the share's.
-        devices: of this process. A batch's size must be a multiple of their number.
-    """
-    count = len(devices)
-    mapped = jax.pmap(function, axis_name=AXIS, devices=devices, in_axes=(None, 0))
-
-    def run(state: Tree, batch: Tree) -> Tree:
-        shares = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
-        return mapped(state, shares)
-
-    return run
-
-
 def map_step(
     function: Callable[[Tree, Tree, Tree], Tree], devices: list[Device]
 ) -> Callable[[Tree, Tree, Tree], Tree]:
@@ -161,11 +141,6 @@ def fetch(tree: Tree) -> Tree:
     """A copy on the host of arrays that are the same on every device; waits for them."""
     # A copy: on a CPU, NumPy otherwise shares memory that the next step overwrites.
     return jax.tree.map(lambda x: np.array(x.addressable_shards[0].data), tree)
-
-
-def to_host(tree: Tree) -> Tree:
-    """The results of `map_batch` as NumPy arrays with the batch's axis first; waits for them."""
-    return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
 
 
 def agree(value: str, what: str) -> None:

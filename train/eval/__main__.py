@@ -11,6 +11,7 @@ import numpy as np
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.nn.config import DTYPES, UNetConfig
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
@@ -154,7 +155,7 @@ def _write(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m train.eval",
+        prog=program_name("train.eval"),
         description=__doc__,
         epilog="The classifier's 1 is REAL, the mask's 1 is MANIPULATED; a frame is called REAL "
         "where its probability rounds to 1, so exactly 0.5 is FAKE. In precision, recall and AUC "

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from train.fit.config import CHANGEABLE, GROUPS, FitConfig
 from train.fit.options import OptionParser, fields_of, flag, valid
@@ -27,7 +28,7 @@ def read_options(argv: Sequence[str] | None) -> dict[str, Any]:
     Raises:
         InputError: an option does not exist or has a bad value.
     """
-    settings = {"prog": "python -m train.fit", "description": __doc__, "epilog": _EPILOG}
+    settings = {"prog": program_name("train.fit"), "description": __doc__, "epilog": _EPILOG}
     file, given = OptionParser(*GROUPS, **settings).read(argv)
     if given.get("steps") is not None and "epochs" in given:
         raise InputError("--steps and --epochs both say when training ends; give one")
