@@ -82,15 +82,13 @@ def select_devices(wanted: str) -> list[Device]:
     if wanted == "all":
         return devices
     numbers = [number for number in wanted.split(",") if number]
-    if not numbers or not all(number.isdecimal() for number in numbers):
-        raise InputError(f"--devices {wanted}: expected all, how many, or which: 0,2")
-    chosen = [int(number) for number in numbers]
-    if "," not in wanted:
-        chosen = list(range(chosen[0]))
-    if not chosen or len(set(chosen)) < len(chosen):
+    chosen = [int(number) for number in numbers if number.isdecimal()]
+    if wanted.isdecimal():
+        chosen = numbers = list(range(int(wanted)))
+    if not chosen or len({*chosen}) < len(numbers):
         raise InputError(
-            f"--devices {wanted}: expected at least one device, and none twice. One number alone "
-            "is a count; device 0 is named 0,"
+            f"--devices {wanted}: expected all, how many, or which, each once, such as 0,2. One "
+            "number alone is a count; device 0 is named 0,"
         )
     if max(chosen) >= len(devices):
         raise InputError(
@@ -117,10 +115,14 @@ def map_step(
         function: averages over the axis AXIS whatever differs among devices.
         devices: of this process; those with the same numbers are used on each.
     """
+    if jax.process_count() > 1:
+        numbers = [jax.local_devices().index(device) for device in devices]
+        everywhere = [jax.local_devices(process_index=i) for i in range(jax.process_count())]
+        devices = [of_one[number] for of_one in everywhere for number in numbers]
     return jax.pmap(
         function,
         axis_name=AXIS,
-        devices=_of_all_processes(devices),
+        devices=devices,
         in_axes=(None, None, 0),
         out_axes=None,
         donate_argnums=(0, 1),
@@ -133,18 +135,6 @@ def shard_batch(batch: Tree, devices: list[Device]) -> Tree:
     return jax.tree.map(
         lambda x: jax.device_put(x.reshape(len(devices), -1, *x.shape[1:]), parts), batch
     )
-
-
-def _of_all_processes(devices: list[Device]) -> list[Device]:
-    """The devices with the same numbers on every process, by process."""
-    if jax.process_count() == 1:
-        return devices  # possibly only descriptions: programs compile for absent devices
-    numbers = [jax.local_devices().index(device) for device in devices]
-    return [
-        jax.local_devices(process_index=process)[number]
-        for process in range(jax.process_count())
-        for number in numbers
-    ]
 
 
 def fetch(tree: Tree) -> Tree:

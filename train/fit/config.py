@@ -59,7 +59,7 @@ class Network:
         None, "widths of the classifier's hidden layers (default: the layout's)", least=1
     )
     size: int | tuple[int, int] | None = option(
-        None, "of pictures, in pixels (default: the layout's, 224 or 320)", least=1, most=2**13
+        None, "size of pictures in pixels (default: the layout's, 224 or 320)", least=1, most=2**13
     )
     dtype: str = option(
         "float32", "of convolutions; weights and statistics are always float32", choices=DTYPES
@@ -286,12 +286,11 @@ class FitConfig:
         }
 
     def __str__(self) -> str:
-        lines = (
+        return "\n".join(
             f"{group:13}"
             + ", ".join(f"{k} {plain(v)}" for k, v in vars(values).items() if v is not None)
             for group, values in vars(self).items()
         )
-        return "\n".join(lines)
 
 
 def _filled(group: type, values: Mapping[str, Any]) -> Any:
