@@ -1,4 +1,4 @@
-"""Where packed data sets live, and how they are told apart."""
+"""Keeps packed data sets in the cache, each under a fingerprint of what it was made from."""
 
 import contextlib
 import errno
@@ -13,7 +13,9 @@ from pathlib import Path
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import staged_directory
 
-_held: dict[Path, int] = {}  # what this process reads from, open so that no other deletes it
+_held: dict[
+    Path, int
+] = {}  # directories that this process reads; open, so that no other process deletes them
 
 
 def fingerprint(parts: Iterable[object]) -> str:
@@ -27,17 +29,16 @@ def fingerprint(parts: Iterable[object]) -> str:
 def cached(family: Path, key: str, fill: Callable[[Path], None]) -> Path:
     """The directory `family`/`key`, filled by `fill(stage)` unless it is there already.
 
-    Processes that want one of a family at once wait for each other. When one is filled, older
-    ones of the family go, unless a process uses them.
+    Only one process at a time fills a directory of a family; the others wait. Older directories of
+    the family are deleted then, unless a process uses them.
 
     Args:
-        family: holds all that was ever made of one source. The directories beside it are families
-            as well.
-        key: tells the states of the source apart.
+        family: holds everything made from one source; the directories beside it are families too.
+        key: identifies a state of the source.
         fill: writes into an empty directory, which is renamed afterwards.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the cache cannot be written.
     """
     directory = family / key
     if not directory.exists():
@@ -58,8 +59,8 @@ def _make_writable(family: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise InputError(
-            f"the cache {family} cannot be written: {error.strerror}; name another place for it "
-            "by XDG_CACHE_HOME"
+            f"the cache {family} cannot be written: {error.strerror}; name another folder for "
+            "it by XDG_CACHE_HOME"
         ) from error
 
 
@@ -68,12 +69,12 @@ def _fill(directory: Path, fill: Callable[[Path], None]) -> None:
         with staged_directory(directory) as stage:
             fill(stage)
     except InputError:
-        if not directory.exists():  # or, where nothing can be locked, another was faster
+        if not directory.exists():  # else, without locks, another process was faster
             raise
 
 
 def _tidy(family: Path) -> None:
-    """Deletes what killed processes left half-made, and older ones of this family."""
+    """Deletes what killed processes left behind, and older directories of this family."""
     for other in family.parent.iterdir():
         if other != family and other.is_dir():
             with _locked(other, wait=False) as alone:
