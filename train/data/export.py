@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flax_unet.media.images import mask_image
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
@@ -58,7 +59,7 @@ def _key(video: str) -> str:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(prog="python -m train.data.export", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program_name("train.data.export"), description=__doc__)
     parser.add_argument("out", type=Path, help="directory to create")
     parser.add_argument(
         "--data", default=EMBEDDED, help=f"data set, as for train.eval (default: {EMBEDDED})"
