@@ -50,16 +50,11 @@ class Content(NamedTuple):
     image: bytes  # the crop's file
     mask: bytes  # a picture of classes, b"" without a mask
     mode: str  # of the crop: RGB, or what is converted to it
-    mask_is_emptied: bool  # as in `masks.Stored`
+    mask_is_emptied: bool  # whether the threshold emptied a mask of the levels 0 and 1
 
 
 def scan(folder: Path, parts: Sequence[Part], options: FolderOptions) -> Listing:
     """Lists the crops of a folder by split, without opening the pictures.
-
-    Args:
-        folder: the data set's folder.
-        parts: the result of `tree.list_files`.
-        options: how to read its files.
 
     Raises:
         InputError: a metadata file cannot be read.
@@ -138,11 +133,7 @@ def _left_out(part: Part) -> Iterator[str]:
 
 
 def read_crop(crop: Crop, mask_threshold: int | None) -> Content:
-    """Reads and checks a crop and its mask.
-
-    Args:
-        crop: the crop.
-        mask_threshold: as in `FolderOptions`.
+    """Reads and checks a crop and its mask; the threshold is that of `FolderOptions`.
 
     Raises:
         BadFileError: a file cannot be used.

@@ -44,10 +44,7 @@ class VideoNames:
         return [name] if name in found else found
 
     def of(self, crop: str) -> str:
-        """The video of a crop.
-
-        Args:
-            crop: its path below `crops/`, with suffix.
+        """The video of a crop, given by its path below `crops/`, with suffix.
 
         Raises:
             BadFileError: the video is missing in the metadata, or ambiguous.

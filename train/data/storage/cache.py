@@ -43,9 +43,16 @@ def cached(family: Path, key: str, fill: Callable[[Path], None]) -> Path:
         with locked(family, waiting=waiting) as alone:
             if alone and not directory.exists():
                 _tidy(family)
-            if not directory.exists():
-                _fill(directory, fill)
-    _hold(directory)
+            try:
+                if not directory.exists():
+                    with staged_directory(directory) as stage:
+                        fill(stage)
+            except InputError:
+                if not directory.exists():  # else, without locks, another process was faster
+                    raise
+    if directory not in _held:  # no other process deletes it until this one ends
+        _held[directory] = locked(directory, shared=True)
+        _held[directory].__enter__()
     return directory
 
 
@@ -59,15 +66,6 @@ def _make_writable(family: Path) -> None:
             f"the cache {family} cannot be written: {error.strerror}; name another folder for "
             "it by XDG_CACHE_HOME"
         ) from error
-
-
-def _fill(directory: Path, fill: Callable[[Path], None]) -> None:
-    try:
-        with staged_directory(directory) as stage:
-            fill(stage)
-    except InputError:
-        if not directory.exists():  # else, without locks, another process was faster
-            raise
 
 
 def _tidy(family: Path) -> None:
@@ -85,10 +83,3 @@ def _delete(directories: Iterable[Path]) -> None:
         with locked(directory) as unused:
             if unused:
                 shutil.rmtree(directory, ignore_errors=True)
-
-
-def _hold(directory: Path) -> None:
-    """Keeps other processes from deleting `directory` until this one ends."""
-    if directory not in _held:
-        _held[directory] = locked(directory, shared=True)
-        _held[directory].__enter__()

@@ -83,14 +83,9 @@ class _Packer:
 
 
 def pack(path: Path, options: FolderOptions = AS_PUBLISHED) -> Path:
-    """Packs a folder of crops unless it is packed already; leaves out files that have faults.
+    """Packs a folder of crops unless it is packed already; returns the directory in the cache.
 
-    Args:
-        path: the folder, or its parent.
-        options: options for its files.
-
-    Returns:
-        The packed data set's directory.
+    Files that have faults are left out. `path` is the folder or its parent.
 
     Raises:
         InputError: the folder is not in the published layout, a file could not be read just now,

@@ -34,12 +34,7 @@ class Canvas:
         return Canvas(self.pixels[:, *part], self.u[part], self.v[part], self.softness)
 
     def paint(self, colour: np.ndarray, alpha: np.ndarray) -> None:
-        """Covers the pixels.
-
-        Args:
-            colour: (3, 1, 1) for all, or (3, H, W), 0 to 255.
-            alpha: (H, W) opacity in [0, 1].
-        """
+        """Covers the pixels by (3, 1, 1) or (3, H, W), 0 to 255, with opacity (H, W) in [0, 1]."""
         rows = np.flatnonzero(alpha.max(1) > 0)  # most shapes leave most rows unchanged
         if not rows.size:
             return

@@ -29,10 +29,7 @@ def smooth_noise(
 ) -> np.ndarray:
     """Random values that vary smoothly: normal ones on a coarse grid, interpolated bicubically.
 
-    Args:
-        rng: source of the values.
-        shape: (H, W) of the result.
-        cells: number of cells of the coarse grid along (H, W), or along both.
+    `cells` is the number of cells of the coarse grid along (H, W), or along both.
 
     Returns:
         (H, W) float32, mean about 0, standard deviation about 0.7.
