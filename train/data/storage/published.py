@@ -1,7 +1,6 @@
 """Packs a folder of crops into ArrayRecord, as a TFDS data set."""
 
 import dataclasses
-import itertools
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -97,20 +96,18 @@ def pack(path: Path, options: FolderOptions = AS_PUBLISHED) -> Path:
     family = cache_root() / "data" / "published" / fingerprint([source])
 
     def fill(stage: Path) -> None:
-        listing = folder.scan(path, parts, options)
-        crops = itertools.chain.from_iterable(listing.splits.values())
-        check_space(stage, sum(crop.size for crop in crops))
-        packer = _Packer(options.mask_threshold, listing.faults)
+        splits, faults, notes = folder.scan(path, parts, options)
+        packer = _Packer(options.mask_threshold, faults)
         work = {
             split: Work(packer.records(crops), [crop.size for crop in crops])
-            for split, crops in listing.splits.items()
+            for split, crops in splits.items()
         }
+        check_space(stage, sum(sum(sizes) for _, sizes in work.values()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked
             recorders = write_records(stage, work)
         if packer.failures:
             raise unreadable(str(path), packer.failures, packer.faults)
-        notes = [*listing.notes, *packer.notes()]
-        Manifest.of(recorders, packer.faults, notes).write(stage)
+        Manifest.of(recorders, packer.faults, [*notes, *packer.notes()]).write(stage)
 
     return cached(family, fingerprint([_FORMAT, source, parts, options]), fill)

@@ -1,5 +1,6 @@
 """Generates portraits without a download or a real person, the same on every machine."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -13,20 +14,20 @@ from train.data.synthetic.raster import exactly, inside, ramp, smooth_noise
 SIZE = 256  # pixels along each side
 
 
+@dataclasses.dataclass(frozen=True)
 class ProceduralPortraits:
     """A sequence of (name, RGB picture of SIZE x SIZE pixels), each from its index and the seed."""
 
-    def __init__(self, count: int, seed: int) -> None:
-        self._count = count
-        self._seed = seed
+    count: int
+    seed: int
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __getitem__(self, index: int) -> tuple[str, Image.Image]:
-        if not 0 <= index < self._count:
+        if not 0 <= index < self.count:
             raise IndexError(index)
-        return self.file(index), generate(np.random.default_rng((self._seed, index)))
+        return self.file(index), generate(np.random.default_rng((self.seed, index)))
 
     def file(self, index: int) -> str:
         """The portrait's name, since it has no file."""
@@ -34,7 +35,7 @@ class ProceduralPortraits:
 
     def describe(self) -> list[str]:
         """What the portraits depend on."""
-        return [f"procedural {self._count} {self._seed}"]
+        return [f"procedural {self.count} {self.seed}"]
 
 
 def generate(rng: np.random.Generator) -> Image.Image:
