@@ -1,7 +1,6 @@
 """Reads and writes checkpoints: the weights by Orbax, beside their metadata."""
 
 import contextlib
-import functools
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
@@ -38,8 +37,11 @@ MAX_COMPRESSION = 64  # weights that claim more bytes than this many times their
 
 Tree = dict[str, Any]
 """Nested dictionaries with arrays, or their shapes and dtypes, at the leaves."""
-flat = functools.partial(flatten_dict, sep="/")
-"""The leaves of a tree by their path, such as `inc/conv1/kernel`."""
+
+
+def flat(tree: Tree) -> dict[str, Any]:
+    """The leaves of a tree by their path, such as `inc/conv1/kernel`."""
+    return dict(flatten_dict(tree, sep="/"))
 
 
 def abstract_weights(config: UNetConfig) -> Tree:

@@ -31,9 +31,8 @@ def load_frame(dataset: Dataset, row: int, size: Size) -> Batch:
     pixels = resized(image_files.decode(record["image"]), size)
     classes = np.zeros(size, np.uint8)
     if record["mask"]:
-        (height, width), nearest = size, Image.Resampling.NEAREST
         mask = Image.fromarray(masks.decode(record["mask"]))
-        classes = np.asarray(mask.resize((width, height), nearest))
+        classes = np.asarray(mask.resize((size[1], size[0]), Image.Resampling.NEAREST))
     return Batch(pixels, classes, np.asarray(bool(record["mask"])), np.asarray(row))
 
 

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-from flax_unet.media.images import mask_image
-from flax_unet.predict.draw import overlay
+from flax_unet.predict.draw import tinted
 from train.eval.classification import calibration_bins, calibration_error
 from train.eval.metrics import Predictions
 from train.eval.roc import Roc
@@ -137,7 +135,7 @@ def write_worst(path: Path, rows: Sequence[Mistake]) -> None:
                 words = f"no mask is {what}"
                 axes.text(0.5, 0.5, words, ha="center", fontsize=7, transform=axes.transAxes)
             else:
-                axes.imshow(_tinted(image, mask))
+                axes.imshow(tinted(image, mask))
                 axes.set_title(f"{what} MANIPULATED:\n{np.mean(mask == 1):.1%}", fontsize=7)
     _save(figure, path)
 
@@ -183,11 +181,6 @@ def _square(title: str, x_label: str, y_label: str) -> tuple["Figure", "Axes"]:
     figure, axes = _axes(title, x_label, y_label)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     return figure, axes
-
-
-def _tinted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    picture = Image.fromarray(image)
-    return np.asarray(overlay(picture, mask_image(mask == 1, picture.size)))
 
 
 def _wrapped(title: str) -> str:

@@ -38,7 +38,7 @@ class Data:
 
     @property
     def folder_options(self) -> FolderOptions:
-        """How to read the files of a folder."""
+        """How the files of a folder are read."""
         return FolderOptions(self.mask_threshold, self.real_label)
 
 

@@ -163,7 +163,7 @@ def make_step(
         loss = objective.mask_weight * mask_loss + objective.class_weight * class_loss
         first = (totals.not_finite == 0) & ~jnp.isfinite(loss)
         sums = jax.tree.map(jnp.add, totals[:4], (1, loss, mask_loss, class_loss))
-        totals = Totals(*sums, jnp.where(first, number, totals.not_finite))
+        totals = Totals._make([*sums, jnp.where(first, number, totals.not_finite)])
         state = TrainState(number, params, batch_stats, optimizer_state, average)
         stop = jax.lax.pmax(batch["stop"].max(), AXIS)
         return Step(state, totals, stop, grads if give_gradients else None)

@@ -4,12 +4,10 @@ import difflib
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from flax_unet import UNet, UNetConfig
-from flax_unet.media.images import mask_image
 from flax_unet.nn.inference import compiled
-from flax_unet.predict.draw import overlay
+from flax_unet.predict.draw import tinted
 from flax_unet.utils.errors import InputError
 from train import distributed
 from train.data.dataset import Dataset
@@ -116,15 +114,10 @@ def sheet(model: UNet, data: Dataset) -> np.ndarray | None:
     frames = [load_frame(data, row, model.config.input_size) for row in rows.tolist()]
     found = compiled(model)(np.stack([f.image for f in frames]).astype(np.float32) / 255)
     lines = [
-        np.concatenate([f.image, _tinted(f.image, f.mask), _tinted(f.image, predicted)], axis=1)
+        np.concatenate([f.image, tinted(f.image, f.mask), tinted(f.image, predicted)], axis=1)
         for f, predicted in zip(frames, np.asarray(found.is_manipulated), strict=True)
     ]
     return np.concatenate(lines)
-
-
-def _tinted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    picture = Image.fromarray(image)
-    return np.asarray(overlay(picture, mask_image(mask, picture.size)))
 
 
 def _flat(figures: dict[str, Any], prefix: str = "") -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from flax_unet.media.images import FORMATS
+from flax_unet.media import images
 from train.data.layouts.faults import BadFileError, Fault
 
 MAX_PIXELS = 25_000_000  # far more than a face needs, and still quick to decode
@@ -60,18 +60,6 @@ def decode(content: bytes) -> Image.Image:
     if not content:
         raise BadFileError("it is empty")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BadFileError(
-                    "it has too many pixels",
-                    f"it is {image.width}x{image.height}, over {MAX_PIXELS:,} pixels",
-                )
-            image.load()
-            return image
-    except (BadFileError, MemoryError):
-        raise
-    except Image.UnidentifiedImageError as error:
-        raise BadFileError("it is not a picture of a known format") from error
-    except Exception as error:  # decoders raise whatever the damage leads to
-        reason = str(error) or type(error).__name__
-        raise BadFileError("it cannot be decoded", f"it cannot be decoded: {reason}") from error
+        return images.decode(io.BytesIO(content), MAX_PIXELS)
+    except images.DecodeError as error:
+        raise BadFileError(f"it {error.kind}", f"it {error}") from error
