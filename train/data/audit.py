@@ -26,11 +26,7 @@ _SHOWN = 10  # of each kind of finding; the JSON has all
 
 
 def audit(name: str, options: FolderOptions = AS_PUBLISHED) -> dict[str, Any]:
-    """Examines every frame of a data set.
-
-    Args:
-        name: as for `train.data.dataset.open_dataset`.
-        options: how to read the files of a folder.
+    """Examines every frame of a data set, named as for `train.data.dataset.open_dataset`.
 
     Returns:
         `splits`: by name, frames, videos, sources, REAL and FAKE, missing masks of fakes, and

@@ -13,13 +13,10 @@ _GREY = 127
 def augment(
     image: np.ndarray, mask: np.ndarray, shares: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Changes a picture and its mask at random.
+    """Changes a picture (H, W, 3) uint8 and its mask (H, W) uint8 at random.
 
-    Args:
-        image: (H, W, 3) uint8.
-        mask: (H, W) uint8, 1 = MANIPULATED.
-        shares: the share of pictures that get each change, in [0, 1].
-        rng: the source of all randomness; it advances equally for any shares.
+    `shares` are the shares of pictures that get each change, in [0, 1]. The same random numbers
+    are drawn for any shares.
     """
     rows, columns = mask.shape
     chance = dict(zip(vars(shares), rng.random(6), strict=True))

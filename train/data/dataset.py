@@ -98,13 +98,7 @@ def open_dataset(
 
 
 def split_by_source(data: Dataset, shares: tuple[int, int, int], seed: int) -> dict[str, Dataset]:
-    """Splits a data set so that all frames of a source are in one part; a part may be empty.
-
-    Args:
-        data: what is split.
-        shares: per cent of the sources, in the order of `splits.PARTS`.
-        seed: of the order in which sources are assigned.
-    """
+    """Splits a data set by `splits.by_source`; a part may be empty."""
     rows = splits.by_source(data.table.video, data.table.original, shares, seed)
     return {part: dataclasses.replace(data.take(found), split=part) for part, found in rows.items()}
 

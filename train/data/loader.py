@@ -26,13 +26,7 @@ class Batch(NamedTuple):
 
 
 def load_frame(dataset: Dataset, row: int, size: Size) -> Batch:
-    """One frame without a batch axis, by the published preprocessing: PIL's NEAREST.
-
-    Args:
-        dataset: what to read.
-        row: of the data set's table.
-        size: (height, width) of the result.
-    """
+    """One frame without a batch axis, resized to (height, width) by PIL's NEAREST, as published."""
     record = dataset.record(row)
     pixels = resized(image_files.decode(record["image"]), size)
     classes = np.zeros(size, np.uint8)
@@ -45,17 +39,10 @@ def load_frame(dataset: Dataset, row: int, size: Size) -> Batch:
 def batches(
     dataset: Dataset, size: Size, batch_size: int, *, process: int = 0, processes: int = 1
 ) -> Iterator[Batch]:
-    """Every frame of this process's share once, in order, in batches of one size.
+    """Every frame of this process's share once, in order, resized to (height, width).
 
-    Process p gets the frames p, p + processes, ...; each process gets as many batches as the
-    others, the last ones padded.
-
-    Args:
-        dataset: what to read.
-        size: (height, width) that pictures are resized to.
-        batch_size: frames a batch on this process.
-        process: index of this process.
-        processes: how many processes read the data set.
+    Process p gets the frames p, p + processes, ...; all processes get the same number of batches
+    of `batch_size` frames, the last ones padded.
     """
     rows = range(process, len(dataset), processes)
     frames = prefetch(

@@ -24,12 +24,8 @@ class Sampler:
     ) -> None:
         """Sets the order up; nothing is read yet.
 
-        Args:
-            dataset: what is read.
-            batch_size: pictures a step on all devices of all processes.
-            seed: of the order, which differs between epochs.
-            keep_last_batch: whether an epoch ends with a smaller batch of the pictures that are
-                left over; otherwise the epoch leaves them out.
+        With `keep_last_batch`, an epoch ends with a smaller batch of the pictures that are left
+        over; otherwise it leaves them out. `batch_size` counts all devices of all processes.
         """
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         whole, rest = divmod(len(dataset), batch_size)
@@ -67,15 +63,8 @@ class Sampler:
     ) -> Iterator[Batch]:
         """This process's share of the batches `first` to `last` - 1, counted from 0.
 
-        Process p gets the p-th part of each batch.
-
-        Args:
-            size: (height, width) that pictures are resized to.
-            augmentation: changes of the pictures.
-            first: first batch.
-            last: one past the last batch.
-            process: index of this process.
-            processes: how many processes share each batch; the batch size is a multiple of it.
+        Process p gets the p-th part of each batch; `processes` must divide the batch size. Pictures
+        are resized to (height, width), then augmented.
         """
         is_augmented = any(vars(augmentation).values())
 

@@ -43,10 +43,7 @@ def source_of(videos: Iterable[str], originals: Iterable[str]) -> list[str]:
     """The source of each frame: its video, or the real video behind any number of fakes of fakes.
 
     If a fake was made from several videos, all of them have one of these as their source.
-
-    Args:
-        videos: the video of each frame.
-        originals: for each frame, the videos that a fake was made from, one a line; else "".
+    `originals` has, for each frame, the videos that a fake was made from, one a line, or "".
     """
     videos = list(videos)
     parents: dict[str, str] = {}
@@ -72,11 +69,8 @@ def by_source(
 ) -> dict[str, np.ndarray]:
     """Splits frames so that all frames of a source are in one part.
 
-    Args:
-        videos: as for `source_of`.
-        originals: as for `source_of`.
-        shares: per cent of the sources, in the order of PARTS.
-        seed: of the order in which sources are assigned.
+    `videos` and `originals` are as for `source_of`, `shares` are per cent of the sources in the
+    order of PARTS, and `seed` shuffles the sources.
 
     Returns:
         The frames' indices by part, ascending; every frame is in exactly one part.

@@ -35,36 +35,29 @@ class Crop:
     size: int  # bytes of the crop and its mask
 
 
-@dataclasses.dataclass(frozen=True)
-class Listing:
-    """What a folder holds."""
-
-    splits: dict[str, list[Crop]]
-    faults: dict[str, Fault]  # by file: why it cannot be used
-    notes: list[str]  # what is odd but does no harm
-
-
 class Content(NamedTuple):
     """The bytes of a crop and its mask, as they are stored."""
 
     image: bytes  # the crop's file
     mask: bytes  # a picture of classes, b"" without a mask
     mode: str  # of the crop: RGB, or what is converted to it
-    mask_is_emptied: bool  # as in `masks.Stored`
+    mask_is_emptied: bool  # whether the threshold emptied a mask of the levels 0 and 1
 
 
-def scan(folder: Path, parts: Sequence[Part], options: FolderOptions) -> Listing:
-    """Lists the crops of a folder by split, without opening the pictures.
+def scan(
+    folder: Path, parts: Sequence[Part], options: FolderOptions
+) -> tuple[dict[str, list[Crop]], dict[str, Fault], list[str]]:
+    """Lists the crops of a folder, without opening the pictures.
 
-    Args:
-        folder: the data set's folder.
-        parts: the result of `tree.list_files`.
-        options: how to read its files.
+    Returns:
+        The crops by split, the files that cannot be used with the reason, and notes.
 
     Raises:
         InputError: a metadata file cannot be read.
     """
-    found = Listing({part.split: [] for part in parts}, {}, [])
+    splits: dict[str, list[Crop]] = {part.split: [] for part in parts}
+    faults: dict[str, Fault] = {}
+    notes: list[str] = []
     known = metadata.read_all({part.metadata: None for part in parts}, options.real_label)
     for part in parts:
         crops = [name for name in part.crops if tree.is_picture(name)]
@@ -72,23 +65,23 @@ def scan(folder: Path, parts: Sequence[Part], options: FolderOptions) -> Listing
         for name in crops:
             try:
                 crop = _crop(folder, part, name, of_crops.get(name, {}), known[part.metadata])
-                found.splits[part.split].append(crop)
+                splits[part.split].append(crop)
             except BadFileError as error:
-                found.faults[utf8(part.below(CROPS, name))] = error.fault
-        found.notes.extend(_left_out(part))
+                faults[utf8(part.below(CROPS, name))] = error.fault
+        notes.extend(_left_out(part))
         if unmatched:
-            found.notes.append(
+            notes.append(
                 f"{len(unmatched)} files in {part.below(MASKS)} match no crop, such as "
                 f"{utf8(unmatched[0])}; a mask has the folder and name of its crop, with or "
                 f"without {' or '.join(masks.ENDINGS)} behind it"
             )
     # A fake without its original can still be scored, but its split cannot be checked.
-    every = [crop for crops in found.splits.values() for crop in crops]
+    every = [crop for crops in splits.values() for crop in crops]
     originals = {name for crop in every for name in crop.original.split("\n") if name}
     if absent := sorted(originals - {crop.video for crop in every}):
         shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        found.notes.append(f"{len(absent)} originals of fakes are not in the folder: {shown}")
-    return found
+        notes.append(f"{len(absent)} originals of fakes are not in the folder: {shown}")
+    return splits, faults, notes
 
 
 def _crop(
@@ -138,11 +131,7 @@ def _left_out(part: Part) -> Iterator[str]:
 
 
 def read_crop(crop: Crop, mask_threshold: int | None) -> Content:
-    """Reads and checks a crop and its mask.
-
-    Args:
-        crop: the crop.
-        mask_threshold: as in `FolderOptions`.
+    """Reads and checks a crop and its mask; the threshold is that of `FolderOptions`.
 
     Raises:
         BadFileError: a file cannot be used.

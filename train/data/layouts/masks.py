@@ -5,7 +5,6 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -27,11 +26,8 @@ def by_crop(
 ) -> tuple[dict[str, dict[str, File]], list[str]]:
     """Finds the masks of crops, which have the crop's folder and name.
 
-    The suffix may differ, and the name may end with one of ENDINGS.
-
-    Args:
-        crops: paths below `crops/`.
-        masks: files by path below `masks/`.
+    The suffix may differ, and the name may end with one of ENDINGS. Paths are below `crops/` and
+    `masks/`.
 
     Returns:
         The masks of each crop that has any, and the masks that match no crop.
@@ -67,23 +63,16 @@ def decode(content: bytes) -> np.ndarray:
     return (np.asarray(image) != 0).astype(np.uint8)
 
 
-class Stored(NamedTuple):
-    """A mask as it is stored."""
-
-    content: bytes  # a picture that `decode` reads
-    size: tuple[int, int]  # width and height
-    is_emptied: bool  # whether its grey levels are 0 and 1, and the threshold made all of them 0
-
-
-def stored(content: bytes, threshold: int | None) -> Stored:
+def stored(content: bytes, threshold: int | None) -> tuple[bytes, tuple[int, int], bool]:
     """Converts a mask to a picture of classes; one that has classes already stays as it is.
 
     Classes are 0 and 1, or 0 and 255, as palette indices or grey levels. With a threshold, grey
-    levels of 0 and 1 are levels too. The channels of a colour picture must be equal.
+    levels of 0 and 1 are levels too. The channels of a colour picture must be equal. The threshold
+    is the lowest grey level that means MANIPULATED, 1 to 255; None if unknown.
 
-    Args:
-        content: the file.
-        threshold: the lowest grey level that means MANIPULATED, 1 to 255; None if unknown.
+    Returns:
+        A picture that `decode` reads, its width and height, and whether the threshold emptied a
+        mask whose levels are 0 and 1.
 
     Raises:
         BadFileError: it is not a picture, or its classes are not known.
@@ -91,7 +80,7 @@ def stored(content: bytes, threshold: int | None) -> Stored:
     image = image_files.decode(content)
     is_palette = image.mode in ("P", "1")
     if image.mode in _CLASSES and _are_classes(_values(image)) and (is_palette or not threshold):
-        return Stored(content, image.size, is_emptied=False)
+        return content, image.size, False
     grey = _grey(image)
     values = _values(grey)
     if threshold is not None:
@@ -103,7 +92,7 @@ def stored(content: bytes, threshold: int | None) -> Stored:
     file = io.BytesIO()
     Image.fromarray(classes).save(file, "PPM")  # as bits: the same bytes with any version
     is_emptied = {1} <= set(values) <= {0, 1} and not classes.any()
-    return Stored(file.getvalue(), image.size, is_emptied)
+    return file.getvalue(), image.size, is_emptied
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -18,10 +18,8 @@ LABELS = {"real": 1, "fake": 0}  # in upper case, lower case, or both
 class Metadata:
     """The entries of a metadata file, by video.
 
-    Args:
-        entries: the content of the file.
-        labels: the meaning of each label, in lower case: 1 = REAL, 0 = FAKE.
-        videos: of all metadata files of the data set, to find originals.
+    `labels` are in lower case, with 1 = REAL, 0 = FAKE. `videos` are those of all metadata files of
+    the data set, to find originals.
     """
 
     def __init__(self, entries: dict[str, Any], labels: dict[str, int], videos: VideoNames) -> None:
@@ -65,10 +63,8 @@ class Metadata:
 def read_all(paths: Collection[Path], real_label: str | None) -> dict[Path, Metadata]:
     """Reads the metadata files of a data set.
 
-    Args:
-        paths: the files.
-        real_label: the label that means REAL where labels are not REAL and FAKE; the other label
-            then means FAKE. Labels are compared as text in lower case.
+    If `real_label` is given, that label means REAL, and the only other one FAKE. Labels are
+    compared as text in lower case.
 
     Raises:
         InputError: a file cannot be read or is not metadata, or the labels of all files contradict

@@ -7,23 +7,9 @@ A crop belongs to
 2. the longest video that the crop's own name begins with, followed by `_` or the end:
    `<video>_<n>.png`, `<video>_<frame>_<actor>.png`.
 
-Names with two readings are refused, not guessed; `docs/data.md` has an example of each:
-
-- The folder is named for one video and the crop for another, unless the crop's name is that of a
-  frame: `000_003/120_0.png` is frame 120 of `000_003`, even if there is a video `120`.
-- Two videos differ by their suffix alone.
-- The whole name is a video, and the part before one of its `_` is a video or has the pattern of
-  one. A pattern is a name with each run of letters and each run of digits taken as one sign.
-- A longer part of the name, followed by something else, has the pattern of a video.
-- The name goes on with something else than the number of a frame, and either some video's name has
-  an underscore, or a part of the rest is a video. Without underscores, as in DFDC, the name up to
-  its first underscore is the video.
-- A folder, or the crop in its video's folder, has a word of another video's name that has an
-  underscore.
-- The video is a number, and the rest is not one number alone: in FaceForensics++, `000_003` is a
-  fake of `000`, which may be missing here.
-- The video is a number, and the name of a folder above, or the part before one of its `_`, has
-  digits and the pattern of a video.
+Names with two readings are refused, not guessed. `docs/data.md` has an example of each; the rules
+stand at `VideoNames.of` and what it calls. A name's pattern is the name with each run of letters
+and each run of digits taken as one sign.
 """
 
 import re
@@ -58,10 +44,7 @@ class VideoNames:
         return [name] if name in found else found
 
     def of(self, crop: str) -> str:
-        """The video of a crop.
-
-        Args:
-            crop: its path below `crops/`, with suffix.
+        """The video of a crop, given by its path below `crops/`, with suffix.
 
         Raises:
             BadFileError: the video is missing in the metadata, or ambiguous.
@@ -72,6 +55,7 @@ class VideoNames:
         found = next((part for part in _beginnings(name) if part in self._videos), None)
         if folder is not None:
             video, stem = self._only(_stem(folder), folder), _stem(folder)
+            # Folder and crop disagree, unless `000_003/120_0.png` is frame 120 of `000_003`.
             if found is not None and found != stem and not _is_frame(name, found, stem):
                 raise _ambiguous(video, self._only(found))
             self._check_words(crop, video)
@@ -97,10 +81,14 @@ class VideoNames:
         """Another video that a crop outside a video's folder may belong to, or ""."""
         parts = list(_beginnings(name))
         longer, shorter = parts[: parts.index(found)], parts[1:] if name == found else []
+        # `000_003/120_0.png`: the metadata may lack the video that the folder is named for.
         if found.isdecimal() and (above := next(filter(self._may_be_video, folders[::-1]), "")):
             return above
+        # `000_003_0.png`: the metadata may lack the fake `000_003`.
         if longer and not self._is_rest(name.removeprefix(f"{found}_"), found):
             return longer[-1]
+        # With the videos `a` and `b_7`, `a_5_0.png` may be of `a_5`. With `000` and `000_003`,
+        # `000_003.png` is frame 3 of one or the only crop of the other.
         return next((p for p in longer[1:] + shorter if _pattern(p) in self._patterns), "")
 
     def _may_be_video(self, folder: str) -> bool:
@@ -110,10 +98,11 @@ class VideoNames:
 
     def _is_rest(self, rest: str, video: str) -> bool:
         """Whether the rest of a name, after the video and an underscore, leaves no other video."""
-        if video.isdecimal():
+        if video.isdecimal():  # in FaceForensics++, `000_003` is a fake of `000`
             return rest.isdecimal()
         if _FRAME.fullmatch(rest):
             return True
+        # Without underscores, as in DFDC, the name up to its first one is the video.
         has_other = any(part in self._videos for part in rest.split("_"))
         return not self._has_underscores and not has_other
 

@@ -1,4 +1,4 @@
-"""The base of this project's TFDS builders: it writes records as they are made.
+"""Writes records into ArrayRecord files, as a TFDS data set.
 
 TensorFlow is never imported, since pictures are stored as the bytes of their files.
 """
@@ -9,7 +9,8 @@ import io
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core import writer
 
 from flax_unet.utils.errors import InputError
-from train.data.layouts.faults import Fault
-from train.data.storage.manifest import Manifest, Record, Recorder
+from train.data.storage.manifest import Record, Recorder
 
 FEATURES = tfds.features.FeaturesDict(
     {
@@ -41,30 +41,21 @@ class Work(NamedTuple):
     sizes: Sequence[int]  # bytes of each piece, roughly
 
 
-class FrameBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """A builder that makes its splits from `Work` and records what it writes."""
+class _Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
+    """A TFDS builder whose splits come from `Work`."""
 
+    name = "frames"
     VERSION = tfds.core.Version("1.0.0")
-    DESCRIPTION = ""
 
-    def __init__(self, **options: Any) -> None:
-        self._recorders: dict[str, Recorder] = {}
-        super().__init__(file_format="array_record", **options)
-
-    def work(self) -> dict[str, Work]:
-        """How to make each split."""
-        raise NotImplementedError
-
-    def manifest(self, faults: dict[str, Fault], notes: list[str]) -> Manifest:
-        """The manifest of what was written."""
-        tables = {split: recorder.table() for split, recorder in self._recorders.items()}
-        prints = {split: recorder.fingerprint() for split, recorder in self._recorders.items()}
-        return Manifest(tables, prints, faults, notes)
+    def __init__(self, directory: Path, work: Mapping[str, Work]) -> None:
+        self._work = work
+        self.recorders = {split: Recorder() for split in work}
+        super().__init__(data_dir=directory, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description=self.DESCRIPTION,
+            description="Pictures of faces with labels and masks.",
             features=FEATURES,
             disable_shuffling=True,
         )
@@ -72,12 +63,12 @@ class FrameBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _shard_iterators_per_split(self, dl_manager: object) -> dict[str, list]:
         del dl_manager  # nothing is downloaded
         shards: dict[str, list] = {}
-        for split, (results, sizes) in self.work().items():
-            recorder = self._recorders[split] = Recorder()
+        for split, (results, sizes) in self._work.items():
             starts = itertools.accumulate(sizes[:-1], initial=0)
             pieces = Counter(start // SHARD_BYTES for start in starts) if sizes else {}
             shards[split] = [
-                functools.partial(_shard, recorder, results, count) for count in pieces.values()
+                functools.partial(_shard, self.recorders[split], results, count)
+                for count in pieces.values()
             ]
         return {split: found for split, found in shards.items() if found}
 
@@ -115,15 +106,20 @@ def _written(path: str | os.PathLike, action: Callable[..., None], *content: byt
         ) from error
 
 
-def prepare(builder: FrameBuilder) -> None:
-    """Writes the data set into the builder's directory, without TFDS's messages.
+def write_records(directory: Path, work: Mapping[str, Work]) -> dict[str, Recorder]:
+    """Writes a data set into `directory`, without TFDS's messages.
+
+    Returns:
+        What was written, by split.
 
     Raises:
         InputError: it cannot be written.
     """
+    builder = _Builder(directory, work)
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
     except OSError as error:
         raise InputError(f"{builder.data_dir} cannot be made: {error}") from error
+    return builder.recorders

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypedDict
 
@@ -61,6 +62,15 @@ class Manifest:
         }
         text = json.dumps(vars(self) | {"tables": tables})
         (directory / _NAME).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def of(
+        cls, recorders: Mapping[str, "Recorder"], faults: dict[str, Fault], notes: list[str]
+    ) -> Self:
+        """The manifest of records that were written, by split."""
+        tables = {split: recorder.table() for split, recorder in recorders.items()}
+        fingerprints = {split: recorder.fingerprint() for split, recorder in recorders.items()}
+        return cls(tables, fingerprints, faults, notes)
 
     @classmethod
     def read(cls, directory: Path) -> Self:

@@ -1,11 +1,10 @@
 """Packs a folder of crops into ArrayRecord, as a TFDS data set."""
 
-import itertools
+import dataclasses
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
@@ -14,41 +13,32 @@ from flax_unet.utils.cache import cache_root
 from flax_unet.utils.files import check_space
 from train.data.layouts import folder, tree
 from train.data.layouts.faults import BadFileError, Fault, fault_of, unreadable
-from train.data.layouts.folder import Content, Crop, Listing
+from train.data.layouts.folder import Content, Crop
 from train.data.layouts.options import AS_PUBLISHED, FolderOptions
 from train.data.prefetch import prefetch, processors
-from train.data.storage.builder import FrameBuilder, Work, prepare
+from train.data.storage.builder import Work, write_records
 from train.data.storage.cache import cached, fingerprint
-from train.data.storage.manifest import Record
+from train.data.storage.manifest import Manifest, Record
 
 _FORMAT = 5  # of the records and the manifest; another number packs every folder again
 
 
-class Published(FrameBuilder):
-    """The crops of a `Listing`, in the order of their names."""
+@dataclasses.dataclass(frozen=True)
+class _Packer:
+    """Reads crops; what it finds grows while it reads."""
 
-    DESCRIPTION = "Face crops in the published layout."
+    mask_threshold: int | None
+    faults: dict[str, Fault]
+    failures: dict[str, Fault] = dataclasses.field(default_factory=dict)  # of reading
+    modes: Counter[str] = dataclasses.field(default_factory=Counter)  # of the pictures
+    emptied: list[str] = dataclasses.field(default_factory=list)  # crops with emptied masks
 
-    def __init__(self, *, listing: Listing, mask_threshold: int | None, **options: Any) -> None:
-        self._listing, self._mask_threshold = listing, mask_threshold
-        # These grow while the pictures are opened.
-        self.faults = dict(listing.faults)
-        self.failures: dict[str, Fault] = {}  # of reading; another attempt may succeed
-        self.modes: Counter[str] = Counter()  # of the pictures
-        self.emptied: list[str] = []  # the crops whose masks the threshold emptied
-        super().__init__(**options)
+    def records(self, crops: list[Crop]) -> Iterator[list[Record]]:
+        """The record of each crop in a list, which is empty if the crop cannot be used."""
 
-    def work(self) -> dict[str, Work]:
-        """A crop is a piece of work."""
-        return {
-            split: Work(self._records(crops), [crop.size for crop in crops])
-            for split, crops in self._listing.splits.items()
-        }
-
-    def _records(self, crops: list[Crop]) -> Iterator[list[Record]]:
         def read(position: int) -> Content | Exception:
             try:
-                return folder.read_crop(crops[position], self._mask_threshold)
+                return folder.read_crop(crops[position], self.mask_threshold)
             except (BadFileError, OSError, MemoryError) as error:
                 return error
 
@@ -86,20 +76,15 @@ class Published(FrameBuilder):
         if self.emptied:
             yield (
                 f"{len(self.emptied)} masks hold only the levels 0 and 1 and are empty at "
-                f"--mask-threshold {self._mask_threshold}, such as that of {self.emptied[0]}; if 1 "
+                f"--mask-threshold {self.mask_threshold}, such as that of {self.emptied[0]}; if 1 "
                 "means MANIPULATED there, leave the option out"
             )
 
 
 def pack(path: Path, options: FolderOptions = AS_PUBLISHED) -> Path:
-    """Packs a folder of crops unless it is packed already; leaves out files that have faults.
+    """Packs a folder of crops unless it is packed already; returns the directory in the cache.
 
-    Args:
-        path: the folder, or its parent.
-        options: options for its files.
-
-    Returns:
-        The packed data set's directory.
+    Files that have faults are left out. `path` is the folder or its parent.
 
     Raises:
         InputError: the folder is not in the published layout, a file could not be read just now,
@@ -111,15 +96,18 @@ def pack(path: Path, options: FolderOptions = AS_PUBLISHED) -> Path:
     family = cache_root() / "data" / "published" / fingerprint([source])
 
     def fill(stage: Path) -> None:
-        listing = folder.scan(path, parts, options)
-        crops = itertools.chain.from_iterable(listing.splits.values())
-        check_space(stage, sum(crop.size for crop in crops))
-        builder = Published(listing=listing, mask_threshold=options.mask_threshold, data_dir=stage)
+        splits, faults, notes = folder.scan(path, parts, options)
+        packer = _Packer(options.mask_threshold, faults)
+        work = {
+            split: Work(packer.records(crops), [crop.size for crop in crops])
+            for split, crops in splits.items()
+        }
+        check_space(stage, sum(sum(sizes) for _, sizes in work.values()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked
-            prepare(builder)
-        if builder.failures:
-            raise unreadable(str(path), builder.failures, builder.faults)
-        builder.manifest(builder.faults, [*listing.notes, *builder.notes()]).write(stage)
+            recorders = write_records(stage, work)
+        if packer.failures:
+            raise unreadable(str(path), packer.failures, packer.faults)
+        Manifest.of(recorders, packer.faults, [*notes, *packer.notes()]).write(stage)
 
     return cached(family, fingerprint([_FORMAT, source, parts, options]), fill)

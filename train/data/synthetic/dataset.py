@@ -19,12 +19,11 @@ from flax_unet.utils.files import check_space
 from train.data.layouts.faults import Fault, unreadable, unusable
 from train.data.prefetch import processors
 from train.data.splits import PARTS, by_source
-from train.data.storage import builder
-from train.data.storage.builder import FrameBuilder, Work
+from train.data.storage.builder import Work, write_records
 from train.data.storage.cache import cached, fingerprint
-from train.data.storage.manifest import Record
+from train.data.storage.manifest import Manifest, Record, Recorder
 from train.data.synthetic.pairs import SIZE, check, make_pairs
-from train.data.synthetic.portraits import MIN_COUNT, Portraits, portraits
+from train.data.synthetic.portraits import MIN_COUNT, FolderPortraits, Portraits, portraits
 
 SHARES = (80, 10, 10)  # per cent of the portraits in each of PARTS
 
@@ -41,54 +40,6 @@ _FILES = (
 _PACKAGES = ("numpy", "pillow", "scipy", "tensorflow-datasets", "array-record")
 
 Mapping = Callable[..., Iterator[Any]]  # `map`, or one that spreads the work over processes
-
-
-class ForgedPortraits(FrameBuilder):
-    """A real picture and a forged one of each portrait, both in the same split.
-
-    Args:
-        sources: portraits.
-        seed: of the splits and forgeries.
-        without: files of portraits to leave out; at least ten must remain.
-        mapping: applies a function to each batch, in order.
-        **options: of every TFDS builder, such as `data_dir`.
-    """
-
-    DESCRIPTION = "Portraits, and forgeries made from them by blending in a changed face."
-
-    def __init__(
-        self,
-        *,
-        sources: Portraits,
-        seed: int = 0,
-        without: Collection[str] = (),
-        mapping: Mapping = map,
-        **options: Any,
-    ) -> None:
-        self._sources, self._seed = sources, seed
-        self._without, self._mapping = without, mapping
-        self.faults: dict[str, Fault] = {}  # portraits that cannot be forged, with the reason
-        super().__init__(**options)
-
-    def work(self) -> dict[str, Work]:
-        """A batch of portraits is a piece of work."""
-        numbers = range(len(self._sources))
-        usable = np.array([i for i in numbers if self._sources.file(i) not in self._without])
-        parts = by_source(map(str, usable), [""] * len(usable), SHARES, self._seed)
-        batches = {part: _batches(usable[parts[part]].tolist()) for part in PARTS}
-        return {
-            part: Work(self._pairs(part, found), [len(batch) * _PAIR_BYTES for batch in found])
-            for part, found in batches.items()
-        }
-
-    def _pairs(self, part: str, batches: list[Sequence[int]]) -> Iterator[list[Record]]:
-        make = functools.partial(make_pairs, self._sources, self._seed)
-        total = 2 * sum(map(len, batches))
-        with tqdm(total=total, unit="frame", desc=f"Making {part}", disable=None) as bar:
-            for records, faults in self._mapping(make, batches):
-                self.faults |= faults
-                yield records
-                bar.update(len(records))
 
 
 def prepare(
@@ -129,9 +80,9 @@ def _generate(source: str, sources: Portraits, seed: int, skip_bad: bool, direct
     check_space(directory, len(sources) * _PAIR_BYTES)
     with _mapping(len(sources)) as mapping:
         faults, failures = {}, {}
-        for faulty, failed in mapping(
-            functools.partial(check, sources), _batches(range(len(sources)))
-        ):
+        # Generated portraits have no faults.
+        checked = range(len(sources)) if isinstance(sources, FolderPortraits) else ()
+        for faulty, failed in mapping(functools.partial(check, sources), _batches(checked)):
             faults |= faulty
             failures |= failed
         if failures:
@@ -142,14 +93,47 @@ def _generate(source: str, sources: Portraits, seed: int, skip_bad: bool, direct
             raise InputError(
                 f"{source} has {left} portraits that can be used; at least {MIN_COUNT} are needed"
             )
-        made = ForgedPortraits(
-            sources=sources, seed=seed, without=faults, mapping=mapping, data_dir=directory
-        )
-        builder.prepare(made)
-    faults |= made.faults
+        recorders, unforged = write_pairs(directory, sources, seed, without=faults, mapping=mapping)
+    faults |= unforged
     if faults and not skip_bad:
         raise unusable(source, faults)
-    made.manifest(faults, []).write(directory)
+    Manifest.of(recorders, faults, []).write(directory)
+
+
+def write_pairs(
+    directory: Path,
+    sources: Portraits,
+    seed: int,
+    *,
+    without: Collection[str] = (),
+    mapping: Mapping = map,
+) -> tuple[dict[str, Recorder], dict[str, Fault]]:
+    """Writes a real picture and a forged one of each portrait, both in the same split.
+
+    `without` are files of portraits to leave out; `mapping` applies a function to each batch.
+
+    Returns:
+        What was written, by split, and the portraits that cannot be forged.
+    """
+    faults: dict[str, Fault] = {}
+
+    def records(part: str, batches: list[Sequence[int]]) -> Iterator[list[Record]]:
+        make = functools.partial(make_pairs, sources, seed)
+        total = 2 * sum(map(len, batches))
+        with tqdm(total=total, unit="frame", desc=f"Making {part}", disable=None) as bar:
+            for made, faulty in mapping(make, batches):
+                faults.update(faulty)
+                yield made
+                bar.update(len(made))
+
+    usable = np.array([i for i in range(len(sources)) if sources.file(i) not in without])
+    parts = by_source(map(str, usable), [""] * len(usable), SHARES, seed)
+    batches = {part: _batches(usable[parts[part]].tolist()) for part in PARTS}
+    work = {
+        part: Work(records(part, found), [len(batch) * _PAIR_BYTES for batch in found])
+        for part, found in batches.items()
+    }
+    return write_records(directory, work), faults
 
 
 def _batches(numbers: Sequence[int]) -> list[Sequence[int]]:

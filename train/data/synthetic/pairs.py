@@ -31,7 +31,7 @@ def check(sources: Portraits, batch: Sequence[int]) -> tuple[Faults, Faults]:
     failures: Faults = {}
     for index in batch:
         try:
-            sources.check(index)
+            sources[index]
         except InputError as error:
             faults[sources.file(index)] = fault_of(error)
         except (OSError, MemoryError) as error:
@@ -42,12 +42,7 @@ def check(sources: Portraits, batch: Sequence[int]) -> tuple[Faults, Faults]:
 def make_pairs(
     sources: Portraits, seed: int, batch: Sequence[int]
 ) -> tuple[list[Record], dict[str, Fault]]:
-    """The records of some portraits of one split.
-
-    Args:
-        sources: the portraits.
-        seed: of the forgeries.
-        batch: indices into `sources`; the donors are among them too.
+    """The records of some portraits of one split, which are also the donors.
 
     Returns:
         A real and a forged record of each portrait that can be forged; the faults of the others.

@@ -74,10 +74,6 @@ class FolderPortraits:
         """The picture's path in the folder."""
         return utf8(self._files[index][0])
 
-    def check(self, index: int) -> None:
-        """Raises what opening the picture raises."""
-        self[index]
-
     def describe(self) -> list[str]:
         """Name, size and modification time of every picture."""
         return [repr(file) for file in self._files]
@@ -91,13 +87,10 @@ Portraits = ProceduralPortraits | FolderPortraits
 
 
 def portraits(source: str, *, count: int | None, seed: int, cache: Path | None) -> Portraits:
-    """Opens the portraits of a source.
+    """Opens the portraits of one of SOURCES, or of a folder.
 
-    Args:
-        source: one of SOURCES, or a folder.
-        count: of generated portraits, None for COUNT; other sources are used whole.
-        seed: of generated portraits.
-        cache: where fetched pictures are kept, None for `cache_root()`.
+    `count` (None for COUNT) and `seed` are of generated portraits; fetched pictures are kept below
+    `cache`, None for `cache_root()`.
 
     Raises:
         InputError: the source does not exist or cannot be fetched, its count cannot be chosen, or

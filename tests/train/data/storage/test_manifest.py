@@ -1,4 +1,4 @@
-"""A packed data set tells copies from changes, and whether it is whole."""
+"""The manifest of a packed data set: copies have one fingerprint, and damage is found."""
 
 import json
 import shutil
