@@ -14,9 +14,9 @@ from typing import Any
 
 from flax_unet.nn.config import UNetConfig, shown_size
 from flax_unet.utils.errors import InputError
-from train.card.markup import is_signed
 
 CONFIG, SOURCE, MANIFEST = "config.json", "source.json", "manifest.json"
+CARD, CARD_LIBRARY = "README.md", "flax-unet"  # model card; the library that it names first
 WEIGHTS, UNUSED = "weights", "unused"
 _FORMAT_VERSION = 2
 # The format before: its classifiers read the whole of the deepest map at every size.
@@ -29,10 +29,15 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def may_be_replaced(path: Path) -> bool:
-    """Whether `path` is a checkpoint and nothing else, so that no other work is in it."""
+    """Whether `path` holds a checkpoint, perhaps with its model card, and nothing else."""
     ours = {CONFIG, SOURCE, MANIFEST, WEIGHTS, UNUSED}
     others = (entry for entry in path.iterdir() if entry.name not in ours)
-    return is_checkpoint(path) and all(is_signed(entry) for entry in others)
+    return is_checkpoint(path) and all(_is_card(entry) for entry in others)
+
+
+def _is_card(path: Path) -> bool:
+    start = f'---\nlibrary_name: "{CARD_LIBRARY}"\n'.encode()
+    return path.name == CARD and path.is_file() and path.read_bytes().startswith(start)
 
 
 def write_config(directory: Path, config: UNetConfig) -> None:

@@ -1,4 +1,4 @@
-"""What evaluation computes of each frame: on the devices, then gathered into `Predictions`."""
+"""Runs a network over every frame of a data set, on all devices, into `Predictions`."""
 
 import functools
 import time
@@ -16,13 +16,13 @@ from flax_unet.nn.unet import UNet, UNetOutput, normalised
 from train import distributed
 from train.data.dataset import Dataset
 from train.data.loader import Batch, batches
-from train.eval.metrics import BINS, Predictions
+from train.eval.predictions import BINS, Predictions
 
-_IN_FLIGHT = 2  # batches on the devices before the first one's results are waited for
+_IN_FLIGHT = 2  # batches on the devices before the first one's results are fetched
 
 
 class Timing(NamedTuple):
-    """Where the time of an evaluation went, on this process, in seconds."""
+    """The time of an evaluation on this process, in seconds."""
 
     frames: int  # after the first batch, whose time is mostly compilation
     seconds: float  # for these frames
@@ -76,7 +76,7 @@ def _classified(output: UNetOutput) -> dict[str, jax.Array]:
 
 
 def _segmented(output: UNetOutput, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Pixels by predicted and true class, and how the labelled ones' scores are distributed."""
+    """Counts of pixels by predicted and true class, and the histogram of the labelled ones."""
     if output.mask_logits is None or output.is_manipulated is None:
         return {}
     found, wanted = output.is_manipulated, batch["mask"] == 1
@@ -100,13 +100,13 @@ def _segmented(output: UNetOutput, batch: dict[str, jax.Array]) -> dict[str, jax
 
 
 def _bins(logit: jax.Array) -> jax.Array:
-    """Whole numbers in [0, BINS) that rise with a float32: the first 16 bits of it, in order.
+    """Bins in [0, BINS), rising with the logit: the first 16 bits of its float32, in order.
 
-    So a bin is as wide as 1/128 of its logit or less, however large or small the logits are.
+    A bin is at most as wide as 1/128 of its logit, however large or small the logits are.
     """
     logit = jnp.where(logit == 0, 0, logit)  # -0 too
     first = (jax.lax.bitcast_convert_type(logit, jnp.uint32) >> 16).astype(jnp.int32)
-    # Of negative numbers, whose first bit is set, the larger bits are the smaller value.
+    # Negative numbers have the first bit set, and their bits rise as the value falls.
     return jnp.where(first < BINS // 2, first + BINS // 2, BINS - 1 - first)
 
 
@@ -116,7 +116,7 @@ def _run(
     source: Iterator[Batch],
     dataset: Dataset,
 ) -> tuple[dict[str, np.ndarray], Timing]:
-    """Feeds the devices, a few batches ahead of the results that are waited for."""
+    """Feeds the devices, _IN_FLIGHT batches ahead of the results."""
     waiting: list[tuple[Batch, Any]] = []
     results: dict[str, list[np.ndarray]] = {}
 
@@ -162,7 +162,7 @@ def _to_devices(batch: Batch, dataset: Dataset) -> dict[str, np.ndarray]:
 
 
 def _predictions(dataset: Dataset, parts: dict[str, np.ndarray]) -> Predictions:
-    """The figures of every frame, in the data set's order."""
+    """The gathered output of every frame, in the data set's order and without padding."""
     histogram = parts.pop("histogram", None)
     position = parts.pop("position")
     order = np.argsort(position, kind="stable")[(position < 0).sum() :]  # padding comes first

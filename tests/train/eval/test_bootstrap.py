@@ -5,7 +5,7 @@ import pytest
 
 from tests.train.eval.verdicts import CLOSE, by_definition, predictions
 from train.eval import bootstrap
-from train.eval.metrics import BINS, evaluate_predictions
+from train.eval.predictions import BINS, evaluate_predictions
 
 
 def test_intervals_by_resampling_videos(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +31,7 @@ def test_intervals_by_resampling_videos(monkeypatch: pytest.MonkeyPatch) -> None
         seed=5,
     )
     names = [
-        *("accuracy", "precision", "recall", "f1", "balanced_accuracy", "auc"),
+        *("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auc"),
         *("average_precision", "eer", "log_loss", "brier", "ece"),
     ]
     pixel_names = ["dice", "iou_mean", "iou_pooled", "f1", "accuracy"]
