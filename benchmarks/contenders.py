@@ -164,7 +164,7 @@ def _our_training(subject: Subject, dtype: str) -> Contender:
         "is_real": subject.is_real,
         "stop": np.zeros(len(subject.mask), np.int32),
     }
-    batch = distributed.spread(batch, devices)
+    batch = distributed.shard_batch(batch, devices)
     step: Any = distributed.map_step(make_step(graphdef, optimizer, Objective()), devices)
     planned = _planned(step.lower(*state, batch).compile())
     sums = [{"mask_loss": np.float32(0), "class_loss": np.float32(0)}]

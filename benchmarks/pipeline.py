@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import numpy as np
 import torch
-from flax import nnx
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -28,10 +27,9 @@ from benchmarks.subject import FULL_WIDTH, LAYOUT, Subject, prepare
 from convert.parity import load_twin
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNet
-from flax_unet.nn.inference import folded
+from flax_unet.nn.inference import compiled
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_file
-from train import distributed
 from train.data import loader
 from train.data.dataset import Dataset
 from train.eval import scoring
@@ -62,16 +60,13 @@ def pytorch(twin: ReferenceUNet, source: DataLoader) -> tuple[np.ndarray, float]
 
 def network_rate(model: UNet, data: Dataset, batch_size: int) -> float:
     """Frames a second of our network alone, on one batch that lies on the device."""
-    devices = jax.local_devices()
-    graphdef, state = nnx.split(folded(model))
-    step = scoring._compiled(graphdef, tuple(devices))
+    step = compiled(model, jax.local_devices(), scoring._figures)
     batch = next(loader.batches(data, model.config.input_size, batch_size))
     arrays = jax.device_put(scoring._to_devices(batch, data))
-    state = distributed.replicate(state, devices)
-    jax.block_until_ready(step(state, arrays))
+    jax.block_until_ready(step(arrays))
     start = time.perf_counter()
     for _ in range(_CALLS):
-        jax.block_until_ready(step(state, arrays))
+        jax.block_until_ready(step(arrays))
     return _CALLS * batch_size / (time.perf_counter() - start)
 
 

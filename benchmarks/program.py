@@ -29,7 +29,7 @@ from tqdm import tqdm
 from flax_unet import PUBLISHED, UNet, UNetConfig
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.nn.config import DTYPES
-from flax_unet.nn.inference import compiled, place_of
+from flax_unet.nn.inference import folded, format_of, program, whole_output
 from flax_unet.utils.arguments import at_least_one
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
@@ -129,9 +129,9 @@ def programs(config: UNetConfig, device: Any, batch: int) -> Iterator[tuple[str,
     for dtype in DTYPES:
         model = UNet(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
         model.eval()
-        forward: Any = compiled(model)
-        lowered = forward.func.lower(
-            *like(forward.args, lambda x: place_of(x, whole)),
+        graphdef, state = nnx.split(folded(model))
+        lowered = program(graphdef, (device,), whole_output).lower(
+            like(state, lambda x: format_of(x, whole)),
             like(image.astype(np.float32), lambda _: whole),
         )
         yield f"inference, {dtype}", lowered.compile()

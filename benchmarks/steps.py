@@ -93,7 +93,7 @@ def train(config: UNetConfig, dtype: str, batch_size: int, steps: int) -> dict[s
     losses, ends, compiled = [], [time.perf_counter()], 0
     for number in tqdm(range(steps), unit="step", disable=None):
         at = np.arange(number * batch_size, (number + 1) * batch_size) % _PICTURES
-        batch = distributed.spread({name: of[at] for name, of in frames.items()}, devices)
+        batch = distributed.shard_batch({name: of[at] for name, of in frames.items()}, devices)
         totals = distributed.replicate(zero_totals(), devices)
         state, totals, *_ = step(state, totals, batch)
         running.append(totals.loss)

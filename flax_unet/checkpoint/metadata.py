@@ -1,4 +1,4 @@
-"""What a checkpoint's directory says of itself, without its weights: nothing here needs JAX.
+"""A checkpoint's metadata, which is read and written without JAX.
 
 NAME/
   config.json   the architecture (`UNetConfig`)
@@ -19,7 +19,7 @@ CONFIG, SOURCE, MANIFEST = "config.json", "source.json", "manifest.json"
 CARD, CARD_LIBRARY = "README.md", "flax-unet"  # model card; the library that it names first
 WEIGHTS, UNUSED = "weights", "unused"
 _FORMAT_VERSION = 2
-# The format before: its classifiers read the whole of the deepest map at every size.
+# In this older format classifiers read the whole deepest map at every size.
 _WITHOUT_PUBLISHED_POOLS = 1
 
 
@@ -54,7 +54,7 @@ def load_config(path: str | Path) -> UNetConfig:
     """The architecture of a checkpoint.
 
     Raises:
-        InputError: there is no checkpoint at `path`, or its `config.json` is not valid.
+        InputError: `path` is not a checkpoint, or its `config.json` is not valid.
     """
     path = Path(path)
     if not is_checkpoint(path):
@@ -100,7 +100,9 @@ def load_source(path: str | Path) -> dict[str, Any]:
         if not isinstance(value, dict) or (
             name == "entries" and not all(isinstance(entry, dict) for entry in value.values())
         ):
-            raise InputError(f"{file}: {name} is no object. Convert or copy the checkpoint again")
+            raise InputError(
+                f"{file}: {name} is not an object. Convert or copy the checkpoint again"
+            )
     return source
 
 
@@ -129,7 +131,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON: {error}") from error
+        raise InputError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}; expected an object")
     return value
@@ -143,4 +145,4 @@ def _why_no_checkpoint(path: Path) -> str:
     for name in ("best", "last"):  # of a directory that `train.fit` works in
         if is_checkpoint(path / name):
             return f"{path} holds the checkpoints of a training run; name {path / name}"
-    return f"{path} is no checkpoint: it lacks {CONFIG} or {WEIGHTS}/"
+    return f"{path} is not a checkpoint: it lacks {CONFIG} or {WEIGHTS}/"

@@ -58,11 +58,11 @@ def test_classifiers_of_the_format_before(small_file: Path, tmp_path: Path) -> N
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no weights": (lambda p: shutil.rmtree(p / "weights"), "is no checkpoint: it lacks"),
-    "no config": (lambda p: (p / "config.json").unlink(), "is no checkpoint: it lacks"),
-    "config is no JSON": (
+    "no weights": (lambda p: shutil.rmtree(p / "weights"), "is not a checkpoint: it lacks"),
+    "no config": (lambda p: (p / "config.json").unlink(), "is not a checkpoint: it lacks"),
+    "config is not JSON": (
         lambda p: (p / "config.json").write_text("{"),
-        r"config\.json is no JSON",
+        r"config\.json is not JSON",
     ),
     "config is a list": (lambda p: (p / "config.json").write_text("[]"), "holds a list"),
     "another version": (
@@ -132,10 +132,11 @@ def test_package_works_without_torch(converted: Path, tmp_path: Path) -> None:
     picture = tmp_path / "face.png"
     predict_one = (
         "import sys; sys.modules['torch'] = sys.modules['safetensors'] = None\n"
-        "import numpy as np, flax_unet, flax_unet.predict, flax_unet.summary\n"
+        "import numpy as np, flax_unet, flax_unet.summary\n"
         "from PIL import Image\n"
+        "from flax_unet.predict import __main__ as predict\n"
         f"Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save({str(picture)!r})\n"
-        f"flax_unet.predict.main([{str(converted)!r}, {str(picture)!r}])\n"
+        f"predict.main([{str(converted)!r}, {str(picture)!r}])\n"
         "import convert.from_torch\n"
         f"convert.from_torch.main([{str(picture)!r}, '--dry-run'])\n"
     )

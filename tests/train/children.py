@@ -11,7 +11,7 @@ from train.fit.tracking import read
 
 _PROGRAM = """
 {prelude}
-from {module} import main
+from {module}.__main__ import main
 for line in {calls!r}:
     main(line)
 """

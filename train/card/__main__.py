@@ -8,6 +8,7 @@ from typing import Any
 
 from flax_unet.checkpoint import metadata
 from flax_unet.nn.config import UNetConfig
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_file
 from train.card import figures, text
@@ -103,7 +104,7 @@ def _front_matter(name: str, config: UNetConfig, report: dict[str, Any]) -> dict
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m train.card",
+        prog=program_name("train.card"),
         description=__doc__,
         epilog="The card names no licence; the owner of the weights must add it.",
     )

@@ -17,7 +17,8 @@ _MEASURES = {"max_abs": "absolute", "max_rel": "relative"}
 _OPTIONS = (  # of training, those that shape the weights
     *("validation", "mask_threshold", "real_label"),
     *("dtype", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule"),
-    *("warmup_steps", "clip_norm", "mask_weight", "class_weight", "class_weights", "ema"),
+    *("warmup_steps", "clip_norm", "mask_loss_weight", "class_loss_weight", "class_balance", "ema"),
+    *("mask_weight", "class_weight", "class_weights"),  # as runs before called them
     *("freeze_encoder", "flip", "jpeg", "blur", "noise", "colour", "cut_out"),
 )
 
@@ -203,13 +204,12 @@ def limits(config: UNetConfig) -> list[str]:
 def versions(source: dict[str, Any], report: dict[str, Any]) -> list[str]:
     """The software that made the weights and the figures."""
     made = {"weights": source.get("made_by"), "evaluation": report.get("made_by")}
-    lines = [f"- {what}: {_made_by(by)}" for what, by in made.items() if isinstance(by, dict)]
+    lines = []
+    for what, by in made.items():
+        if isinstance(by, dict):
+            versions = {name: at(by, "versions", name) for name in _PACKAGES}
+            known = {"Python": by.get("python")} | {k: v for k, v in versions.items() if v}
+            shown = ", ".join(f"{name} {code(version)}" for name, version in known.items())
+            digest = f"SHA-256 of the code {code(by.get('code_sha256'))}"
+            lines.append(f"- {what}: {shown}; {digest}; {code(by.get('created'))}")
     return ["## Versions", "", *lines] if lines else []
-
-
-def _made_by(by: dict[str, Any]) -> str:
-    found = {name: at(by, "versions", name) for name in _PACKAGES}
-    known = {"Python": by.get("python")} | {name: of for name, of in found.items() if of}
-    shown = (f"{name} {code(of)}" for name, of in known.items())
-    digest = f"SHA-256 of the code {code(by.get('code_sha256'))}"
-    return f"{', '.join(shown)}; {digest}; {code(by.get('created'))}"

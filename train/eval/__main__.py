@@ -12,6 +12,7 @@ from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.nn.config import DTYPES, UNetConfig
 from flax_unet.nn.decision import DECISION, POLARITY
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command, counted
 from flax_unet.utils.files import staged_directory
@@ -19,7 +20,6 @@ from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.layouts.reading import Reading, add_options
 from train.eval.predictions import AGGREGATES, Predictions, evaluate_predictions
 from train.eval.report import PREDICTIONS, REPORT, text, write_csv
-from train.fit.config import Machines
 
 if TYPE_CHECKING:
     from flax_unet import UNet
@@ -43,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     reading = Reading.of(args)
     # Not at the top: JAX and Flax take seconds to import.
     from flax_unet.checkpoint import store
-    from train import cluster, distributed
+    from train import distributed
 
     keep_compiled()
-    cluster.join(Machines())
+    distributed.join()
     process, processes = distributed.process()
     out = args.out if process == 0 else None  # the first process prints and writes
     # What can fail is tried before hours of work: the results' directory, checkpoint and data set.
@@ -150,7 +150,7 @@ def _write(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m train.eval",
+        prog=program_name("train.eval"),
         description=__doc__,
         epilog=f"{POLARITY} Decision: {DECISION}. In precision, recall and AUC the positive class "
         "is FAKE.",

@@ -67,10 +67,7 @@ _Rule = Callable[[np.ndarray, np.ndarray | None, np.ndarray], np.ndarray]
 # The real_probability (V,) of videos, in words, and as a function of their frames'
 # real_probability (N,), real_logit (N,) and number of the video (N,).
 _RULES: dict[str, tuple[str, _Rule]] = {
-    "mean_probability": (
-        "mean real_probability of the frames",
-        lambda real_probability, _, video: _mean(real_probability, video),
-    ),
+    "mean_probability": ("mean real_probability of the frames", lambda p, _, v: _mean(p, v)),
     "mean_logit": ("sigmoid of the mean real_logit of the frames", _mean_logit),
     "max": ("that of the frame with the highest fake probability", _lowest),
 }
@@ -95,7 +92,7 @@ def evaluate_predictions(
         the same metrics of the frames labelled FAKE alone under `fake_frames`.
 
     Raises:
-        InputError: there are no frames, outputs are not finite, a video's frames have both
+        InputError: frames are missing, outputs are not finite, a video's frames have both
             labels, or `aggregate` is unknown.
     """
     _check(predictions)
@@ -168,14 +165,7 @@ def _check(predictions: Predictions) -> None:
 
 
 def _numbered(video: np.ndarray, is_real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers the videos in the order of their names.
-
-    Args:
-        video: (N,) str, of each frame.
-        is_real: (N,) bool, of each frame.
-
-    Returns:
-        The number of each frame's video, (N,), and whether each video is REAL, (V,).
+    """The number of each frame's video, (N,), in the order of names, and each video's label (V,).
 
     Raises:
         InputError: frames of one video have both labels.

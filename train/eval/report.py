@@ -3,7 +3,7 @@
 import csv
 import functools
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ def text(figures: Mapping[str, Any]) -> str:
     """The figures of `evaluate_predictions` as text.
 
     With a classifier, the first line is the published script's and the second one the accuracy
-    in per cent. Then come tables, in which [low, high] is a figure's interval and `-` a figure
-    that is not defined; the notes below a table give the reason.
+    in per cent. In the tables, [low, high] is an interval and `-` a metric that is not defined;
+    the notes below give the reason.
     """
     blocks = []
     if "frames" in figures:
@@ -90,7 +90,8 @@ def _table(task: Task, figures: Mapping[str, Any]) -> str:
         cells.append([metric.title])
         for section in sections.values():
             interval = section["intervals"].get(metric.name)
-            cells[-1] += [_number(metric.find(section)), _interval(interval)]
+            shown = "" if interval is None else "[{:.4f}, {:.4f}]".format(*interval)
+            cells[-1] += [_number(metric.find(section)), shown]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for label, *values in cells:
@@ -108,7 +109,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return str(value) if isinstance(value, int) else f"{value:.4f}"
-
-
-def _interval(bounds: Sequence[float] | None) -> str:
-    return "" if bounds is None else "[{:.4f}, {:.4f}]".format(*bounds)

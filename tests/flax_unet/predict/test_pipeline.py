@@ -141,7 +141,7 @@ def test_truncated_videos_are_judged_as_far_as_they_go(tmp_path: Path) -> None:
 FOLDER = """
 import json, resource, sys
 import jax
-from flax_unet import predict
+from flax_unet.predict import __main__ as predict
 
 compiled = []
 jax.monitoring.register_event_duration_secs_listener(

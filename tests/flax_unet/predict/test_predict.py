@@ -515,7 +515,9 @@ def test_interrupted(
 
 ENDLESS = """
 import itertools, os, signal, sys, threading
-from flax_unet import predict, videos
+from flax_unet.media import videos
+from flax_unet.predict import __main__ as predict
+from flax_unet.predict import pipeline
 
 class Endless(videos.VideoReader):
     def _grab(self):
@@ -524,8 +526,7 @@ class Endless(videos.VideoReader):
             threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
         return True
 
-from flax_unet import inspection
-inspection.VideoReader = Endless
+pipeline.VideoReader = Endless
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 predict.main(sys.argv[1:])
 """

@@ -69,7 +69,7 @@ def test_resamples_hold_whole_videos() -> None:
 
 
 def test_more_frames_of_the_same_videos_narrow_nothing() -> None:
-    """Frames that say the same again are no new evidence, unlike frames of new videos."""
+    """Repeated frames add no evidence, unlike frames of new videos."""
     random = np.random.default_rng(0)
     is_real = np.arange(40) % 2 == 0
     real_probability = np.clip(is_real * 0.3 + 0.35 + random.normal(0, 0.3, 40), 0, 1)
