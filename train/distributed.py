@@ -115,18 +115,23 @@ def map_step(
         function: averages over the axis AXIS whatever differs among devices.
         devices: of this process; those with the same numbers are used on each.
     """
-    if jax.process_count() > 1:
-        numbers = [jax.local_devices().index(device) for device in devices]
-        everywhere = [jax.local_devices(process_index=i) for i in range(jax.process_count())]
-        devices = [of_one[number] for of_one in everywhere for number in numbers]
     return jax.pmap(
         function,
         axis_name=AXIS,
-        devices=devices,
+        devices=_of_all_processes(devices),
         in_axes=(None, None, 0),
         out_axes=None,
         donate_argnums=(0, 1),
     )
+
+
+def _of_all_processes(devices: list[Device]) -> list[Device]:
+    """The devices with the same numbers on every process, by process."""
+    if jax.process_count() == 1:
+        return devices  # possibly only descriptions: programs compile for absent devices
+    numbers = [jax.local_devices().index(device) for device in devices]
+    everywhere = [jax.local_devices(process_index=i) for i in range(jax.process_count())]
+    return [of_one[number] for of_one in everywhere for number in numbers]
 
 
 def shard_batch(batch: Tree, devices: list[Device]) -> Tree:

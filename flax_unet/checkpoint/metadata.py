@@ -16,8 +16,8 @@ from flax_unet.nn.config import UNetConfig, shown_size
 from flax_unet.utils.errors import InputError
 
 CONFIG, SOURCE, MANIFEST = "config.json", "source.json", "manifest.json"
+CARD, CARD_LIBRARY = "README.md", "flax-unet"  # model card; the library that it names first
 WEIGHTS, UNUSED = "weights", "unused"
-CARD, CARD_AUTHOR = "README.md", "python -m train.card"  # the latter stands in every card
 FORMAT_VERSION = 2
 # In this older format classifiers read the whole deepest map at every size.
 _WITHOUT_PUBLISHED_POOLS = 1
@@ -29,16 +29,15 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def may_be_replaced(path: Path) -> bool:
-    """Whether `path` holds a checkpoint, perhaps its model card, and nothing else."""
+    """Whether `path` holds a checkpoint, perhaps with its model card, and nothing else."""
     ours = {CONFIG, SOURCE, MANIFEST, WEIGHTS, UNUSED}
     others = (entry for entry in path.iterdir() if entry.name not in ours)
-    return is_checkpoint(path) and all(map(_is_card, others))
+    return is_checkpoint(path) and all(_is_card(entry) for entry in others)
 
 
 def _is_card(path: Path) -> bool:
-    if path.name != CARD or not path.is_file():
-        return False
-    return CARD_AUTHOR in path.read_text(encoding="utf-8", errors="replace")
+    start = f'---\nlibrary_name: "{CARD_LIBRARY}"\n'.encode()
+    return path.name == CARD and path.is_file() and path.read_bytes().startswith(start)
 
 
 def load_config(path: str | Path) -> UNetConfig:
