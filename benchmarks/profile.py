@@ -1,13 +1,11 @@
 """Where the time of inference and of a training step goes, by operation as XLA calls it.
 
 Runs ynet-224 at full size in float32 under JAX's profiler, on this machine's first device. Where
-several operations run at a moment, each has an equal part of it; where none does, the one has it
-that ended last, since some end once threads have their work.
+several operations run at a moment, each gets an equal part of it; where none does, the one that
+ended last gets it, because some end as soon as threads have their work.
 """
 
-import argparse
 import collections
-import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,14 +14,14 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
-from benchmarks.compare import Row, subject_of
-from benchmarks.contenders import CALLS, OURS, Contender, make
-from benchmarks.subject import FULL_WIDTH, LAYOUT, tensors_of
-from flax_unet import PUBLISHED
+from benchmarks.compare import Row
+from benchmarks.contenders import CALLS, OURS, Contender, make, subject_of
+from benchmarks.machine import options, report
+from benchmarks.subject import network
 from flax_unet.utils.errors import InputError, command
 
 _ROWS = [Row("inference", "float32", 8), Row("training", "float32", 2)]
-_LEAST = 0.005  # of the time; what takes less is told together
+_LEAST = 0.005  # of the time; what takes less is reported together
 _REST = "the rest"
 
 Operation = tuple[str, float, float]  # name, start, end
@@ -42,7 +40,7 @@ def shares(operations: Iterable[Operation]) -> dict[str, float]:
         for change in ((start, 1, name), (end, -1, name))
     )
     if not changes:
-        raise InputError("JAX's profiler tells of no operation on this device; use another one")
+        raise InputError("JAX's profiler reports no operation on this device; use another one")
     found: collections.defaultdict[str, float] = collections.defaultdict(float)
     running: collections.Counter[str] = collections.Counter()
     before, _, last = changes[0]
@@ -53,11 +51,11 @@ def shares(operations: Iterable[Operation]) -> dict[str, float]:
         running[name] += change
         running += collections.Counter()  # without those that have ended
         before, last = at, name
-    told: collections.defaultdict[str, float] = collections.defaultdict(float)
-    for name, part in found.items():
-        share = part / sum(found.values())
-        told[name if share >= _LEAST else _REST] += share
-    return dict(sorted(told.items(), key=lambda item: -item[1]))
+    total = sum(found.values())
+    small = [name for name, part in found.items() if part < _LEAST * total]
+    if small:
+        found[_REST] = sum(found.pop(name) for name in small)
+    return {name: found[name] / total for name in sorted(found, key=found.__getitem__)[::-1]}
 
 
 def operations(contender: Contender) -> Iterator[Operation]:
@@ -80,16 +78,15 @@ def operations(contender: Contender) -> Iterator[Operation]:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
-    parser.parse_args(argv)
-    subject = subject_of(PUBLISHED[LAYOUT], tensors_of(FULL_WIDTH))
+    options("profile", __doc__).parse_args(argv)
+    subject = subject_of(network())
     found = {}
     for row in tqdm(_ROWS, unit="row", disable=None):
         contender = make(OURS, row.task, subject.take(row.batch), row.dtype)
         for _ in range(CALLS[row.task]):
             contender.call()
         found[str(row)] = shares(operations(contender))
-    print(json.dumps({"shares_of_the_time": found}, indent=1))
+    report({"shares_of_the_time": found})
 
 
 if __name__ == "__main__":

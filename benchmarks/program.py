@@ -9,13 +9,11 @@ Bytes are counted as if each kernel read its operands and wrote its results once
 kept nothing between kernels. A loop counts as one kernel; the workspace of a library's does not.
 """
 
-import argparse
 import contextlib
 import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -26,20 +24,16 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from flax_unet import PUBLISHED, UNet, UNetConfig
+from benchmarks.machine import DIRECTORY, markdown, options
+from benchmarks.subject import LAYOUT, faces, network, training
+from flax_unet import UNet, UNetConfig
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.nn.config import DTYPES
 from flax_unet.nn.inference import compiled, place_of
-from flax_unet.utils.arguments import at_least_one
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
 from train import distributed
-from train.fit.config import Recipe
-from train.fit.losses import Objective
-from train.fit.optimizer import make_optimizer
-from train.fit.step import first_state, make_step, split, zero_totals
 
-_LAYOUT = "ynet-224"
 _H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32
@@ -118,29 +112,20 @@ def programs(config: UNetConfig, device: Any, batch: int) -> Iterator[tuple[str,
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(x)), tree
         )
 
-    image = np.zeros((batch, *config.input_size, 3), np.uint8)
-    frames = {
-        "image": image,
-        "mask": image[..., 0],
-        "labelled": np.ones(batch, bool),
-        "is_real": np.zeros(batch, np.float32),
-        "stop": np.zeros(batch, np.int32),
-    }
+    frames = faces(config.input_size, batch)
+    image = frames["image"].astype(np.float32)
+    share = jax.tree.map(lambda x: x[None], frames)
     for dtype in DTYPES:
         model = UNet(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
         model.eval()
         forward: Any = compiled(model)
         lowered = forward.func.lower(
             *like(forward.args, lambda x: place_of(x, whole)),
-            like(image.astype(np.float32), lambda _: whole),
+            like(image, lambda _: whole),
         )
         yield f"inference, {dtype}", lowered.compile()
-        optimizer = make_optimizer(Recipe(), lambda _: 1e-5)
-        share = jax.tree.map(lambda x: x[None], frames)
         for task, remat in (("training", False), ("training with --remat", True)):
-            graphdef, weights, statistics = split(model, remat=remat)
-            step: Any = distributed.map_step(make_step(graphdef, optimizer, Objective()), [device])
-            state = (first_state(weights, statistics, optimizer), zero_totals())
+            step, state = training(model, [device], remat=remat)
             lowered = step.lower(*like(state, lambda _: whole), like(share, lambda _: parts))
             yield f"{task}, {dtype}", lowered.compile()
 
@@ -158,8 +143,8 @@ def _described() -> Any:
     return described.devices[0]
 
 
-def told(program: Any) -> dict[str, Any]:
-    """What there is to know of a compiled program."""
+def figures(program: Any) -> dict[str, Any]:
+    """Kernels, bytes and planned memory of a compiled program."""
     memory = program.memory_analysis()
     found = kernels(program.as_text())
     copies = [kernel for kernel in found if kernel.is_copy]
@@ -176,34 +161,24 @@ def told(program: Any) -> dict[str, Any]:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.program",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--h100", action="store_true", help="compile for an NVIDIA H100, even where there is none"
-    )
-    parser.add_argument("--batch-size", type=at_least_one, default=8, help="default: 8")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="new directory for JSON and the programs' text"
-    )
-    args = parser.parse_args(argv)
+    args = options(
+        "program",
+        __doc__,
+        h100=(False, "compile for an NVIDIA H100, even where there is none"),
+        batch_size=(8, "pictures"),
+        out=(None, "new directory for JSON and the programs' text", DIRECTORY),
+    ).parse_args(argv)
     device = _described() if args.h100 else jax.local_devices()[0]
     with contextlib.nullcontext() if args.out is None else staged_directory(args.out) as stage:
         found = {}
-        for name, program in tqdm(
-            programs(PUBLISHED[_LAYOUT], device, args.batch_size),
-            unit="program",
-            total=3 * len(DTYPES),
-            disable=None,
-        ):
-            found[name] = told(program)
+        made = programs(network(), device, args.batch_size)
+        for name, program in tqdm(made, unit="program", total=3 * len(DTYPES), disable=None):
+            found[name] = figures(program)
             if stage is not None:
                 file = "-".join(re.findall(r"\w+", name))
                 (stage / f"{file}.txt").write_text(program.as_text())
         report = {
-            "layout": _LAYOUT,
+            "layout": LAYOUT,
             "batch": args.batch_size,
             "device": device.device_kind,
             "programs": found,
@@ -215,18 +190,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _table(report: dict[str, Any]) -> str:
-    lines = [
-        f"{report['layout']}, batches of {report['batch']}, for {report['device']}",
-        "",
-        "| | kernels | GB moved | in convolutions | in copies of another order | "
-        "temporary memory, GB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    header = ["", "kernels", "GB moved", "in convolutions", "in copies of another order"]
+    rows = []
     for name, of in report["programs"].items():
         sizes = (of["bytes"], of["bytes_of_convolutions"], of["bytes_of_copies"])
-        figures = [f"{size / 1e9:.2f}" for size in (*sizes, of["planned_memory_bytes"])]
-        lines.append(f"| {' | '.join([name, str(of['kernels']), *figures])} |")
-    return "\n".join(lines)
+        cells = [f"{size / 1e9:.2f}" for size in (*sizes, of["planned_memory_bytes"])]
+        rows.append([name, str(of["kernels"]), *cells])
+    head = f"{report['layout']}, batches of {report['batch']}, for {report['device']}"
+    return "\n".join([head, "", *markdown([*header, "temporary memory, GB"], rows)])
 
 
 if __name__ == "__main__":

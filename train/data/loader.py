@@ -74,9 +74,14 @@ def batches(
         yield stack([next(frames, blank) for _ in range(batch_size)])
 
 
+def prefetched_frames(batch_size: int) -> int:
+    """How many frames are decoded ahead of the network."""
+    return max(_PREFETCHED * batch_size, _MIN_PREFETCHED)
+
+
 def read_ahead(read: Callable[[int], Batch], positions: range, batch_size: int) -> Iterator[Batch]:
     """What `read` gives of each position, in order, read in threads ahead of its use."""
-    ahead = max(_PREFETCHED * batch_size, _MIN_PREFETCHED)
+    ahead = prefetched_frames(batch_size)
     options = grain.ReadOptions(num_threads=processors(), prefetch_buffer_size=ahead)
     numbers = grain.MapDataset.range(positions.start, positions.stop, positions.step)
     return iter(numbers.map(read).to_iter_dataset(options))
