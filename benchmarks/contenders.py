@@ -146,14 +146,15 @@ def _our_inference(subject: Subject, dtype: str) -> Contender:
         outputs = ("mask_logits", "real_probability")
         return {name: np.asarray(getattr(output, name), np.float32) for name in outputs}
 
-    return Contender(infer, result, _planned(forward.func.lower(*forward.args, image)))
+    program, params, _ = forward.args
+    return Contender(infer, result, _planned(program.lower(params, image)))
 
 
 def _our_training(subject: Subject, dtype: str) -> Contender:
     devices = jax.local_devices()[:1]
     step, first = training(_model(subject, dtype), devices)
     state, totals = distributed.replicate(first, devices)
-    batch = distributed.spread(subject.frames, devices)
+    batch = distributed.shard_batch(subject.frames, devices)
     planned = _planned(step.lower(state, totals, batch))
 
     def train() -> None:

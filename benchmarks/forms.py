@@ -18,7 +18,7 @@ from tqdm import tqdm
 from benchmarks.contenders import OURS, make, subject_of
 from benchmarks.machine import in_turn, options, report
 from benchmarks.subject import network
-from flax_unet.nn import layers
+from flax_unet.nn import inference, layers
 from flax_unet.nn.conv import convolve
 from flax_unet.utils.errors import command
 
@@ -70,6 +70,7 @@ def _network(task: str, batch: int) -> dict[str, Any]:
     """Calls of the whole network by form; pooling is ours in both."""
     subject = subject_of(network()).take(batch)
     ours = make(OURS, task, subject, "float32").call
+    inference.program.cache_clear()  # or it would share its program with ours
     with mock.patch.object(layers, "convolve", xlas_own):
         theirs = make(OURS, task, subject, "float32").call
         theirs()

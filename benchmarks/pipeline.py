@@ -28,7 +28,6 @@ from flax_unet import UNet, load
 from flax_unet.media.images import read_image, to_input
 from flax_unet.nn.config import Size
 from flax_unet.nn.inference import compiled
-from flax_unet.nn.unet import normalised
 from flax_unet.utils.arguments import at_least_one
 from flax_unet.utils.errors import InputError, command
 from train.data import loader
@@ -90,7 +89,7 @@ def pytorch(twin: ReferenceUNet, source: DataLoader) -> tuple[np.ndarray, float]
 def network_rate(model: UNet, data: Dataset, batch_size: int) -> float:
     """Frames a second of our network alone, on one batch that lies on the device."""
     batch = next(loader.batches(data, model.config.input_size, batch_size))
-    image, forward = normalised(jax.device_put(batch.image)), compiled(model)
+    image, forward = jax.device_put(batch.image), compiled(model)
     seconds = in_turn({"": lambda: forward(image)}, _CALLS)[""]
     return batch_size / statistics.mean(seconds)
 

@@ -28,8 +28,8 @@ from benchmarks.machine import DIRECTORY, markdown, options
 from benchmarks.subject import LAYOUT, faces, network, training
 from flax_unet import UNet, UNetConfig
 from flax_unet.checkpoint.provenance import made_by
+from flax_unet.nn import inference
 from flax_unet.nn.config import DTYPES
-from flax_unet.nn.inference import compiled, place_of
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
 from train import distributed
@@ -118,9 +118,10 @@ def programs(config: UNetConfig, device: Any, batch: int) -> Iterator[tuple[str,
     for dtype in DTYPES:
         model = UNet(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
         model.eval()
-        forward: Any = compiled(model)
-        lowered = forward.func.lower(
-            *like(forward.args, lambda x: place_of(x, whole)),
+        graphdef, state = nnx.split(inference.folded(model))
+        forward = inference.program(graphdef, (device,), inference.whole_output)
+        lowered = forward.lower(
+            like(state, lambda x: inference.format_of(x, whole)),
             like(image, lambda _: whole),
         )
         yield f"inference, {dtype}", lowered.compile()

@@ -51,7 +51,7 @@ def train(config: UNetConfig, dtype: str, batch_size: int, steps: int) -> dict[s
     running: collections.deque[Any] = collections.deque()
     losses, ends, compiled = [], [time.perf_counter()], 0
     for number in tqdm(range(steps), unit="step", disable=None):
-        batch = distributed.spread(take(frames, number * batch_size, batch_size), devices)
+        batch = distributed.shard_batch(take(frames, number * batch_size, batch_size), devices)
         totals = distributed.replicate(zero_totals(), devices)
         state, totals, *_ = step(state, totals, batch)
         running.append(totals.loss)

@@ -34,10 +34,9 @@ from train import distributed
 from train.data.dataset import EMBEDDED, open_dataset
 from train.data.sampler import Stream
 from train.eval.segmentation import PixelCounts, dice
-from train.fit import snapshot
 from train.fit.config import RECIPES, Augmentation, FitConfig
+from train.fit.losses import objective_of
 from train.fit.optimizer import Plateau, set_plateau
-from train.fit.setup import objective_of
 from train.fit.step import zero_totals
 
 _NUMBERS = {"float32": torch.float32, "float64": torch.float64}
@@ -149,16 +148,16 @@ def train_flax(lesson: Lesson, weights: Tree, dtype: str) -> Course:
         count = len(batch["is_real"])
         known = {"labelled": np.ones(count, bool), "stop": np.zeros(count, np.int32)}
         totals = distributed.replicate(zero_totals(), devices)
-        state, totals, *_ = step(state, totals, distributed.spread(batch | known, devices))
+        state, totals, *_ = step(state, totals, distributed.shard_batch(batch | known, devices))
         losses.append((float(totals.mask_loss), float(totals.class_loss)))
         rates.append(lesson.learning_rate * plateau.factor)
         if recipe.schedule == "plateau" and number % _CHECK_EVERY == 0:
-            now = snapshot.for_use(distributed.fetch(state))
+            now = distributed.fetch(state).for_use()
             value = _flax_dice(lesson, now, dtype)
             plateau = plateau.after(value, recipe, higher_is_better=True)
             factor = distributed.replicate(np.asarray(plateau.factor, dtype), devices)
             state = state._replace(optimizer=set_plateau(state.optimizer, factor))
-    end = snapshot.for_use(distributed.fetch(state))
+    end = distributed.fetch(state).for_use()
     return Course(weights, np.array(losses), np.array(rates), end)
 
 

@@ -1,4 +1,4 @@
-"""Converts a PyTorch checkpoint to Orbax, and proves that it computes the same."""
+"""Converts a PyTorch checkpoint to Orbax and verifies that it computes the same."""
 
 import argparse
 import contextlib
@@ -13,7 +13,7 @@ from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import file_sha256, made_by
 from flax_unet.media.images import read_image, to_input
 from flax_unet.nn.config import Size, UNetConfig, shown_size
-from flax_unet.utils.arguments import image_size
+from flax_unet.utils.arguments import image_size, program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
@@ -193,7 +193,7 @@ def _report(conversion: Conversion) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m convert.from_torch",
+        prog=program_name("convert.from_torch"),
         description=__doc__,
         epilog="The layout is found from the names and shapes of the tensors. Nothing in the file "
         "is executed. The result is put in place only when the PyTorch and the Flax model agree.",

@@ -1,4 +1,4 @@
-"""Which published layout is this? Keys and shapes in, `UNetConfig` out."""
+"""Identifies the published layout of a state dict by its keys and shapes."""
 
 import dataclasses
 import re

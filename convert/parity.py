@@ -1,4 +1,4 @@
-"""Runs the PyTorch twin and the Flax model on the same images and compares what they say."""
+"""Compares the outputs of the PyTorch twin and the Flax model for the same images."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -97,7 +97,7 @@ def load_twin(model: ReferenceUNet, tensors: Mapping[str, np.ndarray]) -> Refere
 
 
 def twin_output(twin: ReferenceUNet, images: np.ndarray) -> UNetOutput:
-    """What the PyTorch twin says of images (B, H, W, 3), in the arrangement of the Flax model."""
+    """The PyTorch twin's output for images (B, H, W, 3), in the Flax model's layout."""
     with torch.inference_mode():
         mask_logits, real_logit = twin(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
     return UNetOutput(

@@ -51,7 +51,7 @@ def load(path: Path) -> Any:
     if head.startswith(_PICKLE_MAGIC):
         return _torch_load(path, mmap=False)
     raise InputError(
-        f"{path} is no PyTorch or safetensors checkpoint: it begins with {head[:16]!r}. "
+        f"{path} is not a PyTorch or safetensors checkpoint: it begins with {head[:16]!r}. "
         "If it was downloaded, what arrived may be a web page or a Git LFS pointer"
     )
 
@@ -71,7 +71,7 @@ def _check_zip(path: Path) -> None:
         )
     if "data.pkl" not in names:
         listed = ", ".join(entry.filename for entry in entries[:5]) or "nothing"
-        raise InputError(f"{path} is a zip archive but no PyTorch checkpoint; it holds {listed}")
+        raise InputError(f"{path} is a zip archive but not a PyTorch checkpoint; it holds {listed}")
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise InputError(f"{path} is compressed, which PyTorch's files never are; refused")
 
@@ -95,13 +95,13 @@ def _why_refused(path: Path, error: Exception) -> str:
         )
     if code:
         return (
-            f"is refused: it names objects that are no tensors ({code}), and loading these can "
+            f"is refused: it names objects that are not tensors ({code}), and loading these can "
             "run code; nothing was run. If you trust its author, ask for a file of "
             "torch.save(model.state_dict(), OUT)"
         )
     if isinstance(error, UnicodeEncodeError):
-        return "has a name that is no valid UTF-8; rename it"
-    # PyTorch's own words for a damaged pickle advise to load it unsafely.
+        return "has a name that is not valid UTF-8; rename it"
+    # PyTorch's message for a damaged pickle advises to load it unsafely.
     is_pickle = isinstance(error, pickle.UnpicklingError)
     reason = "" if is_pickle else f": {str(error).strip().partition(chr(10))[0]}"
     return f"is truncated or damaged{reason}. {_DOWNLOAD_AGAIN}"
@@ -121,7 +121,7 @@ def _imports(path: Path) -> list[str]:
                 file.seek(0)
                 _collect_imports(file, names, pickles=4)  # magic, version, system, content
     except (ValueError, StopIteration, OSError, zipfile.BadZipFile):
-        pass  # damaged further on: what was read so far is what can be told
+        pass  # damaged further on: report the names that were read so far
     return list(names)
 
 

@@ -14,6 +14,7 @@ import torch
 from convert.state_dict import write
 from convert.torch_unet import shapes
 from flax_unet.nn.config import PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import command
 
 
@@ -51,7 +52,7 @@ def _value(key: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nda
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(prog="python -m convert.stand_in", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program_name("convert.stand_in"), description=__doc__)
     parser.add_argument("layout", choices=PUBLISHED)
     parser.add_argument("out", type=Path, help=".pth file to write")
     parser.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")

@@ -37,14 +37,14 @@ DTYPES: dict[str, torch.dtype] = {
 
 _PREFIXED = re.compile(f"((?:{'|'.join(map(re.escape, PREFIXES))})*)(?:inc|down|up|outc|linear)")
 _DEPTH = 3  # of containers within containers
-_MOST_ENTRIES = 4096  # of a list that is no tensor
+_MOST_ENTRIES = 4096  # of a list of plain values
 
 
 class StateDict(NamedTuple):
     """The content of a file."""
 
     tensors: dict[str, np.ndarray]  # by bare key, in file order, in the stored type
-    values: dict[str, Any]  # entries that are no tensors, such as `mask_values`
+    values: dict[str, Any]  # entries that are not tensors, such as `mask_values`
     order: list[str]  # all keys, as in the file
     container: str  # path of keys to the state dict; "" when the file is one
     prefix: str  # what was taken off every key
@@ -59,7 +59,7 @@ def read(path: Path) -> StateDict:
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if not path.is_file():
-        raise InputError(f"{path} is no file; name a .pth, .pt or .safetensors file")
+        raise InputError(f"{path} is not a file; name a .pth, .pt or .safetensors file")
     content = safe_load.load(path)
     found, container = _unwrap(path, content)
     prefix = _common_prefix(found)
@@ -95,15 +95,15 @@ def _unwrap(path: Path, content: Any) -> tuple[Mapping[str, Any], str]:
         if not isinstance(content, Mapping):
             break
         if not all(isinstance(key, str) for key in content):
-            raise InputError(f"{path} holds keys that are no text; expected a state dict")
+            raise InputError(f"{path} holds keys that are not text; expected a state dict")
         if any(isinstance(value, torch.Tensor) and "." in key for key, value in content.items()):
             return content, ".".join(steps)
         inner = [key for key, value in content.items() if _holds_tensors(value)]
         known = [key for key in CONTAINERS if key in inner]
         if not known and len(inner) > 1:
             raise InputError(
-                f"{path} holds several sets of tensors ({', '.join(inner)}) under names that say "
-                f"nothing. Save the right one alone, or under one of {', '.join(CONTAINERS)}"
+                f"{path} holds several sets of tensors ({', '.join(inner)}) under unknown "
+                f"names. Save the right one alone, or under one of {', '.join(CONTAINERS)}"
             )
         if not inner:
             break
@@ -195,7 +195,7 @@ def write(content: Mapping[str, Any], out: Path) -> None:
         check_space(out.parent, sum(t.nbytes for t in content.values() if torch.is_tensor(t)))
         try:
             torch.save(content, stage)
-        except RuntimeError as error:  # torch's word for a write that failed
+        except RuntimeError as error:  # what torch raises when a write fails
             reason = str(error).partition("\n")[0]
             raise InputError(f"{out} cannot be written: {reason}") from error
 
@@ -212,7 +212,7 @@ def _check_values(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
             problems.append(f"{key}: a variance of {array.min()}")
     if problems:
         raise InputError(
-            f"{path} holds weights that cannot be used. Where they are no numbers, the training "
+            f"{path} holds weights that cannot be used. Where they are not numbers, the training "
             "diverged or the file is damaged: use an earlier checkpoint:\n  "
             + "\n  ".join(problems)
         )

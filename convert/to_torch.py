@@ -9,6 +9,7 @@ import numpy as np
 
 from flax_unet.checkpoint import metadata
 from flax_unet.nn.config import WITH_UNUSED_LEVEL, UNetConfig
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 
 if TYPE_CHECKING:
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
 def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> int:
     """Writes the checkpoint directory `path` as the PyTorch file `out`.
 
-    A converted checkpoint gives back its source's tensors bit for bit, in their order and type,
-    those that the network does not use included; wrappers' containers and prefixes are left off,
-    so that `load_state_dict(strict=True)` accepts it. A trained one gives the published names. Of
-    layout ynet-224 it also gives the level that the original class has and never uses: that of the
-    file that training started from, else a fresh one.
+    A converted checkpoint gives its source's tensors bit for bit, in their order and type, also
+    those that the network does not use. Containers and prefixes of wrappers are left off, so that
+    `load_state_dict(strict=True)` accepts the file. A trained checkpoint gives the published names,
+    and in layout ynet-224 also the level that the original class has and never uses: from the file
+    that training started with, or else a fresh one.
 
     Returns:
         How many tensors were written.
 
     Raises:
-        InputError: there is no valid checkpoint at `path`, or `out` cannot be written.
+        InputError: `path` is not a valid checkpoint, or `out` cannot be written.
     """
     import torch
 
@@ -120,7 +121,7 @@ def _as_in_source(
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m convert.to_torch",
+        prog=program_name("convert.to_torch"),
         description=__doc__,
         epilog="A converted checkpoint gives back its source's tensors bit for bit.",
     )

@@ -23,8 +23,7 @@ __all__ = [
     "load",
 ]
 
-# Imported when they are asked for (PEP 562): JAX and Flax take seconds, which a command's --help
-# need not wait for.
+# Imported at first use (PEP 562): JAX and Flax take seconds, which --help need not wait for.
 _HOMES = {
     "Detector": "detector",
     "UNet": "nn.unet",

@@ -9,20 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from PIL import Image
 
 from flax_unet.checkpoint import store
 from flax_unet.media.boxes import Box
 from flax_unet.media.images import read_image, resized
-from flax_unet.nn.inference import folded, place
-from flax_unet.nn.unet import UNet, UNetOutput, normalised
+from flax_unet.nn.inference import compiled
+from flax_unet.nn.unet import UNet, UNetOutput
 from flax_unet.utils.errors import InputError
 from flax_unet.verdict import Verdict
 
 Picture = np.ndarray | Image.Image | str | Path
-_AXIS = "devices"
 _BATCH = {"cpu": 8}  # faces at once on a device, by platform
 _BATCH_ELSEWHERE = 64
 
@@ -62,19 +60,13 @@ class Detector:
         self.config = model.config
         self.mask_threshold, self.keep_logits = mask_threshold, keep_logits
         self._devices = list(devices or jax.local_devices())
-        mesh = Mesh(np.array(self._devices), (_AXIS,))
-        self._parts = NamedSharding(mesh, PartitionSpec(_AXIS))
-        graphdef, state = nnx.split(folded(model))
-        self._state = place(state, NamedSharding(mesh, PartitionSpec()))
         platform = self._devices[0].platform
         self.batch_size = _BATCH.get(platform, _BATCH_ELSEWHERE) * len(self._devices)
 
-        @jax.jit
-        def forward(state: nnx.State, image: jax.Array) -> dict[str, jax.Array]:
-            output = nnx.merge(graphdef, state)(normalised(image))
+        def compute(output: UNetOutput, _: jax.Array) -> dict[str, jax.Array]:
             return _told(output, mask_threshold, keep_logits=keep_logits)
 
-        self._forward = forward
+        self._forward = compiled(model, self._devices, compute)
 
     @classmethod
     def from_checkpoint(
@@ -140,7 +132,7 @@ class Detector:
         batch = np.stack(crops)
         padding = self._padded(len(batch)) - len(batch)
         batch = np.pad(batch, [(0, padding), (0, 0), (0, 0), (0, 0)])
-        output = jax.device_get(self._forward(self._state, jax.device_put(batch, self._parts)))
+        output = jax.device_get(self._forward(batch))
         output = {name: values[: len(crops)] for name, values in output.items()}
         for name, values in output.items():
             if not np.isfinite(values).all():

@@ -1,4 +1,4 @@
-"""Prints the layer table of a network, in the form that torchsummary made familiar."""
+"""Prints the layer table of a network in the format of torchsummary."""
 
 import argparse
 import dataclasses
@@ -18,7 +18,7 @@ from flax_unet.nn.config import (
     UNetConfig,
     shown_size,
 )
-from flax_unet.utils.arguments import image_size
+from flax_unet.utils.arguments import image_size, program_name
 from flax_unet.utils.errors import InputError, command
 
 _MEGABYTE = 2**20
@@ -122,7 +122,7 @@ def table(rows: Sequence[Layer], size: Size) -> str:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(prog="python -m flax_unet.summary", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program_name("flax_unet.summary"), description=__doc__)
     network = parser.add_mutually_exclusive_group()
     network.add_argument(
         "--layout",

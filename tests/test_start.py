@@ -4,19 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import flax_unet
+from flax_unet import cli
+from flax_unet.cli import COMMANDS
 from tests.flax_unet.samples import noise, small_checkpoint
 
-COMMANDS = (
-    *("flax_unet.predict", "flax_unet.app", "train.card", "flax_unet.summary"),
-    *("convert.from_torch", "convert.to_torch"),
-    *("train.eval", "train.fit", "train.data.audit", "train.data.export"),
-)
+MODULES = tuple(module.removesuffix(".__main__") for module in COMMANDS.values())
 HEAVY = {
     *("jax", "flax", "optax"),
     *("torch", "orbax", "sklearn", "scipy", "matplotlib", "pandas", "tensorboardX", "wandb"),
@@ -27,6 +26,7 @@ import json, runpy, sys
 sys.argv = [sys.argv[1], "--help"]
 try:
     runpy.run_module(sys.argv[0], run_name="__main__")
+    sys.exit()
 except SystemExit:
     print(json.dumps(sorted(sys.modules)))
 """
@@ -74,9 +74,39 @@ def test_package_imports_nothing_heavy_before_it_is_used() -> None:
     assert not has_others
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_imports_nothing_heavy(command: str) -> None:
-    assert not HEAVY & set(last_line(HELP, command))
+@pytest.mark.parametrize("module", [*MODULES, "flax_unet.cli"])
+def test_help_imports_nothing_heavy(module: str) -> None:
+    assert not HEAVY & set(last_line(HELP, module))
+
+
+def test_short_form(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(COMMANDS) == {
+        *("predict", "app", "summary", "convert", "to-torch", "fit", "eval", "card", "audit"),
+        "export",
+    }
+    cli.main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for word in COMMANDS:
+        (line,) = (line for line in lines if line.split()[:1] == [word])
+        assert len(line.split()) > 4  # says what the command does
+    cli.main(["summary", "--layout", "classifier-224"])
+    assert "Total params" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("word", "near"), [("predit", "predict"), ("to_torch", "to-torch")])
+def test_unknown_word(word: str, near: str, fails: Callable[..., str]) -> None:
+    assert f"{word} is not a command; did you mean {near}?" in fails(cli.main, word)
+
+
+def test_command_that_moved() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "flax_unet.card", "checkpoints/x"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == "flax_unet.card has moved: python -m train.card\n"
 
 
 def test_second_start_compiles_nothing(tmp_path: Path) -> None:

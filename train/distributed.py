@@ -1,6 +1,7 @@
-"""Devices and processes: the only file that knows how work is spread."""
+"""Devices and processes: the only file that divides work among them."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,19 +14,69 @@ from flax_unet.utils.errors import InputError
 
 AXIS = "devices"
 _PATIENCE = 3600  # seconds that processes wait for each other
+# What shows that a launcher started several processes; `jax.distributed` finds out the rest.
+_LAUNCHERS = {
+    "Slurm": lambda env: int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1,
+    "Open MPI": lambda env: int(env.get("OMPI_COMM_WORLD_SIZE", 1)) > 1,
+    "TPU": lambda env: "," in env.get("TPU_WORKER_HOSTNAMES", ""),
+    "TPU slices": lambda env: "MEGASCALE_COORDINATOR_ADDRESS" in env,
+    "Kubernetes": lambda env: {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= env.keys(),
+}
 
 Device = Any  # jax.Device, which type checkers take for a variable
 Tree = Any
 
 
+def join(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Connects this process with the others, if there are any, before JAX is used.
+
+    Without arguments it joins the processes of a cluster that JAX recognises.
+
+    Args:
+        coordinator: HOST:PORT of process 0.
+        num_processes: how many there are.
+        process_id: which one this is, from 0.
+
+    Raises:
+        InputError: the options are incomplete, or the others cannot be reached.
+    """
+    options = ("--coordinator", "--num-processes", "--process-id")
+    if coordinator is None or num_processes is None or process_id is None:
+        values = zip(options, (coordinator, num_processes, process_id), strict=True)
+        missing = [name for name, value in values if value is None]
+        if len(missing) < len(options):
+            raise InputError(f"give all of {', '.join(options)}; missing: {', '.join(missing)}")
+        found = next((name for name, several in _LAUNCHERS.items() if several(os.environ)), None)
+        if found is None:
+            return
+    else:
+        found = "--coordinator"
+        host, _, port = coordinator.rpartition(":")
+        if not host or not port.isdecimal():
+            raise InputError(f"--coordinator {coordinator}: expected HOST:PORT")
+        if process_id >= num_processes:
+            raise InputError(
+                f"--process-id {process_id}: expected less than --num-processes, {num_processes}"
+            )
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"the processes cannot be joined ({found}): {error}. If JAX does not recognise the "
+            f"cluster, give {', '.join(options)}"
+        ) from error
+
+
 def select_devices(wanted: str) -> list[Device]:
-    """This process's devices that `--devices` names.
+    """The devices of this process that `--devices` selects.
 
     Args:
         wanted: `all`, how many, or which by number: `0,2`.
 
     Raises:
-        InputError: it is none of these, or there are not as many.
+        InputError: the text is malformed, or there are fewer devices.
     """
     devices = jax.local_devices()
     if wanted == "all":
@@ -39,7 +90,7 @@ def select_devices(wanted: str) -> list[Device]:
     if not chosen or len(set(chosen)) < len(chosen):
         raise InputError(
             f"--devices {wanted}: expected at least one device, and none twice. One number alone "
-            "says how many; device 0 is named 0,"
+            "is a count; device 0 is named 0,"
         )
     if max(chosen) >= len(devices):
         raise InputError(
@@ -51,28 +102,7 @@ def select_devices(wanted: str) -> list[Device]:
 
 def replicate(tree: Tree, devices: list[Device]) -> Tree:
     """A copy of every array on each device."""
-    everywhere = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
-    return jax.device_put(tree, everywhere)
-
-
-def map_batch(
-    function: Callable[[Tree, Tree], Tree], devices: list[Device]
-) -> Callable[[Tree, Tree], Tree]:
-    """`function(state, batch)` with the batch divided among devices and the state on each.
-
-    Args:
-        function: gets a replicated state and a device's share of the batch, and gives a tree of
-            arrays whose first axis is the share's.
-        devices: of this process. A batch's size must be a multiple of their number.
-    """
-    count = len(devices)
-    mapped = jax.pmap(function, axis_name=AXIS, devices=devices, in_axes=(None, 0))
-
-    def run(state: Tree, batch: Tree) -> Tree:
-        shares = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
-        return mapped(state, shares)
-
-    return run
+    return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec()))
 
 
 def map_step(
@@ -80,12 +110,12 @@ def map_step(
 ) -> Callable[[Tree, Tree, Tree], Tree]:
     """`function(state, totals, batch)` on every device of every process, in step.
 
-    The batch, from `spread`, is divided among the devices; everything else is the same on each,
-    the results too. `state` and `totals`, from `replicate`, are used up.
+    The batch, from `shard_batch`, is divided among the devices; everything else is the same on
+    each, the results too. `state` and `totals`, from `replicate`, are donated.
 
     Args:
         function: averages over the axis AXIS whatever differs among devices.
-        devices: of this process, in the same places on each.
+        devices: of this process; those with the same numbers are used on each.
     """
     return jax.pmap(
         function,
@@ -97,7 +127,7 @@ def map_step(
     )
 
 
-def spread(batch: Tree, devices: list[Device]) -> Tree:
+def shard_batch(batch: Tree, devices: list[Device]) -> Tree:
     """This process's share of a batch, in equal parts on its devices: an axis of devices first."""
     parts = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
     return jax.tree.map(
@@ -106,26 +136,21 @@ def spread(batch: Tree, devices: list[Device]) -> Tree:
 
 
 def _of_all_processes(devices: list[Device]) -> list[Device]:
-    """The devices in the same places on every process, by process."""
+    """The devices with the same numbers on every process, by process."""
     if jax.process_count() == 1:
-        return devices  # maybe only described: programs compile for what is not there
-    places = [jax.local_devices().index(device) for device in devices]
+        return devices  # possibly only descriptions: programs compile for absent devices
+    numbers = [jax.local_devices().index(device) for device in devices]
     return [
-        jax.local_devices(process_index=process)[place]
+        jax.local_devices(process_index=process)[number]
         for process in range(jax.process_count())
-        for place in places
+        for number in numbers
     ]
 
 
 def fetch(tree: Tree) -> Tree:
     """A copy on the host of arrays that are the same on every device; waits for them."""
-    # A copy: on a CPU, NumPy would else share memory that the next step uses up.
+    # A copy: on a CPU, NumPy otherwise shares memory that the next step overwrites.
     return jax.tree.map(lambda x: np.array(x.addressable_shards[0].data), tree)
-
-
-def to_host(tree: Tree) -> Tree:
-    """The results of `map_batch` as NumPy arrays with the batch's axis first; waits for them."""
-    return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
 
 
 def agree(value: str, what: str) -> None:
@@ -143,27 +168,27 @@ def process() -> tuple[int, int]:
     return jax.process_index(), jax.process_count()
 
 
+def barrier() -> None:
+    """Waits until every process is here.
+
+    One process may pack a data set or compile while the others are ahead. Without a barrier, the
+    first exchange on CPUs gives up after half a minute.
+    """
+    from orbax.checkpoint import multihost
+
+    multihost.get_barrier_sync_fn()(key="barrier", timeout_ms=1000 * _PATIENCE)
+
+
 def gather(tree: Tree) -> Tree:
     """The arrays of all processes, concatenated along their first axis; equal on each."""
     if jax.process_count() == 1:
         return tree
-    meet()
-    return jax.tree.map(_gather_array, tree)
 
+    def one(array: np.ndarray) -> np.ndarray:
+        # As bytes: JAX would convert 64-bit numbers to 32 bits.
+        content = np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
+        gathered = np.asarray(multihost_utils.process_allgather(content, tiled=True))
+        return np.ascontiguousarray(gathered).view(array.dtype).reshape(-1, *array.shape[1:])
 
-def meet() -> None:
-    """Waits until every process is here.
-
-    Processes part while one packs a data set or compiles. By themselves, those that exchange
-    something for the first time wait half a minute for each other on a CPU.
-    """
-    from orbax.checkpoint import multihost
-
-    multihost.get_barrier_sync_fn()(key="meet", timeout_ms=1000 * _PATIENCE)
-
-
-def _gather_array(array: np.ndarray) -> np.ndarray:
-    # As bytes: on the way through JAX, 64-bit numbers would lose half of theirs.
-    content = np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
-    gathered = np.asarray(multihost_utils.process_allgather(content, tiled=True))
-    return np.ascontiguousarray(gathered).view(array.dtype).reshape(-1, *array.shape[1:])
+    barrier()
+    return jax.tree.map(one, tree)

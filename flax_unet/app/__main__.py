@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flax_unet.app.judge import MOST_FRAMES, Judge
-from flax_unet.utils.arguments import at_least_one
+from flax_unet.utils.arguments import at_least_one, program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import command
 
@@ -26,7 +26,7 @@ this machine alone.
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flax_unet.app",
+        prog=program_name("flax_unet.app"),
         description=__doc__,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,1 +1,1 @@
-"""Weights on disk, with the metadata that describes them."""
+"""Weights on disk, with their metadata."""

@@ -1,4 +1,4 @@
-"""What a checkpoint's directory says of itself, without its weights: nothing here needs JAX.
+"""A checkpoint's metadata, which is read and written without JAX.
 
 NAME/
   config.json   the architecture (`UNetConfig`)
@@ -14,12 +14,12 @@ from typing import Any
 
 from flax_unet.nn.config import UNetConfig, shown_size
 from flax_unet.utils.errors import InputError
-from train.card.markup import is_signed
 
 CONFIG, SOURCE, MANIFEST = "config.json", "source.json", "manifest.json"
 WEIGHTS, UNUSED = "weights", "unused"
+CARD, CARD_AUTHOR = "README.md", "python -m train.card"  # the latter stands in every card
 _FORMAT_VERSION = 2
-# The format before: its classifiers read the whole of the deepest map at every size.
+# In this older format classifiers read the whole deepest map at every size.
 _WITHOUT_PUBLISHED_POOLS = 1
 
 
@@ -29,10 +29,16 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def may_be_replaced(path: Path) -> bool:
-    """Whether `path` is a checkpoint and nothing else, so that no other work is in it."""
+    """Whether `path` holds a checkpoint, perhaps its model card, and nothing else."""
     ours = {CONFIG, SOURCE, MANIFEST, WEIGHTS, UNUSED}
     others = (entry for entry in path.iterdir() if entry.name not in ours)
-    return is_checkpoint(path) and all(is_signed(entry) for entry in others)
+    return is_checkpoint(path) and all(map(_is_card, others))
+
+
+def _is_card(path: Path) -> bool:
+    if path.name != CARD or not path.is_file():
+        return False
+    return CARD_AUTHOR in path.read_text(encoding="utf-8", errors="replace")
 
 
 def write_config(directory: Path, config: UNetConfig) -> None:
@@ -49,7 +55,7 @@ def load_config(path: str | Path) -> UNetConfig:
     """The architecture of a checkpoint.
 
     Raises:
-        InputError: there is no checkpoint at `path`, or its `config.json` is not valid.
+        InputError: `path` is not a checkpoint, or its `config.json` is not valid.
     """
     path = Path(path)
     if not is_checkpoint(path):
@@ -95,7 +101,9 @@ def load_source(path: str | Path) -> dict[str, Any]:
         if not isinstance(value, dict) or (
             name == "entries" and not all(isinstance(entry, dict) for entry in value.values())
         ):
-            raise InputError(f"{file}: {name} is no object. Convert or copy the checkpoint again")
+            raise InputError(
+                f"{file}: {name} is not an object. Convert or copy the checkpoint again"
+            )
     return source
 
 
@@ -124,7 +132,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON: {error}") from error
+        raise InputError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}; expected an object")
     return value
@@ -138,4 +146,4 @@ def _why_no_checkpoint(path: Path) -> str:
     for name in ("best", "last"):  # of a directory that `train.fit` works in
         if is_checkpoint(path / name):
             return f"{path} holds the checkpoints of a training run; name {path / name}"
-    return f"{path} is no checkpoint: it lacks {CONFIG} or {WEIGHTS}/"
+    return f"{path} is not a checkpoint: it lacks {CONFIG} or {WEIGHTS}/"

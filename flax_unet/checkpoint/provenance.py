@@ -1,4 +1,4 @@
-"""What made a result: the versions and the source code, recorded in every artefact."""
+"""Provenance: the versions and the source code that made an artefact."""
 
 import datetime
 import hashlib

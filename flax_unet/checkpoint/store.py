@@ -1,6 +1,7 @@
-"""A model on disk: its weights by Orbax, beside what `description` reads and writes."""
+"""Reads and writes checkpoints: the weights by Orbax, beside their metadata."""
 
 import contextlib
+import functools
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,8 @@ MAX_COMPRESSION = 64  # weights that claim more bytes than this many times their
 
 Tree = dict[str, Any]
 """Nested dictionaries with arrays, or their shapes and dtypes, at the leaves."""
+flat = functools.partial(flatten_dict, sep="/")
+"""The leaves of a tree by their path, such as `inc/conv1/kernel`."""
 
 
 def abstract_weights(config: UNetConfig) -> Tree:
@@ -98,7 +101,7 @@ def load(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> UNet:
         dtype: what the convolutions compute in, float32 or bfloat16.
 
     Raises:
-        InputError: there is no checkpoint at `path`, or it is damaged.
+        InputError: `path` is not a checkpoint, or it is damaged.
     """
     config = load_config(path)
     weights = load_tree(Path(path) / WEIGHTS, abstract_weights(config))
@@ -106,7 +109,7 @@ def load(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> UNet:
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """What tells a checkpoint from others: its origin, and a digest of its weights.
+    """The identity of a checkpoint: its origin, and a digest of its weights.
 
     The digest is of the tensors' names, dtypes, shapes and values: it is the same for every copy
     and for every conversion of the same weights, though Orbax's files differ.
@@ -145,14 +148,14 @@ def load_unused(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def load_tree(directory: Path, expected: Tree | None) -> Tree:
-    """Reads an Orbax tree to the host, once its files were seen to be whole and plausible.
+    """Reads an Orbax tree to the host, after its files have been checked.
 
     Args:
         directory: a folder of a checkpoint.
         expected: shapes and dtypes of its leaves, if they are known.
 
     Raises:
-        InputError: the tree is damaged, or another than expected.
+        InputError: the tree is damaged, or differs from `expected`.
     """
     from orbax.checkpoint import RestoreArgs
 
@@ -178,9 +181,9 @@ def load_tree(directory: Path, expected: Tree | None) -> Tree:
 
 
 def _checkpointer() -> Any:
-    import orbax.checkpoint as ocp  # takes a quarter of a second, which --help has no use for
+    import orbax.checkpoint as ocp  # takes a quarter of a second, which --help would pay
 
-    # Each process by itself: trees are on the host, and none waits for the others.
+    # Each process works alone: trees are on the host, so there is nothing to wait for.
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(),
         active_processes={jax.process_index()},
@@ -193,7 +196,7 @@ def _checkpointer() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Orbax from logging tracebacks of errors that are told to the user in one line."""
+    """Stops Orbax from logging tracebacks of errors that the user gets as one line."""
     verbosity = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.FATAL)
     try:
@@ -238,11 +241,6 @@ def _check_tree(directory: Path, found: Tree, expected: Tree | None) -> None:
     stored = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
     if claimed > MAX_COMPRESSION * stored + _OVERHEAD:
         raise InputError(f"{directory} claims {claimed:,} bytes of weights in {stored:,} on disk")
-
-
-def flat(tree: Tree) -> dict[str, Any]:
-    """The leaves of nested dictionaries by their path, its parts joined by slashes."""
-    return {"/".join(path): leaf for path, leaf in flatten_dict(tree).items()}
 
 
 def _first_line(error: Exception) -> str:

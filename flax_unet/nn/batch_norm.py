@@ -1,8 +1,8 @@
-"""Batch normalisation with a gradient of its own, which reads each map twice.
+"""Batch normalisation with its own gradient, which reads each map twice.
 
-JAX's derivative takes the ways by which the input enters (directly, by the mean, by the variance)
-one by one, a pass over the maps for each and more. Together they need two sums a channel: Ioffe
-and Szegedy, "Batch Normalization" (2015), section 3.
+JAX's derivative makes a pass over the maps for each way that the input enters: directly, by the
+mean, by the variance. Together they need two sums a channel: Ioffe and Szegedy, "Batch
+Normalization" (2015), section 3.
 """
 
 import jax
@@ -29,7 +29,7 @@ def _batch_norm(x: jax.Array, scale: jax.Array, shift: jax.Array, axis_name: str
     Args:
         x: (B, H, W, C).
         scale: (C,), applied after normalisation.
-        shift: (C,), likewise.
+        shift: (C,), added after that.
         axis_name: of `jax.pmap`, if its devices share a batch's statistics.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a U-YNet is made of: `UNetConfig`, and the published variants by name."""
+"""The architecture: `UNetConfig`, and the published variants by name."""
 
 import dataclasses
 from typing import Any, Literal, Self, get_args
@@ -124,7 +124,7 @@ class UNetConfig:
 
     @property
     def has_classifier(self) -> bool:
-        """Whether the network tells REAL from FAKE."""
+        """Whether the network classifies REAL and FAKE."""
         return self.classifier_widths is not None
 
     @property

@@ -1,4 +1,4 @@
-"""What the numbers of both heads mean, and what decides between REAL and FAKE."""
+"""The decision between REAL and FAKE, and the meaning of both heads' numbers."""
 
 from typing import Any
 

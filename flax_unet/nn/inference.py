@@ -1,19 +1,26 @@
-"""The network as it is run once its weights stand."""
+"""Inference: BatchNorm folded, weights cast and placed once, one program for all devices."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.experimental.layout import Format, Layout
-from jax.sharding import Sharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from jax.typing import ArrayLike, DTypeLike
 
 from flax_unet.nn.batch_norm import EPSILON
 from flax_unet.nn.layers import BatchNorm, Conv, ConvTranspose, DoubleConv
-from flax_unet.nn.unet import UNet, UNetOutput
+from flax_unet.nn.unet import UNet, UNetOutput, normalised
 
+Compute = Callable[[UNetOutput, Any], Any]
+"""From the network's output for a batch, and that batch, to a tree of arrays."""
+
+_AXIS = "devices"
+_WHOLE, _SHARES = PartitionSpec(), PartitionSpec(_AXIS)
 # The orders in memory that XLA reads kernels in, by platform and size, as seen in what it compiles
 # for NVIDIA's H100; it reads others as they are, and copies where a device wants another order.
 _ORDERS: dict[str, dict[tuple[int, ...], Layout]] = {
@@ -24,8 +31,8 @@ _ORDERS: dict[str, dict[tuple[int, ...], Layout]] = {
 def folded(model: UNet) -> UNet:
     """The same network without BatchNorm, whose scale and shift go into the convolutions before it.
 
-    Weights then lie in the dtype that they are used in, or each call would round them anew. All
-    before that is in float64, so that folding adds no rounding in bfloat16 to that of its result.
+    Weights are cast to the dtype that they are used in here, once; otherwise every call repeats
+    the cast. Before that all is in float64, so that in bfloat16 only the result is rounded.
 
     Args:
         model: in eval mode; it stays as it is.
@@ -60,35 +67,63 @@ def _fold(conv: Conv, norm: BatchNorm | None) -> Conv:
 
 def _put(values: ArrayLike, dtype: DTypeLike) -> jax.Array:
     # Rounded on the host: each shape would be compiled otherwise.
-    return jax.numpy.asarray(np.asarray(values).astype(dtype))
+    return jnp.asarray(np.asarray(values).astype(dtype))
 
 
-def place(state: nnx.State, there: Sharding) -> nnx.State:
-    """The weights of a folded network on devices, each in the order that it is read in there.
-
-    Each call of the network would else copy it into that order. Putting a kernel into another one
-    compiles a small program for its shape.
-    """
-    return jax.tree.map(lambda weights: jax.device_put(weights, place_of(weights, there)), state)
-
-
-def place_of(weights: jax.Array, there: Sharding) -> Sharding | Format:
-    """The devices `there`, all of one platform, and there the order in memory of one array."""
-    (platform,) = {device.platform for device in there.device_set}
+def format_of(weights: jax.Array, sharding: Sharding) -> Sharding | Format:
+    """`sharding`, over devices of one platform, with the order that an array is read in there."""
+    (platform,) = {device.platform for device in sharding.device_set}
     order = _ORDERS.get(platform, {}).get(weights.shape[:-2])
-    return there if order is None else Format(order, there)
+    return sharding if order is None else Format(order, sharding)
 
 
-def compiled(model: UNet) -> Callable[[ArrayLike], UNetOutput]:
-    """`model`, in eval mode, as a compiled function of an image (B, H, W, 3) in [0, 1].
+def whole_output(output: UNetOutput, _: Any) -> UNetOutput:
+    """What `compiled` computes of the network's output by default: all of it."""
+    return output
 
-    Later changes of the model do not reach it. It runs where JAX puts arrays by default.
+
+def compiled(
+    model: UNet, devices: Sequence[Any] | None = None, compute: Compute = whole_output
+) -> Callable[[Any], Any]:
+    """A network as a function of a batch: folded, placed on devices and compiled for each shape.
+
+    Later changes of the model do not reach it. Networks of one architecture share their programs
+    where `devices` and `compute` are equal, so a network that is training compiles once.
+
+    Args:
+        model: in eval mode.
+        devices: JAX devices of this process, of one platform; None: the default device.
+        compute: what to compute on each device, from the network's output for its share of the
+            batch and that share: a tree of arrays. They are joined along their first axis.
+
+    Returns:
+        A function of images (B, H, W, 3), uint8 or floating point in [0, 1], or of a dictionary
+        that holds them as `image` beside other arrays. B is a multiple of the number of devices.
     """
+    devices = tuple(devices or jnp.zeros(()).devices())
     graphdef, state = nnx.split(folded(model))
-    state = place(state, jax.numpy.zeros(()).sharding)
+    mesh = Mesh(np.array(devices), (_AXIS,))
+    whole, shares = (NamedSharding(mesh, spec) for spec in (_WHOLE, _SHARES))
+    # In the order that it is read in; otherwise every call copies it into that order.
+    state = jax.tree.map(lambda x: jax.device_put(x, format_of(x, whole)), state)
+    return functools.partial(_run, program(graphdef, devices, compute), state, shares)
 
-    @jax.jit
-    def forward(state: nnx.State, image: jax.Array) -> UNetOutput:
-        return nnx.merge(graphdef, state)(image)
 
-    return functools.partial(forward, state)
+def _run(run: Callable[..., Any], state: nnx.State, shares: Sharding, batch: Any) -> Any:
+    return run(state, jax.device_put(batch, shares))
+
+
+@functools.lru_cache(maxsize=8)
+def program(graphdef: nnx.GraphDef, devices: tuple[Any, ...], compute: Compute) -> Any:
+    """The function of weights and a batch that `compiled` runs, compiled at its first call."""
+    mesh = Mesh(np.array(devices), (_AXIS,))
+
+    def forward(state: nnx.State, batch: Any) -> Any:
+        image = batch["image"] if isinstance(batch, dict) else batch
+        image = normalised(image) if image.dtype == np.uint8 else image
+        return compute(nnx.merge(graphdef, state)(image), batch)
+
+    mapped = jax.shard_map(
+        forward, mesh=mesh, in_specs=(_WHOLE, _SHARES), out_specs=_SHARES, check_vma=False
+    )
+    return jax.jit(mapped)

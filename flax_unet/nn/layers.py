@@ -1,4 +1,4 @@
-"""The parts of the network, each computing and starting as its PyTorch namesake does."""
+"""Layers, each computed and initialised as its PyTorch namesake."""
 
 import math
 

@@ -15,7 +15,7 @@ from flax_unet.nn.layers import Conv, ConvTranspose, DoubleConv, linear, max_poo
 
 
 class UNetOutput(NamedTuple):
-    """What the network says of a batch; a head that it lacks is None.
+    """The output for a batch; None for a head that the network lacks.
 
     The polarities are opposed, as published: the classifier's 1 is REAL, the mask's 1 MANIPULATED.
     """

@@ -20,7 +20,7 @@ from flax_unet.media.videos import Sampling
 from flax_unet.predict import writer
 from flax_unet.predict.pipeline import Frame, Options, inspect
 from flax_unet.predict.results import Result, results
-from flax_unet.utils.arguments import at_least_one, between_0_and_1
+from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.filenames import shown
@@ -104,7 +104,7 @@ def _paths(named: Sequence[Path]) -> list[Path]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flax_unet.predict",
+        prog=program_name("flax_unet.predict"),
         description=__doc__,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,1 +1,1 @@
-"""Errors, files and their names: what every other room uses."""
+"""Errors, files and command lines, for every other package."""

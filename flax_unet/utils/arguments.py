@@ -1,23 +1,30 @@
-"""Types of arguments that several commands take."""
+"""What the command lines share: types of arguments, and the name of the program."""
 
 import argparse
 import re
+import sys
+from pathlib import Path
 
-from flax_unet.nn.config import Size
+
+def program_name(module: str) -> str:
+    """How this process was started: `flax-unet COMMAND`, or else `python -m MODULE`."""
+    if Path(sys.argv[0]).stem == "flax-unet" and len(sys.argv) > 1:
+        return f"flax-unet {sys.argv[1]}"
+    return f"python -m {module}"
 
 
 def at_least_one(text: str) -> int:
     """A whole number from 1.
 
     Raises:
-        argparse.ArgumentTypeError: the text is none.
+        argparse.ArgumentTypeError: the text is something else.
     """
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text}")
     return int(text)
 
 
-def image_size(text: str) -> Size:
+def image_size(text: str) -> tuple[int, int]:
     """A picture's (height, width): `320x224`, or `224` for a square.
 
     Raises:
@@ -34,7 +41,7 @@ def between_0_and_1(text: str) -> float:
     """A number above 0 and below 1.
 
     Raises:
-        argparse.ArgumentTypeError: the text is none.
+        argparse.ArgumentTypeError: the text is something else.
     """
     try:
         value = float(text)

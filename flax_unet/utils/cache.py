@@ -1,4 +1,4 @@
-"""What is kept between runs."""
+"""The cache on disk, for data sets and compiled programs."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ def cache_root() -> Path:
     """The folder of this project's cache: `$XDG_CACHE_HOME/flax-unet`, or in `~/.cache`.
 
     Raises:
-        InputError: there is no home.
+        InputError: the home directory is unknown.
     """
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flax-unet"
@@ -19,9 +19,9 @@ def cache_root() -> Path:
 
 
 def keep_compiled() -> None:
-    """Has JAX keep compiled programs on disk, so that a second start compiles nothing.
+    """Makes JAX keep compiled programs on disk, so that a second start compiles nothing.
 
-    Where a user chose another place for them, by JAX_COMPILATION_CACHE_DIR, they go there.
+    JAX_COMPILATION_CACHE_DIR names another folder for them.
     """
     import jax
 

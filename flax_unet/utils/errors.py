@@ -1,4 +1,4 @@
-"""How a command tells its user what is wrong: one message, exit status 2, no traceback."""
+"""Errors of a command's user: one message, exit status 2, no traceback."""
 
 import functools
 import os
@@ -19,11 +19,11 @@ _EXTRAS = {  # which extra installs a package that is missing
 
 
 class InputError(ValueError):
-    """Something that the user gave cannot be used. The message names it, the cause, the remedy."""
+    """Something from the user cannot be used. The message names it, the cause and the remedy."""
 
 
 def command(main: Callable[..., None]) -> Callable[..., None]:
-    """Decorates a command's `main`: what its user can cause ends in a message and status 2."""
+    """Decorates a command's `main`: errors of its user end in a message and status 2."""
 
     @functools.wraps(main)
     def run(*args: object, **kwargs: object) -> None:
@@ -32,7 +32,7 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             main(*args, **kwargs)
-        except BrokenPipeError:  # who reads the output has seen enough
+        except BrokenPipeError:  # stdout was closed, for example by `head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is buffered
             sys.exit(141)  # the shells' number for it
         except (InputError, OSError) as error:

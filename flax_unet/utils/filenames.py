@@ -1,4 +1,4 @@
-"""Names of files: as text for people, and for what is made of them."""
+"""File names: printed, and made for results."""
 
 import re
 
@@ -28,7 +28,7 @@ class Names:
         stem = re.sub(_NOWHERE, "_", shown(wanted)).lstrip(".") or "_"
         stem = stem.encode()[:_LONGEST].decode(errors="ignore")
         name = stem
-        # Not every file system tells upper from lower case.
+        # Some file systems ignore case.
         while name.lower() in self._given:
             self._given[stem.lower()] += 1
             name = f"{stem}-{self._given[stem.lower()]}"

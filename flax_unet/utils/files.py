@@ -1,18 +1,16 @@
-"""Results appear whole or not at all: written beside their place, then renamed."""
+"""Files and directories that appear whole or not at all, and locks between processes."""
 
-import atexit
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flax_unet.utils.errors import InputError
-
-_ATTEMPTS, _PERIOD = 20, 0.1  # seconds apart, to delete what a failed library still writes to
 
 
 @contextlib.contextmanager
@@ -24,8 +22,9 @@ def staged_directory(
     When it fails, `destination` is as it was before.
 
     Args:
-        destination: where the result belongs.
-        may_replace: whether what stands there may be deleted; asked only if something does.
+        destination: the path of the result.
+        may_replace: whether the file or directory at `destination` may be deleted; called only if
+            there is one.
 
     Raises:
         InputError: `destination` exists and may not be replaced, or cannot be written to.
@@ -34,16 +33,15 @@ def staged_directory(
     if replaces and not may_replace(destination):
         raise InputError(f"{destination} exists already; remove it, or name another place")
     with _parents(destination):
-        with _told(destination):
+        with _name_in_errors(destination):
             stage = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
         try:
             stage.chmod(0o777 & ~_umask())  # mkdtemp's is for the owner alone
             yield stage
-            with _told(destination):
+            with _name_in_errors(destination):
                 _replace(stage, destination) if replaces else stage.rename(destination)
         except BaseException:
             shutil.rmtree(stage, ignore_errors=True)
-            atexit.register(_remove, stage)
             raise
 
 
@@ -57,14 +55,14 @@ def staged_file(destination: Path) -> Iterator[Path]:
     if destination.is_dir():
         raise InputError(f"{destination} is a directory; name a file")
     with _parents(destination):
-        with _told(destination):
+        with _name_in_errors(destination):
             handle, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
             os.close(handle)
         stage = Path(name)
         try:
             stage.chmod(0o666 & ~_umask())
             yield stage
-            with _told(destination):
+            with _name_in_errors(destination):
                 stage.replace(destination)
         finally:
             stage.unlink(missing_ok=True)
@@ -73,8 +71,8 @@ def staged_file(destination: Path) -> Iterator[Path]:
 def check_space(directory: Path, size: int) -> None:
     """Raises an InputError unless `size` bytes can be written below `directory`.
 
-    The system is asked to set them aside, so quotas and limits count too; libraries that write in
-    the background fail less plainly than this.
+    The system reserves them for a moment, so quotas and limits count too. Libraries that write in
+    the background report a full disk less clearly.
     """
     try:
         if hasattr(os, "posix_fallocate"):
@@ -92,8 +90,47 @@ def check_space(directory: Path, size: int) -> None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turns the system's refusal to write `path` into a message that names it."""
+def locked(
+    directory: Path, *, shared: bool = False, waiting: str | None = None
+) -> Iterator[bool | None]:
+    """Locks a directory against other processes until the block ends.
+
+    Args:
+        directory: what to lock; every process must ask for it.
+        shared: whether other processes may hold a shared lock at the same time.
+        waiting: a message to print before waiting for another process; None: do not wait.
+
+    Yields:
+        True where it is locked, False where another process holds it, and None where it cannot be
+        locked: it is missing or another user's, or the file system has no locks.
+    """
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError:
+        yield None
+        return
+    try:
+        yield _lock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, waiting)
+    finally:
+        os.close(handle)  # which unlocks
+
+
+def _lock(handle: int, operation: int, waiting: str | None) -> bool | None:
+    try:
+        fcntl.flock(handle, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if waiting is None:
+            return False
+        print(waiting, file=sys.stderr)
+        fcntl.flock(handle, operation)
+    except OSError:
+        return None
+    return True
+
+
+@contextlib.contextmanager
+def _name_in_errors(path: Path) -> Iterator[None]:
+    """Turns an OSError of writing `path` into an InputError that names it."""
     try:
         yield
     except OSError as error:
@@ -104,10 +141,10 @@ def _told(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _parents(path: Path) -> Iterator[None]:
-    """Makes the directories above `path`; when the block fails, those that it made go again."""
+    """Makes the directories above `path`, and removes them again when the block fails."""
     missing = [parent for parent in path.parents if not parent.exists()]
     try:
-        with _told(path):
+        with _name_in_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
@@ -128,15 +165,6 @@ def _replace(stage: Path, destination: Path) -> None:
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _remove(directory: Path) -> None:
-    """Deletes a directory to which threads of a library that failed may still be writing."""
-    for _ in range(_ATTEMPTS):
-        shutil.rmtree(directory, ignore_errors=True)
-        time.sleep(_PERIOD)
-        if not directory.exists():
-            return
 
 
 def _umask() -> int:

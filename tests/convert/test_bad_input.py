@@ -106,7 +106,7 @@ CASES: dict[str, tuple[bytes, tuple[str, ...]]] = {
         saved({"first": without(), "second": without()}),
         ("several sets of tensors (first, second)", "Save the right one"),
     ),
-    "numbers as keys": (saved({1: torch.zeros(1)}), ("keys that are no text",)),
+    "numbers as keys": (saved({1: torch.zeros(1)}), ("keys that are not text",)),
     "NaN and infinity": (
         saved(NAN),
         (
@@ -229,7 +229,7 @@ def test_hostile_pickle_is_refused_and_never_run(kind: str, tmp_path: Path, fail
 
 def test_no_file(tmp_path: Path, fails: Fails) -> None:
     assert "does not exist" in fails(from_torch.main, tmp_path / "none.pth", "--dry-run")
-    assert "is no file" in fails(from_torch.main, tmp_path, "--dry-run")
+    assert "is not a file" in fails(from_torch.main, tmp_path, "--dry-run")
 
 
 def test_existing_destination(small_file: Path, tmp_path: Path, fails: Fails) -> None:
@@ -382,7 +382,7 @@ def test_disk_that_fills_up_unforeseen(tmp_path: Path) -> None:
 
 
 def test_full_disk(tmp_path: Path) -> None:
-    """That there is no room is seen before anything is written."""
+    """A full disk is found before anything is written."""
     small = dataclasses.replace(SMALL["ynet-slim"], base_width=16)
     path, out = tmp_path / "ckpt.pth", tmp_path / "results" / "out"
     torch.save(small_tensors("ynet-slim", base_width=small.base_width), path)
@@ -417,7 +417,7 @@ def test_to_torch_of_what_is_no_checkpoint(small_file: Path, tmp_path: Path, fai
     out = tmp_path / "back.pth"
     assert "does not exist" in fails(to_torch.main, tmp_path / "none", out)
     assert "convert it first" in fails(to_torch.main, small_file, out)
-    assert "is no checkpoint" in fails(to_torch.main, tmp_path, out)
+    assert "is not a checkpoint" in fails(to_torch.main, tmp_path, out)
     from_torch.convert(small_file, tmp_path / "out", verify=False)
     assert "give that suffix" in fails(
         to_torch.main, tmp_path / "out", tmp_path / "back.safetensors"

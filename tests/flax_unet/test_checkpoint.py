@@ -58,11 +58,11 @@ def test_classifiers_of_the_format_before(small_file: Path, tmp_path: Path) -> N
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no weights": (lambda p: shutil.rmtree(p / "weights"), "is no checkpoint: it lacks"),
-    "no config": (lambda p: (p / "config.json").unlink(), "is no checkpoint: it lacks"),
-    "config is no JSON": (
+    "no weights": (lambda p: shutil.rmtree(p / "weights"), "is not a checkpoint: it lacks"),
+    "no config": (lambda p: (p / "config.json").unlink(), "is not a checkpoint: it lacks"),
+    "config is not JSON": (
         lambda p: (p / "config.json").write_text("{"),
-        r"config\.json is no JSON",
+        r"config\.json is not JSON",
     ),
     "config is a list": (lambda p: (p / "config.json").write_text("[]"), "holds a list"),
     "another version": (

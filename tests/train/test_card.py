@@ -383,7 +383,7 @@ def test_reports_that_tell_nothing(model: Path, report: Path, tmp_path: Path, fa
     report.write_text(json.dumps({name: content[name] for name in ("checkpoint", "configuration")}))
     assert "has no figures" in fails(card.main, model, "--evaluation", report)
     report.write_text("{")
-    assert "no JSON" in fails(card.main, model, "--evaluation", report)
+    assert "not JSON" in fails(card.main, model, "--evaluation", report)
     assert not (model / "README.md").exists()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flax_unet.checkpoint import metadata
 from flax_unet.nn.config import UNetConfig
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_file
 from train.card import figures, text
@@ -128,7 +129,7 @@ def _front_matter(name: str, config: UNetConfig, report: dict[str, Any]) -> dict
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m train.card",
+        prog=program_name("train.card"),
         description=__doc__,
         epilog="The card names no licence, which is for the owner of the weights to add. A card "
         "that was changed by hand is not overwritten.",

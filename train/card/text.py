@@ -15,7 +15,8 @@ _MEASURES = {"max_abs": "absolute", "max_rel": "relative"}
 _OPTIONS = (  # of training, those that tell what the weights learnt and how
     *("validation", "mask_threshold", "real_label"),
     *("dtype", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule"),
-    *("warmup_steps", "clip_norm", "mask_weight", "class_weight", "class_weights", "ema"),
+    *("warmup_steps", "clip_norm", "mask_loss_weight", "class_loss_weight", "class_balance", "ema"),
+    *("mask_weight", "class_weight", "class_weights"),  # as runs before called them
     *("freeze_encoder", "flip", "jpeg", "blur", "noise", "colour", "cut_out"),
 )
 

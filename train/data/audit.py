@@ -14,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from flax_unet.media.images import FORMATS
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import command
 from train.data.dataset import open_splits
 from train.data.layouts.faults import Fault, by_kind
@@ -115,7 +116,7 @@ def _text(report: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m train.data.audit",
+        prog=program_name("train.data.audit"),
         description=__doc__,
         epilog="A source is the video that a fake goes back to, or a real video itself.",
     )

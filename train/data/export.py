@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
@@ -60,7 +61,7 @@ def _key(video: str) -> str:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(prog="python -m train.data.export", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program_name("train.data.export"), description=__doc__)
     parser.add_argument("out", type=Path, help="new directory")
     parser.add_argument("--data", default=EMBEDDED, help=f"as for train.eval (default: {EMBEDDED})")
     parser.add_argument("--split", help="as for train.eval (default: test)")

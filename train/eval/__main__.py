@@ -11,6 +11,7 @@ import numpy as np
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.nn.config import DTYPES, UNetConfig
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
@@ -18,7 +19,6 @@ from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.layouts.reading import Reading, add_options
 from train.eval.metrics import AGGREGATES, Predictions, evaluate_predictions
 from train.eval.newest import CHECKPOINTS, newest_checkpoint
-from train.fit.config import Machines
 
 if TYPE_CHECKING:
     from flax_unet import UNet
@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     reading = Reading.of(args)
     # Not before: JAX and Flax take seconds to import.
     from flax_unet.checkpoint import store
-    from train import cluster, distributed
+    from train import distributed
 
     keep_compiled()
-    cluster.join(Machines())
+    distributed.join()
     is_first = distributed.process()[0] == 0  # it speaks and writes for all
     out = args.out if is_first else None
     # What could fail after hours of work is tried before: the place of the results, the files of
@@ -155,7 +155,7 @@ def _write(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m train.eval",
+        prog=program_name("train.eval"),
         description=__doc__,
         epilog="The classifier's 1 is REAL, the mask's 1 is MANIPULATED; a frame is called REAL "
         "where its probability rounds to 1, so exactly 0.5 is FAKE. In precision, recall and AUC "

@@ -1,6 +1,5 @@
 """What evaluation computes of each frame: on the devices, then gathered into `Predictions`."""
 
-import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -8,11 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from tqdm import tqdm
 
-from flax_unet.nn.inference import folded
-from flax_unet.nn.unet import UNet, UNetOutput, normalised
+from flax_unet.nn.inference import compiled
+from flax_unet.nn.unet import UNet, UNetOutput
 from train import distributed
 from train.data.dataset import Dataset
 from train.data.loader import Batch, batches
@@ -45,28 +43,16 @@ def score(
     process, processes = distributed.process()
     total = len(devices) * processes
     share = -(-min(batch_size, len(dataset)) // total) * len(devices)
-    graphdef, state = nnx.split(folded(model))
-    state = distributed.replicate(state, devices)
-    step = _compiled(graphdef, tuple(devices))
+    step = compiled(model, devices, _figures)
     source = batches(dataset, model.config.input_size, share, process=process, processes=processes)
-    parts, timing = _run(step, state, source, dataset)
+    parts, timing = _run(step, source, dataset)
     parts = distributed.gather(parts)  # with their padding, so that each process gives as much
     return _predictions(dataset, parts), timing
 
 
-@functools.lru_cache(maxsize=4)  # training evaluates one network again and again
-def _compiled(graphdef: nnx.GraphDef, devices: tuple[distributed.Device, ...]) -> Callable:
-    return distributed.map_batch(_step(graphdef), list(devices))
-
-
-def _step(graphdef: nnx.GraphDef) -> Callable[[nnx.State, dict[str, jax.Array]], dict]:
-    """The work of one device: everything that is counted of its frames, and no picture."""
-
-    def step(state: nnx.State, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        output = nnx.merge(graphdef, state)(normalised(batch["image"]))
-        return {**_classified(output), **_segmented(output, batch)}
-
-    return step
+def _figures(output: UNetOutput, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """All that is counted of a device's share of the frames."""
+    return {**_classified(output), **_segmented(output, batch)}
 
 
 def _classified(output: UNetOutput) -> dict[str, jax.Array]:
@@ -111,17 +97,14 @@ def _bins(logit: jax.Array) -> jax.Array:
 
 
 def _run(
-    step: Callable[[Any, Any], Any],
-    state: Any,
-    source: Iterator[Batch],
-    dataset: Dataset,
+    step: Callable[[Any], Any], source: Iterator[Batch], dataset: Dataset
 ) -> tuple[dict[str, np.ndarray], Timing]:
     """Feeds the devices, a few batches ahead of the results that are waited for."""
     waiting: list[tuple[Batch, Any]] = []
     results: dict[str, list[np.ndarray]] = {}
 
     def collect(batch: Batch, output: dict[str, jax.Array]) -> None:
-        found = distributed.to_host(output)
+        found = {name: np.asarray(array) for name, array in output.items()}
         found["position"], found["has_mask"] = batch.position, batch.has_mask
         for name, array in found.items():
             if name == "histogram":
@@ -135,7 +118,7 @@ def _run(
     with tqdm(total=len(dataset), unit="frame", desc="Scoring", disable=None) as progress:
         for number, batch in enumerate(source):
             data_wait += time.perf_counter() - asked
-            waiting.append((batch, step(state, _to_devices(batch, dataset))))
+            waiting.append((batch, step(_to_devices(batch, dataset))))
             if number == 0 or len(waiting) >= _IN_FLIGHT:
                 collect(*waiting.pop(0))
             progress.update(int((batch.position >= 0).sum()))

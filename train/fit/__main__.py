@@ -1,124 +1,71 @@
-"""Trains U-YNet on every device; the defaults are the published recipe of its heads."""
+"""Trains U-YNet. The defaults are the recipe that the network's authors published."""
 
-import argparse
-import difflib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
-from train.fit.config import CHANGEABLE, GROUPS, FitConfig, options, read_file
-from train.fit.options import UNSET, flag, parse, valid
+from train.fit.config import CHANGEABLE, GROUPS, FitConfig
+from train.fit.options import OptionParser, fields_of, flag, valid
 
 _EPILOG = """\
 Without --data it trains a demonstration: a small network on forged portraits that are made on
 this machine, in a few minutes on a laptop's CPU.
 
-The same command again goes on where the work directory's newest checkpoint stands, whatever ended
-the run before. SIGTERM and Ctrl-C save and end it (exit status 143 or 130); a second one ends it
-at once. `none` takes an option's value away: --steps none. The classifier's 1 is REAL, the mask's
-1 is MANIPULATED.
+The same command again continues from the newest checkpoint of the work directory, however the run
+before ended. SIGTERM and Ctrl-C save a checkpoint and end the run with exit status 143 or 130; a
+second one ends it at once.
+
+The value `none` removes an option's value: --steps none. The classifier's 1 is REAL, the mask's 1
+is MANIPULATED.
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    """Tells of an unknown option which one is near."""
-
-    def error(self, message: str) -> Any:
-        raise InputError(message)
-
-    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        found, unknown = self.parse_known_args(argv)
-        if unknown:
-            known = [name for action in self._actions for name in action.option_strings]
-            near = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "; see --help"
-            raise InputError(f"{unknown[0]} is no option{hint}")
-        return found
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog="python -m train.fit",
-        description=__doc__,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="YAML or JSON file of options by name"
-    )
-    for group in GROUPS:
-        section = parser.add_argument_group(group.__name__.lower(), group.__doc__)
-        for name, field in options().items():
-            if group.__dataclass_fields__.get(name) is not field:
-                continue
-            text = field.metadata["help"]
-            if field.type is bool:
-                action: Any = argparse.BooleanOptionalAction
-                section.add_argument(flag(name), action=action, default=None, help=text)
-                continue
-            if field.default is not None:
-                text += f" (default: {field.default})"
-            choices = field.metadata["choices"] or None
-            if choices and field.default is None:
-                choices = (*choices, UNSET)
-            metavar = None if choices else name.upper()
-            text = text.replace("%", "%%")
-            section.add_argument(flag(name), choices=choices, metavar=metavar, help=text)
-    return parser
 
 
 def read_options(argv: Sequence[str] | None) -> dict[str, Any]:
     """The options of a command line, and of the file that it names.
 
     Raises:
-        InputError: an option is unknown, or a value is none.
+        InputError: an option does not exist or has a bad value.
     """
-    given = {k: v for k, v in vars(_parser().parse(argv)).items() if v is not None}
-    file = given.pop("config", None)
-    known = options()
-    parsed = {k: parse(known[k], v) if isinstance(v, str) else v for k, v in given.items()}
-    if parsed.get("steps") is not None and "epochs" in parsed:
+    settings = {"prog": program_name("train.fit"), "description": __doc__, "epilog": _EPILOG}
+    file, given = OptionParser(*GROUPS, **settings).read(argv)
+    if given.get("steps") is not None and "epochs" in given:
         raise InputError("--steps and --epochs both say when training ends; give one")
-    return _later(read_file(file) if file else {}, parsed)
+    return _override(file, given)
 
 
-def _later(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Options and those that come after them; epochs take the place of steps."""
-    lifted = {"steps": None} if "epochs" in now else {}
-    return {**before, **lifted, **now}
+def _override(before: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Options with later ones above them; later epochs also replace steps."""
+    return {**before, **({"steps": None} if "epochs" in later else {}), **later}
 
 
 def resolve(given: dict[str, Any]) -> FitConfig:
-    """The configuration of a run: its own, where the work directory has one, and what is given.
+    """The configuration of a run: the saved one of its work directory, if any, and what is given.
 
     Raises:
-        InputError: there is nothing to resume, the work directory belongs to something else, or
-            what is given contradicts the run's own configuration.
+        InputError: there is nothing to resume, the work directory holds something else, or an
+            option contradicts the saved ones.
     """
-    from train.fit.workdir import has_checkpoints, is_run, is_untouched, load_options
+    from train.fit.checkpoints import Checkpoints, load_options
 
-    option = options()["workdir"]
-    workdir = valid(option, given.get("workdir", option.default))
-    if not is_run(workdir):
+    fields = fields_of(*GROUPS)
+    workdir = valid(fields["workdir"], given.get("workdir", fields["workdir"].default))
+    saved = load_options(workdir)
+    if saved is None:
         if given.get("resume"):
             raise InputError(f"--resume: there is no training in {workdir}; see --workdir")
-        if not is_untouched(workdir):
-            raise InputError(
-                f"{workdir} exists and holds no training; name a new directory by --workdir"
-            )
         return FitConfig.from_options(given)
+    renamed = {field.metadata["formerly"]: name for name, field in fields.items()}
     # Runs from before there were recipes have the losses of this one.
-    saved = {"recipe": "combined", **load_options(workdir)}
-    config = FitConfig.from_options(_later(saved, given))
+    saved = {"recipe": "combined"} | {renamed.get(k, k): value for k, value in saved.items()}
+    config = FitConfig.from_options(_override(saved, given))
     now = config.options()
-    for name, value in saved.items() if has_checkpoints(workdir) else ():
+    for name, value in saved.items() if Checkpoints(workdir, 1).steps() else ():
         if name not in CHANGEABLE and now[name] != value:
             raise InputError(
                 f"{workdir} was trained with {flag(name)} {value}, not {now[name]}; leave it out "
-                "to go on, or name a new directory by --workdir"
+                "to continue, or name a new directory by --workdir"
             )
     return config
 
@@ -129,14 +76,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = read_options(argv)
     config = resolve(given)
 
-    from train import cluster
-    from train.fit.workdir import is_run
+    from train import distributed
+    from train.fit.checkpoints import load_options
 
-    cluster.join(config.machines)  # before anything else uses JAX
-    from train.fit.setup import run
+    machines, workdir = config.machines, config.start.workdir
+    # Before anything else uses JAX.
+    distributed.join(machines.coordinator, machines.num_processes, machines.process_id)
+    from train.fit.setup import train
 
-    is_demonstration = given.get("data") is None and not is_run(config.start.workdir)
-    if received := run(config, is_demonstration=is_demonstration):
+    is_demonstration = given.get("data") is None and load_options(workdir) is None
+    if received := train(config, is_demonstration=is_demonstration):
         sys.exit(128 + received)
 
 

@@ -1,41 +1,51 @@
-"""Training on disk: checkpoints that are whole, written while training goes on.
+"""The work directory of a run: its options, its checkpoints, and the lock that keeps others out.
 
-WORKDIR/checkpoints/step_<n>/ is a checkpoint as `flax_unet.checkpoint.metadata` tells of it, plus
+WORKDIR/checkpoints/step_<n>/ is a checkpoint as described in `flax_unet.checkpoint.metadata`, plus
 
-  training/      Orbax: what else training needs to go on: the optimizer's state and figures; with
-                 a moving average, which is what `weights/` then holds, the weights themselves
+  training/      Orbax: the optimizer's state and the sums of the log; with a moving average, which
+                 `weights/` then holds, also the parameters and statistics themselves
   training.json  step, position in the data, random state, best figure, options
 
-`WORKDIR/training.json` holds the options of the run; `WORKDIR/last` and `WORKDIR/best` point to
-checkpoints.
+`WORKDIR/training.json` holds the options of the run. `WORKDIR/last` and `WORKDIR/best` are links to
+checkpoints. A checkpoint is written while training goes on, and appears whole or not at all.
 """
 
+import contextlib
+import fcntl
+import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import jax
+from flax.serialization import from_state_dict, to_state_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flax_unet import UNetConfig
 from flax_unet.checkpoint import metadata, store
 from flax_unet.checkpoint.store import Tree
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import staged_directory
+from train.fit.step import Totals, TrainState
 
 TRAINING = "training"
-OPTIONS = "training.json"  # of a work directory: its options; of a checkpoint: where it stands
+OPTIONS = "training.json"  # in a work directory: its options; in a checkpoint: its progress
 _PREFIX, _DAMAGED = "step_", "damaged_"
-_STAGED = re.compile(r"\..+\.(json|jsonl|png)\.\w{8}")  # names that `staged_file` gives
+_STAGED = re.compile(r"\..+\.(json|jsonl|png)\.\w{8}")  # the names of `staged_file`
+_BEST = frozenset({"metric", "value", "step"})
 _PROGRESS = frozenset({"step", "data_fingerprint", "best", "evaluations_without_gain"})
 
 
 class Saved(NamedTuple):
-    """What a checkpoint holds."""
+    """The content of a checkpoint, on the host."""
 
-    weights: Tree  # for use: parameters and statistics, of the moving average if there is one
-    unused: Tree  # tensors of the file that training started from, which the original class owns
-    training: dict[str, Any]  # a tree of whatever else the state is made of
+    state: TrainState
+    totals: Totals
+    unused: Tree  # tensors of the file that training started from, which the network does not use
     progress: dict[str, Any]  # JSON
 
 
@@ -49,24 +59,23 @@ class Checkpoints:
         self._writing: Future | None = None
 
     def steps(self) -> list[int]:
-        """The steps of which there is a checkpoint, ascending."""
+        """The steps that are saved, ascending."""
         found = (path.name.removeprefix(_PREFIX) for path in self._directory.glob(f"{_PREFIX}*"))
         return sorted(int(number) for number in found if number.isdecimal())
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint of a step belongs."""
+        """The directory of a step's checkpoint."""
         return self._directory / f"{_PREFIX}{step:08}"
 
-    def newest(self, expected: dict[str, Any]) -> Saved | None:
-        """The newest checkpoint that is whole; damaged ones are passed over, and told of.
+    def newest(self, state: TrainState, totals: Totals) -> Saved | None:
+        """The newest whole checkpoint, in the structure, shapes and dtypes of `state` and `totals`.
 
-        Args:
-            expected: shapes and dtypes of `Saved.training`.
+        Damaged ones are skipped with a message.
 
         Raises:
             InputError: there are checkpoints, and all are damaged.
         """
-        steps = self.steps()
+        expected, steps = jax.eval_shape(_training, state, totals), self.steps()
         for step in reversed(steps):
             path = self.path(step)
             try:
@@ -77,7 +86,8 @@ class Checkpoints:
             except InputError as error:
                 print(f"{path} is passed over: {error}", file=sys.stderr)
                 continue
-            return Saved(weights, unused, training, progress)
+            state = _restored(state, weights, training["state"])
+            return Saved(state, Totals(**training["totals"]), unused, progress)
         if steps:
             raise InputError(
                 f"every checkpoint under {self._directory} is damaged; restore one, or name "
@@ -89,27 +99,23 @@ class Checkpoints:
         """The network that is trained here, or None if nothing is saved yet.
 
         Raises:
-            InputError: there are checkpoints, and none tells.
+            InputError: there are checkpoints, and none has a readable configuration.
         """
-        problem = None
+        problems = []
         for step in reversed(self.steps()):
             try:
                 return metadata.load_config(self.path(step))
             except InputError as error:
-                problem = problem or error
-        if problem is not None:
-            raise problem
+                problems.append(error)
+        if problems:
+            raise problems[0]
         return None
 
     def clean(self, step: int, best: int | None) -> None:
-        """Puts the work directory in order before training goes on.
+        """Tidies the work directory before training continues from `step`, 0 for none.
 
-        What a run that was killed left half-written is deleted, damaged checkpoints are set aside,
-        so that they do not count among those that are kept, and the links are made anew.
-
-        Args:
-            step: of the checkpoint that training goes on from; 0 if there is none.
-            best: of the best checkpoint, if there is one.
+        Deletes what a killed run left half-written, moves damaged checkpoints aside so that `keep`
+        does not count them, and links `last` and `best`, a step, again.
         """
         for path in self._directory.glob(".*"):
             shutil.rmtree(path, ignore_errors=True)
@@ -118,33 +124,27 @@ class Checkpoints:
                 path.unlink()
         for newer in self.steps():
             if newer > step:
-                place = self._directory / f"{_DAMAGED}{self.path(newer).name}"
-                shutil.rmtree(place, ignore_errors=True)
-                self.path(newer).rename(place)
+                aside = self._directory / f"{_DAMAGED}{self.path(newer).name}"
+                shutil.rmtree(aside, ignore_errors=True)
+                self.path(newer).rename(aside)
         if step:
-            self._point("last", step)
+            self._link("last", step)
             if best is not None and self.path(best).exists():
-                self._point("best", best)
+                self._link("best", best)
 
     def check(self) -> None:
         """Raises an InputError if a checkpoint could not be written; does not wait."""
         if self._writing is not None and self._writing.done():
             self.wait()
 
-    def save(self, step: int, config: UNetConfig, source: dict[str, Any], saved: Saved) -> None:
-        """Starts writing a checkpoint, once the one before is written.
-
-        Args:
-            step: its number.
-            config: of the network.
-            source: for source.json.
-            saved: its content, on the host.
+    def save(self, config: UNetConfig, source: dict[str, Any], saved: Saved) -> None:
+        """Starts writing a checkpoint, once the one before is written. `source` is source.json.
 
         Raises:
             InputError: the checkpoint before could not be written.
         """
         self.wait()
-        self._writing = self._writer.submit(self._write, step, config, source, saved)
+        self._writing = self._writer.submit(self._write, config, source, saved)
 
     def wait(self) -> None:
         """Waits until everything is on disk.
@@ -156,42 +156,105 @@ class Checkpoints:
             writing, self._writing = self._writing, None
             writing.result()
 
-    def _write(self, step: int, config: UNetConfig, source: dict[str, Any], saved: Saved) -> None:
-        path = self.path(step)
-        with staged_directory(path, may_replace=lambda _: True) as stage:
-            trees = {
-                metadata.WEIGHTS: saved.weights,
-                metadata.UNUSED: saved.unused,
-                TRAINING: saved.training,
-            }
+    def _write(self, config: UNetConfig, source: dict[str, Any], saved: Saved) -> None:
+        step, best = saved.progress["step"], saved.progress["best"]
+        trees = {
+            metadata.WEIGHTS: saved.state.for_use(),
+            metadata.UNUSED: saved.unused,
+            TRAINING: _training(saved.state, saved.totals),
+        }
+        with staged_directory(self.path(step), may_replace=lambda _: True) as stage:
             store.write(stage, config, trees)
             metadata.write_json(stage / metadata.SOURCE, source)
             metadata.write_json(stage / OPTIONS, saved.progress)
-        best = saved.progress["best"]
-        self._point("last", step)
+        self._link("last", step)
         if best is not None and best["step"] == step:
-            self._point("best", step)
+            self._link("best", step)
         kept = {*self.steps()[-self._keep :], step, best["step"] if best is not None else step}
-        for old in set(self.steps()) - kept:
+        for old in {*self.steps()} - kept:
             hidden = self._directory / f".{self.path(old).name}"
             self.path(old).rename(hidden)  # so that nothing half-deleted looks whole
             shutil.rmtree(hidden, ignore_errors=True)
 
-    def _point(self, name: str, step: int) -> None:
+    def _link(self, name: str, step: int) -> None:
         link = self.workdir / f".{name}"
         link.unlink(missing_ok=True)
         link.symlink_to(self.path(step).relative_to(self.workdir), target_is_directory=True)
         link.replace(self.workdir / name)
 
 
+def _training(state: TrainState, totals: Totals) -> dict[str, Any]:
+    """What `training/` holds: nested dictionaries without empty ones."""
+    # The names on disk are those of the first runs.
+    stored = {"step": state.step, "optimizer": to_state_dict(state.optimizer)}
+    if state.average is not None:
+        stored |= {"weights": state.params, "statistics": state.batch_stats}
+    return unflatten_dict(flatten_dict({"state": stored, "totals": totals._asdict()}))
+
+
+def _restored(like: TrainState, weights: Tree, stored: dict[str, Any]) -> TrainState:
+    """The state of a checkpoint in the structure of `like`."""
+    leaves, stats = flatten_dict(weights), flatten_dict(like.batch_stats).keys()
+    used = {
+        "params": unflatten_dict({k: v for k, v in leaves.items() if k not in stats}),
+        "batch_stats": unflatten_dict({k: v for k, v in leaves.items() if k in stats}),
+    }
+    empty = flatten_dict(to_state_dict(like.optimizer), keep_empty_nodes=True)
+    optimizer = unflatten_dict(empty | flatten_dict(stored["optimizer"]))
+    optimizer = from_state_dict(like.optimizer, optimizer)
+    if like.average is None:
+        return TrainState(stored["step"], **used, optimizer=optimizer, average=None)
+    params, batch_stats = stored["weights"], stored["statistics"]
+    return TrainState(stored["step"], params, batch_stats, optimizer, average=used)
+
+
 def _read_progress(path: Path) -> dict[str, Any]:
     progress = metadata.read_json(path)
-    missing = sorted(_PROGRESS - progress.keys())
-    best = progress.get("best")
-    if best is not None and not (
-        isinstance(best, dict) and {"metric", "value", "step"} <= set(best)
-    ):
+    missing, best = sorted(_PROGRESS - progress.keys()), progress.get("best")
+    if best is not None and not (isinstance(best, dict) and best.keys() >= _BEST):
         missing.append("best")
     if missing:
-        raise InputError(f"{path} does not tell {', '.join(missing)}")
+        raise InputError(f"{path} lacks {', '.join(missing)}")
     return progress
+
+
+def load_options(workdir: Path) -> dict[str, Any] | None:
+    """The options of the run in a work directory; None if no training ever started there.
+
+    Raises:
+        InputError: they cannot be read, or the directory holds something else.
+    """
+    if (workdir / OPTIONS).is_file():
+        return metadata.read_json(workdir / OPTIONS)
+    # A run that was killed as it started leaves its options half-written.
+    rest = f".{OPTIONS}."
+    others = workdir.exists() and not workdir.is_dir()
+    if others or any(not p.name.startswith(rest) for p in workdir.glob("*")):
+        raise InputError(
+            f"{workdir} exists and holds no training; name a new directory by --workdir"
+        )
+    return None
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Makes a work directory, if need be, and keeps other runs out of it.
+
+    Raises:
+        InputError: another run is in it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    handle = os.open(workdir, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise InputError(
+            f"{workdir} is in use by another run; wait for its end, or name another --workdir"
+        ) from error
+    except OSError:  # some network file systems have no locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)  # which unlocks

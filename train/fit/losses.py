@@ -6,13 +6,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flax_unet import UNetConfig
 from flax_unet.nn.unet import UNetOutput
+from flax_unet.utils.errors import InputError
 from train.eval.segmentation import DICE_EPSILON
+from train.fit.config import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What the loss is made of."""
+    """The weights of the loss's parts."""
 
     mask_weight: float = 0.5
     class_weight: float = 0.5
@@ -21,20 +24,37 @@ class Objective:
     dice: bool = False  # whether `dice_loss` is added to the mask's cross-entropy
 
 
+def objective_of(network: UNetConfig, recipe: Recipe) -> Objective:
+    """The loss of a recipe, with equal weights of the classes.
+
+    Raises:
+        InputError: the recipe's loss cannot be computed, or all its weights are 0.
+    """
+    dice = recipe.mask_loss == "cross-entropy+dice" and network.has_mask_head
+    if dice and recipe.accumulate > 1:
+        raise InputError(
+            f"--accumulate {recipe.accumulate}: the Dice loss is of all pixels of a batch and "
+            "cannot be computed in parts; leave it out, or give --mask-loss cross-entropy"
+        )
+    objective = Objective(recipe.mask_loss_weight, recipe.class_loss_weight, dice=dice)
+    used = objective.mask_weight * network.has_mask_head
+    used += objective.class_weight * network.has_classifier
+    if not used:
+        raise InputError("--mask-loss-weight and --class-loss-weight leave no loss; raise one")
+    return objective
+
+
 def mask_loss(mask_logits: jax.Array, mask: jax.Array, classes: tuple[float, float]) -> jax.Array:
-    """The cross-entropy of each picture's pixels, averaged over the picture.
+    """The cross-entropy of each picture's pixels, averaged over the picture: (B,), at least 0.
 
     Args:
         mask_logits: (B, H, W, 2).
         mask: (B, H, W), 1 = MANIPULATED.
         classes: weights of the classes. Unlike PyTorch's, they are not divided by their sum over
             the batch, so that a picture's loss does not depend on the others.
-
-    Returns:
-        (B,), at least 0.
     """
-    # Of two classes, softmax's cross-entropy is the logistic one of their difference; without
-    # picking the class's logit its gradient needs no scatter.
+    # For two classes, softmax's cross-entropy is the logistic one of their difference. It does not
+    # index by class, so its gradient needs no scatter.
     logit = mask_logits[..., 1] - mask_logits[..., 0]
     return _weighted_cross_entropy(logit, mask, classes).mean((1, 2))
 
@@ -42,30 +62,26 @@ def mask_loss(mask_logits: jax.Array, mask: jax.Array, classes: tuple[float, flo
 def dice_loss(
     mask_logits: jax.Array, mask: jax.Array, labelled: jax.Array, axis_name: str
 ) -> jax.Array:
-    """1 less the mean over both classes of the Dice coefficient of the batch of all devices.
+    """1 - Dice, averaged over both classes, of the batch of all devices: (), in [0, 1].
 
-    The coefficient is (2 sum(p t) + e) / (sum(p) + sum(t) + e), e = DICE_EPSILON, with p the
-    softmax and t the labels of a class, and each sum over all pixels of the whole batch. It is 1
-    for a class that neither predicts nor labels a pixel.
+    Dice is (2 sum(p t) + e) / (sum(p) + sum(t) + e), e = DICE_EPSILON, with p the softmax and t the
+    labels of a class, and each sum over all pixels of the whole batch. It is 1 for a class that is
+    neither predicted nor labelled anywhere.
 
-    Its gradient by the weights of a device has to be averaged over the devices, like that of a
-    mean over pictures.
+    Average the gradient over the devices, like that of a mean over pictures.
 
     Args:
         mask_logits: (B, H, W, 2), this device's.
         mask: (B, H, W), 1 = MANIPULATED.
-        labelled: (B,), whether the mask is known; other pictures are in no sum.
+        labelled: (B,), whether the mask is known; other pictures are left out of the sums.
         axis_name: of `jax.pmap`.
-
-    Returns:
-        (), in [0, 1].
     """
     counted = labelled.astype(mask_logits.dtype)[:, None, None, None]
     p = jax.nn.softmax(mask_logits) * counted
     t = jnp.stack((mask == 0, mask == 1), axis=-1) * counted
     sums = jnp.stack([(p * t).sum((0, 1, 2)), (p + t).sum((0, 1, 2))])
-    # The value is the sum over the devices. The gradient is this device's part of it times their
-    # number, since the gradients of all of them are averaged afterwards.
+    # The value is the sum over the devices. The gradient is this device's part times their number,
+    # since gradients are averaged over the devices afterwards.
     mine = jax.lax.axis_size(axis_name) * sums
     both, either = mine + jax.lax.stop_gradient(jax.lax.psum(sums, axis_name) - mine)
     return 1 - ((2 * both + DICE_EPSILON) / (either + DICE_EPSILON)).mean()
@@ -74,15 +90,12 @@ def dice_loss(
 def class_loss(
     real_logit: jax.Array, is_real: jax.Array, classes: tuple[float, float]
 ) -> jax.Array:
-    """The binary cross-entropy of each picture's verdict.
+    """The binary cross-entropy of each picture's class: (B,), at least 0.
 
     Args:
         real_logit: (B,), the log-odds of REAL.
         is_real: (B,), 1 = REAL.
         classes: weights of FAKE and REAL.
-
-    Returns:
-        (B,), at least 0.
     """
     return _weighted_cross_entropy(real_logit, is_real, classes)
 
@@ -99,9 +112,8 @@ def _weighted_cross_entropy(
 def losses(
     output: UNetOutput, batch: dict[str, jax.Array], objective: Objective
 ) -> tuple[jax.Array, jax.Array]:
-    """The mask's and the class's loss of each picture (B,); 0 for a head that there is not."""
-    nothing = jnp.zeros(len(batch["is_real"]))
-    of_masks = of_classes = nothing
+    """The mask's and the class's loss of each picture (B,); 0 for a missing head."""
+    of_masks = of_classes = jnp.zeros(len(batch["is_real"]))
     if output.mask_logits is not None:
         of_masks = mask_loss(output.mask_logits, batch["mask"], objective.mask_classes)
     if output.real_logit is not None:

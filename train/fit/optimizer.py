@@ -1,4 +1,4 @@
-"""Optimizers and learning rates, as PyTorch computes them."""
+"""Optimizers and learning rates, computed as PyTorch does."""
 
 import dataclasses
 from typing import Any, Self
@@ -11,9 +11,9 @@ from train.fit.config import Recipe
 WEIGHT_DECAY = {"adam": 1e-8, "rmsprop": 1e-8, "adamw": 1e-2}  # published twice; PyTorch's default
 _MOMENTUM = 0.9  # of RMSprop, as published
 _ENCODER = ("inc", "down")
-_PATIENCE = 2  # evaluations without gain that a plateau may last
-_THRESHOLD = 1e-4  # relative gain that counts, PyTorch's
-_LEAST_FALL = 1e-8  # of the learning rate, PyTorch's: it does not fall by less
+_PATIENCE = 2  # evaluations without gain before the learning rate falls
+_THRESHOLD = 1e-4  # smallest relative gain, PyTorch's
+_LEAST_FALL = 1e-8  # smallest fall of the learning rate, PyTorch's
 _FACTOR = "step_size"  # the parameter of `optax.scale`
 
 
@@ -37,23 +37,14 @@ def learning_rate(recipe: Recipe, total_steps: int, steps_per_epoch: int) -> opt
 
 @dataclasses.dataclass(frozen=True)
 class Plateau:
-    """PyTorch's `ReduceLROnPlateau` with its defaults but a patience of 2, as published.
+    """The state of PyTorch's `ReduceLROnPlateau` with the published patience of 2."""
 
-    Where it stands after some evaluations; all of it is JSON.
-    """
-
-    best: float | None = None  # the figure that others have to pass
-    bad: int = 0  # evaluations since that did not
-    factor: float = 1.0  # what the learning rate is multiplied by
+    best: float | None = None  # of the metric
+    bad: int = 0  # evaluations since `best`
+    factor: float = 1.0  # of the learning rate
 
     def after(self, value: float, recipe: Recipe, *, higher_is_better: bool) -> Self:
-        """Where it stands after another evaluation.
-
-        Args:
-            value: the figure.
-            recipe: its learning rate and decay factor.
-            higher_is_better: whether the figure should rise.
-        """
+        """The state after another evaluation, with `value` of the metric."""
         if self.best is None or (
             value > self.best * (1 + _THRESHOLD)
             if higher_is_better
@@ -68,20 +59,20 @@ class Plateau:
 
 
 def set_plateau(state: optax.OptState, factor: jax.Array) -> optax.OptState:
-    """The state of an optimizer of the schedule `plateau`, with another factor ().
+    """The state of an optimizer of the schedule `plateau` with another factor ().
 
-    The factor has the dtype of the weights and lies where the state lies.
+    The factor has the dtype of the weights and is on the devices of the state.
     """
     return optax.tree.set(state, **{_FACTOR: factor})
 
 
 def make_optimizer(recipe: Recipe, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """The optimizer of a recipe; its input is the gradient averaged over the batch."""
+    """The optimizer of a recipe, for the gradient of the mean loss over the batch."""
     decay = recipe.weight_decay
     decay = WEIGHT_DECAY[recipe.optimizer] if decay is None else decay
     if recipe.optimizer == "adamw":
         parts: list[optax.GradientTransformation] = [optax.adamw(schedule, weight_decay=decay)]
-    elif recipe.optimizer == "rmsprop":  # PyTorch's: the momentum is of steps without their length
+    elif recipe.optimizer == "rmsprop":  # PyTorch's: the momentum comes before the learning rate
         parts = [
             optax.add_decayed_weights(decay),
             optax.scale_by_rms(decay=0.99, eps=1e-8, eps_in_sqrt=False),
@@ -100,7 +91,6 @@ def make_optimizer(recipe: Recipe, schedule: optax.Schedule) -> optax.GradientTr
     return optax.partition({"trained": chain, "frozen": optax.set_to_zero()}, _labels)
 
 
-def _labels(weights: dict[str, Any]) -> dict[str, Any]:
-    """Which weights are trained, by the name of their layer."""
-    kinds = {name: "frozen" if name.startswith(_ENCODER) else "trained" for name in weights}
-    return {name: jax.tree.map(lambda _, kind=kinds[name]: kind, weights[name]) for name in kinds}
+def _labels(params: dict[str, Any]) -> dict[str, str]:
+    """Whether a layer's parameters are trained."""
+    return {name: "frozen" if name.startswith(_ENCODER) else "trained" for name in params}

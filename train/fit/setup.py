@@ -1,43 +1,47 @@
-"""What a training run needs, put together from its configuration."""
+"""Sets up a training run from its configuration and runs it."""
 
 import contextlib
 import dataclasses
 import functools
 import math
 import shlex
+from pathlib import Path
 
+import jax
 import numpy as np
+from flax import nnx
+from flax.traverse_util import unflatten_dict
 
-from flax_unet import UNetConfig
+from flax_unet import UNet, UNetConfig
 from flax_unet.checkpoint import metadata, store
+from flax_unet.checkpoint.store import Tree, flat
 from flax_unet.nn.config import shown_size
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import staged_file
 from train import distributed
 from train.data.dataset import Dataset, open_dataset, open_splits, split_by_source
-from train.data.layouts.reading import Reading
 from train.data.layouts.tree import SPLITS, WHOLE
 from train.data.loader import decode
 from train.data.sampler import Stream
 from train.data.splits import parse_share, parse_shares
-from train.fit import curves, start
-from train.fit.checkpoints import OPTIONS, Checkpoints
-from train.fit.config import Data, FitConfig, Recipe, network_config
-from train.fit.losses import Objective
+from train.fit.checkpoints import OPTIONS, Checkpoints, held
+from train.fit.config import DEFAULT_LAYOUT, OF_ONE_START, FitConfig, Recipe, network_config
+from train.fit.losses import Objective, objective_of
+from train.fit.tracking import write_curves
 from train.fit.trainer import Trainer
 from train.fit.validation import check_metric
-from train.fit.workdir import held
 
-_MASKS_COUNTED = 500  # frames whose pixels tell how common MANIPULATED ones are
+_MASKS_COUNTED = 500  # frames from which the share of manipulated pixels is estimated
+_SLIM = "ynet-slim"  # its class lacks the level below the encoder that the others own but never use
 _NOTE = """\
 This trains the demonstration: a small network, on forged portraits that are made on this machine.
 To train the full network on data of your own:
   python -m train.fit --devices all --data FOLDER --split 80/10/10 --workdir checkpoints/NAME"""
 
 
-def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
-    """Trains as configured; the number of the signal that interrupted it, or None.
+def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
+    """Trains as configured. Returns the number of the signal that interrupted it, or None.
 
     Raises:
         InputError: something that the configuration names cannot be used.
@@ -47,90 +51,151 @@ def run(config: FitConfig, *, is_demonstration: bool) -> int | None:
     say = print if process == 0 else lambda *_: None
     workdir, recipe = config.start.workdir, config.recipe
     devices = distributed.select_devices(config.machines.devices)
-    network, origin, weights, notes = _start(config)
-    check_batch(recipe, network, len(devices), processes)
-    train, validation = open_parts(config)
-    check_labels(network, train)
-    check_watching(config, network, validation)
-    seed, keep_last = config.start.seed, recipe.keep_last_batch
-    stream = Stream(train, recipe.batch_size, seed, keep_last_batch=keep_last)
+    total = len(devices) * processes
+    # The weights and the origin of a run that is resumed come from its checkpoint, later.
+    network = Checkpoints(workdir, config.logging.keep).network()
+    source = config.start.init_from if network is None else None
+    network = network or network_config(config.network, source)
+    layout, unused = origin(network, config.network.layout, source)
+    weights, notes = initial_weights(network, config.start.seed, source)
+    check_batch(recipe, network, total)
+    data, validation = open_parts(config)
+    check_labels(network, data)
+    check_logging(config, network, validation)
+    keep_last = recipe.keep_last_batch
+    stream = Stream(data, recipe.batch_size, config.start.seed, keep_last_batch=keep_last)
     if not stream.steps_per_epoch:
         raise InputError(
-            f"{train.name} has {len(train)} frames to train on, fewer than --batch-size "
+            f"{data.name} has {len(data)} frames to train on, fewer than --batch-size "
             f"{recipe.batch_size}; lower it"
         )
     if stream.last_batch_size < stream.batch_size:
-        check_batch(recipe, network, len(devices), processes, last=stream.last_batch_size)
-    objective = make_objective(network, recipe, train)
-    trainer = Trainer(config, network, origin, weights, stream, validation, objective, devices)
-    # Held before anything is resumed, or another run might save more in between.
+        check_batch(recipe, network, total, last=stream.last_batch_size)
+    objective = objective_of(network, recipe)
+    if recipe.class_balance == "balanced":
+        objective = _balanced(objective, network, data)
+    trainer = Trainer(
+        config, network, layout, unused, weights, stream, validation, objective, devices
+    )
+    # The lock comes before resuming: another run could save more in between.
     with held(workdir) if process == 0 else contextlib.nullcontext():
         resumed = trainer.resume()
         done = int(trainer.state.step)
         same = {name: value for name, value in config.options().items() if name != "process_id"}
-        prints = [part.fingerprint for part in (train, validation) if part is not None]
+        prints = [part.fingerprint for part in (data, validation) if part is not None]
         distributed.agree(f"step {done} of {same} on data of fingerprint {prints}", "start")
 
         if is_demonstration:
             say(_NOTE)
         say(config)
-        for note in [*train.notes, *notes, *filter(None, [network.pooling_note])]:
+        for note in [*data.notes, *notes, *filter(None, [network.pooling_note])]:
             say(f"note: {note}")
         say(
-            f"{len(train)} frames to train on, {len(validation) if validation else 0} to validate; "
+            f"{len(data)} frames to train on, {len(validation) if validation else 0} to validate; "
             f"{stream.steps_per_epoch} steps an epoch, {trainer.total_steps} in all, on "
-            f"{len(devices) * processes} x {devices[0].device_kind}"
+            f"{total} x {devices[0].device_kind}"
         )
         say(f"{workdir}: goes on after step {done}" if resumed else f"{workdir}: starts")
         if process == 0:
             with staged_file(workdir / OPTIONS) as stage:
-                metadata.write_json(stage, config.saved())
-        received = trainer.run()
+                saved = config.options().items()
+                metadata.write_json(stage, {k: v for k, v in saved if k not in OF_ONE_START})
+        received = trainer.train()
         if process == 0:
-            curves.write(workdir)
+            write_curves(workdir)
     last = trainer.checkpoints.path(int(trainer.state.step))
     if received is not None:
-        say(f"interrupted; {last} is saved. The same command goes on")
+        say(f"interrupted; {last} is saved. The same command continues")
         return received
-    best, data = trainer.progress.best, config.data
+    best, chosen = trainer.progress.best, config.data
     say(f"done: {last}")
     if best:
         say(f"best {best['metric']}: {best['value']:.4f}, of step {best['step']}")
-    chosen = workdir / ("best" if best else "last")
-    split = ["--split", data.split, "--seed", str(config.start.seed)] if data.split else []
-    skip = ["--skip-bad"] if data.skip_bad else []
-    words = ["--checkpoint", str(chosen), "--data", str(data.data), *split, *skip]
-    say(f"Score it:\n  python -m train.eval {shlex.join([*words, *read_as(data).flags()])}")
+    checkpoint = workdir / ("best" if best else "last")
+    words = ["--checkpoint", str(checkpoint), "--data", str(chosen.data)]
+    words += ["--split", chosen.split, "--seed", str(config.start.seed)] if chosen.split else []
+    words += [*(["--skip-bad"] if chosen.skip_bad else []), *chosen.reading.flags()]
+    say(f"Score it:\n  python -m train.eval {shlex.join(words)}")
     return None
 
 
-def _start(config: FitConfig) -> tuple[UNetConfig, start.Origin, store.Tree, list[str]]:
-    """The network, its origin, its weights before the first step, and notes on them."""
-    workdir, source, seed = config.start.workdir, config.start.init_from, config.start.seed
-    network = Checkpoints(workdir, config.watching.keep).network()
-    layout = config.network.layout
-    if network is not None:  # its weights and its origin come later
-        weights, _ = start.initial_weights(network, seed, None)
-        return network, start.origin(network, layout, None), weights, []
-    network = network_config(config.network, source)
-    origin = start.origin(network, layout, source)
-    return network, origin, *start.initial_weights(network, seed, source)
+def origin(config: UNetConfig, layout: str | None, start: Path | None) -> tuple[str, Tree]:
+    """What a checkpoint keeps of the one that training started from, to convert back to PyTorch.
+
+    Returns:
+        A published layout, and the tensors, by their names there, of the level that the original
+        class owns and never uses.
+
+    Raises:
+        InputError: the checkpoint `start` is damaged.
+    """
+    if start is None:
+        return layout or DEFAULT_LAYOUT, {}
+    source, before = metadata.load_source(start), metadata.load_config(start)
+    known = source.get("layout") or metadata.trained(source).get("layout") or DEFAULT_LAYOUT
+    layout = layout or str(known).partition(",")[0]  # after a comma: how it differs
+    parts = ("widths", "has_classifier", "decoder_levels")  # of the class that owns the level
+    if layout == _SLIM or any(getattr(config, part) != getattr(before, part) for part in parts):
+        return layout, {}
+    unused, level = store.load_unused(start), f"down{config.levels + 1}."
+    return layout, {key: unused[key] for key in unused if key.startswith(level)}
+
+
+def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[Tree, list[str]]:
+    """The first parameters and statistics, on the host, and notes on their origin.
+
+    They are those of the checkpoint `start`, if there is one; heads that it lacks, or all of them
+    without it, get PyTorch's initial values, drawn by `seed`.
+
+    Raises:
+        InputError: the checkpoint is damaged, or one of another network.
+    """
+    fresh = nnx.state(UNet(config, rngs=nnx.Rngs(seed)))
+    weights, notes = flat(jax.tree.map(np.asarray, nnx.to_pure_dict(fresh))), []
+    if start is not None:
+        found, before = flat(store.load_weights(start)), metadata.load_config(start)
+        # Encoder levels below the one from which the decoder starts belong to the classifier.
+        shared = config.decoder_levels or before.decoder_levels or config.levels
+        deep = range(shared + 1, max(config.levels, before.levels) + 1)
+        classifier = ("classifier/", *(f"down{level}/" for level in deep))
+        for head, layers in {"classifier": classifier, "mask head": ("up", "outc/")}.items():
+            has, needs = (
+                {path for path in leaves if path.startswith(layers)} for leaves in (found, weights)
+            )
+            if has and not needs:
+                notes.append(f"the {head} of {start} is not trained and is left out")
+                found = {path: leaf for path, leaf in found.items() if path not in has}
+            elif needs and not has:
+                notes.append(f"{start} has no {head}; it starts fresh")
+                found |= {path: weights[path] for path in needs}
+        paths = sorted(found.keys() | weights)
+        shapes = [[getattr(tree.get(p), "shape", None) for p in paths] for tree in (found, weights)]
+        if differing := [p for p, x, y in zip(paths, *shapes, strict=True) if x != y]:
+            theirs, ours = before.to_json(), config.to_json()
+            fields = [f"{k}: {v} there, {ours[k]} here" for k, v in theirs.items() if v != ours[k]]
+            raise InputError(
+                f"{start} is of another network ({'; '.join(fields)}), so {len(differing)} of its "
+                f"arrays do not fit, {differing[0]} first. Leave out the options that differ from "
+                "it, or start without --init-from"
+            )
+        weights = found
+    return unflatten_dict({tuple(path.split("/")): leaf for path, leaf in weights.items()}), notes
 
 
 def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
-    """The frames to train on and those to validate on, if there are any.
+    """The frames to train on, and those to validate on, if any.
 
     Raises:
-        InputError: the data set cannot be used, or has nothing of what is to be validated on.
+        InputError: the data set cannot be used, or lacks the split to validate on.
     """
     name, shares, wanted = str(config.data.data), config.data.split, config.data.validation
-    seed, skip_bad, reading = config.start.seed, config.data.skip_bad, read_as(config.data)
+    seed, skip_bad, reading = config.start.seed, config.data.skip_bad, config.data.reading
     opened = functools.partial(open_dataset, name, seed=seed, skip_bad=skip_bad, reading=reading)
     if shares is not None:
         if wanted is not None:
             raise InputError(
-                f"--split {shares} and --validation {wanted} both say what is validated on; give "
-                "one"
+                f"--split {shares} and --validation {wanted} both say what is validated on; "
+                "give one"
             )
         validated = parse_shares(shares)[1] > 0
         return opened(f"train:{shares}"), opened(f"validation:{shares}") if validated else None
@@ -158,27 +223,23 @@ def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
     return train, opened(split)
 
 
-def read_as(data: Data) -> Reading:
-    """What the options say of a folder's files."""
-    return Reading(data.mask_threshold, data.real_label)
-
-
 def check_batch(
-    recipe: Recipe, network: UNetConfig, devices: int, processes: int, *, last: int | None = None
+    recipe: Recipe, network: UNetConfig, total: int, *, last: int | None = None
 ) -> None:
-    """Raises an InputError unless a batch can be divided.
+    """Raises an InputError unless a batch can be divided among devices, and in parts on each.
 
     Args:
-        recipe: its batch size and how it is computed.
+        recipe: its batch size, and how it is computed.
         network: what is trained.
-        devices: of each process.
-        processes: how many there are.
-        last: pictures of the last, smaller batch of an epoch, to check that one instead.
+        total: devices of all processes.
+        last: pictures of the last, smaller batch of an epoch, to check it instead.
     """
-    total, batch = devices * processes, recipe.batch_size if last is None else last
-    what = f"--batch-size {batch}"
+    batch, what = recipe.batch_size, f"--batch-size {recipe.batch_size}"
     if last is not None:
-        what = f"--keep-last-batch: the last batch of an epoch, which has {last} pictures,"
+        batch, what = (
+            last,
+            f"--keep-last-batch: the last batch of an epoch, which has {last} pictures,",
+        )
     unit = total * recipe.accumulate
     if batch % unit:
         below, above = batch // unit * unit, -(-batch // unit) * unit
@@ -189,27 +250,24 @@ def check_batch(
     values = batch // recipe.accumulate // (1 if recipe.sync_batch_norm else total)
     if values * math.prod(network.input_size) // network.stride**2 < 2:
         raise InputError(
-            f"{what} leaves BatchNorm one value a channel at "
-            f"{shown_size(network.input_size)} pixels; make it or --size larger, or set "
-            "--sync-batch-norm"
+            f"{what} leaves BatchNorm one value a channel at {shown_size(network.input_size)} "
+            "pixels; make it or --size larger, or set --sync-batch-norm"
         )
 
 
-def check_watching(config: FitConfig, network: UNetConfig, validation: Dataset | None) -> None:
-    """Raises an InputError if what is asked for needs frames or packages that there are not."""
-    watching = config.watching
-    if watching.wandb is not None:
+def check_logging(config: FitConfig, network: UNetConfig, validation: Dataset | None) -> None:
+    """Raises an InputError if an option needs validation frames or a package that is missing."""
+    if config.logging.wandb is not None:
         import wandb  # noqa: F401 # pyright: ignore[reportMissingImports]
     if validation is not None:
-        check_metric(watching.best_metric, network, validation)
+        check_metric(config.logging.best_metric, network, validation)
         return
-    plateau = config.recipe.schedule == "plateau"
-    asked = {
-        "--best-metric": watching.best_metric,
+    schedule = config.recipe.schedule
+    for name, value in {
+        "--best-metric": config.logging.best_metric,
         "--early-stopping": config.recipe.early_stopping,
-        "--schedule": "plateau" if plateau else None,
-    }
-    for name, value in asked.items():
+        "--schedule": schedule if schedule == "plateau" else None,
+    }.items():
         if value is not None:
             raise InputError(
                 f"{name} {value}: there are no frames to validate on; give --split 80/10/10, "
@@ -231,35 +289,8 @@ def check_labels(network: UNetConfig, train: Dataset) -> None:
         )
 
 
-def objective_of(network: UNetConfig, recipe: Recipe) -> Objective:
-    """The loss, with classes that weigh alike.
-
-    Raises:
-        InputError: the recipe's loss cannot be computed, or there is none.
-    """
-    dice = recipe.mask_loss == "cross-entropy+dice" and network.has_mask_head
-    if dice and recipe.accumulate > 1:
-        raise InputError(
-            f"--accumulate {recipe.accumulate}: the Dice loss is of all pixels of a batch and "
-            "cannot be computed in parts; leave it out, or give --mask-loss cross-entropy"
-        )
-    objective = Objective(recipe.mask_weight, recipe.class_weight, dice=dice)
-    used = objective.mask_weight * network.has_mask_head
-    used += objective.class_weight * network.has_classifier
-    if not used:
-        raise InputError("--mask-weight and --class-weight leave no loss; raise one")
-    return objective
-
-
-def make_objective(network: UNetConfig, recipe: Recipe, train: Dataset) -> Objective:
-    """The loss; with balanced classes, weighed by how common each is in the data.
-
-    Raises:
-        InputError: as `objective_of`.
-    """
-    objective = objective_of(network, recipe)
-    if recipe.class_weights == "none":
-        return objective
+def _balanced(objective: Objective, network: UNetConfig, train: Dataset) -> Objective:
+    """The same loss with classes weighted by the inverse of their shares in the data."""
     mask_classes = objective.mask_classes
     if network.has_mask_head:
         labelled = train.take(np.flatnonzero(train.table.has_mask | train.table.is_real))
@@ -267,13 +298,11 @@ def make_objective(network: UNetConfig, recipe: Recipe, train: Dataset) -> Objec
         records = (sample.record(row) for row in range(len(sample)))
         size = network.input_size
         marked = [decode(r["image"], r["mask"], size).mask.mean() for r in records]
-        mask_classes = _balanced(float(np.mean(marked)))
-    frame_classes = _balanced(float(train.table.is_real.mean()))
+        mask_classes = _class_weights(float(np.mean(marked)))
+    frame_classes = _class_weights(float(train.table.is_real.mean()))
     return dataclasses.replace(objective, mask_classes=mask_classes, frame_classes=frame_classes)
 
 
-def _balanced(share: float) -> tuple[float, float]:
-    """Weights of the classes 0 and 1, whose mean over the data is 1, if `share` of it is 1."""
-    if not 0 < share < 1:
-        return 1.0, 1.0
-    return 0.5 / (1 - share), 0.5 / share
+def _class_weights(share: float) -> tuple[float, float]:
+    """Weights of the classes 0 and 1, of mean 1 over the data, if `share` of it is 1."""
+    return (0.5 / (1 - share), 0.5 / share) if 0 < share < 1 else (1.0, 1.0)

@@ -1,7 +1,10 @@
-"""What a run tells of itself: JSON lines, TensorBoard, Weights & Biases."""
+"""Logs of a run: JSON lines, TensorBoard, Weights & Biases, and its curves as a picture."""
 
+import contextlib
 import json
+import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +14,83 @@ from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import staged_file
 
 METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"
+_CURVES = "curves.png"
+_LOSSES = {"mask_loss": "mask", "class_loss": "classifier", "loss": "weighted sum"}
+_METRICS = {"frames.accuracy": "frame accuracy", "pixels.fake_frames.dice": "Dice of fake frames"}
+
+
+class Clock:
+    """Images a second and the share of time spent waiting for data, between two readings."""
+
+    def __init__(self) -> None:
+        self._compilation: tuple[int, float] | None = None
+        self._restart()
+
+    def _restart(self) -> None:
+        self._start, self._waited, self._images = time.perf_counter(), 0.0, 0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the block's time as waiting for data."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Does not count the block's time."""
+        start = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - start
+
+    def count(self, images: int) -> None:
+        """Adds images that were trained on."""
+        self._images += images
+
+    def compiled(self) -> None:
+        """Leaves out the first step, whose time is mostly compilation."""
+        self._compilation = self._images, time.perf_counter() - self._start
+        self._restart()
+
+    def read(self) -> tuple[float, float]:
+        """Images a second, and the share of time spent waiting, since the last reading."""
+        images, seconds = self._images, time.perf_counter() - self._start
+        if not images and self._compilation:  # only the first step has run
+            images, seconds = self._compilation
+        rates = images / seconds, self._waited / seconds
+        self._restart()
+        return rates
 
 
 class Tracker:
-    """Writes figures as they come. Only one process has one."""
+    """Writes metrics as they come. Only one process has one."""
 
     def __init__(
         self, workdir: Path, step: int, options: dict[str, Any], wandb: str | None
     ) -> None:
-        """Opens the logs, and forgets what they hold of steps after `step`.
-
-        Raises:
-            InputError: a package is missing or a log cannot be written.
-        """
+        """Opens the logs, and removes lines of steps after `step`: a killed run repeats them."""
         from tensorboardX import SummaryWriter
 
         self._files = {name: workdir / name for name in (METRICS, VALIDATION)}
         for path in self._files.values():
-            rewind(path, step)
+            kept = [json.dumps(line) + "\n" for line in read(path) if line["step"] <= step]
+            with staged_file(path) as stage:
+                stage.write_text("".join(kept), encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
         self._run = None
         if wandb is not None:
             self._run = _start_wandb(workdir, step, options, wandb)
 
-    def log(self, figures: dict[str, Any]) -> None:
-        """A logged step: one line of metrics.jsonl."""
-        self._write(METRICS, figures, "train")
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Logs a step: one line of metrics.jsonl."""
+        self._write(METRICS, metrics, "train")
 
-    def log_validation(self, figures: dict[str, Any]) -> None:
-        """An evaluation: `step`, and numbers by the dotted name that they have in report.json."""
-        self._write(VALIDATION, figures, "validation")
+    def log_validation(self, metrics: dict[str, Any]) -> None:
+        """Logs an evaluation: `step`, and numbers by their dotted names in report.json."""
+        self._write(VALIDATION, metrics, "validation")
 
     def log_masks(self, step: int, sheet: np.ndarray, caption: str) -> None:
-        """Pictures with their masks, as `validation.sheet` gives them: (H, W, 3) uint8."""
+        """Logs pictures with their masks, from `validation.sheet`: (H, W, 3) uint8."""
         self._board.add_image("masks", sheet, step, dataformats="HWC")
         self._board.flush()
         if self._run is not None:
@@ -52,12 +99,8 @@ class Tracker:
             self._run.log({"masks": wandb.Image(sheet, caption=caption)}, step=step)
 
     def log_histograms(self, step: int, arrays: dict[str, np.ndarray]) -> None:
-        """How the values of each array are distributed.
-
-        Values that are not finite have no place in a histogram and are left out; they end training
-        at the next step's loss.
-        """
-        # In float64, for in float32 NumPy finds no bins between values that lie close together.
+        """Logs how the values of each array are distributed, without NaN and infinity."""
+        # In float64: in float32 NumPy finds no bins between values that are close together.
         finite = {name: array[np.isfinite(array)].astype(float) for name, array in arrays.items()}
         finite = {name: values for name, values in finite.items() if values.size}
         for name, values in finite.items():
@@ -68,17 +111,17 @@ class Tracker:
             histograms = {name: wandb.Histogram(values) for name, values in finite.items()}
             self._run.log(histograms, step=step)
 
-    def _write(self, name: str, figures: dict[str, Any], group: str) -> None:
+    def _write(self, name: str, metrics: dict[str, Any], group: str) -> None:
         with self._files[name].open("a", encoding="utf-8") as file:
-            file.write(json.dumps(figures) + "\n")
-        scalars = {f"{group}/{k}": v for k, v in figures.items() if k != "step" and v is not None}
+            file.write(json.dumps(metrics) + "\n")
+        scalars = {f"{group}/{k}": v for k, v in metrics.items() if k != "step" and v is not None}
         for key, value in scalars.items():
-            self._board.add_scalar(key, value, figures["step"])
+            self._board.add_scalar(key, value, metrics["step"])
         if self._run is not None:
-            self._run.log(scalars, step=figures["step"])
+            self._run.log(scalars, step=metrics["step"])
 
     def close(self) -> None:
-        """Writes what is still held back."""
+        """Flushes and closes the logs."""
         self._board.close()
         if self._run is not None:
             self._run.finish()
@@ -96,37 +139,49 @@ def read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def rewind(path: Path, step: int) -> None:
-    """Takes from a log what was written after `step`: a run that was killed does it again."""
-    kept = [figures for figures in read(path) if figures["step"] <= step]
-    with staged_file(path) as stage:
-        stage.write_text("".join(json.dumps(figures) + "\n" for figures in kept), encoding="utf-8")
+def write_curves(workdir: Path) -> None:
+    """Draws losses and validation metrics over the steps of a run, beside its logs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, log, labels, title in (
+        (left, METRICS, _LOSSES, "training loss (cross-entropy, nats)"),
+        (right, VALIDATION, _METRICS, "validation"),
+    ):
+        lines = read(workdir / log)
+        for name, label in labels.items():
+            points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), ".-", ms=3, label=label)
+        axes.set(title=title, xlabel="step")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    left.set_yscale("log")
+    with staged_file(workdir / _CURVES) as stage:
+        figure.savefig(stage, format="png", dpi=120)
 
 
 def _start_wandb(workdir: Path, step: int, options: dict[str, Any], mode: str) -> Any:
-    """Online, the starts of a run go on with one W&B run; offline, each is a W&B run of its own.
+    """Online, all starts of a run continue one W&B run; offline, each is a W&B run of its own.
 
     W&B resumes only what its server has. Of two offline starts with one id, `wandb sync` would
-    keep the later one alone, and two in the same second would write to the same directory.
+    keep only the later one, and two in the same second would write to the same directory.
     """
     import wandb  # pyright: ignore[reportMissingImports]
 
-    name, own = workdir.name, _wandb_id(workdir)
+    name, path = workdir.name, workdir / "wandb_id"
+    if not path.exists():
+        with staged_file(path) as stage:
+            stage.write_text(uuid.uuid4().hex)
+    group = path.read_text().strip()
     if mode == "online":
-        start = {"name": name, "id": own, "resume": "allow"}
+        start = {"name": name, "id": group, "resume": "allow"}
     else:
         name = f"{name} after step {step}" if step else name
-        start = {"name": name, "id": uuid.uuid4().hex, "group": own}
+        start = {"name": name, "id": uuid.uuid4().hex, "group": group}
     try:
         return wandb.init(project="flax-unet", dir=workdir, config=options, mode=mode, **start)
     except wandb.Error as error:
         raise InputError(f"--wandb {mode}: {error}") from error
-
-
-def _wandb_id(workdir: Path) -> str:
-    """The same for each start of a run, so that W&B shows them together."""
-    path = workdir / "wandb_id"
-    if not path.exists():
-        with staged_file(path) as stage:
-            stage.write_text(uuid.uuid4().hex)
-    return path.read_text().strip()

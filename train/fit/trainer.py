@@ -1,7 +1,10 @@
-"""A training run, from its start to its end or its interruption."""
+"""The training loop: steps, logs, evaluations, checkpoints, and an orderly end on a signal."""
 
 import collections
+import contextlib
 import dataclasses
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -16,28 +19,43 @@ from train import distributed
 from train.data.dataset import Dataset
 from train.data.loader import Batch
 from train.data.sampler import Stream
-from train.fit import snapshot, validation
-from train.fit.checkpoints import Checkpoints
-from train.fit.clock import Clock
+from train.fit import validation
+from train.fit.checkpoints import Checkpoints, Saved
 from train.fit.config import FitConfig
 from train.fit.losses import Objective
 from train.fit.optimizer import Plateau, learning_rate, make_optimizer, set_plateau
-from train.fit.start import Origin
 from train.fit.step import Totals, first_state, make_step, split, zero_totals
-from train.fit.stopping import StopSignals
-from train.fit.tracking import Tracker
+from train.fit.tracking import Clock, Tracker
 
 _EPOCHS_BETWEEN_CHECKPOINTS = 2  # as published
-_FLAT = dataclasses.asdict(Plateau())
+_STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run stands, besides its arrays; saved with each checkpoint."""
+    """The state of a run besides its arrays; saved with each checkpoint."""
 
     best: dict[str, Any] | None = None  # metric, value and step of the best evaluation
     evaluations_without_gain: int = 0
-    plateau: dict[str, Any] = dataclasses.field(default_factory=_FLAT.copy)  # `Plateau` as JSON
+    plateau: Plateau = dataclasses.field(default_factory=Plateau)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """A list to which SIGTERM and Ctrl-C append their number; a second one ends the process."""
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        received.append(number)
+        for each in _STOP:
+            signal.signal(each, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, note) for number in _STOP}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Trainer:
@@ -47,7 +65,8 @@ class Trainer:
         self,
         config: FitConfig,
         network: UNetConfig,
-        origin: Origin,
+        layout: str,
+        unused: store.Tree,
         weights: store.Tree,
         stream: Stream,
         validation_set: Dataset | None,
@@ -56,53 +75,46 @@ class Trainer:
     ) -> None:
         """Prepares the step; nothing is computed yet.
 
-        Args:
-            config: the run.
-            network: what is trained.
-            origin: what each checkpoint keeps of the file that it started from.
-            weights: its first parameters and statistics.
-            stream: of the training pictures.
-            validation_set: evaluated each `eval_every` epochs, or twice an epoch for a plateau;
-                never if None.
-            objective: the loss.
-            devices: of this process.
+        `layout` is the published one of the file that training starts from, `unused` its tensors
+        that the network does not use. Without a validation set nothing is evaluated.
         """
         self.config, self.network, self.stream = config, network, stream
-        self.origin = origin
+        self.layout, self.unused = layout, unused
         self.validation_set, self.devices = validation_set, devices
         recipe = config.recipe
         self.total_steps = recipe.steps or recipe.epochs * stream.steps_per_epoch
         self.rate = learning_rate(recipe, self.total_steps, stream.steps_per_epoch)
         optimizer = make_optimizer(recipe, self.rate)
-        graphdef, weights, statistics = split(
+        graphdef, params, batch_stats = split(
             store.build(network, weights, dtype=config.network.dtype),
             sync_batch_norm=recipe.sync_batch_norm,
             freeze_encoder=recipe.freeze_encoder,
             remat=recipe.remat,
         )
-        self.state = first_state(weights, statistics, optimizer, averaged=recipe.ema is not None)
+        self.state = first_state(params, batch_stats, optimizer, averaged=recipe.ema is not None)
         self.totals = zero_totals()
         self.progress = Progress()
-        self.received: int | None = None  # the signal that any process was told to stop by
-        self._step = distributed.map_step(
-            make_step(
-                graphdef,
-                optimizer,
-                objective,
-                accumulate=recipe.accumulate,
-                ema=recipe.ema,
-                give_gradients=config.watching.histograms,
-            ),
-            devices,
+        self.received: int | None = None  # the stop signal that any process received
+        step = make_step(
+            graphdef,
+            optimizer,
+            objective,
+            accumulate=recipe.accumulate,
+            ema=recipe.ema,
+            give_gradients=config.logging.histograms,
         )
-        self.checkpoints = Checkpoints(config.start.workdir, config.watching.keep)
+        self._step = distributed.map_step(step, devices)
+        self.checkpoints = Checkpoints(config.start.workdir, config.logging.keep)
         self.is_first = distributed.process()[0] == 0
-
-    # Saving and resuming
+        self._tracker: Tracker | None = None  # of the first process, while it trains
 
     def resume(self) -> bool:
-        """Goes on from the newest checkpoint that is whole; whether there was one."""
-        saved = self.checkpoints.newest(snapshot.expected(self.state, self.totals))
+        """Continues from the newest whole checkpoint; whether there was one.
+
+        Raises:
+            InputError: all are damaged, or the data is not what the run was trained on.
+        """
+        saved = self.checkpoints.newest(self.state, self.totals)
         if saved is None:
             return False
         before, now = saved.progress["data_fingerprint"], self.stream.dataset.fingerprint
@@ -112,11 +124,11 @@ class Trainer:
                 f"(fingerprint {now[:12]}, then {before[:12]}). Put the data back, or train on by "
                 f"--init-from {self.config.start.workdir / 'last'} in a new --workdir"
             )
-        self.state, self.totals = snapshot.restore(saved, self.state, self.totals)
-        layout = saved.progress.get("layout", self.origin.layout)
-        self.origin = Origin(layout, saved.unused)
-        kept = vars(self.progress)
-        self.progress = Progress(**{name: saved.progress.get(name, kept[name]) for name in kept})
+        self.state, self.totals, self.unused, progress = saved
+        self.layout = progress.get("layout", self.layout)  # the first runs have neither this
+        plateau = Plateau(**progress.get("plateau", {}))  # nor this
+        without_gain = progress["evaluations_without_gain"]
+        self.progress = Progress(progress["best"], without_gain, plateau)
         return True
 
     def _save(self, done: int) -> None:
@@ -130,8 +142,8 @@ class Trainer:
             "samples_seen": self.stream.samples(done),
             "data_fingerprint": self.stream.dataset.fingerprint,
             "random_state": {"seed": self.config.start.seed, "step": done},
-            "layout": self.origin.layout,
-            **vars(self.progress),
+            "layout": self.layout,
+            **dataclasses.asdict(self.progress),
             "configuration": options,
         }
         source = {
@@ -139,26 +151,22 @@ class Trainer:
             | {name: progress[name] for name in ("layout", "step", "data_fingerprint")},
             "made_by": made_by(),
         }
-        saved = snapshot.take(state, totals, self.origin.unused, progress)
-        self.checkpoints.save(done, self.network, source, saved)
+        self.checkpoints.save(self.network, source, Saved(state, totals, self.unused, progress))
 
     def _check_finite(self, totals: Totals) -> None:
         if step := int(totals.not_finite):
             self.checkpoints.wait()
-            steps = self.checkpoints.steps()
             remedy = "Lower --learning-rate, or set --clip-norm 1"
-            if steps:
+            if steps := self.checkpoints.steps():
                 good = self.checkpoints.path(steps[-1])
                 remedy = (
-                    f"The last good checkpoint: {good}. Go on from it with a lower --learning-rate "
-                    f"or --clip-norm 1: --init-from {good} --workdir NEW"
+                    f"The last good checkpoint: {good}. Continue from it with a lower "
+                    f"--learning-rate or --clip-norm 1: --init-from {good} --workdir NEW"
                 )
             raise InputError(f"the loss of step {step} is not finite; training stops. {remedy}")
 
-    # The loop
-
-    def run(self) -> int | None:
-        """Trains to the end; the number of the signal that interrupted it, or None.
+    def train(self) -> int | None:
+        """Trains to the end. Returns the number of the signal that interrupted it, or None.
 
         Raises:
             InputError: the loss is not finite, or a checkpoint cannot be written.
@@ -166,195 +174,164 @@ class Trainer:
         process, processes = distributed.process()
         start = int(self.state.step)
         self.state, self.totals = distributed.replicate((self.state, self.totals), self.devices)
-        tracker = None
         if self.is_first:
             best = self.progress.best
             self.checkpoints.clean(start, best["step"] if best else None)
-            workdir, watching = self.config.start.workdir, self.config.watching
-            tracker = Tracker(workdir, start, self.config.options(), watching.wandb)
+            workdir, mode = self.config.start.workdir, self.config.logging.wandb
+            self._tracker = Tracker(workdir, start, self.config.options(), mode)
+        size, changes, last = self.network.input_size, self.config.augmentation, self.total_steps
         source = self.stream.batches(
-            self.network.input_size,
-            self.config.augmentation,
-            first=start,
-            last=self.total_steps,
-            process=process,
-            processes=processes,
+            size, changes, first=start, last=last, process=process, processes=processes
         )
-        distributed.meet()
+        distributed.barrier()
         try:
-            with StopSignals() as signals:
+            with stop_signals() as signals:
                 if not self._is_out_of_patience():
-                    self._loop(start, source, signals, tracker)
+                    self._loop(start, source, signals)
             self.checkpoints.wait()
         finally:
-            if tracker is not None:
-                tracker.close()
+            if self._tracker is not None:
+                self._tracker.close()
         return self.received if int(self.state.step) < self.total_steps else None
 
-    def _loop(self, start: int, source: Any, signals: StopSignals, tracker: Tracker | None) -> None:
-        watching = self.config.watching
-        save_every = watching.save_every
-        save_every = save_every or _EPOCHS_BETWEEN_CHECKPOINTS * self.stream.steps_per_epoch
-        told: collections.deque[Any] = collections.deque()  # of the steps under way: to stop?
+    def _loop(self, start: int, source: Iterator[Batch], signals: list[int]) -> None:
+        log_every, stream = self.config.logging.log_every, self.stream
+        save_every = self.config.logging.save_every
+        save_every = save_every or _EPOCHS_BETWEEN_CHECKPOINTS * stream.steps_per_epoch
+        in_flight: collections.deque[Any] = collections.deque()  # `Step.stop` of steps under way
         clock = Clock()
-        bar = tqdm(
-            total=self.stream.samples(self.total_steps),
-            initial=self.stream.samples(start),
-            unit="image",
-            unit_scale=True,
-            disable=None if self.is_first else True,
-        )
-        with bar:
+        total, initial = (stream.samples(steps) for steps in (self.total_steps, start))
+        disable = None if self.is_first else True  # None: where the output is not a terminal
+        with tqdm(
+            total=total, initial=initial, unit="image", unit_scale=True, disable=disable
+        ) as bar:
             for done in range(start + 1, self.total_steps + 1):
                 with clock.waiting():
                     batch = next(source)
-                shares = distributed.spread(self._arrays(batch, signals.received), self.devices)
+                arrays = self._arrays(batch, signals[0] if signals else 0)
+                shares = distributed.shard_batch(arrays, self.devices)
                 self.state, self.totals, stop, gradients = self._step(
                     self.state, self.totals, shares
                 )
-                told.append(stop)
+                in_flight.append(stop)
                 # Waiting for the step before keeps the devices busy and the queue short; and all
-                # processes learn at the same step that one of them was told to stop.
-                if len(told) > 1:
-                    self.received = int(distributed.fetch(told.popleft())) or None
-                images = self.stream.size(done - 1)
-                clock.count(images)
-                bar.update(images)
+                # processes see a stop signal at the same step.
+                if len(in_flight) > 1:
+                    self.received = int(distributed.fetch(in_flight.popleft())) or None
+                clock.count(stream.size(done - 1))
+                bar.update(stream.size(done - 1))
                 if done == start + 1:
                     jax.block_until_ready(stop)
                     clock.compiled()
                 self.checkpoints.check()
-                ends = done == self.total_steps or self.received is not None
-                if done % watching.log_every == 0 or done == self.total_steps:
-                    self._log(done, clock, bar, tracker)
+                is_last = done == self.total_steps
+                if is_logged := done % log_every == 0 or is_last:
+                    self._log(done, clock, bar)
                 with clock.paused():
                     gained = False
-                    if done == self.total_steps or self._is_evaluated(done):
-                        gained = self._evaluate(done, gradients, tracker)
-                    if self._is_out_of_patience() and not ends:
+                    if is_last or self._is_evaluated(done):
+                        gained = self._evaluate(done, gradients)
+                    ends = is_last or self.received is not None
+                    if not ends and self._is_out_of_patience():
                         ends = True
-                        if done % watching.log_every:
-                            self._log(done, clock, bar, tracker)
+                        if not is_logged:
+                            self._log(done, clock, bar)
                     if ends or gained or done % save_every == 0:
                         self._save(done)
                 if ends:
                     break
 
     def _is_evaluated(self, done: int) -> bool:
-        """Whether an evaluation is due after a step: each few epochs, or as a plateau's are."""
+        """Whether an evaluation is due after a step: every few epochs, or twice an epoch."""
         if self.config.recipe.schedule == "plateau":  # the published interval
             return not done % max(len(self.stream.dataset) // (2 * self.stream.batch_size), 1)
         epoch, rest = divmod(done, self.stream.steps_per_epoch)
-        return not rest and not epoch % self.config.watching.eval_every
+        return not rest and not epoch % self.config.logging.eval_every
 
     def _is_out_of_patience(self) -> bool:
         patience = self.config.recipe.early_stopping
         return patience is not None and self.progress.evaluations_without_gain >= patience
 
-    def _arrays(self, batch: Batch, signal: int | None) -> dict[str, np.ndarray]:
-        table = self.stream.dataset.table
-        is_real = table.is_real[batch.position]
+    def _arrays(self, batch: Batch, stop: int) -> dict[str, np.ndarray]:
+        is_real = self.stream.dataset.table.is_real[batch.position]
         return {
             "image": batch.image,
             "mask": batch.mask,
-            # A real frame has nothing to mark, whether or not there is a file that says so.
+            # A real frame has nothing to mark, with or without a mask file.
             "labelled": batch.has_mask | is_real,
             "is_real": is_real.astype(np.float32),
-            "stop": np.full(len(is_real), signal or 0, np.int32),
+            "stop": np.full(len(is_real), stop, np.int32),
         }
 
-    def _log(self, done: int, clock: Clock, bar: tqdm, tracker: Tracker | None) -> None:
+    def _log(self, done: int, clock: Clock, bar: tqdm) -> None:
         totals = distributed.fetch(self.totals)
         self._check_finite(totals)
         images_per_second, data_wait = clock.read()
         self.totals = distributed.replicate(zero_totals(), self.devices)
-        figures = {
+        steps, rate = int(totals.steps), np.asarray(self.rate(done - 1)).item()
+        metrics = {
             "step": done,
             "epoch": -(-done // self.stream.steps_per_epoch),
-            **{
-                name: float(getattr(totals, name)) / int(totals.steps)
-                for name in ("loss", "mask_loss", "class_loss")
-            },
-            "learning_rate": np.asarray(self.rate(done - 1)).item()
-            * self.progress.plateau["factor"],
+            **{k: float(getattr(totals, k)) / steps for k in ("loss", "mask_loss", "class_loss")},
+            "learning_rate": rate * self.progress.plateau.factor,
             "images_per_second": images_per_second,
             "data_wait": data_wait,
         }
         bar.set_postfix_str(
-            f"mask {figures['mask_loss']:.4f}, class {figures['class_loss']:.4f}, "
-            f"lr {figures['learning_rate']:.1e}, {data_wait:.0%} waiting for data"
+            f"mask {metrics['mask_loss']:.4f}, class {metrics['class_loss']:.4f}, "
+            f"lr {metrics['learning_rate']:.1e}, {data_wait:.0%} waiting for data"
         )
-        if tracker is not None:
-            tracker.log(figures)
+        if self._tracker is not None:
+            self._tracker.log(metrics)
 
-    def _evaluate(self, done: int, gradients: store.Tree | None, tracker: Tracker | None) -> bool:
-        """Scores the validation set, if there is one, and logs what the network marks.
+    def _evaluate(self, done: int, gradients: store.Tree | None) -> bool:
+        """Scores the validation set, if there is one, and logs masks and histograms.
 
-        Args:
-            done: steps.
-            gradients: of the last step; None: no histograms are wanted.
-            tracker: None on all processes but the first.
-
-        Returns:
-            Whether the network is the best so far.
+        Returns whether the network is the best so far.
         """
-        if self.validation_set is None and tracker is None:
-            return False
-        if self.validation_set is not None:
-            self._check_finite(distributed.fetch(self.totals))
-        model = store.build(
-            self.network,
-            snapshot.for_use(distributed.fetch(self.state)),
-            dtype=self.config.network.dtype,
-        )
-        kind, frames, gained = "training", self.stream.dataset, False
-        if self.validation_set is not None:
-            kind, frames = "validation", self.validation_set
-            gained = self._validate(done, model, frames, tracker)
-        if tracker is None:
-            return gained
-        sheet = validation.sheet(model, frames)
-        if sheet is not None:
-            tracker.log_masks(done, sheet, f"{kind} frames: {validation.COLUMNS}")
-        if gradients is not None:
-            trees = {"weights": self.state.weights, "gradients": gradients}
+        tracker, data, gained = self._tracker, self.validation_set, False
+        if data is not None or (tracker is not None and self.network.has_mask_head):
+            weights = distributed.fetch(self.state).for_use()
+            model = store.build(self.network, weights, dtype=self.config.network.dtype)
+            if data is not None:
+                gained = self._validate(done, model, data)
+            kind, shown = "training" if data is None else "validation", data or self.stream.dataset
+            if tracker and (sheet := validation.sheet(model, shown)) is not None:
+                tracker.log_masks(done, sheet, f"{kind} frames: {validation.COLUMNS}")
+        if tracker is not None and gradients is not None:
+            trees = {"weights": self.state.params, "gradients": gradients}
             tracker.log_histograms(done, store.flat(distributed.fetch(trees)))
         return gained
 
-    def _validate(self, done: int, model: UNet, frames: Dataset, tracker: Tracker | None) -> bool:
+    def _validate(self, done: int, model: UNet, data: Dataset) -> bool:
         """Scores the validation set; whether the network is the best so far."""
-        batch_size = self.config.recipe.batch_size
+        self._check_finite(distributed.fetch(self.totals))
+        recipe, progress = self.config.recipe, self.progress
         try:
-            figures = validation.evaluate(model, frames, self.devices, batch_size)
+            metrics = validation.evaluate(model, data, self.devices, recipe.batch_size)
         except InputError as error:
             raise InputError(
                 f"the network after step {done} cannot be evaluated: {error}"
             ) from error
-        metric = self.config.watching.best_metric or validation.default_metric(self.network)
-        value = validation.figure(figures, metric)
-        best = self.progress.best
-        if best and best["metric"] != metric:  # another one was asked for since
-            self.progress.evaluations_without_gain = 0
-            self.progress.plateau |= {"best": None, "bad": 0}
+        metric = self.config.logging.best_metric or validation.default_metric(self.network)
+        value, best = validation.figure(metrics, metric), progress.best
+        if best and best["metric"] != metric:  # --best-metric has changed since
+            progress.evaluations_without_gain = 0
+            progress.plateau = Plateau(factor=progress.plateau.factor)
             best = None
         gained = validation.is_better(metric, value, best["value"] if best else None)
         if gained:
-            self.progress.best = {"metric": metric, "value": value, "step": done}
-        without = 0 if gained else self.progress.evaluations_without_gain + 1
-        self.progress.evaluations_without_gain = without
-        if self.config.recipe.schedule == "plateau" and self._is_evaluated(done):
-            self._lower_rate(value, rises=validation.higher_is_better(metric))
-        if tracker is not None:
+            progress.best = {"metric": metric, "value": value, "step": done}
+        progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
+        if recipe.schedule == "plateau" and self._is_evaluated(done):
+            before, rises = progress.plateau.factor, validation.higher_is_better(metric)
+            progress.plateau = progress.plateau.after(value, recipe, higher_is_better=rises)
+            if progress.plateau.factor != before:
+                now = np.float32(progress.plateau.factor)
+                factor = distributed.replicate(now, self.devices)
+                optimizer = set_plateau(self.state.optimizer, factor)
+                self.state = self.state._replace(optimizer=optimizer)
+        if self._tracker is not None:
             tqdm.write(f"step {done}: validation {metric} {value:.4f}{' (best)' * gained}")
-            tracker.log_validation({"step": done, **figures})
+            self._tracker.log_validation({"step": done, **metrics})
         return gained
-
-    def _lower_rate(self, value: float, *, rises: bool) -> None:
-        """Lowers the learning rate if its plateau has lasted too long with this evaluation."""
-        before = Plateau(**self.progress.plateau)
-        after = before.after(value, self.config.recipe, higher_is_better=rises)
-        self.progress.plateau = dataclasses.asdict(after)
-        if after.factor != before.factor:
-            factor = distributed.replicate(np.float32(after.factor), self.devices)
-            optimizer = set_plateau(self.state.optimizer, factor)
-            self.state = self.state._replace(optimizer=optimizer)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from flax import nnx
 
-from convert import mapping, parity, rules, torch_unet
+from convert import mapping, parity, torch_unet
 from flax_unet import PUBLISHED, UNet
 from flax_unet.checkpoint.store import flat
 from flax_unet.detector import Detector
@@ -57,7 +57,7 @@ def twin_of_layer(layer: DoubleConv) -> torch_unet.DoubleConv:
     leaves = flat(weights(layer))
     tensors = {
         f"double_conv.{source}": torch.tensor(np.transpose(leaves[target], np.argsort(axes)))
-        for source, target, axes in rules._DOUBLE_CONV
+        for source, target, axes in mapping._DOUBLE_CONV
         if target in leaves
     }
     middle, width = (tensors[f"double_conv.{place}.weight"].shape[:2] for place in (0, 3))
@@ -115,17 +115,28 @@ def test_weights_lie_in_the_order_that_a_platform_reads(monkeypatch: pytest.Monk
     forward: Any = compiled(model)
     detector: Any = Detector(model)
     faces = np.zeros((1, *config.input_size, 3), np.uint8)
-    for program in (
-        forward.func.lower(*forward.args, image),
-        detector._forward.lower(detector._state, faces),
-    ):
-        taken = {
-            of.layout.major_to_minor for of in jax.tree.leaves(program.compile().input_formats)
-        }
+    for called, batch in ((forward, image), (detector._forward, faces)):
+        program, state, _ = called.args
+        formats = program.lower(state, batch).compile().input_formats
+        taken = {of.layout.major_to_minor for of in jax.tree.leaves(formats)}
         assert taken >= {order.major_to_minor for order in wanted.values()}
     output = forward(image)
     assert_rounded(output.mask_logits, mask_logits.channels_last())
     assert_rounded(output.real_logit, real_logit)
+
+
+def test_networks_of_one_architecture_share_a_program() -> None:
+    config = dataclasses.replace(PUBLISHED["ynet-slim"], base_width=3)
+    image = np.random.default_rng(2).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    forwards: list[Any] = []
+    for seed in range(2):
+        model = UNet(config, rngs=nnx.Rngs(seed))
+        model.eval()
+        forwards.append(compiled(model))
+        forwards[-1](image)
+    program = forwards[0].args[0]
+    assert program is forwards[1].args[0]
+    assert program._cache_size() == 1
 
 
 def test_compiled_runs_where_arrays_are_put() -> None:
@@ -161,7 +172,7 @@ def test_weights_are_rounded_once_in_bfloat16() -> None:
     assert {leaf.dtype for leaf in jax.tree.leaves(levels)} == {jnp.dtype("bfloat16")}
 
 
-def test_damaged_statistics_are_told_of_by_the_outputs_alone() -> None:
+def test_damaged_statistics_show_in_the_outputs_alone() -> None:
     """Not by warnings of NumPy, which tests raise."""
     layer = DoubleConv(5, 7, 9, bias=True, dtype=jnp.float32, rngs=nnx.Rngs(1))
     layer.eval()

@@ -32,7 +32,7 @@ from train.fit import __main__ as fit
 from train.fit.tracking import read
 
 # The stand-ins call every picture of noise the same; their last bias is moved to where they do not.
-EVAL = "train.eval"
+EVAL = "train.eval.__main__"
 BIAS = {8: 0.268, 64: -1.5}  # by base width
 
 
@@ -326,7 +326,7 @@ def test_fakes_of_faceforensics_are_scored_as_fakes(tmp_path: Path) -> None:
 BAD: dict[str, tuple[list[str], str]] = {
     "no checkpoint": ([], "no checkpoint under checkpoints/"),
     "a missing one": (["--checkpoint", "none"], "none does not exist"),
-    "a damaged one": (["--checkpoint", "damaged"], "damaged/config.json is no JSON"),
+    "a damaged one": (["--checkpoint", "damaged"], "damaged/config.json is not JSON"),
     "too many devices": (["--checkpoint", "model", "--devices", "99"], "--devices 99: there are"),
     "no devices": (["--checkpoint", "model", "--devices", "none"], "--devices none: expected all"),
     "no batch": (["--checkpoint", "model", "--batch-size", "0"], "--batch-size 0"),

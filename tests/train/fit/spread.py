@@ -67,7 +67,7 @@ def train(dtype: str) -> tuple[list, dict]:
         known = {"labelled": np.arange(BATCH) != 1, "stop": np.zeros(BATCH, np.int32)}
         mine = {k: x[process * share :][:share] for k, x in (batch | known).items()}
         totals = distributed.replicate(zero_totals(), devices)
-        state, totals, *_ = step(state, totals, distributed.spread(mine, devices))
+        state, totals, *_ = step(state, totals, distributed.shard_batch(mine, devices))
         losses.append([float(x) for x in distributed.fetch((totals.mask_loss, totals.class_loss))])
         gradient = gradient or flat(distributed.fetch(state.optimizer[0]))
     return losses, {path: leaf.tolist() for path, leaf in gradient.items()}

@@ -35,8 +35,8 @@ from tests.train.children import await_steps, finish, start, together
 from tests.train.folders import write_folder
 from train.eval import __main__ as evaluation
 from train.fit import __main__ as fit
+from train.fit.checkpoints import held
 from train.fit.tracking import read
-from train.fit.workdir import held
 
 TINY = ["--size", "16", "--base-width", "2", "--batch-size", "4", "--learning-rate", "1e-3"]
 FIT = "train.fit"
@@ -114,7 +114,7 @@ def test_published_recipe_is_the_default() -> None:
     config = fit.resolve({"data": "dfdc", "workdir": Path("nowhere")}).options()
     published = {"optimizer": "adam", "learning_rate": 1e-5, "batch_size": 64, "dtype": "float32"}
     assert published.items() <= config.items()
-    assert (config["mask_weight"], config["class_weight"]) == (0.5, 0.5)
+    assert (config["mask_loss_weight"], config["class_loss_weight"]) == (0.5, 0.5)
     assert not any(config[name] for name in ("flip", "jpeg", "blur", "noise", "colour", "cut_out"))
     demonstration = fit.resolve({"workdir": Path("nowhere"), "epochs": 1}).options()
     assert demonstration["data"] == "forged_portraits"
@@ -129,10 +129,10 @@ def test_each_layout_has_its_published_recipe() -> None:
     combined = {"recipe": "combined", "batch_size": 64, "optimizer": "adam", "epochs": 35}
     combined |= {"schedule": "constant", "mask_loss": "cross-entropy", "heads": "both"}
     segmentation = {"recipe": "segmentation", "batch_size": 16, "optimizer": "rmsprop"}
-    segmentation |= {"schedule": "plateau", "decay_factor": 0.1, "mask_weight": 1.0}
+    segmentation |= {"schedule": "plateau", "decay_factor": 0.1, "mask_loss_weight": 1.0}
     segmentation |= {"mask_loss": "cross-entropy+dice", "heads": "mask", "epochs": 100}
     classification = {"recipe": "classification", "batch_size": 64, "optimizer": "adam"}
-    classification |= {"class_weight": 1.0, "heads": "classifier", "schedule": "constant"}
+    classification |= {"class_loss_weight": 1.0, "heads": "classifier", "schedule": "constant"}
     for expected, several in {
         "combined": [{}, {"layout": "ynet-320"}, {"recipe": "combined"}],
         "segmentation": [
@@ -439,7 +439,7 @@ def test_early_stopping_and_a_file_of_options(
     file = tmp_path / "options.yaml"
     file.write_text(
         f"data: {data}\nsplit: 60/20/20\nsize: 16\nbase-width: 2\nbatch_size: 4\nlearning_rate: 0\n"
-        "early_stopping: 2\nbest_metric: frames.log_loss\nkeep: 1\nclass_weights: balanced\n"
+        "early_stopping: 2\nbest_metric: frames.log_loss\nkeep: 1\nclass_balance: balanced\n"
     )
     fit.main(["--config", str(file), "--workdir", str(tmp_path / "run"), "--epochs", "9"])
     told = capsys.readouterr().out

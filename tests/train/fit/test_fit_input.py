@@ -49,7 +49,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--devices", "0"], "device 0 is named 0,"),
         (["--clip-norm", "0"], "--clip-norm is 0.0; expected a number above 0"),
         (["--decay-factor", "0"], "expected a number above 0, at most 1"),
-        (["--mask-weight", "0", "--class-weight", "0"], "leave no loss"),
+        (["--mask-loss-weight", "0", "--class-loss-weight", "0"], "leave no loss"),
         (["--steps", "2", "--epochs", "2"], "give one"),
         (["--early-stopping", "2"], "--early-stopping 2: there are no frames to validate on"),
         (["--best-metric", "frames.auc"], "there are no frames to validate on"),
@@ -113,7 +113,7 @@ def test_text_is_not_a_list() -> None:
 def test_files_of_options(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     file = tmp_path / "options.yaml"
     for content, message in {
-        "learning_rat: 1": "learning_rat is no option; did you mean learning_rate?",
+        "learning_rat: 1": "learning_rat is not an option; did you mean learning_rate?",
         "[1, 2": "is neither YAML nor JSON",
         "just text": "holds no options",
         "flip: yes please": "--flip is yes please; expected a number",

@@ -189,7 +189,7 @@ def first_step(weights_from: int = 0, **options: Any) -> tuple[Any, Any, Any]:
 def at_hand(batch: dict[str, Any]) -> Any:
     """The batch on one device, its masks known unless it says otherwise."""
     known = {"labelled": np.ones(len(batch["is_real"]), bool), "stop": np.zeros(8, np.int32)}
-    return distributed.spread(known | batch, jax.local_devices()[:1])
+    return distributed.shard_batch(known | batch, jax.local_devices()[:1])
 
 
 def take_step(batch: dict[str, Any], **options: Any) -> tuple[Any, Any]:
@@ -228,14 +228,14 @@ def test_batch_in_parts_has_the_gradient_of_the_whole() -> None:
     with jax.enable_x64(True):  # where nothing but the algorithm can differ
         whole, totals = take_step(twice, dtype="float64")
         parts, sums = take_step(twice, accumulate=2, dtype="float64")
-    assert_equal_steps((parts.weights, sums.loss), (whole.weights, totals.loss))
+    assert_equal_steps((parts.params, sums.loss), (whole.params, totals.loss))
 
 
 def test_frozen_encoder_keeps_its_statistics() -> None:
     (batch,) = random_batches(1, SIZE, 8, seed=5)
     state, _ = take_step(batch, freeze_encoder=True)
-    np.testing.assert_array_equal(state.statistics["inc"]["norm1"]["mean"], 0)
-    assert np.any(state.statistics["up1"]["conv"]["norm1"]["mean"])
+    np.testing.assert_array_equal(state.batch_stats["inc"]["norm1"]["mean"], 0)
+    assert np.any(state.batch_stats["up1"]["conv"]["norm1"]["mean"])
 
 
 def test_rematerialised_step_is_the_same() -> None:
@@ -251,16 +251,16 @@ def test_optimizer_gets_gradients_in_the_order_of_weights() -> None:
     (batch,) = random_batches(1, SIZE, 8, seed=9)
     step, state, totals = first_step()
     program = step.lower(state, totals, at_hand(batch)).as_text()
-    assert program.count("LayoutConstraint") == len(jax.tree.leaves(state.weights))
+    assert program.count("LayoutConstraint") == len(jax.tree.leaves(state.params))
 
 
 def test_gives_its_gradients_when_they_are_asked_for() -> None:
     (batch,) = random_batches(1, SIZE, 8, seed=10)
     step, state, totals = first_step(accumulate=2, give_gradients=True)
-    before = distributed.fetch(state.weights)
+    before = distributed.fetch(state.params)
     after = distributed.fetch(step(state, totals, at_hand(batch)))
     expected = jax.tree.map(lambda old, gradient: old - gradient, before, after.gradients)
-    jax.tree.map(np.testing.assert_array_equal, after.state.weights, expected)
+    jax.tree.map(np.testing.assert_array_equal, after.state.params, expected)
     step, state, totals = first_step()
     assert step(state, totals, at_hand(batch)).gradients is None
 
@@ -270,8 +270,8 @@ def test_moving_average_starts_quickly() -> None:
     first = nnx.to_pure_dict(nnx.state(UNet(SMALL, rngs=nnx.Rngs(0)), nnx.Param))
     state, _ = take_step(batch, ema=0.999)
     decay = 2 / 11  # (1 + 1) / (10 + 1)
-    expected = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, first, state.weights)
-    jax.tree.map(lambda x, y: assert_close(x, y, ELEMENT), state.average["weights"], expected)
+    expected = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, first, state.params)
+    jax.tree.map(lambda x, y: assert_close(x, y, ELEMENT), state.average["params"], expected)
 
 
 def test_step_is_compiled_once(tmp_path: Path) -> None:

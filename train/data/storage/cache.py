@@ -2,18 +2,16 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.files import staged_directory
+from flax_unet.utils.files import locked, staged_directory
 
-_held: dict[Path, int] = {}  # what this process reads from, open so that no other deletes it
+_held: dict[Path, contextlib.AbstractContextManager] = {}  # what this process reads from
 
 
 def fingerprint(parts: Iterable[object]) -> str:
@@ -42,7 +40,8 @@ def cached(family: Path, key: str, fill: Callable[[Path], None]) -> Path:
     directory = family / key
     if not directory.exists():
         _make_writable(family)
-        with _locked(family, wait=True) as alone:
+        waiting = f"{family} is being made by another process; waiting for it"
+        with locked(family, waiting=waiting) as alone:
             if alone and not directory.exists():
                 _tidy(family)
             if not directory.exists():
@@ -76,7 +75,7 @@ def _tidy(family: Path) -> None:
     """Deletes what killed processes left half-made, and older ones of this family."""
     for other in family.parent.iterdir():
         if other != family and other.is_dir():
-            with _locked(other, wait=False) as alone:
+            with locked(other) as alone:
                 if alone:
                     _delete(other.glob(".*"))
     _delete(family.iterdir())
@@ -84,40 +83,13 @@ def _tidy(family: Path) -> None:
 
 def _delete(directories: Iterable[Path]) -> None:
     for directory in directories:
-        with _locked(directory, wait=False) as unused:
+        with locked(directory) as unused:
             if unused:
                 shutil.rmtree(directory, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(directory: Path, *, wait: bool) -> Iterator[bool]:
-    """Locks a directory against other processes, if that can be; yields whether it is locked."""
-    try:
-        handle = os.open(directory, os.O_RDONLY)
-    except OSError:  # it is gone, or another user's
-        yield False
-        return
-    try:
-        yield _lock(handle, fcntl.LOCK_EX, directory if wait else None)
-    finally:
-        os.close(handle)  # which unlocks
-
-
-def _lock(handle: int, operation: int, waits_for: Path | None) -> bool:
-    try:
-        fcntl.flock(handle, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if waits_for is None:
-            return False
-        print(f"{waits_for} is being made by another process; waiting for it", file=sys.stderr)
-        fcntl.flock(handle, operation)
-    except OSError:  # some network file systems have no locks
-        return False
-    return True
 
 
 def _hold(directory: Path) -> None:
     """Keeps other processes from deleting `directory` until this one ends."""
     if directory not in _held:
-        _held[directory] = os.open(directory, os.O_RDONLY)
-        _lock(_held[directory], fcntl.LOCK_SH, None)
+        _held[directory] = locked(directory, shared=True)
+        _held[directory].__enter__()
