@@ -319,24 +319,14 @@ def write_chart(path: Path, report: dict[str, Any]) -> None:
     figure.savefig(path, format="png", dpi=110)
 
 
-def _rows(quick: bool) -> list[Row]:
-    if quick:
-        return [Row(*row) for row in _QUICK]
-    return [
-        Row(task, dtype, batch)
-        for task, batches in _BATCHES.items()
-        for dtype in DTYPES
-        for batch in batches
-    ]
-
-
 def _report(args: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
     names = [OURS, *(name for name in PYTORCH if not (args.quick and name == _COMPILED))]
     of_starts = starts(args.base_width, with_compile=not args.quick)
     subject = subject_of(network(args.base_width))
     machine = measure()
-    rows = _rows(args.quick)
+    rows = [Row(t, dtype, n) for t in _BATCHES for dtype in DTYPES for n in _BATCHES[t]]
+    rows = [Row(*row) for row in _QUICK] if args.quick else rows
     found: dict[Row, dict[str, Any]] = {}
     left_out: dict[Row, str] = {}
     # Seconds a picture and pass of the slowest, by dtype. At first by a small convolution, because

@@ -89,12 +89,7 @@ def training(
 ) -> tuple[Any, Any]:
     """A step of training on devices, by default the published one, and its first state and totals.
 
-    Args:
-        model: with its initial weights; it is left in training mode.
-        devices: of this process.
-        recipe: sets the optimizer and a constant learning rate.
-        objective: the loss.
-        remat: whether the gradient computes each level's maps anew.
+    The recipe sets the optimizer and a constant learning rate.
     """
     recipe = recipe or Recipe()
     optimizer = make_optimizer(recipe, lambda _: recipe.learning_rate)

@@ -11,7 +11,7 @@ import jax
 import pytest
 import torch
 
-from benchmarks import compare, contenders, machine, pipeline, profile, program, train_torch
+from benchmarks import compare, contenders, machine, pipeline, program, train_torch
 from benchmarks.machine import Machine, in_turn
 from flax_unet import UNetConfig
 from tests.train.folders import write_folder
@@ -144,7 +144,7 @@ class Lacking:
 
 sys.meta_path.insert(0, Lacking())
 del sys.modules["yaml"]
-from benchmarks import compare, forms, machine, profile, program, start, steps
+from benchmarks import compare, forms, machine, program, start, steps
 from flax_unet import UNetConfig
 from train.fit import losses, optimizer, step
 small = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
@@ -269,15 +269,18 @@ def test_shares_of_the_time() -> None:
     ran = [("b", 5.0, 15.0), ("a", 0.0, 10.0), ("c", 20.0, 30.0), ("d", 29.95, 30.0)]
     ran.append(("none", 3.0, 3.0))
     wanted = {"b": (2.5 + 5 + 5) / 30, "c": 9.975 / 30, "a": (5 + 2.5) / 30}
-    assert profile.shares(ran) == pytest.approx(wanted | {"the rest": 0.025 / 30})
+    assert program.shares(ran) == pytest.approx(wanted | {"the rest": 0.025 / 30})
 
 
 def test_operations_of_a_call() -> None:
     double = jax.jit(lambda x: 2 * x @ x)
     x = jax.numpy.ones((256, 256))
-    call = contenders.Contender(lambda: jax.block_until_ready(double(x)), dict)
-    call.call()
-    assert sum(profile.shares(profile.operations(call)).values()) == pytest.approx(1)
+
+    def call() -> None:
+        jax.block_until_ready(double(x))
+
+    call()
+    assert sum(program.shares(program.operations(call)).values()) == pytest.approx(1)
 
 
 def test_calls_that_are_timed_follow_one_of_their_own() -> None:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ MAX_COMPRESSION = 64  # weights that claim more bytes than this many times their
 
 Tree = dict[str, Any]
 """Nested dictionaries with arrays, or their shapes and dtypes, at the leaves."""
-flat = functools.partial(flatten_dict, sep="/")
+flat: Callable[[Tree], dict[str, Any]] = functools.partial(flatten_dict, sep="/")
 """The leaves of a tree by their path, such as `inc/conv1/kernel`."""
 
 
