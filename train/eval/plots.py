@@ -85,8 +85,15 @@ def write_scores(path: Path, predictions: Predictions) -> None:
         score = verdicts.score[verdicts.is_fake == is_fake]
         weights = np.full(len(score), 100 / max(len(score), 1))  # classes of unequal sizes compare
         label = f"labelled {name}, n = {len(score):,}"
-        style = {"histtype": "stepfilled", "color": color, "alpha": 0.5}
-        axes.hist(score, edges, weights=weights, label=label, **style)
+        axes.hist(
+            score,
+            edges,
+            weights=weights,
+            histtype="stepfilled",
+            color=color,
+            alpha=0.5,
+            label=label,
+        )
     axes.axvline(0.5, ls=":", color="black", label="called FAKE from 0.5 up")
     axes.legend(loc="upper center")
     _save(figure, path)
