@@ -11,8 +11,6 @@ checkpoints. A checkpoint is written while training goes on, and appears whole o
 """
 
 import contextlib
-import fcntl
-import os
 import re
 import shutil
 import sys
@@ -29,7 +27,7 @@ from flax_unet import UNetConfig
 from flax_unet.checkpoint import metadata, store
 from flax_unet.checkpoint.store import Tree
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.files import staged_directory
+from flax_unet.utils.files import locked, staged_directory
 from train.fit.step import Totals, TrainState
 
 TRAINING = "training"
@@ -238,17 +236,9 @@ def held(workdir: Path) -> Iterator[None]:
         InputError: another run is in it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    handle = os.open(workdir, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise InputError(
-            f"{workdir} is in use by another run; wait for its end, or name another --workdir"
-        ) from error
-    except OSError:  # some network file systems have no locks
-        pass
-    try:
+    with locked(workdir) as alone:
+        if alone is False:  # None: some network file systems have no locks
+            raise InputError(
+                f"{workdir} is in use by another run; wait for its end, or name another --workdir"
+            )
         yield
-    finally:
-        os.close(handle)  # which unlocks
