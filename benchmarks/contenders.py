@@ -147,8 +147,8 @@ def _our_inference(subject: Subject, dtype: str) -> Contender:
         found = {"mask_logits": output.mask_logits, "real_probability": output.real_probability}
         return {name: np.asarray(of, np.float32) for name, of in found.items()}
 
-    program = forward.func.lower(*forward.args, image).compile()
-    return Contender(infer, result, _planned(program))
+    program, params, _ = forward.args
+    return Contender(infer, result, _planned(program.lower(params, image).compile()))
 
 
 def _our_training(subject: Subject, dtype: str) -> Contender:

@@ -42,7 +42,7 @@ CLOSE = 1e-5  # probabilities of both, absolute
 
 def read_ahead(batch_size: int) -> int:
     """How many frames our pipeline decodes before they are asked for."""
-    return max(loader._PREFETCHED * batch_size, loader._MIN_PREFETCHED)
+    return loader.frames_ahead(batch_size)
 
 
 def pytorch(twin: ReferenceUNet, source: DataLoader) -> tuple[np.ndarray, float]:

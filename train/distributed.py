@@ -115,18 +115,23 @@ def map_step(
         function: averages over the axis AXIS whatever differs among devices.
         devices: of this process; those with the same numbers are used on each.
     """
-    if jax.process_count() > 1:
-        numbers = [jax.local_devices().index(device) for device in devices]
-        everywhere = [jax.local_devices(process_index=i) for i in range(jax.process_count())]
-        devices = [of_one[number] for of_one in everywhere for number in numbers]
     return jax.pmap(
         function,
         axis_name=AXIS,
-        devices=devices,
+        devices=_of_all_processes(devices),
         in_axes=(None, None, 0),
         out_axes=None,
         donate_argnums=(0, 1),
     )
+
+
+def _of_all_processes(devices: list[Device]) -> list[Device]:
+    """The devices with the same numbers on every process, by process."""
+    if jax.process_count() == 1:
+        return devices  # possibly only descriptions: programs compile for absent devices
+    numbers = [jax.local_devices().index(device) for device in devices]
+    everywhere = [jax.local_devices(process_index=i) for i in range(jax.process_count())]
+    return [of_one[number] for of_one in everywhere for number in numbers]
 
 
 def shard_batch(batch: Tree, devices: list[Device]) -> Tree:
@@ -159,14 +164,26 @@ def process() -> tuple[int, int]:
 
 
 def barrier() -> None:
-    """Waits until every process is here.
-
-    One process may pack a data set or compile while the others are ahead. Without a barrier, the
-    first exchange on CPUs gives up after half a minute.
-    """
+    """Waits until every process is here: one may pack a data set while the others are ahead."""
     from orbax.checkpoint import multihost
 
     multihost.get_barrier_sync_fn()(key="barrier", timeout_ms=1000 * _PATIENCE)
+
+
+def connect(devices: list[Device]) -> None:
+    """Waits until every process is here, then exchanges a number among their devices.
+
+    On CPUs the first exchange among a group of devices sets up its connections and gives up after
+    half a minute. The first one of a training step would come after its compilation, for which a
+    busy machine may need longer than another.
+
+    Args:
+        devices: of this process, as for `map_step`.
+    """
+    barrier()
+    if jax.process_count() > 1:
+        total = jax.pmap(lambda x: jax.lax.psum(x, AXIS), AXIS, devices=_of_all_processes(devices))
+        total(shard_batch(np.ones(len(devices), np.float32), devices)).block_until_ready()
 
 
 def gather(tree: Tree) -> Tree:

@@ -18,7 +18,7 @@ from flax_unet.utils.errors import InputError
 from train import distributed
 from train.data.dataset import Dataset
 from train.data.loader import Batch
-from train.data.sampler import Stream
+from train.data.sampler import Sampler
 from train.fit import validation
 from train.fit.checkpoints import Checkpoints, Saved
 from train.fit.config import FitConfig
@@ -68,7 +68,7 @@ class Trainer:
         layout: str,
         unused: store.Tree,
         weights: store.Tree,
-        stream: Stream,
+        stream: Sampler,
         validation_set: Dataset | None,
         objective: Objective,
         devices: list[distributed.Device],
@@ -180,7 +180,7 @@ class Trainer:
         source = self.stream.batches(
             size, changes, first=start, last=last, process=process, processes=processes
         )
-        distributed.barrier()
+        distributed.connect(self.devices)
         try:
             with stop_signals() as signals:
                 if not self._is_out_of_patience():

@@ -61,7 +61,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--best-metric", "frames.auc"], "there are no frames to validate on"),
         (
             ["--best-metric", "frames.n", "--split", "50/25/25", "--batch-size", "2"],
-            "that tells a better network from a worse",
+            "cannot rank networks",
         ),
         (["--size", "16", "--batch-size", "1"], "one value a channel"),
         (["--heads", "mask"], "--schedule plateau: there are no frames to validate on"),
