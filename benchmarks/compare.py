@@ -5,21 +5,24 @@ and with channels last and torch.compile; the fastest of these is PyTorch at its
 anything is timed, all must give the same outputs; compilation and the first call of each turn are
 outside the clock. Ratios are PyTorch's time over this project's: above 1, this project is faster.
 
-Sizes that would not fit the memory, or take longer than --patience a call, are left out by name. On
-a GPU, --minutes 7 keeps it all within ten: small batches come first, so that what is left out are
-the largest ones. No data library is needed; without Matplotlib there is no chart.
+Sizes that do not fit the memory, or take longer than --patience a call, are left out and listed. On
+a GPU, --minutes 7 keeps it all within ten: small batches come first, so that the largest ones are
+left out. No data library is needed; without Matplotlib there is no chart.
 """
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import math
+import multiprocessing
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,18 +31,24 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks import memory_of
-from benchmarks.contenders import CALLS, OURS, PYTORCH, Contender, Subject, make
-from benchmarks.machine import Machine, free_memory, measure
-from benchmarks.start import starts
-from benchmarks.subject import FULL_WIDTH, LAYOUT, tensors_of
-from benchmarks.table import summary, table, write_chart
-from flax_unet import PUBLISHED, UNetConfig
+from benchmarks.contenders import CALLS, OURS, PYTORCH, Subject, make, subject_of
+from benchmarks.machine import (
+    DIRECTORY,
+    GIB,
+    Machine,
+    free_memory,
+    in_turn,
+    markdown,
+    measure,
+    options,
+    peak_memory,
+    run_module,
+)
+from benchmarks.subject import FULL_WIDTH, LAYOUT, WIDTH, network, write_model
+from flax_unet import UNetConfig
 from flax_unet.checkpoint.provenance import made_by
-from flax_unet.media.images import resized
 from flax_unet.nn.config import DTYPES
 from flax_unet.summary import layers
-from flax_unet.utils.arguments import at_least_one
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
 from train.data.synthetic.scene import ProceduralPortraits
@@ -54,9 +63,10 @@ _CLOSE = {
     ("training", "float32"): 2e-3,
     ("training", "bfloat16"): 0.3,
 }
-_TIMES_PLANNED = 3  # what all contenders take together, to what our compiler plans
+_TIMES_PLANNED = 3  # what all contenders take together, to our compiler's plan
 _PASSES = {"inference": 1, "training": 3}  # forwards; a backward pass costs two
-_PICTURES = 8
+_CACHE = "JAX_COMPILATION_CACHE_DIR"  # if set, it would be used instead of these:
+_CACHES = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR")
 
 
 class Row(NamedTuple):
@@ -79,19 +89,8 @@ class LeftOut(Exception):  # noqa: N818 - nothing went wrong
     """Why a row is not compared."""
 
 
-def subject_of(config: UNetConfig, tensors: dict[str, np.ndarray]) -> Subject:
-    """A few drawn faces with seeded labels."""
-    rng = np.random.default_rng(0)
-    size = config.input_size
-    drawn = ProceduralPortraits(_PICTURES, 0)
-    portraits = [drawn[number][1] for number in range(_PICTURES)]
-    image = np.stack([resized(portrait, size) for portrait in portraits])
-    mask = (rng.random((_PICTURES, 1, 1)) < rng.random((1, *size))).astype(np.uint8)
-    return Subject(config, tensors, image, mask, (np.arange(_PICTURES) % 2).astype(np.float32))
-
-
 def check(row: Row, found: dict[str, dict[str, np.ndarray]]) -> None:
-    """Raises an InputError unless all contenders say what PyTorch says as published."""
+    """Raises an InputError unless all results are PyTorch's as published."""
     expected = found[_PUBLISHED]
     for name, result in found.items():
         for output, values in result.items():
@@ -104,76 +103,51 @@ def check(row: Row, found: dict[str, dict[str, np.ndarray]]) -> None:
                 )
 
 
-def timed(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender's second call in its turn.
-
-    The first one finds caches full of others' data, and memory that it left given back to the host
-    of a virtual machine: a user's call follows one of its own.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, contender in contenders.items():
-            contender.call()
-            start = time.perf_counter()
-            contender.call()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 def compare(
     row: Row, subject: Subject, machine: Machine, names: Sequence[str], rounds: int
 ) -> dict[str, Any]:
-    """Everything that is told of a row.
+    """The figures of a row.
 
     Raises:
         LeftOut: it does not fit the memory, or this project or PyTorch as published fails.
     """
     subject = subject.take(row.batch)
-    made, first, peaks, failed = {}, {}, {}, {}
+    made, results, first, peaks, failed = {}, {}, {}, {}, {}
+    contender = None
     for name in names:
-        mark, start = memory_of.mark(), time.perf_counter()
+        before, start = _gpu_memory(), time.perf_counter()
         try:
             contender = make(name, row.task, subject, row.dtype)
             needed = _TIMES_PLANNED * (contender.planned or 0)
             if needed > (free := free_memory()):
-                raise LeftOut(f"it takes {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free")
+                raise LeftOut(f"it takes {needed / GIB:.1f} GiB, {free / GIB:.1f} are free")
             contender.call()
         except RuntimeError as error:  # out of memory, or no compiler: both frameworks' are such
             failed[name] = (str(error) or type(error).__name__).strip().splitlines()[0]
             continue
         first[name] = time.perf_counter() - start
-        peaks[name] = memory_of.since(mark, contender)
+        if torch.cuda.is_available():  # XLA may reserve more than its plan
+            peaks[name] = contender.planned or torch.cuda.max_memory_allocated() - before
+        for _ in range(CALLS[row.task] - 1):
+            contender.result()
+            contender.call()
+        results[name] = contender.result()
         made[name] = contender
     if not {OURS, _PUBLISHED} <= made.keys():
         raise LeftOut("; ".join(f"{name}: {why}" for name, why in failed.items()))
-    for tested in made.values():
-        for _ in range(CALLS[row.task] - 1):
-            tested.call()
-    check(row, {name: contender.result() for name, contender in made.items()})
-    seconds = timed(made, rounds)
-    del made
+    check(row, results)
+    seconds = in_turn({name: contender.call for name, contender in made.items()}, rounds)
+    del made, contender
     if machine.platform == "cpu":
-        peaks = {name: memory_of.of_process(name, row, subject) for name in seconds}
+        peaks = {name: memory_of_process(name, row, subject) for name in seconds}
     else:
         torch.cuda.empty_cache()
-    return {**told(row, subject.config, machine, first, seconds, peaks), "failed": failed}
-
-
-def told(
-    row: Row,
-    config: UNetConfig,
-    machine: Machine,
-    first: dict[str, float],
-    seconds: dict[str, list[float]],
-    peaks: dict[str, int | None],
-) -> dict[str, Any]:
-    """What a row's times mean."""
-    operations = row.passes * operations_of(config)
+    operations = row.passes * operations_of(subject.config)
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    best = min((name for name in seconds if name != OURS), key=median.__getitem__)
     ratios = {name: median[name] / median[OURS] for name in seconds if name != OURS}
+    best = min(ratios, key=ratios.__getitem__)
     rate = machine.product_rates[row.dtype]
-    moved = bytes_moved(row, config)
+    moved = bytes_moved(row, subject.config)
     return {
         **row._asdict(),
         "seconds": {
@@ -190,7 +164,38 @@ def told(
         "peak_memory_bytes": peaks,
         "first_call_seconds": first,
         "floor_seconds": {"operations": operations / rate, "bytes": moved / machine.bandwidth},
+        "failed": failed,
     }
+
+
+def _gpu_memory() -> int:
+    """Bytes that PyTorch holds on a GPU, whose peak is counted from now on."""
+    if not torch.cuda.is_available():
+        return 0
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
+
+
+def memory_of_process(name: str, row: Row, subject: Subject) -> int | None:
+    """Bytes that a contender takes on a CPU, by a process of its own.
+
+    None for what PyTorch compiles, since its compiler takes more than the network.
+    """
+    if name == _COMPILED:
+        return None
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(_memory, name, row.task, row.dtype, subject).result()
+        except (BrokenProcessPool, RuntimeError):  # there is too little memory for it
+            return None
+
+
+def _memory(name: str, task: str, dtype: str, subject: Subject) -> int:
+    before = peak_memory()
+    contender = make(name, task, subject, dtype)
+    for _ in range(2):  # the second has what an optimizer keeps
+        contender.call()
+    return peak_memory() - before
 
 
 def operations_of(config: UNetConfig) -> int:
@@ -210,50 +215,165 @@ def bytes_moved(row: Row, config: UNetConfig) -> int:
     return _PASSES[row.task] * (values + of_weight * sum(layer.parameters for layer in rows))
 
 
-def _rows(quick: bool) -> list[Row]:
-    if quick:
-        return [Row(*row) for row in _QUICK]
-    return [
-        Row(task, dtype, batch)
-        for task, batches in _BATCHES.items()
-        for dtype in DTYPES
-        for batch in batches
+def starts(base_width: int, *, with_compile: bool) -> dict[str, dict[str, float | None]]:
+    """Seconds from a command to its first verdict, by contender; None if it failed.
+
+    The second start finds what the first one compiled.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        model = write_model(Path(folder), base_width)
+        face = Path(folder) / "face.png"
+        ProceduralPortraits(1, 0)[0][1].save(face)
+        theirs = ["benchmarks.start", str(model.parent / "ckpt.pth"), str(face)]
+        commands = {
+            "this project": ["flax_unet.predict", str(model), str(face), "--faces", "none"],
+            "PyTorch, as published": theirs,
+        }
+        if with_compile:
+            commands["PyTorch, compiled"] = [*theirs, "--compile"]
+        found: dict[str, dict[str, float | None]] = {}
+        for number, (name, words) in enumerate(commands.items()):
+            caches = dict.fromkeys(_CACHES, f"{folder}/{number}")
+            environment = {key: of for key, of in os.environ.items() if key != _CACHE} | caches
+            found[name] = dict.fromkeys(("first", "second"))
+            with contextlib.suppress(InputError):
+                for start in found[name]:
+                    found[name][start] = run_module(*words, environment=environment)[0]
+        return found
+
+
+def table(report: dict[str, Any]) -> str:
+    """The whole comparison as Markdown."""
+    machine, width = report["machine"], report["base_width"]
+    rates = ", ".join(f"{of / 1e12:.2f} TFLOP/s {d}" for d, of in machine["product_rates"].items())
+    narrow = "" if width == FULL_WIDTH else f" (narrow: published is {FULL_WIDTH})"
+    rows = []
+    for row in report["rows"]:
+        label = f"{row['task']}, {row['dtype']}, batch {row['batch']}"
+        for name, times in row["seconds"].items():
+            ratio = f"{row['ratios'][name]:.2f}" if name in row["ratios"] else ""
+            peak = row["peak_memory_bytes"][name]
+            spread = f"{_ms(min(times['all']))} to {_ms(max(times['all']))}"
+            cells = [
+                label,
+                name,
+                f"{_ms(times['median'])} ({spread})",
+                f"**{ratio}**" if name == row["pytorch_at_its_best"] else ratio,
+                f"{row['teraflops_a_second'][name]:.2f}",
+                f"{row['share_of_matrix_product_rate'][name]:.0%}",
+                "" if peak is None else f"{peak / GIB:.2f}",
+                f"{row['first_call_seconds'][name]:.1f}",
+            ]
+            rows.append(cells)
+            label = ""
+        floor = row["floor_seconds"]
+        parts = f"operations {_ms(floor['operations'])}, bytes {_ms(floor['bytes'])}"
+        least = f"{_ms(max(floor.values()))} ({parts})"
+        rows.append(["", "at least, by operations and bytes", least, *[""] * 5])
+    header = ["", "contender", "ms a call, median (least to most)", "PyTorch's time over ours"]
+    header += ["TFLOP/s", "of the product rate", "peak memory, GiB"]
+    header += ["made, compiled and first called, s"]
+    verdicts = [
+        [name, *("failed" if of is None else f"{of:.1f}" for of in seconds.values())]
+        for name, seconds in report["starts"].items()
     ]
+    lines = [
+        f"{report['layout']}, base width {width}{narrow}, on {machine['name']}: "
+        f"matrix products {rates}; {machine['bandwidth'] / 1e9:.0f} GB/s; TF32 off",
+        "",
+        *markdown(header, rows, left=2),
+        "",
+        *markdown(["to a first verdict, s", "first start", "second start"], verdicts),
+        "",
+        *(f"Left out: {row}: {why}" for row, why in report["left_out"].items()),
+    ]
+    return "\n".join(lines).rstrip()
+
+
+def _ms(seconds: float) -> str:
+    """Milliseconds to three digits at least: a GPU takes a few for a call, a CPU thousands."""
+    value = 1e3 * seconds
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def write_chart(path: Path, report: dict[str, Any]) -> None:
+    """A PNG with a bar for each row and form of PyTorch: its time over ours.
+
+    Raises:
+        ModuleNotFoundError: Matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    rows = report["rows"]
+    labels = [f"{row['task']}\n{row['dtype']}\nbatch {row['batch']}" for row in rows]
+    names = list(rows[0]["ratios"]) if rows else []
+    figure = Figure(figsize=(max(5.0, 1.4 * len(rows)), 4), layout="constrained")
+    axes = figure.subplots()
+    width, at = 0.8 / max(len(names), 1), np.arange(len(rows))
+    for number, name in enumerate(names):
+        axes.bar(at + number * width, [row["ratios"][name] for row in rows], width, label=name)
+    axes.axhline(1, color="black", lw=0.8)
+    axes.set_xticks(at + 0.4 - width / 2, labels, fontsize=8)
+    axes.set(ylabel="PyTorch's time over this project's", title=report["machine"]["name"])
+    axes.legend(fontsize=8)
+    figure.savefig(path, format="png", dpi=110)
+
+
+def _report(args: argparse.Namespace) -> dict[str, Any]:
+    start = time.perf_counter()
+    names = [OURS, *(name for name in PYTORCH if not (args.quick and name == _COMPILED))]
+    of_starts = starts(args.base_width, with_compile=not args.quick)
+    subject = subject_of(network(args.base_width))
+    machine = measure()
+    rows = [Row(t, dtype, n) for t in _BATCHES for dtype in DTYPES for n in _BATCHES[t]]
+    rows = [Row(*row) for row in _QUICK] if args.quick else rows
+    found: dict[Row, dict[str, Any]] = {}
+    left_out: dict[Row, str] = {}
+    # Seconds a picture and pass of the slowest, by dtype. At first by a small convolution, because
+    # PyTorch takes minutes in bfloat16 on a CPU without instructions for it; training is judged by
+    # inference until one of its rows was measured.
+    pace = {of: operations_of(subject.config) / machine.convolution_rates[of] for of in DTYPES}
+    for row in tqdm(sorted(rows, key=lambda row: row.batch), unit="row", disable=None):
+        try:
+            if (expected := pace[row.dtype] * row.passes) > args.patience:
+                raise LeftOut(f"a call would take about {expected:.0f} s")
+            if time.perf_counter() - start > 60 * args.minutes:
+                raise LeftOut(f"{args.minutes:g} minutes were over")
+            result = compare(row, subject, machine, names, 3 if args.quick else args.rounds)
+        except LeftOut as why:
+            left_out[row] = str(why)
+        else:
+            found[row] = result
+            median = {name: of["median"] for name, of in result["seconds"].items()}
+            # All that is left of a comparison that is ended from outside.
+            times = "; ".join(f"{name} {_ms(seconds)} ms" for name, seconds in median.items())
+            tqdm.write(f"{row}: {times}", file=sys.stderr)
+            pace[row.dtype] = max(median.values()) / row.passes
+    return {
+        "layout": LAYOUT,
+        "base_width": args.base_width,
+        "machine": machine._asdict(),
+        "tf32": False,
+        "rows": [found[row] for row in rows if row in found],
+        "left_out": {str(row): left_out[row] for row in rows if row in left_out},
+        "starts": of_starts,
+        "made_by": made_by(),
+    }
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="new directory for JSON and chart")
-    parser.add_argument("--quick", action="store_true", help="two rows, without torch.compile")
-    parser.add_argument("--rounds", type=at_least_one, default=5, help="turns of each (default: 5)")
-    parser.add_argument(
-        "--patience",
-        type=float,
-        default=10.0,
-        metavar="SECONDS",
-        help="rows are left out of which one call would take longer (default: 10)",
-    )
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=math.inf,
-        metavar="M",
-        help="rows are left out that would start later (default: no limit)",
-    )
-    parser.add_argument(
-        "--base-width",
-        type=at_least_one,
-        default=FULL_WIDTH,
-        metavar="N",
-        help="of the network (default: the full size, 64)",
-    )
-    args = parser.parse_args(argv)
+    args = options(
+        "compare",
+        __doc__,
+        out=(None, "new directory for JSON and chart", DIRECTORY),
+        quick=(False, "two rows, without torch.compile"),
+        rounds=(5, "turns of each"),
+        patience=(10.0, "rows are left out of which one call would take more seconds"),
+        minutes=(math.inf, "rows are left out that would start later (default: no limit)"),
+        base_width=WIDTH,
+    ).parse_args(argv)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs room, too
     if (torch.cuda.is_available()) != (jax.default_backend() == "gpu"):
         raise InputError(
@@ -270,46 +390,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 write_chart(stage / "compare.png", report)
             except ModuleNotFoundError as error:
                 print(f"\nThe chart is left out: {error.name} is not installed")
-
-
-def _report(args: argparse.Namespace) -> dict[str, Any]:
-    start = time.perf_counter()
-    names = [OURS, *(name for name in PYTORCH if not (args.quick and name == _COMPILED))]
-    config = dataclasses.replace(PUBLISHED[LAYOUT], base_width=args.base_width)
-    of_starts = starts(args.base_width, with_compile=not args.quick)
-    subject = subject_of(config, tensors_of(args.base_width))
-    machine = measure()
-    rows = _rows(args.quick)
-    found: dict[Row, dict[str, Any]] = {}
-    left_out: dict[Row, str] = {}
-    # Seconds a picture and pass of the slowest, by dtype. A small convolution tells beforehand that
-    # PyTorch takes minutes, as it does in bfloat16 on a CPU without instructions for it; training
-    # is judged by inference until one of its rows was measured.
-    pace = {of: operations_of(config) / machine.convolution_rates[of] for of in DTYPES}
-    for row in tqdm(sorted(rows, key=lambda row: row.batch), unit="row", disable=None):
-        try:
-            if (expected := pace[row.dtype] * row.passes) > args.patience:
-                raise LeftOut(f"a call would take about {expected:.0f} s")
-            if time.perf_counter() - start > 60 * args.minutes:
-                raise LeftOut(f"{args.minutes:g} minutes were over")
-            result = compare(row, subject, machine, names, 3 if args.quick else args.rounds)
-        except LeftOut as why:
-            left_out[row] = str(why)
-        else:
-            found[row] = result
-            # All that is left of a comparison that is ended from outside.
-            tqdm.write(summary(result), file=sys.stderr)
-            pace[row.dtype] = max(of["median"] for of in result["seconds"].values()) / row.passes
-    return {
-        "layout": LAYOUT,
-        "base_width": args.base_width,
-        "machine": machine._asdict(),
-        "tf32": False,
-        "rows": [found[row] for row in rows if row in found],
-        "left_out": {str(row): left_out[row] for row in rows if row in left_out},
-        "starts": of_starts,
-        "made_by": made_by(),
-    }
 
 
 if __name__ == "__main__":

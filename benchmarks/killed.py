@@ -4,7 +4,6 @@ Checkpoints are written every second step, so many of the moments fall into thei
 final weights, statistics and optimizer state must be the same to the last bit.
 """
 
-import argparse
 import random
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.machine import options
 from flax_unet.checkpoint import metadata, store
 from flax_unet.checkpoint.store import flat
 from flax_unet.utils.errors import InputError, command
@@ -38,22 +38,18 @@ OPTIONS = {
 
 def fit(workdir: Path, data: str, steps: int) -> subprocess.Popen:
     """Starts training in a process of its own; the same call resumes it."""
-    options = {**OPTIONS, "--data": data, "--steps": steps, "--workdir": workdir}
-    words = [str(word) for pair in options.items() for word in pair]
-    return subprocess.Popen(
-        [sys.executable, "-m", "train.fit", *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    chosen = {**OPTIONS, "--data": data, "--steps": steps, "--workdir": workdir}
+    words = [str(word) for pair in chosen.items() for word in pair]
+    line = [sys.executable, "-m", "train.fit", *words]
+    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen) -> str:
-    """Waits for a run that must end well, and gives what it said on stderr."""
-    _, said = process.communicate()
+    """Waits for a run that must end well; what it wrote to stderr."""
+    _, messages = process.communicate()
     if process.returncode != 0:
-        raise InputError(f"training ended with {process.returncode}:\n{said}")
-    return said
+        raise InputError(f"training ended with {process.returncode}:\n{messages}")
+    return messages
 
 
 def kill_at_random(workdir: Path, data: str, steps: int, rng: random.Random) -> bool:
@@ -76,32 +72,30 @@ def kill_at_random(workdir: Path, data: str, steps: int, rng: random.Random) -> 
 
 def differing(one: Path, other: Path) -> list[str]:
     """The arrays of two work directories' last checkpoints that are not the same, bit for bit."""
-    trees = [
+    ours, theirs = (
         {
             f"{name}/{path}": leaf
             for name in (metadata.WEIGHTS, TRAINING)
             for path, leaf in flat(store.load_tree(workdir / "last" / name, None)).items()
         }
         for workdir in (one, other)
-    ]
-    if trees[0].keys() != trees[1].keys():
-        return sorted(trees[0].keys() ^ trees[1].keys())
-    return [path for path, leaf in trees[0].items() if not np.array_equal(leaf, trees[1][path])]
+    )
+    if ours.keys() != theirs.keys():
+        return sorted(ours.keys() ^ theirs.keys())
+    return [path for path, leaf in ours.items() if not np.array_equal(leaf, theirs[path])]
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.killed",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--data", default=EMBEDDED, help="data set, as for train.fit")
-    parser.add_argument("--kills", type=int, default=20, help="how many")
-    parser.add_argument("--steps", type=int, default=150, help="of each run")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    args = parser.parse_args(argv)
+    args = options(
+        "killed",
+        __doc__,
+        data=(EMBEDDED, "data set, as for train.fit"),
+        kills=(20, "how many"),
+        steps=(150, "of each run"),
+        seed=(0, "of the moments"),
+    ).parse_args(argv)
     rng = random.Random(args.seed)  # noqa: S311
     with tempfile.TemporaryDirectory() as directory:
         calm, killed = Path(directory) / "calm", Path(directory) / "killed"
@@ -109,8 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for _ in tqdm(range(args.kills), unit="kill"):
             if not kill_at_random(killed, args.data, args.steps, rng):
                 raise InputError("training ended before it could be killed; give more --steps")
-        said = finish(fit(killed, args.data, args.steps))
-        passed_over = said.count("passed over")
+        passed_over = finish(fit(killed, args.data, args.steps)).count("passed over")
         apart = differing(calm, killed)
     print(f"{args.kills} kills, {passed_over} checkpoints passed over at the end")
     if apart:

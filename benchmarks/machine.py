@@ -1,10 +1,15 @@
-"""What a machine can do: the bounds that no program on it gets past."""
+"""Shared by all benchmarks: the machine's bounds, memory, clocks, command lines and output."""
 
+import argparse
+import json
+import math
 import os
+import re
 import resource
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +17,17 @@ import jax
 import jax.numpy as jnp
 
 from flax_unet.nn.config import DTYPES
+from flax_unet.utils.arguments import at_least_one
+from flax_unet.utils.errors import InputError
+from flax_unet.utils.files import staged_file
 
-_TURNS = 8
+GIB = 2**30
+FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+DIRECTORY: dict[str, Any] = {"type": Path, "metavar": "DIR"}
+_TURNS = 4
 _SIZES = {"cpu": (3072, 2**27)}  # rows of a square matrix, bytes; by platform
 _SIZES_ELSEWHERE = (8192, 2**30)
-_INSTRUCTIONS = {  # that tell one processor's speed from another's; the first that it has
+_INSTRUCTIONS = {  # a processor is described by the first that it has
     "amx_bf16": "AMX",
     "avx512_bf16": "AVX-512 with bfloat16",
     "avx512f": "AVX-512",
@@ -31,9 +42,9 @@ class Machine(NamedTuple):
 
     name: str  # of the device
     platform: str
-    threads: int  # that PyTorch uses on a CPU; XLA uses one for each processor that it may
+    threads: int  # of PyTorch on a CPU; XLA uses one for each processor that it may
     product_rates: dict[str, float]  # of XLA: floating-point operations a second, by dtype
-    convolution_rates: dict[str, float]  # likewise of PyTorch, by a small one
+    convolution_rates: dict[str, float]  # the same of PyTorch, by a small convolution
     bandwidth: float  # bytes a second, read and written
 
 
@@ -79,32 +90,7 @@ def _convolution_rate(dtype: str) -> float:
 
 
 def _fastest(call: Callable[[], Any]) -> float:
-    """Seconds of the fastest of several calls."""
-    jax.block_until_ready(call())
-    seconds = []
-    for _ in range(_TURNS):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
-def free_memory() -> int:
-    """Bytes that the first device still has room for."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats["bytes_in_use"]
-    (line,) = (
-        line
-        for line in Path("/proc/meminfo").read_text().splitlines()
-        if line.startswith("MemAvailable:")
-    )
-    return 2**10 * int(line.split()[1])
-
-
-def peak_memory() -> float:
-    """The most memory that this process has held so far, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT / 2**30
+    return min(in_turn({"": call}, _TURNS)[""])
 
 
 def _processor() -> str:
@@ -114,3 +100,134 @@ def _processor() -> str:
     flags = fields.get("flags", "").split()
     found = [name for flag, name in _INSTRUCTIONS.items() if flag in flags]
     return ", ".join([fields.get("model name", "CPU"), f"{count} cores", *found[:1]])
+
+
+def in_turn(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of the second of two calls in each turn, by name.
+
+    The first one finds the caches full of the others' data, and memory that was given back to the
+    host of a virtual machine; it also compiles.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            jax.block_until_ready(call())
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def run_module(*words: str, environment: Mapping[str, str] | None = None) -> tuple[float, int]:
+    """Runs `python -m WORDS` in a process of its own, without its output.
+
+    Returns:
+        Its seconds, with Python's start, and its peak memory in bytes, which the system never
+        reports below this process's own peak.
+
+    Raises:
+        InputError: it failed; its message is on standard error.
+    """
+    line = [sys.executable, "-m", *words]
+    start = time.perf_counter()
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, env=environment)
+    try:
+        _, status, used = os.wait4(process.pid, 0)
+    except BaseException:
+        process.kill()
+        raise
+    seconds, process.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise InputError(f"python -m {' '.join(words)} failed; its message is above")
+    return seconds, used.ru_maxrss * _UNIT
+
+
+def free_memory() -> int:
+    """Bytes that the first device still has room for."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    free = _kibibytes(Path("/proc/meminfo"), "MemAvailable")
+    return sys.maxsize if free is None else free
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held so far, in bytes."""
+    # The other figure starts at the peak of the process that started this one.
+    peak = _kibibytes(Path("/proc/self/status"), "VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT if peak is None else peak
+
+
+def _kibibytes(path: Path, field: str) -> int | None:
+    """Bytes of a field that the system gives in KiB; None where there is no such file or field."""
+    found = re.search(rf"^{field}:\s*(\d+) kB$", path.read_text() if path.exists() else "", re.M)
+    return 2**10 * int(found[1]) if found else None
+
+
+def compilations() -> list[str]:
+    """A list that grows by an entry with each program that JAX compiles from now on."""
+    events: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: events.append(event) if "backend_compile" in event else None
+    )
+    return events
+
+
+def options(name: str, description: str | None, **arguments: Any) -> argparse.ArgumentParser:
+    """The command line of `python -m benchmarks.NAME`.
+
+    Args:
+        name: of the module.
+        description: its docstring.
+        arguments: by the option's name, its default, its help, and further keywords of argparse.
+            The type is the default's; whole numbers start at 1 unless the default is 0.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for option, (default, text, *more) in arguments.items():
+        keywords: dict[str, Any] = {"default": default, "help": text}
+        if isinstance(default, bool):
+            keywords["action"] = "store_true"
+        elif default is not None:
+            keywords["type"] = at_least_one if type(default) is int and default else type(default)
+            if default != math.inf:
+                keywords["help"] += f" (default: {default})"
+        parser.add_argument(f"--{option.replace('_', '-')}", **(keywords | dict(*more)))
+    return parser
+
+
+def report(result: dict[str, Any], out: Path | None = None) -> None:
+    """Prints a result as JSON, and writes it to a file."""
+    text = json.dumps(result, indent=1)
+    print(text)
+    if out is not None:
+        with staged_file(out) as stage:
+            stage.write_text(text + "\n")
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
+    """Lines of a table whose first `left` columns are text and whose others are numbers."""
+    line = ["---"] * left + ["---:"] * (len(header) - left)
+    return [f"| {' | '.join(cells)} |" for cells in (header, line, *rows)]
+
+
+def write_curves(path: Path, panels: dict[str, dict[str, list[Any]]]) -> None:
+    """A PNG with a panel for each title: by name, one or more runs' values over the steps."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3 + 4 * len(panels), 4), layout="constrained")
+    plots = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, curves) in zip(plots, panels.items(), strict=True):
+        for number, (name, runs) in enumerate(curves.items()):
+            for run, values in enumerate(runs):
+                steps = range(1, len(values) + 1)
+                label = None if run else name
+                axes.semilogy(steps, values, color=f"C{number}", lw=1, label=label)
+        axes.set(title=title, xlabel="step")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    with staged_file(path) as stage:
+        figure.savefig(stage, format="png", dpi=120)

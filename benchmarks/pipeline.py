@@ -4,17 +4,15 @@ Besides, the parts: how fast either reads and decodes frames without a network, 
 network is on a batch that lies on the device. Both score the same frames with the same weights, in
 turn, in one process. A pass before the clock starts checks that they take the same decision for
 every frame; compilation, the start of workers and the first batch of each pass are outside the
-clock.
+clock. With --memory, the peak memory of scoring is measured instead.
 """
 
-import argparse
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,17 +20,19 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from benchmarks.crops import loader as torch_loader
-from benchmarks.subject import FULL_WIDTH, LAYOUT, Subject, prepare
+from benchmarks.machine import FILE, GIB, in_turn, options, peak_memory, report
+from benchmarks.subject import LAYOUT, WIDTH, network, tensors_of, write_model
 from convert.parity import load_twin
 from convert.torch_unet import ReferenceUNet
-from flax_unet import UNet
+from flax_unet import UNet, load
+from flax_unet.media.images import read_image, to_input
+from flax_unet.nn.config import Size
 from flax_unet.nn.inference import compiled
+from flax_unet.utils.arguments import at_least_one
 from flax_unet.utils.errors import InputError, command
-from flax_unet.utils.files import staged_file
 from train.data import loader
-from train.data.dataset import Dataset
-from train.eval import scoring
+from train.data.dataset import EMBEDDED, Dataset, open_dataset
+from train.data.export import export
 from train.eval.scoring import score
 
 _CALLS = 5
@@ -40,9 +40,37 @@ _TIMES_READ_AHEAD = 2  # frames, at least
 CLOSE = 1e-5  # probabilities of both, absolute
 
 
-def read_ahead(batch_size: int) -> int:
-    """How many frames our pipeline decodes before they are asked for."""
-    return loader.frames_ahead(batch_size)
+class Crops(torch.utils.data.Dataset):
+    """Pictures by path, (3, H, W) float32 in [0, 1], by the published preprocessing."""
+
+    def __init__(self, paths: list[Path], size: Size) -> None:
+        self.paths, self.size = paths, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.from_numpy(to_input(read_image(self.paths[index]), self.size)).permute(2, 0, 1)
+
+
+class Subject(NamedTuple):
+    """One network in both frameworks, and frames to score."""
+
+    model: UNet
+    twin: ReferenceUNet
+    data: Dataset
+    paths: list[Path]  # of the frames of `data`
+
+
+def prepare(folder: Path, base_width: int, frames: int) -> Subject:
+    """Writes and opens a stand-in, and the embedded test split's frames, again and again."""
+    config = network(base_width)
+    model = load(write_model(folder, base_width))
+    export(open_dataset(EMBEDDED, "test"), folder / "data")
+    stored = open_dataset(str(folder / "data"), None)
+    data = stored.take(np.arange(frames) % len(stored))
+    paths = [folder / "data" / file for file in data.table.file]
+    return Subject(model, load_twin(ReferenceUNet(config), tensors_of(config)), data, paths)
 
 
 def pytorch(twin: ReferenceUNet, source: DataLoader) -> tuple[np.ndarray, float]:
@@ -60,18 +88,14 @@ def pytorch(twin: ReferenceUNet, source: DataLoader) -> tuple[np.ndarray, float]
 
 def network_rate(model: UNet, data: Dataset, batch_size: int) -> float:
     """Frames a second of our network alone, on one batch that lies on the device."""
-    step = compiled(model, jax.local_devices(), scoring._figures)
     batch = next(loader.batches(data, model.config.input_size, batch_size))
-    arrays = jax.device_put(scoring._to_devices(batch, data))
-    jax.block_until_ready(step(arrays))
-    start = time.perf_counter()
-    for _ in range(_CALLS):
-        jax.block_until_ready(step(arrays))
-    return _CALLS * batch_size / (time.perf_counter() - start)
+    image, forward = jax.device_put(batch.image), compiled(model)
+    seconds = in_turn({"": lambda: forward(image)}, _CALLS)[""]
+    return batch_size / statistics.mean(seconds)
 
 
 def drained(source: Iterable[Any]) -> float:
-    """Frames a second of a source of batches that nothing is done with, after the first one."""
+    """Frames a second of reading alone, after the first batch."""
     frames, start = 0, 0.0
     for batch in source:
         frames += len(batch[0] if isinstance(batch, tuple) else batch) if start else 0
@@ -85,16 +109,24 @@ def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
     Raises:
         AssertionError: the decisions differ.
     """
-    model, tensors, data, paths = subject
-    twin = load_twin(ReferenceUNet(model.config), tensors)
-    source = torch_loader(paths, model.config.input_size, batch_size)
+    model, twin, data, paths = subject
+    devices, size, threads = (
+        jax.local_devices()[:1],
+        model.config.input_size,
+        torch.get_num_threads(),
+    )
+    source = DataLoader(
+        Crops(paths, size),
+        batch_size,
+        num_workers=threads,
+        multiprocessing_context="forkserver",  # JAX's threads do not survive a fork
+        persistent_workers=True,
+    )
     expected, _ = pytorch(twin, source)
-    predictions, _ = score(model, data, jax.local_devices(), batch_size)
+    predictions, _ = score(model, data, devices, batch_size)
     found = np.asarray(predictions.real_probability)
     np.testing.assert_array_equal(found > 0.5, expected > 0.5)
     np.testing.assert_allclose(found, expected, rtol=0, atol=CLOSE)
-
-    size = model.config.input_size
     input_rates = {
         "pytorch": drained(source),
         "ours": drained(loader.batches(data, size, batch_size)),
@@ -103,54 +135,73 @@ def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
     waiting, shares = [], []
     for _ in tqdm(range(rounds), unit="round"):
         rates["pytorch"].append(pytorch(twin, source)[1])
-        _, timing = score(model, data, jax.local_devices(), batch_size)
+        _, timing = score(model, data, devices, batch_size)
         rates["ours"].append(timing.frames / timing.seconds)
         waiting.append(timing.waiting_for_data / timing.seconds)
         shares.append(rates["ours"][-1] / network_rate(model, data, batch_size))
     ratios = [ours / theirs for ours, theirs in zip(rates["ours"], rates["pytorch"], strict=True)]
+
+    def figure(values: list[float]) -> dict[str, Any]:
+        return {"median": statistics.median(values), "all": values}
+
     return {
         "layout": LAYOUT,
         "base_width": model.config.base_width,
         "frames": len(data),
         "batch_size": batch_size,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "same_decision": int(np.sum((found > 0.5) == (expected > 0.5))),
         "called_real": int(np.sum(expected > 0.5)),
         "frames_a_second": {name: statistics.median(values) for name, values in rates.items()},
-        "ratio_ours_to_pytorch": {"median": statistics.median(ratios), "all": ratios},
+        "ratio_ours_to_pytorch": figure(ratios),
         "input_frames_a_second": input_rates,
-        "share_of_the_networks_own_rate": {"median": statistics.median(shares), "all": shares},
-        "share_waiting_for_data": {"median": statistics.median(waiting), "all": waiting},
+        "share_of_the_networks_own_rate": figure(shares),
+        "share_waiting_for_data": figure(waiting),
+    }
+
+
+def memory(subject: Subject, batch_size: int, marks: list[int]) -> dict[str, Any]:
+    """The peak memory after so many frames were scored, and then so many more."""
+    model, _, data, _ = subject
+    peaks = {}
+    for frames in sorted(marks):
+        score(model, data.take(np.arange(frames)), jax.local_devices(), batch_size)
+        peaks[frames] = round(peak_memory() / GIB, 3)
+    return {
+        "base_width": model.config.base_width,
+        "batch_size": batch_size,
+        "peak_memory_gib_after_frames": peaks,
     }
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.pipeline",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--frames", type=int, default=160, help="how many are scored")
-    parser.add_argument("--batch-size", type=int, default=8, help="frames a step")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each")
-    parser.add_argument("--base-width", type=int, default=FULL_WIDTH, help="the full size: 64")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file to write")
-    args = parser.parse_args(argv)
-    least = _TIMES_READ_AHEAD * read_ahead(args.batch_size)
-    if args.frames < least:
+    several = {"nargs": "+", "type": at_least_one, "metavar": "FRAMES"}
+    args = options(
+        "pipeline",
+        __doc__,
+        frames=(160, "how many are scored"),
+        batch_size=(8, "frames a step"),
+        rounds=(3, "turns of each"),
+        base_width=WIDTH,
+        memory=(None, "measure the peak memory after scoring so many frames", several),
+        out=(None, "JSON file to write", FILE),
+    ).parse_args(argv)
+    ahead = loader.frames_ahead(args.batch_size)
+    if args.memory is None and args.frames < _TIMES_READ_AHEAD * ahead:
         raise InputError(
-            f"--frames {args.frames}: expected at least {least}; {read_ahead(args.batch_size)} are "
-            "read ahead, so that fewer would say nothing of the time spent waiting for data"
+            f"--frames {args.frames}: expected at least {_TIMES_READ_AHEAD * ahead}; {ahead} are "
+            "read ahead, so that fewer would not show the time spent waiting for data"
         )
     with tempfile.TemporaryDirectory() as directory:
-        subject = prepare(Path(directory), args.base_width, args.frames)
-        result = compare(subject, args.batch_size, args.rounds)
-    print(json.dumps(result, indent=1))
-    if args.out is not None:
-        with staged_file(args.out) as stage:
-            stage.write_text(json.dumps(result, indent=1) + "\n")
+        frames = max(args.memory or [args.frames])
+        subject = prepare(Path(directory), args.base_width, frames)
+        if args.memory is None:
+            result = compare(subject, args.batch_size, args.rounds)
+        else:
+            result = memory(subject, args.batch_size, args.memory)
+    report(result, args.out)
 
 
 if __name__ == "__main__":

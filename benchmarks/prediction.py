@@ -1,17 +1,13 @@
 """The speed of `flax_unet.predict` on a video: of the whole command, and of each of its parts.
 
 The command is run as a user runs it, so that its time holds the start of Python and compilation;
-how long these take is told too, as the time for one frame. The parts are timed one after the other
+the time for one frame shows how long these take. The parts are timed one after the other
 in this process; in the command, decoding and finding faces run in a thread beside the others.
 """
 
-import argparse
 import collections
 import contextlib
 import itertools
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -23,13 +19,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.subject import FULL_WIDTH, LAYOUT, write_model
+from benchmarks.machine import FILE, options, report, run_module
+from benchmarks.subject import LAYOUT, WIDTH, write_model
 from flax_unet import Detector
 from flax_unet.media.faces import FaceFinder, find
 from flax_unet.media.videos import Sampling, VideoReader, VideoWriter
 from flax_unet.predict.draw import framed, overlay, union
 from flax_unet.utils.errors import command
-from flax_unet.utils.files import staged_file
 from train.data.synthetic.scene import ProceduralPortraits
 
 _SIZE, _RATE = (640, 480), 25.0  # of the clip that is made
@@ -50,32 +46,16 @@ def write_clip(path: Path, frames: int) -> Path:
     return path
 
 
-def time_command(model: Path, clip: Path, out: Path, *options: str) -> float:
-    """Seconds from the start of the command to its end."""
-    start = time.perf_counter()
-    paths = [str(path) for path in (model, clip)]
-    line = [sys.executable, "-m", "flax_unet.predict", *paths, "--out", str(out), *options]
-    subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
-
-
-class Stopwatch:
-    """Seconds by part of the work."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = collections.defaultdict(float)
-
-    @contextlib.contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        """Adds the time that its block takes."""
-        start = time.perf_counter()
-        yield
-        self.seconds[part] += time.perf_counter() - start
-
-
 def time_parts(model: Path, clip: Path, film: Path) -> tuple[dict[str, float], dict[str, int]]:
     """Seconds that each part takes for all frames; and how many frames and faces there were."""
-    clock, counts = Stopwatch(), collections.Counter[str]()
+    counts, seconds = collections.Counter[str](), collections.defaultdict[str, float](float)
+
+    @contextlib.contextmanager
+    def clock(part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        seconds[part] += time.perf_counter() - start
+
     detector, finder = Detector.from_checkpoint(model), FaceFinder()
     for power in range(detector.batch_size.bit_length()):  # what is compiled is not timed
         detector([Image.new("RGB", _SIZE)] * 2**power)
@@ -88,7 +68,7 @@ def time_parts(model: Path, clip: Path, film: Path) -> tuple[dict[str, float], d
             with clock("decode"):
                 images = [f.image for f in itertools.islice(frames, detector.batch_size)]
             if not images:
-                return clock.seconds, counts
+                return seconds, counts
             with clock("find_faces"):
                 boxes = [find(finder, image, "auto", of_video=True).boxes for image in images]
             with clock("network"):
@@ -107,8 +87,9 @@ def time_parts(model: Path, clip: Path, film: Path) -> tuple[dict[str, float], d
 
 def measure(model: Path, clip: Path, folder: Path) -> dict[str, Any]:
     """Frames a second of the command and of its parts."""
-    whole = time_command(model, clip, folder / "whole")
-    start = time_command(model, clip, folder / "start", "--every", str(10**9))
+    words = ["flax_unet.predict", str(model), str(clip), "--out"]
+    whole, _ = run_module(*words, str(folder / "whole"))
+    start, _ = run_module(*words, str(folder / "start"), "--every", str(10**9))
     seconds, counts = time_parts(model, clip, folder / "parts.webm")
     frames = counts["frames"]
     return {
@@ -124,15 +105,14 @@ def measure(model: Path, clip: Path, folder: Path) -> dict[str, Any]:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.prediction",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = options(
+        "prediction",
+        __doc__,
+        frames=(300, "of the clip that is made"),
+        base_width=WIDTH,
+        out=(None, "JSON file to write", FILE),
     )
-    parser.add_argument("clip", type=Path, nargs="?", help="a video; None: one is made")
-    parser.add_argument("--frames", type=int, default=300, help="of the clip that is made")
-    parser.add_argument("--base-width", type=int, default=FULL_WIDTH, help="the full size: 64")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file to write")
+    parser.add_argument("clip", type=Path, nargs="?", help="a video (default: one is made)")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
@@ -145,10 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "threads": torch.get_num_threads(),
             **measure(write_model(folder, args.base_width), clip, folder),
         }
-    print(json.dumps(result, indent=1))
-    if args.out is not None:
-        with staged_file(args.out) as stage:
-            stage.write_text(json.dumps(result, indent=1) + "\n")
+    report(result, args.out)
 
 
 if __name__ == "__main__":

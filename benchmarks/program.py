@@ -2,19 +2,25 @@
 
 Compiles inference and a step of training of ynet-224 at full size, for this machine's first device
 or, with --h100, for an NVIDIA H100 80GB, by its description: that takes an extra, `cuda12` or
-`cuda13`, but no GPU. No program is run. XLA chooses among algorithms by trying them where the
+`cuda13`, but no GPU, and runs nothing. XLA chooses among algorithms by trying them where the
 device is at hand and by rule where it is not, so that single kernels may differ there.
 
 Bytes are counted as if each kernel read its operands and wrote its results once, whole, and caches
 kept nothing between kernels. A loop counts as one kernel; the workspace of a library's does not.
+
+With --profile, inference and a step of training run under JAX's profiler in float32, and the shares
+of the time are reported by operation, under XLA's names. Where several operations run at a moment,
+each gets an equal part of it; where none does, the one that ended last gets it, because some end as
+soon as threads have their work.
 """
 
-import argparse
+import collections
 import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,20 +32,16 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from flax_unet import PUBLISHED, UNet, UNetConfig
+from benchmarks.machine import DIRECTORY, markdown, options, report
+from benchmarks.subject import LAYOUT, faces, network, training
+from flax_unet import UNet, UNetConfig
 from flax_unet.checkpoint.provenance import made_by
+from flax_unet.nn import inference
 from flax_unet.nn.config import DTYPES
-from flax_unet.nn.inference import folded, format_of, program, whole_output
-from flax_unet.utils.arguments import at_least_one
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
 from train import distributed
-from train.fit.config import Recipe
-from train.fit.losses import Objective
-from train.fit.optimizer import make_optimizer
-from train.fit.step import first_state, make_step, split, zero_totals
 
-_LAYOUT = "ynet-224"
 _H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32
@@ -61,6 +63,10 @@ _ARRAY = re.compile(r"\b(?:pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")  # its type's bits
 _WORKSPACE = re.compile(r", [su]8\[\d+\][^,]*\)$")  # last of what a library's kernel gives
 _INSTRUCTION = re.compile(r"  (?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)")
 _FREE = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element"}  # no kernel
+_LEAST = 0.005  # of the time; what takes less is reported together
+_REST = "the rest"
+
+Operation = tuple[str, float, float]  # name, start, end
 
 
 class Kernel(NamedTuple):
@@ -118,29 +124,21 @@ def programs(config: UNetConfig, device: Any, batch: int) -> Iterator[tuple[str,
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(x)), tree
         )
 
-    image = np.zeros((batch, *config.input_size, 3), np.uint8)
-    frames = {
-        "image": image,
-        "mask": image[..., 0],
-        "labelled": np.ones(batch, bool),
-        "is_real": np.zeros(batch, np.float32),
-        "stop": np.zeros(batch, np.int32),
-    }
+    frames = faces(config.input_size, batch)
+    image = frames["image"].astype(np.float32)
+    share = jax.tree.map(lambda x: x[None], frames)
     for dtype in DTYPES:
         model = UNet(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
         model.eval()
-        graphdef, state = nnx.split(folded(model))
-        lowered = program(graphdef, (device,), whole_output).lower(
-            like(state, lambda x: format_of(x, whole)),
-            like(image.astype(np.float32), lambda _: whole),
+        graphdef, state = nnx.split(inference.folded(model))
+        forward = inference.program(graphdef, (device,), inference.whole_output)
+        lowered = forward.lower(
+            like(state, lambda x: inference.format_of(x, whole)),
+            like(image, lambda _: whole),
         )
         yield f"inference, {dtype}", lowered.compile()
-        optimizer = make_optimizer(Recipe(), lambda _: 1e-5)
-        share = jax.tree.map(lambda x: x[None], frames)
         for task, remat in (("training", False), ("training with --remat", True)):
-            graphdef, weights, statistics = split(model, remat=remat)
-            step: Any = distributed.map_step(make_step(graphdef, optimizer, Objective()), [device])
-            state = (first_state(weights, statistics, optimizer), zero_totals())
+            step, state = training(model, [device], remat=remat)
             lowered = step.lower(*like(state, lambda _: whole), like(share, lambda _: parts))
             yield f"{task}, {dtype}", lowered.compile()
 
@@ -158,8 +156,8 @@ def _described() -> Any:
     return described.devices[0]
 
 
-def told(program: Any) -> dict[str, Any]:
-    """What there is to know of a compiled program."""
+def figures(program: Any) -> dict[str, Any]:
+    """Kernels, bytes and planned memory of a compiled program."""
     memory = program.memory_analysis()
     found = kernels(program.as_text())
     copies = [kernel for kernel in found if kernel.is_copy]
@@ -173,60 +171,111 @@ def told(program: Any) -> dict[str, Any]:
     }
 
 
+def shares(operations: Iterable[Operation]) -> dict[str, float]:
+    """The parts of the time from the first start to the last end by name, largest first.
+
+    Raises:
+        InputError: no operation takes any time.
+    """
+    changes = sorted(
+        change
+        for name, start, end in operations
+        if end > start
+        for change in ((start, 1, name), (end, -1, name))
+    )
+    if not changes:
+        raise InputError("JAX's profiler reports no operation on this device; use another one")
+    found: collections.defaultdict[str, float] = collections.defaultdict(float)
+    running: collections.Counter[str] = collections.Counter()
+    before, _, last = changes[0]
+    for at, change, name in changes:
+        now = running or {last: 1}
+        for other, times in now.items():
+            found[other] += (at - before) * times / sum(now.values())
+        running[name] += change
+        running += collections.Counter()  # without those that have ended
+        before, last = at, name
+    total = sum(found.values())
+    small = [name for name, part in found.items() if part < _LEAST * total]
+    if small:
+        found[_REST] = sum(found.pop(name) for name in small)
+    return {name: found[name] / total for name in sorted(found, key=found.__getitem__)[::-1]}
+
+
+def operations(call: Callable[[], Any]) -> Iterator[Operation]:
+    """What ran on the device in one call, in nanoseconds; loops by what runs in them."""
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0  # whose many events push out others
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder, profiler_options=options):
+            call()
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        profile = jax.profiler.ProfileData.from_file(str(file))
+    for plane in profile.planes:
+        for line in plane.lines:
+            for event in line.events:
+                name = dict(event.stats).get("hlo_op")
+                if name and not name.startswith("while"):
+                    yield re.sub(r"[.\d]+$", "", name), event.start_ns, event.end_ns
+
+
+def profile() -> dict[str, dict[str, float]]:
+    """Shares of the time of inference and of a step of training, on the first device."""
+    from benchmarks.contenders import CALLS, OURS, make, subject_of  # needs PyTorch
+
+    found, subject = {}, subject_of(network())
+    for task, batch in (("inference", 8), ("training", 2)):
+        contender = make(OURS, task, subject.take(batch), "float32")
+        for _ in range(CALLS[task]):
+            contender.call()
+        found[f"{task}, float32, batch {batch}"] = shares(operations(contender.call))
+    return found
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.program",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--h100", action="store_true", help="compile for an NVIDIA H100, even where there is none"
-    )
-    parser.add_argument("--batch-size", type=at_least_one, default=8, help="default: 8")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="new directory for JSON and the programs' text"
-    )
-    args = parser.parse_args(argv)
+    args = options(
+        "program",
+        __doc__,
+        h100=(False, "compile for an NVIDIA H100, even where there is none"),
+        batch_size=(8, "pictures"),
+        profile=(False, "run on this machine, and report where the time goes"),
+        out=(None, "new directory for JSON and the programs' text", DIRECTORY),
+    ).parse_args(argv)
+    if args.profile:
+        report({"shares_of_the_time": profile()})
+        return
     device = _described() if args.h100 else jax.local_devices()[0]
     with contextlib.nullcontext() if args.out is None else staged_directory(args.out) as stage:
         found = {}
-        for name, program in tqdm(
-            programs(PUBLISHED[_LAYOUT], device, args.batch_size),
-            unit="program",
-            total=3 * len(DTYPES),
-            disable=None,
-        ):
-            found[name] = told(program)
+        made = programs(network(), device, args.batch_size)
+        for name, program in tqdm(made, unit="program", total=3 * len(DTYPES), disable=None):
+            found[name] = figures(program)
             if stage is not None:
                 file = "-".join(re.findall(r"\w+", name))
                 (stage / f"{file}.txt").write_text(program.as_text())
-        report = {
-            "layout": _LAYOUT,
+        result = {
+            "layout": LAYOUT,
             "batch": args.batch_size,
             "device": device.device_kind,
             "programs": found,
             "made_by": made_by(),
         }
         if stage is not None:
-            (stage / "program.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(_table(report))
+            (stage / "program.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(_table(result))
 
 
-def _table(report: dict[str, Any]) -> str:
-    lines = [
-        f"{report['layout']}, batches of {report['batch']}, for {report['device']}",
-        "",
-        "| | kernels | GB moved | in convolutions | in copies of another order | "
-        "temporary memory, GB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name, of in report["programs"].items():
+def _table(result: dict[str, Any]) -> str:
+    header = ["", "kernels", "GB moved", "in convolutions", "in copies of another order"]
+    rows = []
+    for name, of in result["programs"].items():
         sizes = (of["bytes"], of["bytes_of_convolutions"], of["bytes_of_copies"])
-        figures = [f"{size / 1e9:.2f}" for size in (*sizes, of["planned_memory_bytes"])]
-        lines.append(f"| {' | '.join([name, str(of['kernels']), *figures])} |")
-    return "\n".join(lines)
+        cells = [f"{size / 1e9:.2f}" for size in (*sizes, of["planned_memory_bytes"])]
+        rows.append([name, str(of["kernels"]), *cells])
+    head = f"{result['layout']}, batches of {result['batch']}, for {result['device']}"
+    return "\n".join([head, "", *markdown([*header, "temporary memory, GB"], rows)])
 
 
 if __name__ == "__main__":

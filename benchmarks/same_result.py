@@ -14,15 +14,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from benchmarks import train_torch
+from benchmarks.machine import FILE, markdown, options, write_curves
 from convert.from_torch import convert
 from convert.state_dict import write
 from flax_unet import UNet, UNetConfig
 from flax_unet.checkpoint import store
 from flax_unet.utils.errors import command
-from flax_unet.utils.files import staged_file
 from train.data.dataset import EMBEDDED, open_dataset
 from train.fit import __main__ as fit
 from train.fit import tracking
@@ -33,7 +32,7 @@ _SMOOTHED = 25  # steps that the curves average over
 
 def train_flax(workdir: Path, seed: int, args: argparse.Namespace) -> tuple[UNet, np.ndarray]:
     """The network that this project trains, and the two losses of each step."""
-    options = {
+    chosen = {
         "--data": EMBEDDED,
         "--workdir": workdir,
         "--seed": seed,
@@ -46,7 +45,7 @@ def train_flax(workdir: Path, seed: int, args: argparse.Namespace) -> tuple[UNet
         "--log-every": 1,
         "--eval-every": args.epochs,
     }
-    fit.main([str(word) for pair in options.items() for word in pair])
+    fit.main([str(word) for pair in chosen.items() for word in pair])
     lines = tracking.read(workdir / tracking.METRICS)
     losses = [(line["mask_loss"], line["class_loss"]) for line in lines]
     return store.load(workdir / "last"), np.array(losses)
@@ -54,9 +53,8 @@ def train_flax(workdir: Path, seed: int, args: argparse.Namespace) -> tuple[UNet
 
 def train_pytorch(folder: Path, seed: int, args: argparse.Namespace) -> tuple[UNet, np.ndarray]:
     """The same of PyTorch's training, converted."""
-    losses: list[tuple[float, float]] = []
     config = UNetConfig(base_width=args.base_width, image_size=args.size)
-    model = train_torch.train(
+    model, losses = train_torch.train(
         config,
         open_dataset(EMBEDDED, "train"),
         epochs=args.epochs,
@@ -64,48 +62,28 @@ def train_pytorch(folder: Path, seed: int, args: argparse.Namespace) -> tuple[UN
         batch_size=args.batch_size,
         seed=seed,
         cosine=True,
-        losses=losses,
     )
     folder.mkdir()
     write(dict(model.state_dict()), folder / "ckpt.pth")
     convert(folder / "ckpt.pth", folder / "model", verify=False)
-    # A state dict does not tell the size of the pictures that it was trained on.
-    return store.build(config, store.load_weights(folder / "model")), np.array(losses)
-
-
-def write_curves(path: Path, curves: dict[str, list[np.ndarray]]) -> None:
-    """Both losses of every run over the steps."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, column, title in zip(
-        figure.subplots(1, 2), (0, 1), ("mask loss", "class loss"), strict=True
-    ):
-        for (name, runs), colour in zip(curves.items(), ("#1f6fb2", "#c8102e"), strict=True):
-            for number, losses in enumerate(runs):
-                smooth = np.convolve(losses[:, column], np.ones(_SMOOTHED) / _SMOOTHED, "valid")
-                axes.semilogy(smooth, color=colour, lw=1, label=None if number else name)
-        axes.set(title=f"{title}, mean of {_SMOOTHED} steps", xlabel="step")
-        axes.grid(alpha=0.3)
-        axes.legend()
-    with staged_file(path) as stage:
-        figure.savefig(stage, format="png", dpi=120)
+    # A state dict does not hold the size of the pictures that it was trained on.
+    return store.build(config, store.load_weights(folder / "model")), losses
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.same_result",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each framework")
-    parser.add_argument("--base-width", type=int, default=8, help="channels of the first level")
-    parser.add_argument("--size", type=int, default=96, help="pixels a side")
-    parser.add_argument("--epochs", type=int, default=5, help="passes over the data")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam, at first")
-    parser.add_argument("--batch-size", type=int, default=32, help="frames a step")
-    parser.add_argument("--curves", type=Path, metavar="FILE", help="PNG file to write")
-    args = parser.parse_args(argv)
+    args = options(
+        "same_result",
+        __doc__,
+        seeds=(3, "runs of each framework"),
+        base_width=(8, "channels of the first level"),
+        size=(96, "pixels a side"),
+        epochs=(5, "passes over the data"),
+        learning_rate=(1e-3, "of Adam, at first"),
+        batch_size=(32, "frames a step"),
+        curves=(None, "PNG file to write", FILE),
+    ).parse_args(argv)
     test = open_dataset(EMBEDDED, "test")
     figures: dict[str, list[tuple[float, float]]] = {}
     curves: dict[str, list[np.ndarray]] = {}
@@ -117,16 +95,28 @@ def main(argv: Sequence[str] | None = None) -> None:
                 worth = found["frames.accuracy"], found["pixels.fake_frames.dice"]
                 figures.setdefault(name, []).append(worth)
                 curves.setdefault(name, []).append(losses)
-    print("| | accuracy of test frames, % | Dice of fake test frames, % |\n| --- | ---: | ---: |")
+    rows = []
     for name, runs in figures.items():
-        cells = []
+        cells = [name]
         for column in zip(*runs, strict=True):
             each = ", ".join(f"{100 * value:.1f}" for value in column)
             cells.append(f"{100 * statistics.mean(column):.1f} ({each})")
-        print(f"| {name} | {' | '.join(cells)} |")
+        rows.append(cells)
+    header = ["", "accuracy of test frames, %", "Dice of fake test frames, %"]
+    print("\n".join(markdown(header, rows)))
     print(json.dumps(figures))
     if args.curves is not None:
-        write_curves(args.curves, curves)
+        mean = np.ones(_SMOOTHED) / _SMOOTHED
+        write_curves(
+            args.curves,
+            {
+                f"{title}, mean of {_SMOOTHED} steps": {
+                    name: [np.convolve(losses[:, column], mean, "valid") for losses in runs]
+                    for name, runs in curves.items()
+                }
+                for column, title in enumerate(("mask loss", "class loss"))
+            },
+        )
 
 
 if __name__ == "__main__":

@@ -1,59 +1,99 @@
-"""What the benchmarks of evaluation run on: a stand-in network, and frames on disk."""
+"""What benchmarks compute on: a stand-in of ynet-224, drawn faces, a step of training."""
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 
-from convert import stand_in
-from convert.from_torch import convert
-from convert.state_dict import write
-from flax_unet import PUBLISHED, UNet, load
-from train.data.dataset import EMBEDDED, Dataset, open_dataset
-from train.data.export import export
+from flax_unet import PUBLISHED, UNet, UNetConfig
+from flax_unet.media.images import resized
+from flax_unet.nn.config import Size
+from train import distributed
+from train.data.synthetic.scene import ProceduralPortraits
+from train.fit.config import Recipe
+from train.fit.losses import Objective
+from train.fit.optimizer import make_optimizer
+from train.fit.step import first_state, make_step, split, zero_totals
 
 LAYOUT = "ynet-224"
 FULL_WIDTH = PUBLISHED[LAYOUT].base_width
+WIDTH = (FULL_WIDTH, "channels of the first level; the full size is 64")  # an option
+_FACES = 16  # drawn, and seen again and again
+
+Frames = dict[str, np.ndarray]
 
 
-class Subject(NamedTuple):
-    """One network as both frameworks take it, and frames to score."""
-
-    model: UNet
-    tensors: dict[str, np.ndarray]  # the same weights by PyTorch's names
-    data: Dataset
-    paths: list[Path]  # of the frames of `data`
+def network(base_width: int = FULL_WIDTH) -> UNetConfig:
+    """The published network, or a narrower one."""
+    return dataclasses.replace(PUBLISHED[LAYOUT], base_width=base_width)
 
 
-def prepare(folder: Path, base_width: int, frames: int) -> Subject:
-    """Writes and opens both.
+def tensors_of(config: UNetConfig) -> dict[str, np.ndarray]:
+    """A stand-in's weights by PyTorch's names."""
+    from convert import stand_in  # needs PyTorch
 
-    Args:
-        folder: an empty directory.
-        base_width: of the network; FULL_WIDTH is the published one, whose stand-in it then is.
-        frames: how many; those of the embedded test split, again and again.
-    """
-    tensors = tensors_of(base_width)
-    model = write_model(folder, base_width)
-    export(open_dataset(EMBEDDED, "test"), folder / "data")
-    stored = open_dataset(str(folder / "data"), None)
-    data = stored.take(np.arange(frames) % len(stored))
-    paths = [folder / "data" / file for file in data.table.file]
-    return Subject(load(model), tensors, data, paths)
-
-
-def tensors_of(base_width: int) -> dict[str, np.ndarray]:
-    """A stand-in's weights by PyTorch's names; of the published one, if it is as wide."""
-    if base_width == FULL_WIDTH:
-        return stand_in.published(LAYOUT, 0)
-    return stand_in.state_dict(dataclasses.replace(PUBLISHED[LAYOUT], base_width=base_width), 0)
+    return stand_in.state_dict(config, 0)
 
 
 def write_model(folder: Path, base_width: int) -> Path:
-    """Writes a stand-in as `ckpt.pth` and, converted, as the directory `model`, which it gives."""
-    tensors = tensors_of(base_width)
-    write({key: torch.from_numpy(array) for key, array in tensors.items()}, folder / "ckpt.pth")
+    """Writes a stand-in as `ckpt.pth` and, converted, as the directory `model`: its path."""
+    from convert.from_torch import convert
+    from convert.state_dict import from_numpy, write
+
+    tensors = tensors_of(network(base_width))
+    content = {key: from_numpy(array, array.dtype.name) for key, array in tensors.items()}
+    write(content, folder / "ckpt.pth")
     convert(folder / "ckpt.pth", folder / "model", verify=False)
     return folder / "model"
+
+
+def faces(size: Size, count: int = _FACES) -> Frames:
+    """Drawn faces, of which every second one has a brighter square: FAKE, and MANIPULATED there.
+
+    Args:
+        size: (height, width) in pixels.
+        count: how many; a few, again and again.
+
+    Returns:
+        What `train.fit.step` takes: `image` (N, H, W, 3) uint8, `mask` (N, H, W) uint8, `labelled`,
+        `is_real` and `stop` (N,).
+    """
+    drawn = ProceduralPortraits(_FACES, 0)
+    image = np.stack([resized(drawn[number][1], size) for number in range(_FACES)])
+    mask = np.zeros((_FACES, *size), np.uint8)
+    mask[::2, size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = 1
+    frames = {
+        "image": np.where(mask[..., None] == 1, 128 + image // 2, image).astype(np.uint8),
+        "mask": mask,
+        "labelled": np.ones(_FACES, bool),
+        "is_real": (np.arange(_FACES) % 2).astype(np.float32),
+        "stop": np.zeros(_FACES, np.int32),
+    }
+    return take(frames, 0, count)
+
+
+def take(frames: Frames, first: int, count: int) -> Frames:
+    """So many frames from number `first` on, again and again if there are fewer."""
+    at = np.arange(first, first + count) % len(frames["image"])
+    return {name: array[at] for name, array in frames.items()}
+
+
+def training(
+    model: UNet,
+    devices: list[distributed.Device],
+    recipe: Recipe | None = None,
+    objective: Objective | None = None,
+    *,
+    remat: bool = False,
+) -> tuple[Any, Any]:
+    """A step of training on devices, by default the published one, and its first state and totals.
+
+    The recipe sets the optimizer and a constant learning rate.
+    """
+    recipe = recipe or Recipe()
+    optimizer = make_optimizer(recipe, lambda _: recipe.learning_rate)
+    graphdef, params, batch_stats = split(model, remat=remat)
+    step = make_step(graphdef, optimizer, objective or Objective())
+    first = first_state(params, batch_stats, optimizer), zero_totals()
+    return distributed.map_step(step, devices), first

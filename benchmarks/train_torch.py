@@ -3,10 +3,10 @@
 `checkpoints/demo.pth` was made by `python -m benchmarks.train_torch checkpoints/demo.pth`.
 """
 
-import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.contenders import WEIGHT_DECAY
+from benchmarks.machine import options
 from convert.state_dict import write
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNetConfig
@@ -21,6 +22,85 @@ from flax_unet.nn.config import Size
 from flax_unet.utils.errors import InputError, command
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.loader import Batch, batches
+
+EPSILON = 1e-6  # of Dice
+
+Frames = dict[str, Any]  # image (B, H, W, 3) and mask (B, H, W) uint8, is_real (B,) float32
+
+
+def frames_of(batch: Batch, data: Dataset) -> Frames:
+    """What both frameworks train on."""
+    is_real = data.table.is_real[batch.position].astype(np.float32)
+    return {"image": batch.image, "mask": batch.mask, "is_real": is_real}
+
+
+def image_of(frames: Frames, dtype: torch.dtype) -> torch.Tensor:
+    """The pictures (B, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(frames["image"]).permute(0, 3, 1, 2).to(dtype) / 255
+
+
+def optimise(
+    model: ReferenceUNet,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[Frames],
+    *,
+    steps: int | None = None,
+    recipe: str = "combined",
+    after_step: Callable[[int], Any] = lambda number: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """PyTorch's training by a published recipe, written from the published facts.
+
+    Args:
+        model: in training mode, with the heads that the recipe trains.
+        optimizer: of its parameters.
+        batches: one a step; every fake has a mask, a real frame without one is untouched.
+        steps: how many, for the progress bar.
+        recipe: a name of train.fit.config.RECIPES.
+        after_step: gets the number of each step, from 1.
+
+    Returns:
+        The losses (N, 2) of masks and of classes, 0 for a head that is missing, and the learning
+        rates (N,) of the steps.
+    """
+    dtype = next(model.parameters()).dtype
+    weight = 0.5 if recipe == "combined" else 1.0
+    losses, rates = [], []
+    progress = tqdm(batches, total=steps, unit="step", desc="PyTorch")
+    for number, frames in enumerate(progress, start=1):
+        mask_logits, real_logit = model(image_of(frames, dtype))
+        mask_loss = class_loss = torch.zeros((), dtype=dtype)
+        if mask_logits is not None:
+            mask = torch.from_numpy(frames["mask"]).long()
+            mask_loss = F.cross_entropy(mask_logits, mask)
+            if recipe == "segmentation":
+                mask_loss = mask_loss + dice_loss(mask_logits, mask)
+        if real_logit is not None:
+            is_real = torch.from_numpy(frames["is_real"]).to(dtype)
+            class_loss = F.binary_cross_entropy_with_logits(real_logit, is_real)
+        optimizer.zero_grad()
+        (weight * mask_loss + weight * class_loss).backward()
+        losses.append((mask_loss.item(), class_loss.item()))
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        after_step(number)
+        progress.set_postfix_str("mask {:.3f}, class {:.3f}".format(*losses[-1]))
+    return np.array(losses), np.array(rates)
+
+
+def dice_loss(mask_logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """1 less the mean over the classes of Dice, each sum over all pixels of the batch.
+
+    Args:
+        mask_logits: (B, 2, H, W).
+        mask: (B, H, W) int64, 1 = MANIPULATED.
+    """
+    p = mask_logits.softmax(1)
+    of_classes = []
+    for k in range(2):
+        t = (mask == k).to(p.dtype)
+        both, either = (p[:, k] * t).sum(), p[:, k].sum() + t.sum()
+        of_classes.append((2 * both + EPSILON) / (either + EPSILON))
+    return 1 - torch.stack(of_classes).mean()
 
 
 def train(
@@ -32,19 +112,17 @@ def train(
     batch_size: int,
     seed: int,
     cosine: bool = False,
-    losses: list[tuple[float, float]] | None = None,
-) -> ReferenceUNet:
-    """Trains from scratch: Adam, 0.5 cross-entropy of the mask + 0.5 of the class, as published.
+) -> tuple[ReferenceUNet, np.ndarray]:
+    """Trains from scratch with Adam; the model in eval mode, and `optimise`'s losses.
 
     Args:
         config: a network with both heads.
-        data: at least a batch; every fake has a mask, a real frame without one is untouched.
+        data: at least a batch; every fake has a mask.
         epochs: passes over the data, each in an order of its own.
         learning_rate: of Adam; the published 1e-5 takes days on a CPU.
         batch_size: frames a step; the last, smaller batch of an epoch is left out.
         seed: of the initial weights and the orders.
         cosine: whether the learning rate falls to 0 at the end.
-        losses: gets the mask's and the class's of each step.
 
     Raises:
         InputError: there are too few frames, or a fake has no mask.
@@ -61,67 +139,49 @@ def train(
             f"them {without[0]}; they would be learnt as untouched. Add their masks"
         )
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
     model = ReferenceUNet(config)  # channels last, as the pictures are: twice as fast on a CPU
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.Adam(model.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
-    steps = len(data) // batch_size
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
-    for epoch in range(epochs):
-        order = data.take(rng.permutation(len(data))[: steps * batch_size])
-        progress = tqdm(_epoch(order, config.input_size, batch_size), total=steps, unit="step")
-        for image, mask, is_real in progress:
-            mask_logits, real_logit = model(image)
-            mask_loss = F.cross_entropy(mask_logits, mask)
-            class_loss = F.binary_cross_entropy_with_logits(real_logit, is_real)
-            optimizer.zero_grad()
-            (0.5 * mask_loss + 0.5 * class_loss).backward()
-            optimizer.step()
-            if cosine:
-                rate.step()
-            if losses is not None:
-                losses.append((mask_loss.item(), class_loss.item()))
-            progress.set_description(
-                f"epoch {epoch + 1}/{epochs}  mask {mask_loss.item():.3f}  "
-                f"class {class_loss.item():.3f}"
-            )
-    return model.eval()
+    steps = epochs * (len(data) // batch_size)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    frames = _epochs(data, config.input_size, epochs, batch_size, seed)
+    losses, _ = optimise(
+        model,
+        optimizer,
+        frames,
+        steps=steps,
+        after_step=lambda _: rate.step() if cosine else None,
+    )
+    return model.eval(), losses
 
 
-def _epoch(
-    data: Dataset, size: Size, batch_size: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    for batch in batches(data, size, batch_size):
-        yield _to_torch(batch, data)
-
-
-def _to_torch(batch: Batch, data: Dataset) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    image = torch.from_numpy(batch.image).permute(0, 3, 1, 2).float() / 255
-    is_real = torch.from_numpy(data.table.is_real[batch.position].astype(np.float32))
-    return image, torch.from_numpy(batch.mask).long(), is_real
+def _epochs(data: Dataset, size: Size, epochs: int, batch_size: int, seed: int) -> Iterator[Frames]:
+    rng = np.random.default_rng(seed)
+    for _ in range(epochs):
+        epoch = data.take(rng.permutation(len(data))[: len(data) // batch_size * batch_size])
+        for batch in batches(epoch, size, batch_size):
+            yield frames_of(batch, epoch)
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.train_torch",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = options(
+        "train_torch",
+        __doc__,
+        data=(EMBEDDED, "data set, as for train.eval"),
+        base_width=(8, "channels of the first level"),
+        size=(224, "pixels a side"),
+        epochs=(5, "passes over the data"),
+        learning_rate=(1e-3, "of Adam"),
+        batch_size=(32, "frames a step"),
+        seed=(0, "of weights and order"),
     )
     parser.add_argument("out", type=Path, help=".pth file to write")
-    parser.add_argument("--data", default=EMBEDDED, help="data set, as for train.eval")
-    parser.add_argument("--base-width", type=int, default=8, help="channels of the first level")
-    parser.add_argument("--size", type=int, default=224, help="pixels a side")
-    parser.add_argument("--epochs", type=int, default=5, help="passes over the data")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam")
-    parser.add_argument("--batch-size", type=int, default=32, help="frames a step")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and order")
     args = parser.parse_args(argv)
-    config = UNetConfig(base_width=args.base_width, image_size=args.size)
     start = time.perf_counter()
-    model = train(
-        config,
+    model, _ = train(
+        UNetConfig(base_width=args.base_width, image_size=args.size),
         open_dataset(args.data, "train"),
         epochs=args.epochs,
         learning_rate=args.learning_rate,

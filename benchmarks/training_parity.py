@@ -7,21 +7,20 @@ BatchNorm has no true gradient: what is left is rounding, which Adam turns into 
 learning rate. That changes no output, but the running mean moves along.)
 """
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.contenders import WEIGHT_DECAY
+from benchmarks.machine import FILE, markdown, options, write_curves
+from benchmarks.subject import training
+from benchmarks.train_torch import EPSILON, frames_of, image_of, optimise
 from convert import mapping
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNetConfig
@@ -31,18 +30,16 @@ from flax_unet.nn.config import Size
 from flax_unet.nn.inference import compiled
 from flax_unet.utils.arguments import image_size
 from flax_unet.utils.errors import command
-from flax_unet.utils.files import staged_file
 from train import distributed
 from train.data.dataset import EMBEDDED, open_dataset
 from train.data.sampler import Sampler
 from train.eval.segmentation import PixelCounts, dice
 from train.fit.config import RECIPES, Augmentation, FitConfig
 from train.fit.losses import objective_of
-from train.fit.optimizer import Plateau, make_optimizer, set_plateau
-from train.fit.step import first_state, make_step, split, zero_totals
+from train.fit.optimizer import Plateau, set_plateau
+from train.fit.step import zero_totals
 
 _NUMBERS = {"float32": torch.float32, "float64": torch.float64}
-_EPSILON = 1e-6  # of Dice
 _CHECK_EVERY = 2  # steps between evaluations for the plateau
 
 Batches = list[dict[str, Any]]
@@ -96,70 +93,30 @@ def random_batches(steps: int, size: int, batch_size: int, seed: int) -> Batches
 def embedded_batches(part: str, steps: int, size: Size, batch_size: int, seed: int) -> Batches:
     """Batches of a split of what `train.fit` trains on by default, in its order."""
     data = open_dataset(EMBEDDED, part)
-    stream = Sampler(data, batch_size, seed)
-    return [
-        {
-            "image": batch.image,
-            "mask": batch.mask,
-            "is_real": data.table.is_real[batch.position].astype(np.float32),
-        }
-        for batch in stream.batches(size, Augmentation(), first=0, last=steps)
-    ]
+    stream = Sampler(data, batch_size, seed).batches(size, Augmentation(), first=0, last=steps)
+    return [frames_of(batch, data) for batch in stream]
 
 
 def train_torch(lesson: Lesson, dtype: str, seed: int) -> Course:
-    """PyTorch's training, written from the published facts; weights are drawn from `seed`."""
+    """PyTorch's training; weights are drawn from `seed`."""
     torch.manual_seed(seed)
     model = ReferenceUNet(lesson.network).to(_NUMBERS[dtype])
     first = _as_tree(model, lesson.network)
-    plateau = None
-    options: Any = {"lr": lesson.learning_rate, "weight_decay": WEIGHT_DECAY}
+    settings: Any = {"lr": lesson.learning_rate, "weight_decay": WEIGHT_DECAY}
     if lesson.recipe == "segmentation":
-        optimizer = torch.optim.RMSprop(model.parameters(), **options, momentum=0.9)
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", patience=2)
+        optimizer = torch.optim.RMSprop(model.parameters(), **settings, momentum=0.9)
     else:
-        optimizer = torch.optim.Adam(model.parameters(), **options)
-    losses, rates = [], []
-    for number, batch in enumerate(tqdm(lesson.batches, unit="step", desc="PyTorch"), start=1):
-        mask_logits, real_logit = model(_image(batch, dtype))
-        mask_loss = class_loss = torch.zeros((), dtype=_NUMBERS[dtype])
-        if mask_logits is not None:
-            mask = torch.from_numpy(batch["mask"]).long()
-            mask_loss = F.cross_entropy(mask_logits, mask)
-            if lesson.recipe == "segmentation":
-                mask_loss = mask_loss + dice_loss(mask_logits, mask)
-        if real_logit is not None:
-            is_real = torch.from_numpy(batch["is_real"]).to(_NUMBERS[dtype])
-            class_loss = F.binary_cross_entropy(torch.sigmoid(real_logit), is_real)
-        weight = 0.5 if lesson.recipe == "combined" else 1.0
-        optimizer.zero_grad()
-        (weight * mask_loss + weight * class_loss).backward()
-        losses.append((mask_loss.item(), class_loss.item()))
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        if plateau is not None and number % _CHECK_EVERY == 0:
+        optimizer = torch.optim.Adam(model.parameters(), **settings)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", patience=2)
+
+    def after_step(number: int) -> None:
+        if lesson.recipe == "segmentation" and number % _CHECK_EVERY == 0:
             plateau.step(_torch_dice(model, lesson.held_out, dtype))
-    return Course(first, np.array(losses), np.array(rates), _as_tree(model, lesson.network))
 
-
-def _image(batch: dict[str, Any], dtype: str) -> torch.Tensor:
-    return torch.from_numpy(batch["image"]).permute(0, 3, 1, 2).to(_NUMBERS[dtype]) / 255
-
-
-def dice_loss(mask_logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """1 less the mean over the classes of Dice, each sum over all pixels of the batch.
-
-    Args:
-        mask_logits: (B, 2, H, W).
-        mask: (B, H, W) int64, 1 = MANIPULATED.
-    """
-    p = mask_logits.softmax(1)
-    of_classes = []
-    for k in range(2):
-        t = (mask == k).to(p.dtype)
-        both, either = (p[:, k] * t).sum(), p[:, k].sum() + t.sum()
-        of_classes.append((2 * both + _EPSILON) / (either + _EPSILON))
-    return 1 - torch.stack(of_classes).mean()
+    losses, rates = optimise(
+        model, optimizer, lesson.batches, recipe=lesson.recipe, after_step=after_step
+    )
+    return Course(first, losses, rates, _as_tree(model, lesson.network))
 
 
 def _torch_dice(model: ReferenceUNet, batches: Batches, dtype: str) -> float:
@@ -168,11 +125,11 @@ def _torch_dice(model: ReferenceUNet, batches: Batches, dtype: str) -> float:
     found = []
     with torch.no_grad():
         for batch in batches:
-            mask_logits, _ = model(_image(batch, dtype))
+            mask_logits, _ = model(image_of(batch, _NUMBERS[dtype]))
             predicted, mask = mask_logits.argmax(1), torch.from_numpy(batch["mask"])
             both = 2 * (predicted * mask).sum((1, 2)).double()
             either = (predicted.sum((1, 2)) + mask.sum((1, 2))).double()
-            found.append((both + _EPSILON) / (either + _EPSILON))
+            found.append((both + EPSILON) / (either + EPSILON))
     model.train()
     return torch.cat(found).mean().item()
 
@@ -180,14 +137,11 @@ def _torch_dice(model: ReferenceUNet, batches: Batches, dtype: str) -> float:
 def train_flax(lesson: Lesson, weights: Tree, dtype: str) -> Course:
     """The training of `train.fit` from `weights`; float64 needs JAX's 64-bit mode."""
     devices = jax.local_devices()[:1]
-    options = {"learning_rate": lesson.learning_rate, "recipe": lesson.recipe, "data": EMBEDDED}
-    recipe = FitConfig.from_options(options).recipe
-    optimizer = make_optimizer(recipe, lambda _: lesson.learning_rate)
+    chosen = {"learning_rate": lesson.learning_rate, "recipe": lesson.recipe, "data": EMBEDDED}
+    recipe = FitConfig.from_options(chosen).recipe
     model = store.build(lesson.network, weights, dtype=jnp.dtype(dtype))
-    graphdef, params, statistics = split(model)
-    objective = objective_of(lesson.network, recipe)
-    step = distributed.map_step(make_step(graphdef, optimizer, objective), devices)
-    state = distributed.replicate(first_state(params, statistics, optimizer), devices)
+    step, (state, _) = training(model, devices, recipe, objective_of(lesson.network, recipe))
+    state = distributed.replicate(state, devices)
     plateau = Plateau()
     losses, rates = [], []
     for number, batch in enumerate(tqdm(lesson.batches, unit="step", desc="Flax"), start=1):
@@ -236,21 +190,6 @@ def compare(found: Course, expected: Course) -> dict[str, Any]:
     }
 
 
-def write_curves(path: Path, results: dict[str, dict[str, Any]]) -> None:
-    """The differences of losses over the steps."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, result in results.items():
-        axes.semilogy(
-            range(1, len(result["losses_by_step"]) + 1), result["losses_by_step"], label=name
-        )
-    axes.set(xlabel="step", ylabel="largest relative difference of a loss")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with staged_file(path) as stage:
-        figure.savefig(stage, format="png", dpi=120)
-
-
 def _as_tree(model: ReferenceUNet, config: UNetConfig) -> Tree:
     tensors = {key: tensor.detach().numpy().copy() for key, tensor in model.state_dict().items()}
     dtype = tensors["inc.double_conv.0.weight"].dtype.type
@@ -260,21 +199,17 @@ def _as_tree(model: ReferenceUNet, config: UNetConfig) -> Tree:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training_parity",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--steps", type=int, default=50, help="of each training")
-    parser.add_argument("--base-width", type=int, default=8, help="64 is the full size")
-    parser.add_argument(
-        "--size", type=image_size, default="64", help="height x width in pixels, or one number"
-    )
-    parser.add_argument("--batch-size", type=int, default=8, help="pictures a step")
-    parser.add_argument("--learning-rate", type=float, default=1e-4, help="at first")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and order")
-    parser.add_argument("--curves", type=Path, metavar="FILE", help="PNG file to write")
-    args = parser.parse_args(argv)
+    args = options(
+        "training_parity",
+        __doc__,
+        steps=(50, "of each training"),
+        base_width=(8, "channels of the first level; the full size is 64"),
+        size=("64", "height x width in pixels, or one number", {"type": image_size}),
+        batch_size=(8, "pictures a step"),
+        learning_rate=(1e-4, "at first"),
+        seed=(0, "of weights and order"),
+        curves=(None, "PNG file to write", FILE),
+    ).parse_args(argv)
     jax.config.update("jax_enable_x64", True)
     seed, shape = args.seed, (args.size, args.batch_size, args.seed)
     batches = embedded_batches("train", args.steps, *shape)
@@ -284,10 +219,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         recipe: lesson(recipe, network, args.learning_rate, batches, held_out) for recipe in RECIPES
     }
     results: dict[str, dict[str, Any]] = {}
-    print(
-        "| compared | losses, relative | weights and statistics, absolute | falls of the learning "
-        "rate |\n| --- | ---: | ---: | ---: |"
-    )
+    header = ["compared", "losses, relative", "weights and statistics, absolute"]
+    print("\n".join(markdown([*header, "falls of the learning rate"], [])))
     for recipe, course in lessons.items():
         expected = train_torch(course, "float64", seed)
         found = train_flax(course, expected.first, "float64")
@@ -306,7 +239,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     ):
         _print(results, f"combined: {name}", found, expected)
     if args.curves is not None:
-        write_curves(args.curves, results)
+        apart = {name: [result["losses_by_step"]] for name, result in results.items()}
+        write_curves(args.curves, {"largest relative difference of a loss": apart})
 
 
 def _print(results: dict[str, dict[str, Any]], name: str, found: Course, expected: Course) -> None:

@@ -4,38 +4,34 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import pytest
+import torch
 
-from benchmarks import (
-    compare,
-    contenders,
-    memory,
-    memory_of,
-    pipeline,
-    profile,
-    program,
-    subject,
-    train_torch,
-)
-from benchmarks.machine import Machine
-from convert import stand_in
+from benchmarks import compare, contenders, machine, pipeline, program, train_torch
+from benchmarks.machine import Machine, in_turn
 from flax_unet import UNetConfig
 from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
+
+SMALL = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
 
 
 @pytest.fixture
 def few_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small data set in the place of the embedded one."""
-    monkeypatch.setattr(subject, "EMBEDDED", str(write_folder(tmp_path / "small", videos=4)))
-    monkeypatch.setattr(subject, "open_dataset", lambda name, _: open_dataset(name, None))
+    monkeypatch.setattr(pipeline, "EMBEDDED", str(write_folder(tmp_path / "small", videos=4)))
+    monkeypatch.setattr(pipeline, "open_dataset", lambda name, _: open_dataset(name, None))
 
 
 @pytest.mark.usefixtures("few_faces")
-def test_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_speed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # workers take long to start
     arguments = ["--frames", "128", "--batch-size", "16", "--rounds", "1", "--base-width", "2"]
     pipeline.main([*arguments, "--out", str(tmp_path / "speed.json")])
     result = json.loads((tmp_path / "speed.json").read_text())
@@ -56,12 +52,11 @@ def test_speed_of_too_few_frames_says_nothing(fails: Callable[..., str]) -> None
 
 @pytest.mark.usefixtures("few_faces")
 def test_memory(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--frames", "20", "100", "--batch-size", "16", "--base-width", "2"]
-    memory.main(arguments)
-    result = json.loads(capsys.readouterr().out)
-    peaks = result["peak_memory_gib_after_frames"]
-    assert list(peaks) == ["20", "100"]
-    assert 0 < peaks["20"] <= peaks["100"] <= result["peak_memory_gib_at_the_end"]
+    arguments = ["--memory", "8", "20", "--batch-size", "8", "--base-width", "2"]
+    pipeline.main(arguments)
+    peaks = json.loads(capsys.readouterr().out)["peak_memory_gib_after_frames"]
+    assert list(peaks) == ["8", "20"]
+    assert 0 < peaks["8"] <= peaks["20"]
 
 
 def test_training_in_pytorch_needs_enough_frames_and_masks(
@@ -84,17 +79,31 @@ def test_training_in_pytorch_needs_enough_frames_and_masks(
     assert not (tmp_path / "out.pth").exists()
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons of a small network that start no processes, on a machine of given speed."""
+    rates = {"float32": 1e11, "bfloat16": 1e11}
+    monkeypatch.setattr(compare, "network", lambda _: SMALL)
+    monkeypatch.setattr(compare, "starts", lambda *_, **__: {})
+    monkeypatch.setattr(compare, "memory_of_process", lambda *_: 2**30)
+    monkeypatch.setattr(compare, "measure", lambda: Machine("a", "cpu", 2, rates, rates, 1e10))
+
+
+def test_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_SIZES_ELSEWHERE", (256, 2**20))
+    monkeypatch.setattr(machine, "_SIZES", {})
+    found = machine.measure()
+    rates = [*found.product_rates.values(), *found.convolution_rates.values(), found.bandwidth]
+    assert len(rates) == 5
+    assert min(rates) > 0
+
+
+@pytest.mark.usefixtures("quick")
 def test_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(compare, "starts", lambda *_, **__: {})  # these start processes,
-    monkeypatch.setattr(memory_of, "of_process", lambda *_: 2**30)  # which take a while
     rows = [*compare._QUICK, ("inference", "float32", 2**40), ("inference", "bfloat16", 1)]
     monkeypatch.setattr(compare, "_QUICK", rows)
-    # What a small convolution tells leaves nothing out, so that a measured row must.
-    machine = compare.measure()
-    fast = machine._replace(convolution_rates=dict.fromkeys(machine.convolution_rates, 1e30))
-    monkeypatch.setattr(compare, "measure", lambda: fast)
     out = tmp_path / "out"
     compare.main(["--quick", "--base-width", "2", "--out", str(out)])
     report = json.loads((out / "compare.json").read_text())
@@ -135,18 +144,19 @@ class Lacking:
 
 sys.meta_path.insert(0, Lacking())
 del sys.modules["yaml"]
-from benchmarks import compare, forms, machine, memory_of, profile, program, start, steps
+from benchmarks import compare, forms, machine, program, start, steps
 from flax_unet import UNetConfig
-from train import fit, losses, optimizer, step
+from train.fit import losses, optimizer, step
+small = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
+steps.network = compare.network = lambda _: small
 rates = {"float32": 1e11, "bfloat16": 1e11}
 compare.starts = lambda *_, **__: {}
 compare.measure = lambda: machine.Machine("a CPU", "cpu", 2, rates, rates, 1e10)
-memory_of.of_process = lambda *_: None
+compare.memory_of_process = lambda *_: None
 compare._QUICK = [("inference", "float32", 1)]
 compare.main(["--quick", "--base-width", "2", "--out", sys.argv[1] + "/compare"])
-small = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
-steps.PUBLISHED = {"ynet-224": small}
-steps.main(["--steps", "4", "--batch-size", "16", "--out", sys.argv[1] + "/steps.json"])
+chosen = "--steps 4 --batch-size 16 --base-width 2 --size 16 --out".split()
+steps.main([*chosen, sys.argv[1] + "/steps.json"])
 """
 
 
@@ -167,18 +177,19 @@ def test_comparison_and_steps_of_training_need_no_data_library(tmp_path: Path) -
     assert result["images_a_second"] == pytest.approx(16e3 / times["mean"])
 
 
+@pytest.mark.usefixtures("quick")
 def test_what_pytorch_has_no_instructions_for_is_left_out_before_it_takes_minutes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rates = {"float32": 1e11, "bfloat16": 1e5}
-    machine = Machine("slow", "cpu", 2, dict.fromkeys(rates, 1e11), rates, 1e10)
-    monkeypatch.setattr(compare, "starts", lambda *_, **__: {})
-    monkeypatch.setattr(compare, "measure", lambda: machine)
+    rates = {"float32": 1e11, "bfloat16": 1.0}
+    slow = Machine("slow", "cpu", 2, dict.fromkeys(rates, 1e11), rates, 1e10)
+    monkeypatch.setattr(compare, "measure", lambda: slow)
     monkeypatch.setattr(compare, "_QUICK", [("inference", "bfloat16", 1)])
     compare.main(["--quick", "--base-width", "2"])
     assert "Left out: inference, bfloat16, batch 1: a call would" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("quick")
 def test_nothing_is_timed_that_does_not_compute_the_same(
     monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
 ) -> None:
@@ -186,7 +197,7 @@ def test_nothing_is_timed_that_does_not_compute_the_same(
 
     def wrong(name: str, task: str, of: contenders.Subject, dtype: str) -> contenders.Contender:
         if name == contenders.OURS:
-            of = of._replace(image=255 - of.image)
+            of = of._replace(frames=of.frames | {"image": 255 - of.frames["image"]})
         return make(name, task, of, dtype)
 
     monkeypatch.setattr(compare, "make", wrong)
@@ -197,11 +208,13 @@ def test_nothing_is_timed_that_does_not_compute_the_same(
 
 def test_peak_memory_is_that_of_the_call() -> None:
     config = UNetConfig(base_width=16, image_size=224)
-    small = compare.subject_of(config, stand_in.state_dict(config, 0))
-    few, many = (
-        memory_of.of_process(contenders.OURS, compare.Row("inference", "float32", batch), of)
-        for batch, of in ((8, small), (32, small.take(32)))
-    )
+    small = contenders.subject_of(config)
+    row = compare.Row("inference", "float32", 8)
+    with ThreadPoolExecutor() as threads:  # each waits for a process
+        few, many = threads.map(
+            lambda count: compare.memory_of_process(contenders.OURS, row, small.take(count)),
+            (8, 32),
+        )
     assert few is not None
     assert many is not None
     picture = 224 * 224 * 16 * 4  # bytes of one of the widest maps
@@ -239,17 +252,16 @@ def test_bytes_of_a_compiled_program() -> None:
 
 
 def test_programs_for_the_device_at_hand() -> None:
-    config = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
-    found = dict(program.programs(config, jax.local_devices()[0], batch=2))
-    assert list(found) == [
+    made = dict(program.programs(SMALL, jax.local_devices()[0], batch=2))
+    assert list(made) == [
         f"{task}, {dtype}"
         for dtype in ("float32", "bfloat16")
         for task in ("inference", "training", "training with --remat")
     ]
-    for name, compiled in found.items():
-        told = program.told(compiled)
-        assert 0 < told["bytes_of_copies"] + told["bytes_of_convolutions"] < told["bytes"], name
-        assert told["kernels"] > 4
+    for name, compiled in made.items():
+        found = program.figures(compiled)
+        assert 0 < found["bytes_of_copies"] + found["bytes_of_convolutions"] < found["bytes"], name
+        assert found["kernels"] > 4
 
 
 def test_shares_of_the_time() -> None:
@@ -257,27 +269,30 @@ def test_shares_of_the_time() -> None:
     ran = [("b", 5.0, 15.0), ("a", 0.0, 10.0), ("c", 20.0, 30.0), ("d", 29.95, 30.0)]
     ran.append(("none", 3.0, 3.0))
     wanted = {"b": (2.5 + 5 + 5) / 30, "c": 9.975 / 30, "a": (5 + 2.5) / 30}
-    assert profile.shares(ran) == pytest.approx(wanted | {"the rest": 0.025 / 30})
+    assert program.shares(ran) == pytest.approx(wanted | {"the rest": 0.025 / 30})
 
 
 def test_operations_of_a_call() -> None:
     double = jax.jit(lambda x: 2 * x @ x)
     x = jax.numpy.ones((256, 256))
-    call = contenders.Contender(lambda: jax.block_until_ready(double(x)), dict)
-    call.call()
-    assert sum(profile.shares(profile.operations(call)).values()) == pytest.approx(1)
+
+    def call() -> None:
+        jax.block_until_ready(double(x))
+
+    call()
+    assert sum(program.shares(program.operations(call)).values()) == pytest.approx(1)
 
 
 def test_calls_that_are_timed_follow_one_of_their_own() -> None:
     called: list[str] = []
-    two = {name: contenders.Contender(lambda name=name: called.append(name), dict) for name in "ab"}
-    seconds = compare.timed(two, rounds=2)
+    two = {name: lambda name=name: called.append(name) for name in "ab"}
+    seconds = in_turn(two, rounds=2)
     assert called == list("aabbaabb")
     assert [len(times) for times in seconds.values()] == [2, 2]
 
 
 def test_least_bytes() -> None:
-    config = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
+    config = SMALL
 
     def moved(task: str, dtype: str, batch: int) -> int:
         return compare.bytes_moved(compare.Row(task, dtype, batch), config)

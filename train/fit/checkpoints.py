@@ -237,7 +237,7 @@ def held(workdir: Path) -> Iterator[None]:
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir) as alone:
-        if alone is False:
+        if alone is False:  # None: some network file systems have no locks
             raise InputError(
                 f"{workdir} is in use by another run; wait for its end, or name another --workdir"
             )

@@ -694,12 +694,13 @@ def test_the_clip(model: Path, tmp_path: Path, capsys: Printed) -> None:
 
 
 def test_speed(tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_here(line: list[str], **_: object) -> None:
-        assert line[:3] == [sys.executable, "-m", "flax_unet.predict"]
-        assert run(*line[3:]) == 0
+    def run_here(module: str, *words: str) -> tuple[float, int]:
+        assert module == "flax_unet.predict"
+        assert run(*words) == 0
         capsys.readouterr()
+        return 1.0, 0
 
-    monkeypatch.setattr(subprocess, "run", run_here)
+    monkeypatch.setattr(prediction, "run_module", run_here)
     prediction.main(["--frames", "8", "--base-width", "2", "--out", str(tmp_path / "speed.json")])
     result = json.loads((tmp_path / "speed.json").read_text())
     assert json.loads(capsys.readouterr().out) == result

@@ -18,9 +18,9 @@ import torch
 from flax import nnx
 from torch.nn import functional as F
 
+from benchmarks.train_torch import dice_loss
 from benchmarks.training_parity import (
     compare,
-    dice_loss,
     lesson,
     random_batches,
     train_flax,
