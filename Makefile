@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := demo
 
-.PHONY: help install test check format demo clean
+.PHONY: help install test test-all check format demo clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -23,7 +23,10 @@ check: $(INSTALLED)  ## Style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-test: check  ## Style, types and the test suite
+test: check  ## Style, types and the test suite without what takes minutes
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
+
+test-all: check  ## Style, types and the whole test suite
 	$(BIN)/python -m pytest -n 2
 
 format: $(INSTALLED)  ## Rewrite the code in the project's style

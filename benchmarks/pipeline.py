@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         memory=(None, "measure the peak memory after scoring so many frames", several),
         out=(None, "JSON file to write", FILE),
     ).parse_args(argv)
-    ahead = loader.prefetched_frames(args.batch_size)
+    ahead = loader.frames_ahead(args.batch_size)
     if args.memory is None and args.frames < _TIMES_READ_AHEAD * ahead:
         raise InputError(
             f"--frames {args.frames}: expected at least {_TIMES_READ_AHEAD * ahead}; {ahead} are "

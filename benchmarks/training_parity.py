@@ -32,7 +32,7 @@ from flax_unet.utils.arguments import image_size
 from flax_unet.utils.errors import command
 from train import distributed
 from train.data.dataset import EMBEDDED, open_dataset
-from train.data.sampler import Stream
+from train.data.sampler import Sampler
 from train.eval.segmentation import PixelCounts, dice
 from train.fit.config import RECIPES, Augmentation, FitConfig
 from train.fit.losses import objective_of
@@ -93,7 +93,7 @@ def random_batches(steps: int, size: int, batch_size: int, seed: int) -> Batches
 def embedded_batches(part: str, steps: int, size: Size, batch_size: int, seed: int) -> Batches:
     """Batches of a split of what `train.fit` trains on by default, in its order."""
     data = open_dataset(EMBEDDED, part)
-    stream = Stream(data, batch_size, seed).batches(size, Augmentation(), first=0, last=steps)
+    stream = Sampler(data, batch_size, seed).batches(size, Augmentation(), first=0, last=steps)
     return [frames_of(batch, data) for batch in stream]
 
 

@@ -60,30 +60,21 @@ def convert(
     import jax
 
     path = Path(path)
-    stage = contextlib.nullcontext()
-    if out is not None:
-        out = Path(out)
-        stage = _stage(
-            path, out.resolve(), overwrite
-        )  # a link stays, and what it names is replaced
-    with stage as directory, jax.default_device(_cpu()):
-        conversion = _convert(path, directory, verify=verify, images=images, size=size)
-        if directory is not None:
-            metadata.write_json(directory / metadata.SOURCE, conversion.source)
-    return dataclasses.replace(conversion, out=out)
-
-
-def _cpu() -> Any:
-    """The device of the proof, which is of float32 arithmetic: every machine has it."""
-    import jax
-
+    out = None if out is None else Path(out)
     try:
-        return jax.devices("cpu")[0]
+        cpu = jax.devices("cpu")[0]  # tolerances are of float32 arithmetic
     except RuntimeError as error:
         raise InputError(
             "JAX finds no CPU to verify on; take JAX_PLATFORMS out of the environment, or add cpu "
             f"to it: {str(error).splitlines()[0]}"
         ) from error
+    # A link stays, and its target is replaced.
+    stage = contextlib.nullcontext() if out is None else _stage(path, out.resolve(), overwrite)
+    with stage as directory, jax.default_device(cpu):
+        conversion = _convert(path, directory, verify=verify, images=images, size=size)
+        if directory is not None:
+            metadata.write_json(directory / metadata.SOURCE, conversion.source)
+    return dataclasses.replace(conversion, out=out)
 
 
 def _stage(path: Path, out: Path, overwrite: bool) -> contextlib.AbstractContextManager[Path]:

@@ -56,8 +56,10 @@ def _infer(shapes: Mapping[str, Shape]) -> UNetConfig | None:
         if any(len(row) != 2 for row in rows):
             return None
         widths = tuple(row[0] for row in rows[:-1])
-        outputs = {n: _width_of_level(shapes, n) for n in range(1, levels + 1)}
-        classifier_level = max((n for n, out in outputs.items() if out == rows[0][1]), default=0)
+        last = "down{}.maxpool_conv.1.double_conv.3.weight"
+        outputs = {n: shapes.get(last.format(n), ())[:1] for n in range(1, levels + 1)}
+        fitting = (n for n, out in outputs.items() if out == (rows[0][1],))
+        classifier_level = max(fitting, default=0)
     used_levels = max(classifier_level, ups)
     try:
         return UNetConfig(
@@ -121,11 +123,6 @@ def _base_width(shapes: Mapping[str, Shape]) -> int | None:
     )
     width = max(widths, key=widths.__getitem__, default=0)
     return width or None
-
-
-def _width_of_level(shapes: Mapping[str, Shape], level: int) -> int | None:
-    shape = shapes.get(f"down{level}.maxpool_conv.1.double_conv.3.weight", ())
-    return shape[0] if shape else None
 
 
 def _count(shapes: Mapping[str, Shape], pattern: str) -> int:

@@ -61,14 +61,7 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
 def _published(
     config: UNetConfig, weights: "Tree", unused: dict[str, np.ndarray], source: dict[str, Any]
 ) -> dict[str, Any]:
-    """The state dict of the published code, for a model that was trained here.
-
-    Args:
-        config: its network.
-        weights: its parameters and statistics.
-        unused: the tensors of the file that training started from which the network does not use.
-        source: its source.json.
-    """
+    """The state dict of the published code, for a model that was trained here."""
     import torch
 
     from convert import layout, mapping

@@ -1,4 +1,4 @@
-"""Pictures of faces in, verdicts and masks out."""
+"""Detects forged faces: pictures in, verdicts and masks out."""
 
 import operator
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from PIL import Image
 
 from flax_unet.checkpoint import store
-from flax_unet.media.boxes import Box
+from flax_unet.media.faces import Box
 from flax_unet.media.images import read_image, resized
 from flax_unet.nn.inference import compiled
 from flax_unet.nn.unet import UNet, UNetOutput
@@ -26,10 +26,10 @@ _BATCH_ELSEWHERE = 64
 
 
 class Detector:
-    """A network that judges any number of faces, on all its devices at once.
+    """Judges any number of faces with a network, spread over its devices.
 
-    Faces are brought to the network's size as the published evaluation does, and computed in
-    batches whose sizes are powers of two, so that few of them are ever compiled.
+    Faces are resized as in the published evaluation and padded to batches whose sizes are powers of
+    two, so that the network is compiled for few sizes.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class Detector:
         Args:
             model: in eval mode.
             devices: JAX devices of this process; None: all.
-            mask_threshold: between 0 and 1; a pixel is marked MANIPULATED where its probability of
-                that is above. None: where MANIPULATED is the likelier class, as published.
+            mask_threshold: between 0 and 1; pixels whose probability of being MANIPULATED is above
+                it are marked. None: those where it is the likelier class, as published.
             keep_logits: whether verdicts have `mask_logits`.
 
         Raises:
-            ValueError: the threshold is out of range, or one of the last two is set for a network
-                that has no mask head.
+            ValueError: the threshold is out of range, or one of the last two arguments is set for
+                a network without a mask head.
         """
         if mask_threshold is not None and not 0 < mask_threshold < 1:
             raise ValueError(f"mask_threshold is {mask_threshold}; expected one between 0 and 1")
@@ -64,7 +64,7 @@ class Detector:
         self.batch_size = _BATCH.get(platform, _BATCH_ELSEWHERE) * len(self._devices)
 
         def compute(output: UNetOutput, _: jax.Array) -> dict[str, jax.Array]:
-            return _told(output, mask_threshold, keep_logits=keep_logits)
+            return _outputs(output, mask_threshold, keep_logits=keep_logits)
 
         self._forward = compiled(model, self._devices, compute)
 
@@ -78,18 +78,18 @@ class Detector:
         mask_threshold: float | None = None,
         keep_logits: bool = False,
     ) -> Self:
-        """The detector of a converted or trained checkpoint.
+        """Loads a converted or trained checkpoint.
 
         Args:
             path: its directory.
-            dtype: what the convolutions compute in, float32 or bfloat16.
+            dtype: of the convolutions, float32 or bfloat16.
             devices: JAX devices of this process; None: all.
-            mask_threshold: as for the detector of a model.
-            keep_logits: as there.
+            mask_threshold: as for `Detector`.
+            keep_logits: as for `Detector`.
 
         Raises:
-            InputError: there is no checkpoint at `path`, or it is damaged.
-            ValueError: as for the detector of a model.
+            InputError: the checkpoint is missing or damaged.
+            ValueError: as for `Detector`.
         """
         model = store.load(path, dtype=dtype)
         return cls(model, devices, mask_threshold=mask_threshold, keep_logits=keep_logits)
@@ -97,20 +97,20 @@ class Detector:
     def __call__(
         self, images: Sequence[Picture], boxes: Sequence[Box | None] | None = None
     ) -> list[Verdict]:
-        """Judges a face a picture.
+        """Judges one face in each picture.
 
         Args:
-            images: pictures of any sizes: (height, width, 3) uint8, of PIL as they are, or files,
-                which are turned upright.
-            boxes: where in each picture the face is; None: it fills the picture.
+            images: pictures of any size: (height, width, 3) uint8, PIL images, or files, which are
+                turned upright.
+            boxes: of the face in each picture; None: the whole picture.
 
         Raises:
-            InputError: a file cannot be read, or the network gives no numbers.
-            ValueError: an array is no such picture, or a box does not lie in its picture.
+            InputError: a file cannot be read, or an output of the network is not finite.
+            ValueError: an array has another shape or dtype, or a box is not inside its picture.
         """
-        alone = isinstance(images, str | Path | Image.Image)
-        if alone or (isinstance(images, np.ndarray) and images.ndim == 3):
-            raise ValueError("this is one picture; give a list of them")
+        is_single = isinstance(images, str | Path | Image.Image)
+        if is_single or (isinstance(images, np.ndarray) and images.ndim == 3):
+            raise ValueError("this is one picture; pass a list of pictures")
         boxes = [None] * len(images) if boxes is None else boxes
         if len(boxes) != len(images):
             raise ValueError(f"there are {len(images)} pictures and {len(boxes)} boxes")
@@ -121,14 +121,14 @@ class Detector:
         return verdicts
 
     def _judge(self, images: Sequence[Picture], boxes: Sequence[Box | None]) -> list[Verdict]:
-        """Judges a batch at most."""
-        crops, places = [], []
-        for picture, box in zip(images, boxes, strict=True):
+        """Judges one batch or less."""
+        crops, positions = [], []
+        for picture, given in zip(images, boxes, strict=True):
             image = _image(picture)
-            place = _place(box, image.size)
-            crop = image if place == (0, 0, *image.size) else image.crop(place)
+            box = _checked(given, image.size)
+            crop = image if box == (0, 0, *image.size) else image.crop(box)
             crops.append(resized(crop, self.config.input_size))
-            places.append((image.size, place))
+            positions.append((image.size, box))
         batch = np.stack(crops)
         padding = self._padded(len(batch)) - len(batch)
         batch = np.pad(batch, [(0, padding), (0, 0), (0, 0), (0, 0)])
@@ -137,13 +137,12 @@ class Detector:
         for name, values in output.items():
             if not np.isfinite(values).all():
                 raise InputError(f"{name} is not finite; are the checkpoint's weights damaged?")
-        real, mask, probability, logits = (
-            output.get(name, [None] * len(crops))
-            for name in ("real_probability", "mask", "mask_probability", "mask_logits")
-        )
+        if "real_probability" in output:
+            output["real_probability"] = output["real_probability"].tolist()
+        missing = dict.fromkeys(("real_probability", "mask", "mask_probability"))
         return [
-            Verdict(size, place, None if r is None else float(r), *maps)
-            for (size, place), r, *maps in zip(places, real, mask, probability, logits, strict=True)
+            Verdict(*position, **missing | {name: values[i] for name, values in output.items()})
+            for i, position in enumerate(positions)
         ]
 
     def _padded(self, count: int) -> int:
@@ -153,23 +152,23 @@ class Detector:
         return devices * 2 ** (each - 1).bit_length()
 
 
-def _told(
+def _outputs(
     output: UNetOutput, mask_threshold: float | None, *, keep_logits: bool
 ) -> dict[str, jax.Array]:
-    """What of the network's output is told, without the heads that it lacks."""
-    told = {}
+    """The fields of verdicts that the network has heads for."""
+    fields = {}
     if output.real_probability is not None:
-        told["real_probability"] = output.real_probability
+        fields["real_probability"] = output.real_probability
     if output.mask_logits is not None and output.is_manipulated is not None:
         probability = nnx.softmax(output.mask_logits)[..., 1]
-        told["mask_probability"] = probability
+        fields["mask_probability"] = probability
         if mask_threshold is None:
-            told["mask"] = output.is_manipulated
+            fields["mask"] = output.is_manipulated
         else:
-            told["mask"] = probability > mask_threshold
+            fields["mask"] = probability > mask_threshold
         if keep_logits:
-            told["mask_logits"] = output.mask_logits
-    return told
+            fields["mask_logits"] = output.mask_logits
+    return fields
 
 
 def _image(picture: Picture) -> Image.Image:
@@ -185,12 +184,12 @@ def _image(picture: Picture) -> Image.Image:
     return read_image(Path(picture))
 
 
-def _place(box: Box | None, size: tuple[int, int]) -> Box:
-    """The box, or the whole picture of `size` (width, height)."""
+def _checked(box: Box | None, size: tuple[int, int]) -> Box:
+    """The box, or the whole picture of `size` (width, height) for None."""
     try:
-        place = Box(*map(operator.index, (0, 0, *size) if box is None else box))
+        checked = Box(*map(operator.index, (0, 0, *size) if box is None else box))
     except TypeError as error:
-        raise ValueError(f"{box} is no box of whole pixels: left, top, right, bottom") from error
-    if place.area == 0 or place != place.within(size):
-        raise ValueError(f"the box {tuple(place)} is no part of a picture of {size} pixels")
-    return place
+        raise ValueError(f"{box} is not a box of whole pixels: left, top, right, bottom") from error
+    if checked.area == 0 or checked != checked.within(size):
+        raise ValueError(f"the box {tuple(checked)} is not a part of a picture of {size} pixels")
+    return checked

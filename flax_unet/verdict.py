@@ -1,17 +1,17 @@
-"""What is said of one face."""
+"""The verdict on one face."""
 
 import dataclasses
 
 import numpy as np
 from PIL import Image
 
-from flax_unet.media.boxes import Box
+from flax_unet.media.faces import Box
 from flax_unet.nn.decision import fake_probability, is_real
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Verdict:
-    """What the network says of one face. What it has no head for is None.
+    """The network's outputs for one face; None where it lacks the head.
 
     The polarities are opposed, as published: the classifier's 1 is REAL, the mask's 1 MANIPULATED.
 
@@ -20,9 +20,9 @@ class Verdict:
         box: the part of the picture that was judged.
         real_probability: in [0, 1], that the face is REAL.
         mask: (H, W) bool, which pixels of the network's grid over the box are MANIPULATED.
-        mask_probability: (H, W) float32 in [0, 1], the probability of that.
+        mask_probability: (H, W) float32 in [0, 1], the probability of MANIPULATED.
         mask_logits: (H, W, 2) float32, the mask head's output: class 0 untouched, class 1
-            MANIPULATED. Only of a Detector that keeps them.
+            MANIPULATED. Only from a Detector that keeps them.
     """
 
     size: tuple[int, int]
@@ -59,17 +59,17 @@ class Verdict:
 
     @property
     def mask_probability_8bit(self) -> np.ndarray | None:
-        """(H, W) uint8: 255 times `mask_probability`, cut off to whole numbers."""
+        """(H, W) uint8: 255 times `mask_probability`, rounded down."""
         return None if self.mask_probability is None else _8bit(self.mask_probability)
 
     @property
     def notebook_mask(self) -> np.ndarray | None:
-        """(H, W) bool: the mask as the published notebook makes it.
+        """(H, W) bool: the mask as the published notebook computes it.
 
-        There the probabilities of both classes are cut off to 8 bits before they are compared, and
-        a tie is class 0, so pixels whose probability is just above 0.5 are not marked. Class 0's
-        is taken as 1 - `mask_probability`, which differs from a softmax's by float32's rounding: a
-        pixel can differ where 255 times its probability is within 1e-4 of 128.
+        It rounds the probabilities of both classes down to 8 bits before it compares them, and a
+        tie is class 0: pixels just above 0.5 are not marked. Class 0 is taken as
+        1 - `mask_probability`, which float32 rounds otherwise than softmax: a pixel can differ
+        where 255 times its probability is within 1e-4 of 128.
         """
         if self.mask_probability is None:
             return None
@@ -85,5 +85,5 @@ class Verdict:
 
 
 def _8bit(probability: np.ndarray) -> np.ndarray:
-    """As PyTorch casts 255 times a probability in float32 to uint8: cut off, not rounded."""
+    """255 times a float32 probability as uint8, rounded down, as PyTorch casts it."""
     return (probability * np.float32(255)).astype(np.uint8)

@@ -1,10 +1,13 @@
 """Fixtures: small stand-ins of every published layout."""
 
 import dataclasses
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# Workers share the processors: more threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before JAX is imported: the tests, their processes and later runs share what they compile.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "compiled")
@@ -12,6 +15,7 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -41,6 +45,14 @@ class Original(ReferenceUNet):
         super().__init__(config)
         width = config.widths[-1]
         self.add_module(f"down{config.levels + 1}", Down(width, 2 * width, config.conv_bias))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs() -> Iterator[None]:
+    """Forgets what a module compiled, so that the memory of a worker does not grow."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ def test_demonstration_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert conversion.layout == "ynet-slim, base width 8"
     evaluation.main(["--checkpoint", str(tmp_path / "demo"), "--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out
-    assert "figures on it say nothing of DFDC" in printed
+    assert "its figures do not hold for DFDC" in printed
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["frames"]["accuracy"] >= 0.9
     assert report["pixels"]["fake_frames"]["dice"] >= 0.8

@@ -82,15 +82,13 @@ def select_devices(wanted: str) -> list[Device]:
     if wanted == "all":
         return devices
     numbers = [number for number in wanted.split(",") if number]
-    if not numbers or not all(number.isdecimal() for number in numbers):
-        raise InputError(f"--devices {wanted}: expected all, how many, or which: 0,2")
-    chosen = [int(number) for number in numbers]
-    if "," not in wanted:
-        chosen = list(range(chosen[0]))
-    if not chosen or len(set(chosen)) < len(chosen):
+    chosen = [int(number) for number in numbers if number.isdecimal()]
+    if wanted.isdecimal():
+        chosen = numbers = list(range(int(wanted)))
+    if not chosen or len({*chosen}) < len(numbers):
         raise InputError(
-            f"--devices {wanted}: expected at least one device, and none twice. One number alone "
-            "is a count; device 0 is named 0,"
+            f"--devices {wanted}: expected all, how many, or which, each once, such as 0,2. One "
+            "number alone is a count; device 0 is named 0,"
         )
     if max(chosen) >= len(devices):
         raise InputError(
@@ -127,24 +125,21 @@ def map_step(
     )
 
 
+def _of_all_processes(devices: list[Device]) -> list[Device]:
+    """The devices with the same numbers on every process, by process."""
+    if jax.process_count() == 1:
+        return devices  # possibly only descriptions: programs compile for absent devices
+    numbers = [jax.local_devices().index(device) for device in devices]
+    everywhere = [jax.local_devices(process_index=i) for i in range(jax.process_count())]
+    return [of_one[number] for of_one in everywhere for number in numbers]
+
+
 def shard_batch(batch: Tree, devices: list[Device]) -> Tree:
     """This process's share of a batch, in equal parts on its devices: an axis of devices first."""
     parts = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
     return jax.tree.map(
         lambda x: jax.device_put(x.reshape(len(devices), -1, *x.shape[1:]), parts), batch
     )
-
-
-def _of_all_processes(devices: list[Device]) -> list[Device]:
-    """The devices with the same numbers on every process, by process."""
-    if jax.process_count() == 1:
-        return devices  # possibly only descriptions: programs compile for absent devices
-    numbers = [jax.local_devices().index(device) for device in devices]
-    return [
-        jax.local_devices(process_index=process)[number]
-        for process in range(jax.process_count())
-        for number in numbers
-    ]
 
 
 def fetch(tree: Tree) -> Tree:
@@ -169,14 +164,26 @@ def process() -> tuple[int, int]:
 
 
 def barrier() -> None:
-    """Waits until every process is here.
-
-    One process may pack a data set or compile while the others are ahead. Without a barrier, the
-    first exchange on CPUs gives up after half a minute.
-    """
+    """Waits until every process is here: one may pack a data set while the others are ahead."""
     from orbax.checkpoint import multihost
 
     multihost.get_barrier_sync_fn()(key="barrier", timeout_ms=1000 * _PATIENCE)
+
+
+def connect(devices: list[Device]) -> None:
+    """Waits until every process is here, then exchanges a number among their devices.
+
+    On CPUs the first exchange among a group of devices sets up its connections and gives up after
+    half a minute. The first one of a training step would come after its compilation, for which a
+    busy machine may need longer than another.
+
+    Args:
+        devices: of this process, as for `map_step`.
+    """
+    barrier()
+    if jax.process_count() > 1:
+        total = jax.pmap(lambda x: jax.lax.psum(x, AXIS), AXIS, devices=_of_all_processes(devices))
+        total(shard_batch(np.ones(len(devices), np.float32), devices)).block_until_ready()
 
 
 def gather(tree: Tree) -> Tree:

@@ -1,1 +1,1 @@
-"""The page on which pictures and videos are judged: `python -m flax_unet.app`."""
+"""A page that detects forged faces: `python -m flax_unet.app`."""

@@ -1,4 +1,4 @@
-"""Serves a page on which pictures and videos are judged: drop one, see what is forged in it."""
+"""Serves a page that detects forged faces in pictures and videos."""
 
 import argparse
 import os
@@ -13,14 +13,13 @@ from flax_unet.utils.errors import command
 
 _EPILOG = f"""\
 The page shows the verdict with its probabilities, a heat map of the manipulated pixels over the
-picture, each face, and of a video the overlay video and the timeline; all results can be
-downloaded as the files that `python -m flax_unet.predict --out` writes. It is for a few visitors:
-one file at a time is judged, of a video {MOST_FRAMES:,} frames at most.
+picture, each face, and of a video the overlay video and the timeline. All results can be
+downloaded: they are the files that `python -m flax_unet.predict --out` writes. The page is for a
+few visitors: it judges one file at a time, and of a video {MOST_FRAMES:,} frames at most.
 
-Nothing leaves this machine. The page needs no internet and makes no call there; what was uploaded
-and found lies in a temporary directory, for six hours, and no longer than the command runs.
-Whoever can reach the address can use the page: there is no password. Unless told otherwise that is
-this machine alone.
+Nothing leaves this machine. The page needs no internet and makes no call there. Uploads and results
+lie in a temporary directory for six hours at most; the command deletes it at its end. Whoever can
+reach the address can use the page: there is no password. By default that is only this machine.
 """
 
 
@@ -38,13 +37,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="address to listen on; 0.0.0.0 opens the page to the network (default: 127.0.0.1)",
     )
-    parser.add_argument("--port", type=int, default=7860, help="likewise (default: 7860)")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     parser.add_argument(
         "--max-upload",
         type=at_least_one,
         default=200,
         metavar="MB",
-        help="the largest file that is taken (default: 200)",
+        help="largest size of a file (default: 200)",
     )
     parser.add_argument(
         "--face-model", type=Path, metavar="FILE", help="another YuNet model, as ONNX"
@@ -58,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     keep_compiled()
     with tempfile.TemporaryDirectory(prefix="flax_unet.", ignore_cleanup_errors=True) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # is read when Gradio is imported, which is
-        from flax_unet.app import page  # not before: it needs the extra, and --help does not
+        os.environ["GRADIO_TEMP_DIR"] = folder  # read when Gradio is imported, so not earlier;
+        from flax_unet.app import page  # --help does not need the extra either
 
         judge = Judge(args.checkpoint, args.face_model)
         page.serve(judge, Path(folder), args.host, args.port, args.max_upload * 2**20)

@@ -1,4 +1,4 @@
-"""One file for the page: judged, its results written, and what of it is shown."""
+"""Judges one file for the page, writes its results and keeps what the page shows."""
 
 import contextlib
 import shutil
@@ -12,18 +12,18 @@ from flax_unet.media.discover import items
 from flax_unet.media.faces import FaceFinder, Mode
 from flax_unet.media.videos import Sampling
 from flax_unet.predict import writer
-from flax_unet.predict.pipeline import Frame, Options, inspect
-from flax_unet.predict.results import Result, results
+from flax_unet.predict.pipeline import FileNote, Inspected, InspectedFrame, Options, inspect
+from flax_unet.predict.results import FileResult
 from flax_unet.utils.filenames import Names, shown
 from flax_unet.verdict import Verdict
 
-MOST_FRAMES = 1000  # of a video; a page is to answer while its visitor waits
-MOST_PIXELS = 2e10  # of a video that are decoded, or counted before: 9,600 frames of Full HD
+MOST_FRAMES = 1000  # of a video are judged: the visitor waits
+MOST_PIXELS = 2e10  # of a video are decoded or counted: 9,600 frames of Full HD
 FEW_FRAMES = Sampling(frames=64)
-MOST_FACES = 12  # that are shown one by one
-_CROP = 160  # pixels a side of a face that is shown
+MOST_FACES = 12  # are shown
+_CROP = 160  # pixels a side of a shown face, at most
 
-Progress = Callable[[int, int | None], None]  # frames that are done; of how many, if known
+Progress = Callable[[int, int | None], None]  # frames done; of how many, if known
 
 
 class Face(NamedTuple):
@@ -35,20 +35,20 @@ class Face(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What was found in a file."""
+    """What the page shows of a file."""
 
-    result: Result  # as in predictions.json
-    frame: Frame | None  # the picture, or the frame of the video that is FAKE most likely
-    faces: list[Face]  # that one first; MOST_FACES at most
+    result: FileResult
+    frame: InspectedFrame | None  # the picture, or the most suspicious frame of the video
+    faces: list[Face]  # the most suspicious first; MOST_FACES at most
     faces_found: int
-    files: dict[str, Path]  # archive (of all results), overlay, timeline: those that there are
+    files: dict[str, Path]  # those that exist among: archive (of all results), overlay, timeline
 
 
 class Judge:
     """The network and the face finder, loaded once; one thread at a time may use it."""
 
     def __init__(self, checkpoint: Path, face_model: Path | None = None) -> None:
-        """Loads them.
+        """Loads both.
 
         Raises:
             InputError: the checkpoint or the face model cannot be used.
@@ -67,65 +67,64 @@ class Judge:
         mode: Mode = "auto",
         sampling: Sampling = FEW_FRAMES,
         progress: Progress = lambda done, total: None,
-        still_wanted: Callable[[], None] = lambda: None,
+        check_wanted: Callable[[], None] = lambda: None,
     ) -> Report:
-        """Judges a picture or a video. What cannot be read is told in the report, not raised.
+        """Judges a picture or a video. A problem with the file is in the report, not raised.
 
         Args:
             path: the file.
             directory: an empty one for the results.
             mode: which faces.
-            sampling: which frames of a video; of these, the first MOST_FRAMES are judged.
-            progress: is told of each frame.
-            still_wanted: is asked now and then; what it raises ends the work.
+            sampling: which frames of a video; the first MOST_FRAMES of them are judged.
+            progress: is called after each frame.
+            check_wanted: is called often; an exception that it raises ends the work.
         """
         written = directory / "results"
         written.mkdir()
         seen = _Seen()
-        options = Options(mode, self._finder, sampling, MOST_PIXELS, still_wanted)
-        frames = inspect(self.detector, items([path]), options)
-        with contextlib.closing(frames):
-            (result,) = results(seen.watch(frames, progress), written)
-        # The visitor's name of the file; where the server keeps it is nobody's business.
-        result["file"] = shown(path.name)
-        result["problem"] = result["problem"] and result["problem"].replace(
-            shown(str(path)), shown(path.name)
-        )
-        writer.write(written, [result], self.checkpoint, self.detector, options)
+        options = Options(mode, self._finder, sampling, MOST_PIXELS, check_wanted)
+        inspected = inspect(self.detector, items([path]), options)
+        with contextlib.closing(inspected):
+            (result,) = writer.file_results(seen.watch(inspected, progress), written)
+        # The name that the visitor gave: the server's directory stays private.
+        result.file = shown(path.name)
+        if result.problem is not None:
+            result.problem = result.problem.replace(shown(str(path)), result.file)
+        writer.write_predictions(written, [result], self.checkpoint, self.detector, options)
         archive = shutil.make_archive(str(directory / Names().new(path.stem)), "zip", written)
-        files = {kind: written / result[kind] for kind in ("overlay", "timeline") if kind in result}
+        files = {kind: written / name for kind, name in result.files.items()}
         files["archive"] = Path(archive)
         return Report(result, seen.frame, seen.faces, seen.faces_found, files)
 
 
 class _Seen:
-    """What is kept of the frames that go by: no more than is shown."""
+    """Keeps what the page shows of the frames that pass."""
 
     def __init__(self) -> None:
-        self.frame: Frame | None = None
+        self.frame: InspectedFrame | None = None
         self.faces: list[Face] = []
         self.faces_found = 0
 
-    def watch(self, frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
-        """The frames, MOST_FRAMES at most."""
+    def watch(self, inspected: Iterable[Inspected], progress: Progress) -> Iterator[Inspected]:
+        """Passes everything on, up to MOST_FRAMES frames."""
         done = 0
-        for frame in frames:
-            if frame.image is not None:
+        for one in inspected:
+            if isinstance(one, InspectedFrame):
                 if done == MOST_FRAMES:
                     note = f"only the first {MOST_FRAMES:,} of the chosen frames were judged"
-                    yield Frame(frame.item, frame.number, notes=[note])
+                    yield FileNote(one.item, one.number, note)
                     return
                 done += 1
-                self._keep(frame, frame.image)
-                progress(done, frame.expected and min(frame.expected, MOST_FRAMES))
-            yield frame
+                self._keep(one)
+                progress(done, one.expected and min(one.expected, MOST_FRAMES))
+            yield one
 
-    def _keep(self, frame: Frame, image: Image.Image) -> None:
+    def _keep(self, frame: InspectedFrame) -> None:
         if self.frame is None or _strength(*frame.verdicts) > _strength(*self.frame.verdicts):
             self.frame = frame
         self.faces_found += len(frame.verdicts)
         for verdict in frame.verdicts:
-            crop = image.crop(verdict.box)
+            crop = frame.image.crop(verdict.box)
             crop.thumbnail((_CROP, _CROP))
             self.faces.append(Face(crop, verdict, frame.seconds))
         self.faces.sort(key=lambda face: _strength(face.verdict), reverse=True)
@@ -133,7 +132,7 @@ class _Seen:
 
 
 def _strength(*verdicts: Verdict) -> tuple[bool, float, float]:
-    """Orders frames and faces by how much there is to show of a forgery."""
+    """Orders frames and faces by how suspicious they are."""
     fakes = (verdict.fake_probability or 0.0 for verdict in verdicts)
     shares = (verdict.manipulated_share or 0.0 for verdict in verdicts)
     return bool(verdicts), max(fakes, default=0.0), max(shares, default=0.0)

@@ -1,4 +1,4 @@
-"""The page itself: its parts and what they do."""
+"""Builds and serves the page with Gradio."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-# Before Gradio is imported: it and what it imports would call home, and ask a proxy for this host.
+# Set before Gradio is imported: it and its imports would call home, and use a proxy for localhost.
 os.environ.update(
     GRADIO_ANALYTICS_ENABLED="False",
     GRADIO_RUN_HISTORY="False",
@@ -24,12 +24,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from flax_unet.app import html
 from flax_unet.app.judge import FEW_FRAMES, Judge, Report
-from flax_unet.app.style import CSS
 from flax_unet.media.faces import Mode
 from flax_unet.media.videos import Sampling
 from flax_unet.utils.errors import InputError
 
-_EXAMPLES = Path(__file__).parent / "examples"
+_EXAMPLES, _CSS = Path(__file__).parent / "examples", Path(__file__).parent / "page.css"
 _FACES: list[tuple[str, Mode]] = [
     ("find them; the whole picture if one fills it", "auto"),
     ("always cut them out", "crop"),
@@ -37,24 +36,26 @@ _FACES: list[tuple[str, Mode]] = [
 ]
 _FRAMES = [("N frames, evenly spaced", "frames"), ("every N-th frame", "every")]
 _SLIDE = "value => document.documentElement.style.setProperty('--heat', value / 100)"
-_KEPT, _LOOKED = 6 * 60 * 60, 10 * 60  # seconds: uploads are kept, and looked for older ones
+_KEPT, _LOOKED = 6 * 60 * 60, 10 * 60  # seconds: age of uploads that are deleted, and between looks
 _LOOPBACK = ["127.0.0.1", "localhost"]
-_WAITING = 20  # files at most that wait to be judged
-_SYSTEM = ("system-ui", "sans-serif")  # fonts that are there; Gradio's own are fetched from Google
+_WAITING = 20  # files at most in the queue
+_FONT, _MONO = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
+# Gradio's own fonts are fetched from Google; these are installed.
+_THEME = Default(primary_hue="blue", font=_FONT, font_mono=_MONO)
 
 
 def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> None:
     """Serves the page until the process is interrupted.
 
     Args:
-        judge: of files.
+        judge: judges the files.
         folder: an empty directory for results, and Gradio's for temporary files.
         host: address to listen on.
-        port: likewise.
-        max_upload: bytes of a file at most.
+        port: port to listen on.
+        max_upload: largest size of a file, in bytes.
 
     Raises:
-        InputError: the address cannot be listened on.
+        InputError: listening on the address fails.
     """
     page = build(judge, folder)
     try:
@@ -66,16 +67,14 @@ def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> 
             prevent_thread_lock=True,
             quiet=True,
             ssr_mode=False,
-            app_kwargs={"middleware": _of_this_machine(host)},
+            app_kwargs={"middleware": _local_only(host)},
             footer_links=[],
-            theme=Default(
-                primary_hue="blue", font=_SYSTEM, font_mono=("ui-monospace", "monospace")
-            ),
-            css=CSS,
+            theme=_THEME,
+            css=_CSS.read_text(),
         )
     except (OSError, OverflowError) as error:
         raise InputError(
-            f"{host}:{port} cannot be listened on; name another --host or --port"
+            f"cannot listen on {host}:{port}; name another --host or --port"
         ) from error
     try:
         print(f"{page.local_url}  (Ctrl-C ends it)", flush=True)
@@ -84,10 +83,10 @@ def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> 
         page.close(verbose=False)
 
 
-def _of_this_machine(host: str) -> list[Middleware]:
-    """Keeps pages of other sites from using a page that listens to this machine alone.
+def _local_only(host: str) -> list[Middleware]:
+    """Refuses other sites' requests where the page listens on this machine only.
 
-    A site may name this machine in its own domain's records; its browsers then say that name.
+    A site may point its own domain at this machine (DNS rebinding); the request then has its name.
     """
     if host not in _LOOPBACK:
         return []
@@ -95,7 +94,7 @@ def _of_this_machine(host: str) -> list[Middleware]:
 
 
 def build(judge: Judge, folder: Path) -> gr.Blocks:
-    """The page, which keeps what it shows below `folder`."""
+    """The page; its results are kept below `folder`."""
     working: set[str | None] = set()  # sessions that wait for a result
 
     def run(
@@ -108,29 +107,28 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
         if upload is None or not count:
-            raise gr.Error("Drop a file first, and give N.", print_exception=False)
+            raise gr.Error("Drop a file first, and set N.", print_exception=False)
 
-        def still_wanted() -> None:
+        def check_wanted() -> None:
             if request.session_hash not in working:
                 raise gr.Error("The page was closed.", print_exception=False)
 
-        def tell(done: int, total: int | None) -> None:
+        def show_progress(done: int, total: int | None) -> None:
             progress((done, total), desc="Judging", unit="frames")
 
         directory = Path(tempfile.mkdtemp(dir=folder))
         working.add(request.session_hash)
         try:
-            report = judge(
-                Path(upload), directory, mode, Sampling(**{way: count}), tell, still_wanted
-            )
+            sampling = Sampling(**{way: count})
+            report = judge(Path(upload), directory, mode, sampling, show_progress, check_wanted)
         except BaseException as error:
-            _forget(directory)
+            _delete(directory)
             if isinstance(error, InputError):
                 raise gr.Error(str(error), print_exception=False) from error
             raise
         finally:
             working.discard(request.session_hash)
-        _forget(before)
+        _delete(before)
         return directory, *_shown(report)
 
     def left(request: gr.Request) -> None:
@@ -138,7 +136,7 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
 
     examples = sorted(str(path) for path in _EXAMPLES.glob("*.*"))
     with gr.Blocks(title="U-YNet: real or forged?", delete_cache=(_LOOKED, _KEPT)) as page:
-        kept = gr.State(None, delete_callback=_forget)
+        kept = gr.State(None, delete_callback=_delete)
         gr.HTML(
             "<h1>Real or forged?</h1><p>U-YNet judges faces in pictures and videos, and marks the "
             f"manipulated pixels. Checkpoint: <b>{escape(judge.checkpoint.name)}</b></p>",
@@ -146,10 +144,7 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
-                file = gr.File(
-                    label="Picture or video",  # of any type: a message says which can be judged
-                    height=160,
-                )
+                file = gr.File(label="Picture or video", height=160)  # others are refused
                 offered = gr.Dataset(
                     label="Examples",
                     components=[gr.Image(visible=False)],
@@ -176,23 +171,16 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
                     with gr.Column(scale=3, min_width=200):
                         faces = gr.HTML(elem_id="faces")
         cleared = [verdict, found, archive]
-        at_once: dict[str, Any] = {
-            "queue": False,
-            "show_progress": "hidden",
-            "api_visibility": "private",
-        }
-        job: dict[str, Any] = {
-            "fn": run,
-            "inputs": [file, mode, way, count, kept],
-            "outputs": [kept, *cleared, picture, opacity, faces, video, timeline],
-            "show_progress_on": verdict,
-            "concurrency_limit": 1,  # one job at a time has the network
-            "concurrency_id": "network",
-            "api_visibility": "private",
-        }
+        private: dict[str, Any] = {"api_visibility": "private"}
+        at_once = private | {"queue": False, "show_progress": "hidden"}
+        one_at_a_time = private | {"concurrency_limit": 1, "concurrency_id": "network"}
+        given = [file, mode, way, count, kept]
+        shown = [kept, *cleared, picture, opacity, faces, video, timeline]
+        job = one_at_a_time | {"fn": run, "inputs": given, "outputs": shown}
+        job["show_progress_on"] = verdict
         for event in (file.upload, again.click):
             event(_announce, file, cleared, **at_once).then(**job)
-        opacity.input(None, opacity, None, js=_SLIDE)  # in the browser alone
+        opacity.input(None, opacity, None, js=_SLIDE)  # in the browser only
         chosen = offered.click(lambda index: examples[index], offered, file, **at_once)
         chosen.then(_announce, file, cleared, **at_once).then(**job)
         page.unload(left)
@@ -200,15 +188,15 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
 
 
 def _announce(upload: str | None) -> tuple[Any, ...]:
-    """Takes off the page what was found in the file before."""
+    """Clears the page of the file before."""
     name = "" if upload is None else Path(upload).name
     return html.waiting(name), gr.Column(visible=False), gr.DownloadButton(visible=False)
 
 
 def _shown(report: Report) -> tuple[Any, ...]:
-    """What the parts of the page get, those first that `_announce` cleared."""
+    """Values of the page's parts, those first that `_announce` cleared."""
     any_frame = report.frame is not None
-    film = report.files.get("overlay") if report.result["kind"] == "video" else None
+    film = report.files.get("overlay") if report.result.kind == "video" else None
     return (
         html.verdict(report),
         gr.Column(visible=any_frame),
@@ -221,7 +209,7 @@ def _shown(report: Report) -> tuple[Any, ...]:
     )
 
 
-def _forget(directory: Path | None) -> None:
-    """Deletes the results that a page showed."""
+def _delete(directory: Path | None) -> None:
+    """Deletes the results of a file."""
     if directory is not None:
         shutil.rmtree(directory, ignore_errors=True)

@@ -16,9 +16,9 @@ from flax_unet.nn.config import UNetConfig, shown_size
 from flax_unet.utils.errors import InputError
 
 CONFIG, SOURCE, MANIFEST = "config.json", "source.json", "manifest.json"
+CARD, CARD_LIBRARY = "README.md", "flax-unet"  # model card; the library that it names first
 WEIGHTS, UNUSED = "weights", "unused"
-CARD, CARD_AUTHOR = "README.md", "python -m train.card"  # the latter stands in every card
-_FORMAT_VERSION = 2
+FORMAT_VERSION = 2
 # In this older format classifiers read the whole deepest map at every size.
 _WITHOUT_PUBLISHED_POOLS = 1
 
@@ -29,26 +29,15 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def may_be_replaced(path: Path) -> bool:
-    """Whether `path` holds a checkpoint, perhaps its model card, and nothing else."""
+    """Whether `path` holds a checkpoint, perhaps with its model card, and nothing else."""
     ours = {CONFIG, SOURCE, MANIFEST, WEIGHTS, UNUSED}
     others = (entry for entry in path.iterdir() if entry.name not in ours)
-    return is_checkpoint(path) and all(map(_is_card, others))
+    return is_checkpoint(path) and all(_is_card(entry) for entry in others)
 
 
 def _is_card(path: Path) -> bool:
-    if path.name != CARD or not path.is_file():
-        return False
-    return CARD_AUTHOR in path.read_text(encoding="utf-8", errors="replace")
-
-
-def write_config(directory: Path, config: UNetConfig) -> None:
-    """Writes `config.json`.
-
-    Raises:
-        InputError: the disk is full or cannot be written to.
-    """
-    fields = {"format_version": _FORMAT_VERSION, "model": config.to_json()}
-    write_json(directory / CONFIG, fields)
+    start = f'---\nlibrary_name: "{CARD_LIBRARY}"\n'.encode()
+    return path.name == CARD and path.is_file() and path.read_bytes().startswith(start)
 
 
 def load_config(path: str | Path) -> UNetConfig:
@@ -62,10 +51,10 @@ def load_config(path: str | Path) -> UNetConfig:
         raise InputError(_why_no_checkpoint(path))
     fields = read_json(path / CONFIG)
     version = fields.get("format_version")
-    if version not in (_FORMAT_VERSION, _WITHOUT_PUBLISHED_POOLS):
+    if version not in (FORMAT_VERSION, _WITHOUT_PUBLISHED_POOLS):
         raise InputError(
             f"{path / CONFIG}: format_version is {version!r}; this version reads "
-            f"{_FORMAT_VERSION}. Convert the checkpoint again"
+            f"{FORMAT_VERSION}. Convert the checkpoint again"
         )
     try:
         config = UNetConfig.from_json(fields["model"])

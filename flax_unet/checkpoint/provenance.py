@@ -9,7 +9,7 @@ from typing import Any
 
 _PACKAGES = (
     *("flax-unet", "jax", "jaxlib", "flax", "orbax-checkpoint", "optax", "numpy", "pillow"),
-    *("grain", "tensorflow-datasets", "array_record", "scipy", "scikit-learn", "matplotlib"),
+    *("grain", "tensorflow-datasets", "array_record", "scipy", "matplotlib"),
     "torch",
 )
 _ROOMS = ("flax_unet", "convert", "train")

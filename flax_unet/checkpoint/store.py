@@ -1,10 +1,9 @@
 """Reads and writes checkpoints: the weights by Orbax, beside their metadata."""
 
 import contextlib
-import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,13 @@ from jax.typing import DTypeLike
 
 from flax_unet.checkpoint.metadata import (
     CONFIG,
+    FORMAT_VERSION,
     MANIFEST,
     UNUSED,
     WEIGHTS,
     load_config,
     load_source,
     read_json,
-    write_config,
     write_json,
 )
 from flax_unet.checkpoint.provenance import file_sha256
@@ -38,8 +37,11 @@ MAX_COMPRESSION = 64  # weights that claim more bytes than this many times their
 
 Tree = dict[str, Any]
 """Nested dictionaries with arrays, or their shapes and dtypes, at the leaves."""
-flat: Callable[[Tree], dict[str, Any]] = functools.partial(flatten_dict, sep="/")
-"""The leaves of a tree by their path, such as `inc/conv1/kernel`."""
+
+
+def flat(tree: Tree) -> dict[str, Any]:
+    """The leaves of a tree by their path, such as `inc/conv1/kernel`."""
+    return dict(flatten_dict(tree, sep="/"))
 
 
 def abstract_weights(config: UNetConfig) -> Tree:
@@ -75,15 +77,13 @@ def write(directory: Path, config: UNetConfig, trees: Mapping[str, Tree]) -> Non
     Raises:
         InputError: the disk is full or cannot be written to.
     """
-    write_config(directory, config)
+    fields = {"format_version": FORMAT_VERSION, "model": config.to_json()}
+    write_json(directory / CONFIG, fields)
     check_space(directory.parent, sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _OVERHEAD)
     for name, tree in trees.items():
         if tree:
-            try:
-                with _quiet(), _checkpointer() as checkpointer:
-                    checkpointer.save(directory.resolve() / name, tree)
-            except Exception as error:  # each storage driver of Orbax raises errors of its own
-                raise InputError(f"weights cannot be written: {_first_line(error)}") from error
+            with _orbax("weights cannot be written: {}") as checkpointer:
+                checkpointer.save(directory.resolve() / name, tree)
     digests = {
         path.relative_to(directory).as_posix(): file_sha256(path)
         for name in trees
@@ -161,18 +161,12 @@ def load_tree(directory: Path, expected: Tree | None) -> Tree:
 
     directory = directory.resolve()
     _check_files(directory)
-    try:
-        with _quiet(), _checkpointer() as checkpointer:
-            found = checkpointer.metadata(directory).item_metadata.tree
-            _check_tree(directory, found, expected)
-            on_host = jax.tree.map(lambda _: RestoreArgs(restore_type=np.ndarray), found)
-            tree = checkpointer.restore(directory, restore_args=on_host)
-    except InputError:
-        raise
-    except Exception as error:  # each storage driver of Orbax raises errors of its own
-        raise InputError(
-            f"{directory} is damaged: {_first_line(error)}. Convert or copy the checkpoint again"
-        ) from error
+    again = "Convert or copy the checkpoint again"
+    with _orbax(f"{directory} is damaged: {{}}. {again}") as checkpointer:
+        found = checkpointer.metadata(directory).item_metadata.tree
+        _check_tree(directory, found, expected)
+        on_host = jax.tree.map(lambda _: RestoreArgs(restore_type=np.ndarray), found)
+        tree = checkpointer.restore(directory, restore_args=on_host)
     if bad := [path for path, leaf in flat(tree).items() if not np.isfinite(leaf).all()]:
         raise InputError(
             f"{directory} holds NaN or infinite values in {', '.join(bad)}; use another checkpoint"
@@ -195,12 +189,22 @@ def _checkpointer() -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Stops Orbax from logging tracebacks of errors that the user gets as one line."""
+def _orbax(message: str) -> Iterator[Any]:
+    """A checkpointer whose errors become an InputError with one line instead of a logged traceback.
+
+    Args:
+        message: of that error; `{}` stands for the first line of Orbax's.
+    """
     verbosity = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.FATAL)
     try:
-        yield
+        with _checkpointer() as checkpointer:
+            yield checkpointer
+    except InputError:
+        raise
+    except Exception as error:  # each storage driver of Orbax raises errors of its own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(message.replace("{}", reason)) from error
     finally:
         absl.logging.set_verbosity(verbosity)
 
@@ -241,7 +245,3 @@ def _check_tree(directory: Path, found: Tree, expected: Tree | None) -> None:
     stored = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
     if claimed > MAX_COMPRESSION * stored + _OVERHEAD:
         raise InputError(f"{directory} claims {claimed:,} bytes of weights in {stored:,} on disk")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

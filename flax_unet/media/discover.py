@@ -1,23 +1,21 @@
-"""Which files are meant by the paths that a user names."""
+"""Finds the pictures and videos below the paths that a user names."""
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from flax_unet.media import videos
+from flax_unet.media import images, videos
 from flax_unet.utils.filenames import shown
 
-PICTURE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+Kind = Literal["picture", "video", "folder"]
 
 
 class Item(NamedTuple):
-    """One thing to judge, or a reason why there is none."""
+    """A file to judge, or a file or folder with a problem."""
 
     path: Path
-    kind: Literal["picture", "video", "folder"]  # a folder always has a problem
+    kind: Kind  # a folder always has a problem
     problem: str | None = None
 
     @property
@@ -27,13 +25,13 @@ class Item(NamedTuple):
 
 
 def items(paths: Iterable[Path]) -> Iterator[Item]:
-    """The pictures and videos that paths name: files themselves, folders all that is below.
+    """The files that are named, and the pictures and videos below folders that are named.
 
-    In folders, hidden files and those that by their name are neither pictures nor videos are left
-    out, hidden folders too, and links to folders are not followed.
+    Folders are searched without hidden files and folders, links to folders, and files whose suffix
+    belongs to neither pictures nor videos.
     """
     for path in paths:
-        if os.path.isdir(path):  # noqa: PTH112 (pathlib's raises if it cannot be told)
+        if os.path.isdir(path):  # noqa: PTH112 (pathlib's raises on odd names)
             yield from _below(path)
         else:
             yield _item(path)
@@ -49,25 +47,17 @@ def _below(top: Path) -> Iterator[Item]:
     while folders:
         folder = folders.pop()
         try:
-            below, files = _listed(folder)
+            with os.scandir(folder) as entries:
+                visible = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in entries)
         except OSError as error:
-            below, files = [], [_unreadable(folder, error)]
-        folders += reversed(below)
-        empty = empty and not files
-        yield from files
+            yield Item(folder, "folder", f"{folder} cannot be read: {error.strerror}")
+            empty = False
+            continue
+        paths = [(folder / name, is_dir) for name, is_dir in visible if not name.startswith(".")]
+        folders += [path for path, is_dir in reversed(paths) if is_dir]
+        for path, is_dir in paths:
+            if not is_dir and path.suffix.lower() in images.SUFFIXES | videos.SUFFIXES:
+                yield _item(path)
+                empty = False
     if empty:
         yield Item(top, "folder", f"{top} holds no picture or video")
-
-
-def _listed(folder: Path) -> tuple[list[Path], list[Item]]:
-    """The folders and the pictures and videos in a folder, sorted by name."""
-    with os.scandir(folder) as entries:
-        visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
-    below = [folder / e.name for e in visible if e.is_dir(follow_symlinks=False)]
-    files = [folder / e.name for e in visible if not e.is_dir(follow_symlinks=False)]
-    known = PICTURE_SUFFIXES | videos.SUFFIXES
-    return below, [_item(file) for file in files if file.suffix.lower() in known]
-
-
-def _unreadable(folder: Path, error: OSError) -> Item:
-    return Item(folder, "folder", f"{folder} cannot be read: {error.strerror}")

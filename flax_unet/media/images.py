@@ -1,74 +1,103 @@
 """Pictures in and out, with the preprocessing of the published evaluation."""
 
+import contextlib
 import logging
 import stat
 import warnings
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image, ImageOps
 
 from flax_unet.nn.config import Size
 from flax_unet.utils.errors import InputError
 
 # Formats whose decoders are plain and run no other program (EPS, for one, starts Ghostscript).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-MAX_PIXELS = 100_000_000  # a picture that claims more is refused before it is decoded
-MAX_SIDE = 2**15  # pixels, likewise
-
-_TURNS = {  # by EXIF orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+MAX_PIXELS = 100_000_000  # larger pictures are refused before they are decoded
+MAX_SIDE = 2**15  # pixels
 
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # its errors are raised too
+_UNDECODABLE = "cannot be decoded", "replace or remove it"
+
+
+class DecodeError(InputError):
+    """A picture cannot be used. The message is a predicate, such as `cannot be decoded: ...`.
+
+    Attributes:
+        kind: the same text for every picture with this fault.
+    """
+
+    def __init__(self, kind: str, particulars: str = "") -> None:
+        super().__init__(particulars or kind)
+        self.kind = kind
+
+
+def decode(
+    file: IO[bytes], max_pixels: int = MAX_PIXELS, notes: list[str] | None = None
+) -> Image.Image:
+    """Decodes the first picture of a file fully.
+
+    Args:
+        file: open; not closed here.
+        max_pixels: a larger picture is an error.
+        notes: gets a note if the file holds more than one picture.
+
+    Raises:
+        DecodeError: it is not a picture, damaged, or larger than the limits.
+    """
+    try:
+        image = Image.open(file, formats=FORMATS)
+        if (excess := too_large(*image.size, max_pixels)) is not None:
+            raise DecodeError("has too many pixels", excess)
+        if notes is not None and getattr(image, "is_animated", False):
+            notes.append("it holds several pictures; the first one was judged")
+        image.load()
+        return image
+    except (DecodeError, MemoryError):
+        raise
+    except Image.UnidentifiedImageError as error:
+        kind = "is not a picture of a known format"
+        raise DecodeError(kind, f"{kind} ({', '.join(FORMATS)})") from error
+    except Exception as error:  # decoders raise whatever the damage leads to
+        reason = str(error).strip() or type(error).__name__
+        bomb = isinstance(error, Image.DecompressionBombError)
+        kind, remedy = ("is too large", "make it smaller") if bomb else _UNDECODABLE
+        raise DecodeError(kind, f"{kind}: {reason}; {remedy}") from error
 
 
 def read_image(path: Path, notes: list[str] | None = None) -> Image.Image:
-    """Reads and fully decodes a picture as RGB, upright, converting other modes as PIL does.
+    """Reads a picture as RGB, upright by its EXIF data, converting other modes as PIL does.
 
     Args:
         path: the file. Of an animation or a file of several pages, the first picture is read.
-        notes: gets what of the file is not in the result.
+        notes: gets a note if the file holds more than one picture.
 
     Raises:
-        InputError: the file cannot be read, is no picture, truncated, or larger than the limits.
+        InputError: the file cannot be read, is not a picture, damaged, or larger than the limits.
     """
     beginning(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of bombs, checked below, and of damage to no pixel
-            with Image.open(path, formats=FORMATS) as image:
-                check_size(path, *image.size)
-                if notes is not None and getattr(image, "is_animated", False):
-                    notes.append("it holds several pictures; the first one was judged")
-                image.load()
-                upright = _upright(image)
-                return upright if upright.mode == "RGB" else upright.convert("RGB")
-    except InputError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path} is too large: {error}; make it smaller") from error
-    except Image.UnidentifiedImageError as error:
-        raise InputError(
-            f"{path} is no picture of a known format ({', '.join(FORMATS)})"
-        ) from error
-    except Exception as error:  # decoders raise whatever the damage leads to
-        reason = str(error).strip() or type(error).__name__
-        raise InputError(f"{path} cannot be decoded: {reason}. Replace or remove it") from error
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # of bombs, checked in `decode`, and of damaged EXIF
+            image = decode(file, notes=notes)
+            with contextlib.suppress(Exception):  # damaged EXIF does no harm
+                ImageOps.exif_transpose(image, in_place=True)
+            return image if image.mode == "RGB" else image.convert("RGB")
+    except DecodeError as error:
+        raise InputError(f"{path} {error}") from error
+    except Exception as error:  # by the conversion
+        raise InputError(f"{path} {_UNDECODABLE[0]}: {error!r}; {_UNDECODABLE[1]}") from error
 
 
 def beginning(path: Path) -> bytes:
     """The first bytes of a file.
 
     Raises:
-        InputError: it is missing, no regular file (reading a pipe may never end), empty, or cannot
-            be read.
+        InputError: it is missing, empty, cannot be read, or is not a regular file (reading a pipe
+            may never end).
     """
     start = b""
     try:
@@ -79,40 +108,29 @@ def beginning(path: Path) -> bytes:
     except FileNotFoundError as error:
         what = "is a link to nothing" if path.is_symlink() else "does not exist"
         raise InputError(f"{path} {what}") from error
-    except (OSError, ValueError) as error:  # ValueError: of a byte that no name has
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path} cannot be read: {reason}") from error
     if not stat.S_ISREG(mode):
-        kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         raise InputError(f"{path} is {kind}; name files")
     if not start:
         raise InputError(f"{path} is empty; replace or remove it")
     return start
 
 
-def check_size(path: Path, width: int, height: int) -> None:
-    """Raises an InputError if a picture is larger than the limits."""
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise InputError(
-            f"{path} is {width}x{height}, over {MAX_PIXELS:,} pixels or {MAX_SIDE:,} a side; "
-            "make it smaller"
-        )
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF data say; if they are missing or damaged, as it is."""
-    try:
-        turn = _TURNS.get(image.getexif()[ExifTags.Base.Orientation])
-    except Exception:  # they are as easily damaged as the picture, and less important
-        return image
-    return image if turn is None else image.transpose(turn)
+def too_large(width: int, height: int, max_pixels: int = MAX_PIXELS) -> str | None:
+    """What is wrong with a picture that is larger than the limits; None for others."""
+    if width * height <= max_pixels and max(width, height) <= MAX_SIDE:
+        return None
+    limits = f"over {max_pixels:,} pixels or {MAX_SIDE:,} a side"
+    return f"is {width}x{height}, {limits}; make it smaller"
 
 
 def resized(image: Image.Image, size: Size) -> np.ndarray:
     """A picture on the network's grid: (*size, 3) uint8, `size` being (height, width).
 
-    It is the published preprocessing: PIL's NEAREST, whose sample positions differ from other
-    libraries'.
+    By the published preprocessing: PIL's NEAREST. Other libraries sample other positions.
     """
     height, width = size
     return np.asarray(image.resize((width, height), Image.Resampling.NEAREST).convert("RGB"))
@@ -126,8 +144,8 @@ def to_input(image: Image.Image, size: Size) -> np.ndarray:
 def mask_image(is_manipulated: np.ndarray, size: tuple[int, int]) -> Image.Image:
     """A mask as a palette picture of `size` (width, height).
 
-    As in the published masks, the palette's index is the class (0 untouched, 1 manipulated); it
-    is shown as black and white.
+    As in the published masks, the palette's index is the class: 0 untouched, shown black;
+    1 manipulated, shown white.
     """
     mask = Image.fromarray(is_manipulated.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
     mask.putpalette([0, 0, 0, 255, 255, 255])

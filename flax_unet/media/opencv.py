@@ -1,4 +1,4 @@
-"""OpenCV, imported when it is first needed, for it belongs to the extra `media`."""
+"""Imports OpenCV at its first use: it belongs to the extra `media`."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,7 @@ from typing import Any
 
 from flax_unet.utils.filenames import utf8
 
-# What it and its FFmpeg would tell standard error is in exceptions too, or of no use to anybody.
-# Both are read at the first import.
+# Silences OpenCV and its FFmpeg: exceptions hold what matters. Both are read at the first import.
 _QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
 
 
@@ -25,6 +24,6 @@ def opencv() -> Any:
 
 
 def file_name(path: Path) -> str | bytes:
-    """A path as OpenCV takes it: it crashes on text that is not UTF-8."""
+    """A path for OpenCV, which crashes on text that is not UTF-8."""
     name = str(path.absolute())  # so that nothing in it is taken for a protocol
     return name if utf8(name) == name else os.fsencode(name)

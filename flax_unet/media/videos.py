@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from PIL import Image
 
-from flax_unet.media.images import beginning, check_size
+from flax_unet.media.images import beginning, too_large
 from flax_unet.media.opencv import file_name, opencv
 from flax_unet.utils.errors import InputError
 
@@ -19,8 +19,8 @@ SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
     | {".ogv", ".webm", ".wmv"}
 )
-# How these containers begin. Anything else, a playlist that names other files or hosts for one,
-# is not handed to the decoder at all.
+# How these containers begin. Other files are not opened by the decoder: a playlist, for example,
+# may name other files or hosts.
 _BEGINNINGS = (
     (8, b"AVI"),
     (4, b"ftyp"),  # MP4, QuickTime
@@ -32,18 +32,18 @@ _BEGINNINGS = (
     (0, b"FLV"),
     (0, b"OggS"),
 )
-_FRAMES_A_SECOND = 25.0  # of a video that does not say, or not plausibly
+_FRAMES_A_SECOND = 25.0  # of a video without a plausible rate
 _FASTEST = 240.0
-LEAST_PIXELS = 2**16  # that a frame counts as, however small: what it costs at least
+LEAST_PIXELS = 2**16  # smaller frames count as this many: each frame has a fixed cost
 _SHORT_SHARE, _SHORT_SECONDS = 0.02, 0.5  # containers' lengths are not more exact
-_FILM_SIDE = 1280  # pixels; larger videos are written at this size, which still plays everywhere
+_FILM_SIDE = 1280  # pixels; larger videos are scaled down to it, so that they play everywhere
 _FILM_LEAST = 16
 _FILM_SLOWEST = 1.0  # frames a second
 _standard_error = threading.Lock()
 
 
 class Sampling(NamedTuple):
-    """Which frames of a video are read: every so many, or so many evenly spaced."""
+    """Which frames of a video are read: each `every`-th, or `frames` evenly spaced ones."""
 
     every: int = 1
     frames: int | None = None
@@ -58,18 +58,18 @@ class VideoFrame(NamedTuple):
 
 
 class VideoReader:
-    """The frames of a video, to be read once. Not to be used by two threads at once."""
+    """Reads the frames of a video, once. One thread at a time may use it."""
 
-    def __init__(self, path: Path, sampling: Sampling, most_pixels: float = math.inf) -> None:
+    def __init__(self, path: Path, sampling: Sampling, max_pixels: float = math.inf) -> None:
         """Opens the file.
 
         Args:
             path: the file.
             sampling: which of its frames are read.
-            most_pixels: where decoding stops, that a long video takes no longer than wanted.
+            max_pixels: decoding stops after so many; it bounds the time for a long video.
 
         Raises:
-            InputError: it is missing, no video, without pictures or too large.
+            InputError: it is missing, not a video, without pictures or too large.
             ModuleNotFoundError: the extra `media` is not installed.
         """
         self.path = path
@@ -77,23 +77,22 @@ class VideoReader:
         self._sampling = sampling
         start = beginning(path)
         if not any(start[at:].startswith(mark) for at, mark in _BEGINNINGS):
-            raise InputError(
-                f"{path} is no video of a known format (AVI, MP4, MOV, MKV, WebM, ...)"
-            )
+            formats = "AVI, MP4, MOV, MKV, WebM, ..."
+            raise InputError(f"{path} is not a video of a known format ({formats})")
         self._capture = self._open()
         claimed, self._claimed_rate = self._get("FRAME_COUNT"), self._get("FPS")
         self._claimed = int(claimed) if 0 < claimed < 2**53 else None  # frames; often wrong
         plausible = 0 < self._claimed_rate <= _FASTEST
         self.frames_a_second = self._claimed_rate if plausible else _FRAMES_A_SECOND
-        self._share = 1 / sampling.every  # of its frames that are chosen
-        self._read = 0  # frames so far
-        self._seconds = -1.0  # of the last of them
+        self._share = 1 / sampling.every  # chosen frames among all
+        self._read = 0  # frames
+        self._seconds = -1.0  # time of the last frame
         sides = self._get("FRAME_WIDTH"), self._get("FRAME_HEIGHT")
-        self._most = most_pixels / max(math.prod(sides), LEAST_PIXELS)  # frames
+        self._most = max_pixels / max(math.prod(sides), LEAST_PIXELS)  # frames
         self._cut = False
 
     def frames(self) -> Generator[VideoFrame | None]:
-        """The frames of the sampling, in order, and None for each one that is passed over.
+        """The chosen frames in order, and None for each one that is skipped.
 
         Raises:
             InputError: there are none.
@@ -107,31 +106,31 @@ class VideoReader:
                     yield None
                     continue
                 good, pixels = self._capture.retrieve()
-                if good:  # all are brought to the size of the first, which was checked
-                    image = Image.fromarray(pixels[..., ::-1].copy())  # of blue, green, red
+                if good:  # OpenCV scales all to the first one's size, which was checked
+                    image = Image.fromarray(pixels[..., ::-1].copy())  # from BGR
                     yield VideoFrame(number, self._seconds, image)
                     given += 1
         if not given:
             raise InputError(f"{self.path} holds no frame that can be decoded; replace it")
 
     def close(self) -> None:
-        """Lets the file go."""
+        """Closes the file."""
         self._capture.release()
 
     @property
     def rate(self) -> float:
-        """The chosen frames a second; known when the first of them was read."""
+        """The chosen frames a second; known after the first of them."""
         return self.frames_a_second * self._share
 
     def expected(self) -> int | None:
-        """How many frames should be chosen, by what the file claims."""
+        """How many frames will be chosen, by the length that the file claims."""
         every, frames = self._sampling
         if self._claimed is None:
             return frames
         return -(-self._claimed // every) if frames is None else min(frames, self._claimed)
 
     def shortfall(self) -> str | None:
-        """After the last frame: what is missing of the video's length, if that is noticeable."""
+        """After the last frame: a message if a noticeable part of the claimed length is missing."""
         if self._claimed is None or not self._claimed_rate > 0 or self._cut:
             return None
         length = self._claimed / self._claimed_rate
@@ -141,15 +140,15 @@ class VideoReader:
         return f"it claims {self._claimed:,} frames; {self._read:,} could be read"
 
     def unread(self) -> str | None:
-        """After the last frame: what was left out for `most_pixels`, if anything was."""
+        """After the last frame: a message if `max_pixels` ended the reading."""
         return f"only its first {self._read:,} frames were looked at" if self._cut else None
 
     def _choose(self) -> Generator[None, None, Callable[[int], bool]]:
-        """Says of frames, by their number, whether they are to be read."""
+        """A function from a frame's number to whether the frame is chosen."""
         every, frames = self._sampling
         if frames is None:
             return lambda number: number % every == 0
-        while self._grab():  # counted, not believed: a file may claim anything
+        while self._grab():  # counted: what a file claims may be wrong
             yield None
         total, self._read, self._seconds = self._read, 0, -1.0
         self.close()
@@ -160,7 +159,7 @@ class VideoReader:
         return {(2 * part + 1) * total // (2 * parts) for part in range(parts)}.__contains__
 
     def _grab(self) -> bool:
-        """Goes on to the next frame, if there is one."""
+        """Moves to the next frame; False at the end."""
         if not self._capture.grab():
             return False
         if self._read >= self._most:
@@ -177,7 +176,7 @@ class VideoReader:
         return self._capture.get(getattr(self._cv2, f"CAP_PROP_{name}"))
 
     def _open(self) -> Any:
-        # This backend alone: another one takes % in a name for a pattern of many files' names.
+        # This backend only: another one reads % in a name as a pattern of many files' names.
         capture = self._cv2.VideoCapture(file_name(self.path), self._cv2.CAP_FFMPEG)
         if not capture.isOpened():
             raise InputError(
@@ -185,15 +184,16 @@ class VideoReader:
                 "replace or remove it"
             )
         width, height = self._cv2.CAP_PROP_FRAME_WIDTH, self._cv2.CAP_PROP_FRAME_HEIGHT
-        check_size(self.path, int(capture.get(width)), int(capture.get(height)))
+        if (excess := too_large(int(capture.get(width)), int(capture.get(height)))) is not None:
+            raise InputError(f"{self.path} {excess}")
         return capture
 
 
 class VideoWriter:
     """Writes frames as VP8 in WebM, which browsers play; leaving its context finishes the file.
 
-    VP9 would be a little smaller and take several times as long. Frames of another size than the
-    film's are brought to it.
+    VP9 files would be a little smaller and take several times as long. Frames of other sizes are
+    resized.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], frames_a_second: float) -> None:
@@ -201,8 +201,8 @@ class VideoWriter:
 
         Args:
             path: its name ends in .webm.
-            size: (width, height) of the film; it is brought into limits, and the sides made even.
-            frames_a_second: at least 1, or it is made so.
+            size: (width, height), which is limited and made even.
+            frames_a_second: lower rates than 1 become 1.
 
         Raises:
             InputError: OpenCV cannot write it.
@@ -215,7 +215,7 @@ class VideoWriter:
         self._size = (width, height)
         self._written = 0
         rate = max(frames_a_second, _FILM_SLOWEST)
-        with _without_chatter():
+        with _silent():
             self._writer = cv2.VideoWriter(
                 file_name(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"VP80"), rate, self._size
             )
@@ -235,13 +235,13 @@ class VideoWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._writer.release()
         if kind is None and self._packets() < self._written:
-            # OpenCV does not tell.
-            raise InputError(f"{self.path.name} could not be written whole; is the disk full?")
+            # OpenCV reports no error.
+            raise InputError(f"{self.path.name} could not be written completely; is the disk full?")
 
     def _packets(self) -> int:
         """How many frames are in the file."""
         capture = self._cv2.VideoCapture(file_name(self.path), self._cv2.CAP_FFMPEG)
-        capture.set(self._cv2.CAP_PROP_FORMAT, -1)  # they are counted without being decoded
+        capture.set(self._cv2.CAP_PROP_FORMAT, -1)  # counts without decoding
         count = 0
         while capture.grab():
             count += 1
@@ -250,8 +250,8 @@ class VideoWriter:
 
 
 @contextlib.contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Keeps OpenCV from telling standard error that it will write a tag of its own."""
+def _silent() -> Iterator[None]:
+    """Silences standard error, where OpenCV reports a change of the codec's tag."""
     with _standard_error:
         kept = os.dup(2)
         nowhere = os.open(os.devnull, os.O_WRONLY)

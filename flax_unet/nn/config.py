@@ -38,9 +38,11 @@ class UNetConfig:
     def __post_init__(self) -> None:
         if self.classifier_widths is not None:
             object.__setattr__(self, "classifier_widths", tuple(self.classifier_widths))
-        object.__setattr__(self, "image_size", _one_form(self.image_size))
+        sides: Any = self.image_size
+        sides = tuple(sides) if isinstance(sides, list | tuple) else (sides, sides)
+        square = len(sides) == 2 and sides[0] == sides[1]  # has one form: a number
+        object.__setattr__(self, "image_size", sides[0] if square else sides)
         hidden = self.classifier_widths or ()
-        sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
         counts = {
             "base_width": (self.base_width, 2**12),
             "levels": (self.levels, 12),
@@ -49,9 +51,7 @@ class UNetConfig:
         for name, (value, most) in counts.items():
             if type(value) is not int or not 1 <= value <= most:
                 raise ValueError(f"{name} is {value!r:.20}; it must be a whole number, 1 to {most}")
-        if (isinstance(self.image_size, tuple) and len(sides) != 2) or not all(
-            type(side) is int and 1 <= side <= _MOST_PIXELS for side in sides
-        ):
+        if len(sides) != 2 or not all(type(s) is int and 1 <= s <= _MOST_PIXELS for s in sides):
             raise ValueError(
                 f"image_size is {self.image_size!r:.40}; it must be a whole number or (height, "
                 f"width), each 1 to {_MOST_PIXELS}"
@@ -160,14 +160,6 @@ class UNetConfig:
             return cls(**fields)
         except TypeError as error:  # a list where a number belongs
             raise ValueError(str(error)) from error
-
-
-def _one_form(image_size: Any) -> Any:
-    """A size as a number if the picture is square, else as a tuple; other values as they are."""
-    if isinstance(image_size, list | tuple):
-        sides = tuple(image_size)
-        return sides[0] if len(sides) == 2 and sides[0] == sides[1] else sides
-    return image_size
 
 
 def pooled_part(rows: int, columns: int) -> Size:

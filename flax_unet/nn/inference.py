@@ -78,7 +78,7 @@ def format_of(weights: jax.Array, sharding: Sharding) -> Sharding | Format:
 
 
 def whole_output(output: UNetOutput, _: Any) -> UNetOutput:
-    """What `compiled` computes of the network's output by default: all of it."""
+    """The default of what `compiled` computes: the network's output itself."""
     return output
 
 

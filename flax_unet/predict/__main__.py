@@ -1,4 +1,4 @@
-"""Says of faces in pictures and videos whether they are REAL or FAKE, and which pixels are not."""
+"""Detects forged faces in pictures and videos and marks the manipulated pixels."""
 
 import argparse
 import contextlib
@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from tqdm import tqdm
 
@@ -17,9 +17,10 @@ from flax_unet.checkpoint import metadata
 from flax_unet.media.discover import items
 from flax_unet.media.faces import MIN_FACE, FaceFinder, Mode
 from flax_unet.media.videos import Sampling
+from flax_unet.nn.decision import POLARITY
 from flax_unet.predict import writer
-from flax_unet.predict.pipeline import Frame, Options, inspect
-from flax_unet.predict.results import Result, results
+from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options, inspect
+from flax_unet.predict.results import FaceResult, FileResult, PictureResult, VideoResult
 from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command
@@ -28,12 +29,12 @@ from flax_unet.utils.files import staged_directory
 
 _EPILOG = f"""\
 Faces are brought to the network's size as the published evaluation does (PIL, NEAREST, divided by
-255). Probabilities: the classifier's 1 is REAL. Masks: 1 is MANIPULATED.
+255). {POLARITY}
 
 --faces auto cuts out each face with a third of its size around it, or judges the whole picture if
-one face fills it; crop always cuts; none judges every picture as the crop of one face. Faces of
-fewer than {MIN_FACE} pixels are told of and not judged. The verdict of a picture is that of its
-face which is FAKE most likely; a video's probability is the mean of its frames'.
+one face fills it; crop always cuts; none judges every picture as the crop of one face. Faces under
+{MIN_FACE} pixels are reported, not judged. A picture has the verdict of the face that is most
+likely FAKE; a video has the mean probability of its frames.
 
 --out DIR gets, for each picture X with a face, X.mask.png at the picture's size. --save-logits adds
 X.logits.npy for pictures and videos: float32 (faces, H, W, 2) on the network's grid over each
@@ -46,50 +47,50 @@ that is cut short counts as failed; what could be read of it is judged.
 """
 
 
-def _line(result: Result) -> str:
+def _line(result: FileResult) -> str:
     """A result for people."""
-    faces = result.get("faces", ())
+    faces = result.faces if isinstance(result, PictureResult) else []
     parts = []
-    if result["problem"] is not None:
-        parts.append("failed: " + result["problem"].removeprefix(f"{result['file']} "))
-    parts += _verdict(faces[0] if len(faces) == 1 else result)
+    if result.problem is not None:
+        parts.append("failed: " + result.problem.removeprefix(f"{result.file} "))
+    parts += _in_words(faces[0] if len(faces) == 1 else result)
     if len(faces) > 1:
         parts.append(f"{len(faces)} faces")
-    if result.get("frames_judged"):
-        parts.append(f"mean of {result['frames_judged']:,} frames")
-    lines = [f"{result['file']}:  {'  '.join(parts) or 'no face to judge'}"]
+    if isinstance(result, VideoResult) and (judged := result.frames_judged):
+        parts.append(f"mean of {judged:,} frame{'s' * (judged > 1)}")
+    lines = [f"{result.file}:  {'  '.join(parts) or 'no face to judge'}"]
     if len(faces) > 1:
-        lines += [f"face at {tuple(f['box'])}:  {'  '.join(_verdict(f))}" for f in faces]
-    return "\n  ".join([*lines, *(f"note: {note}" for note in result["notes"])])
+        lines += [f"face at {tuple(face.box)}:  {'  '.join(_in_words(face))}" for face in faces]
+    return "\n  ".join([*lines, *(f"note: {note}" for note in result.notes)])
 
 
-def _verdict(of: dict[str, Any]) -> Iterator[str]:
-    """What was found of a face or of a video, in words."""
-    if of.get("verdict") is not None:
-        real, fake = of["real_probability"], of["fake_probability"]
-        yield f"{of['verdict']}  (real {real:.4f}, fake {fake:.4f})"
-    if of.get("manipulated_share") is not None:
-        yield f"{of['manipulated_share']:.2%} of the pixels marked manipulated"
+def _in_words(result: FaceResult | FileResult) -> Iterator[str]:
+    decision, share = result.decision, result.manipulated_share
+    if decision.verdict is not None:
+        real, fake = decision.real_probability, decision.fake_probability
+        yield f"{decision.verdict}  (real {real:.4f}, fake {fake:.4f})"
+    if share is not None:
+        yield f"{share:.2%} of the pixels marked manipulated"
 
 
-def _shown(frames: Iterable[Frame]) -> Generator[Frame]:
-    """The frames, counted by a bar for people who watch."""
+def _with_bar(inspected: Iterable[Inspected]) -> Generator[Inspected]:
+    """Passes everything on and counts the frames by a progress bar."""
     number = None
     with tqdm(unit="frame", disable=None) as bar:
-        for frame in frames:
-            if frame.number != number:
-                number = frame.number
-                bar.total = None if frame.expected is None else bar.n + frame.expected
-                bar.set_postfix_str(shown(frame.item.path.name)[-30:], refresh=False)
-            if frame.image is not None:
-                bar.update()
-            yield frame
+        for one in inspected:
+            if one.number != number:
+                number = one.number
+                expected = one.expected if isinstance(one, InspectedFrame) else None
+                bar.total = None if expected is None else bar.n + expected
+                bar.set_postfix_str(shown(one.item.path.name)[-30:], refresh=False)
+            bar.update(isinstance(one, InspectedFrame))
+            yield one
 
 
-def _paths(named: Sequence[Path]) -> list[Path]:
-    """The paths, with those from standard input in the place of `-`."""
+def _paths(given: Sequence[Path]) -> list[Path]:
+    """The given paths; `-` is replaced by the paths on standard input."""
     paths = []
-    for path in named:
+    for path in given:
         if path == Path("-"):
             listed = sys.stdin.buffer.read()
             ends = b"\0" if b"\0" in listed else b"\n"  # as of find -print0
@@ -140,33 +141,33 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="DIR",
-        help=f"new directory for {writer.JSON}, {writer.TABLE} and what shows it",
+        help=f"new directory for {writer.JSON}, {writer.TABLE}, masks and overlays",
     )
     parser.add_argument(
         "--mask-threshold",
         type=between_0_and_1,
         metavar="T",
-        help="mark pixels whose probability of being MANIPULATED is above T (default: those of "
-        "which it is the likelier class, as published)",
+        help="mark pixels whose probability of being MANIPULATED is above T (default: where it "
+        "is the likelier class, as published)",
     )
     parser.add_argument(
         "--save-logits", action="store_true", help="write the mask head's output too; see below"
     )
-    parser.add_argument("--json", action="store_true", help="print a JSON object a file, no prose")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per file only")
     return parser
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raises InputError: options contradict each other or do not suit the network."""
+    """Raises InputError: options contradict each other or the network lacks a mask head."""
     if args.faces == "none" and args.face_model is not None:
-        raise InputError("--face-model: --faces none looks for no faces; leave out one")
+        raise InputError("--face-model: --faces none does not look for faces; leave out one")
     if args.save_logits and args.out is None:
-        raise InputError("--save-logits: name a directory for them by --out")
-    asked = {"--mask-threshold": args.mask_threshold is not None, "--save-logits": args.save_logits}
-    if any(asked.values()) and not metadata.load_config(args.checkpoint).has_mask_head:
-        names = " and ".join(name for name, is_asked in asked.items() if is_asked)
+        raise InputError("--save-logits: name a directory for them with --out")
+    given = {"--mask-threshold": args.mask_threshold is not None, "--save-logits": args.save_logits}
+    if any(given.values()) and not metadata.load_config(args.checkpoint).has_mask_head:
+        names = " and ".join(name for name, is_given in given.items() if is_given)
         raise InputError(
-            f"{names}: {args.checkpoint} has no mask head, so it marks no pixels; leave this out, "
+            f"{names}: {args.checkpoint} has no mask head, so it marks no pixels; leave this out "
             "or name another checkpoint"
         )
 
@@ -178,9 +179,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from flax_unet.detector import Detector  # needs JAX, which takes seconds to import
 
     keep_compiled()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what it has no letters for
+    if isinstance(sys.stdout, io.TextIOWrapper):  # it may lack letters of a file's name
         sys.stdout.reconfigure(errors="backslashreplace")
-    found: list[Result] = []
+    found: list[FileResult] = []
     statuses: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         stage = None if args.out is None else stack.enter_context(staged_directory(args.out))
@@ -190,15 +191,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         finder = None if args.faces == "none" else FaceFinder(args.face_model)
         options = Options(args.faces, finder, Sampling(args.every, args.frames))
-        frames = _shown(inspect(detector, items(_paths(args.path)), options))
-        for result in results(stack.enter_context(contextlib.closing(frames)), stage):
-            statuses[result["status"]] += 1
+        inspected = _with_bar(inspect(detector, items(_paths(args.path)), options))
+        stack.enter_context(contextlib.closing(inspected))
+        for result in writer.file_results(inspected, stage):
+            statuses[result.status] += 1
             with tqdm.external_write_mode():
-                print(json.dumps(result) if args.json else _line(result), flush=True)
+                print(json.dumps(result.to_json()) if args.json else _line(result), flush=True)
             if stage is not None:
                 found.append(result)
         if stage is not None:
-            writer.write(stage, found, args.checkpoint, detector, options)
+            writer.write_predictions(stage, found, args.checkpoint, detector, options)
     if args.out is not None and not args.json:
         masks = "masks, logits" if args.save_logits else "masks"
         out = shown(str(args.out))

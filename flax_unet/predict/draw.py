@@ -1,16 +1,18 @@
-"""Pictures of what was found: manipulated pixels tinted, faces framed with their verdict."""
+"""Draws results: manipulated pixels tinted, faces framed with their verdict, a video's timeline."""
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from flax_unet.media.boxes import Box
+from flax_unet.media.faces import Box
 from flax_unet.media.images import mask_image
+from flax_unet.predict.results import FileResult
 from flax_unet.verdict import Verdict
 
-_TINT = (255, 0, 60)
+TINT = (255, 0, 60)
 _OPACITY = 115  # of 255
 _COLOURS = {True: (0, 120, 55), False: (200, 15, 45), None: (80, 80, 80)}  # by `is_real`
 _LEAST_FONT = 10  # pixels
@@ -19,12 +21,18 @@ _LEAST_FONT = 10  # pixels
 def overlay(image: Image.Image, mask: Image.Image) -> Image.Image:
     """The picture with the pixels of class 1 of `mask_image` tinted red."""
     picture = image.copy()
-    picture.paste(_TINT, None, mask.point([0, _OPACITY] + [0] * 254, "L"))
+    picture.paste(TINT, None, mask.point([0, _OPACITY] + [0] * 254, "L"))
     return picture
 
 
+def tinted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) uint8 with the pixels tinted where the mask (H, W) is 1."""
+    picture = Image.fromarray(image)
+    return np.asarray(overlay(picture, mask_image(mask == 1, picture.size)))
+
+
 def union(verdicts: Sequence[Verdict], size: tuple[int, int]) -> Image.Image | None:
-    """The pixels that any face's mask marks, as `mask_image` gives them; None without masks."""
+    """All pixels that a face's mask marks, as a `mask_image`; None without masks."""
     if all(verdict.mask is None for verdict in verdicts):
         return None
     marked = np.zeros((size[1], size[0]), bool)
@@ -39,7 +47,7 @@ def framed(
     """A copy of the picture with a frame around each face and its verdict in words."""
     picture = image.copy()
     pen = ImageDraw.Draw(picture)
-    labels = [(v.box, _label(v), _COLOURS[v.is_real]) for v in verdicts]
+    labels = [(v.box, label(v), _COLOURS[v.is_real]) for v in verdicts]
     labels += [(box, "too small", _COLOURS[None]) for box in too_small]
     longer = max(image.size)
     line = max(1, longer // 300)
@@ -61,8 +69,36 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _label(verdict: Verdict) -> str:
+def label(verdict: Verdict, digits: int = 0) -> str:
+    """The verdict in words, with its probability in per cent to so many digits."""
     real, fake = verdict.real_probability, verdict.fake_probability
     if real is None:
-        return f"{verdict.manipulated_share:.0%} marked"
-    return f"REAL {real:.0%}" if verdict.is_real else f"FAKE {fake:.0%}"
+        return f"{verdict.manipulated_share:.{digits}%} marked"
+    return f"REAL {real:.{digits}%}" if verdict.is_real else f"FAKE {fake:.{digits}%}"
+
+
+def write_timeline(path: Path, result: FileResult) -> None:
+    """Plots the fake probability of each frame of a video, with gaps where no face was judged.
+
+    Args:
+        path: PNG file to write.
+        result: of a video with a verdict.
+    """
+    from matplotlib.figure import Figure  # takes a second to import
+
+    seconds = np.array([frame.seconds for frame in result.frames], float)
+    fake = np.array([frame.decision.fake_probability for frame in result.frames], float)  # or NaN
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.axhspan(0.5, 1, color="#d71432", alpha=0.08, lw=0)
+    axes.plot(seconds, fake, color="#d71432", lw=1, marker=".", ms=3)
+    axes.axhline(0.5, color="grey", lw=0.8, ls="--")
+    decision = result.decision
+    axes.set(
+        xlabel="seconds",
+        ylabel="probability of FAKE",
+        ylim=(-0.02, 1.02),
+        title=f"{decision.verdict}: mean probability of FAKE {decision.fake_probability:.3f}",
+    )
+    axes.grid(alpha=0.3)
+    figure.savefig(path, format="png", dpi=110)

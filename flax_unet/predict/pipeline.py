@@ -20,7 +20,7 @@ from flax_unet.verdict import Verdict
 if TYPE_CHECKING:
     from flax_unet.detector import Detector
 
-_READY = 25_000_000  # pixels of frames that were decoded before they are asked for
+_READY = 25_000_000  # pixels of frames that are decoded ahead
 _AT_ONCE = 25_000_000  # pixels of frames that wait to be judged together
 
 
@@ -30,90 +30,105 @@ class Options(NamedTuple):
     mode: Mode = "auto"
     finder: FaceFinder | None = None
     sampling: Sampling = Sampling()
-    most_pixels: float = math.inf  # of a video; what comes after them is left out
-    still_wanted: Callable[[], None] = lambda: None  # asked now and then; it raises to end the work
+    max_pixels: float = math.inf  # of a video; the rest is left out
+    check_wanted: Callable[[], None] = lambda: None  # called often; raises to end the work
 
 
 @dataclasses.dataclass
-class Frame:
-    """A picture, or a frame of a video, or the reason why there is none (more)."""
+class FileNote:
+    """A note about a file as a whole, or the problem that ended its reading."""
 
     item: Item
-    number: int  # of the item, for the same one may be named twice
-    image: Image.Image | None = None
+    number: int  # of the item: the same file may be named twice
+    text: str  # printable
+    is_problem: bool = False
+
+    weight = LEAST_PIXELS
+
+
+@dataclasses.dataclass
+class InspectedFrame:
+    """A picture or a frame of a video, and the verdicts on its faces."""
+
+    item: Item
+    number: int  # of the item
+    image: Image.Image
+    found: Found
     index: int | None = None  # in a video
     seconds: float | None = None
     frames_a_second: float | None = None  # of the frames that are judged
-    expected: int | None = None  # how many of the video should be, if that is known
-    found: Found = dataclasses.field(default_factory=lambda: Found([], []))
+    expected: int | None = None  # frames of the video that are to be judged, if known
     verdicts: list[Verdict] = dataclasses.field(default_factory=list)  # of `found.boxes`
-    notes: list[str] = dataclasses.field(default_factory=list)
-    problem: str | None = None  # printable
 
     @property
     def weight(self) -> int:
-        """What it takes of memory, in pixels."""
-        return max(self.image.width * self.image.height if self.image else 0, LEAST_PIXELS)
+        """Its size in memory, in pixels."""
+        return max(self.image.width * self.image.height, LEAST_PIXELS)
 
 
-def inspect(detector: "Detector", items: Iterable[Item], options: Options) -> Generator[Frame]:
+Inspected = InspectedFrame | FileNote
+
+
+def inspect(detector: "Detector", items: Iterable[Item], options: Options) -> Generator[Inspected]:
     """Judges every face of every frame; frames come in order.
 
-    A file that cannot be read gives a last frame with the problem, and the others go on.
+    A file that cannot be read ends with a FileNote of the problem, and the next one follows.
     """
-    waiting: list[Frame] = []
+    waiting: list[Inspected] = []
     faces = weight = 0
-    read = ahead(_read(items, options), _READY, lambda frame: frame.weight)
-    with contextlib.closing(read) as frames:
-        for frame in frames:
-            waiting.append(frame)
-            faces += len(frame.found.boxes)
-            weight += frame.weight
+    read = ahead(_read(items, options), _READY, lambda one: one.weight)
+    with contextlib.closing(read) as inspected:
+        for one in inspected:
+            waiting.append(one)
+            faces += len(one.found.boxes) if isinstance(one, InspectedFrame) else 0
+            weight += one.weight
             if max(faces, len(waiting)) >= detector.batch_size or weight >= _AT_ONCE:
                 yield from _judged(detector, waiting)
                 waiting, faces, weight = [], 0, 0
     yield from _judged(detector, waiting)
 
 
-def _judged(detector: "Detector", frames: list[Frame]) -> list[Frame]:
-    images = [frame.image for frame in frames if frame.image for _ in frame.found.boxes]
+def _judged(detector: "Detector", waiting: list[Inspected]) -> list[Inspected]:
+    frames = [one for one in waiting if isinstance(one, InspectedFrame)]
+    images = [frame.image for frame in frames for _ in frame.found.boxes]
     boxes = [box for frame in frames for box in frame.found.boxes]
     verdicts = iter(detector(images, boxes))
     for frame in frames:
         frame.verdicts = [next(verdicts) for _ in frame.found.boxes]
-    return frames
+    return waiting
 
 
-def _read(items: Iterable[Item], options: Options) -> Generator[Frame | None]:
-    """Decodes the files and finds the faces; None for what is passed over."""
+def _read(items: Iterable[Item], options: Options) -> Generator[Inspected | None]:
+    """Decodes the files and finds the faces; None for each frame that is skipped."""
     for number, item in enumerate(items):
         try:
             if item.problem is not None:
                 raise InputError(item.problem)
             yield from (_video if item.kind == "video" else _picture)(item, number, options)
         except InputError as error:
-            yield Frame(item, number, problem=shown(str(error)))
+            yield FileNote(item, number, shown(str(error)), is_problem=True)
 
 
-def _picture(item: Item, number: int, options: Options) -> Generator[Frame]:
+def _picture(item: Item, number: int, options: Options) -> Generator[Inspected]:
     notes: list[str] = []
     image = read_image(item.path, notes)
-    found = find(options.finder, image, options.mode)
-    yield Frame(item, number, image, found=found, notes=notes)
+    for note in notes:
+        yield FileNote(item, number, note)
+    yield InspectedFrame(item, number, image, find(options.finder, image, options.mode))
 
 
-def _video(item: Item, number: int, options: Options) -> Generator[Frame | None]:
-    video = VideoReader(item.path, options.sampling, options.most_pixels)
-    for picture in video.frames():
-        options.still_wanted()
-        if picture is None:
+def _video(item: Item, number: int, options: Options) -> Generator[Inspected | None]:
+    video = VideoReader(item.path, options.sampling, options.max_pixels)
+    for frame in video.frames():
+        options.check_wanted()
+        if frame is None:
             yield None
             continue
-        index, seconds, image = picture
+        index, seconds, image = frame
         found = find(options.finder, image, options.mode, of_video=True)
         expected = video.expected()
-        yield Frame(item, number, image, index, seconds, video.rate, expected, found)
+        yield InspectedFrame(item, number, image, found, index, seconds, video.rate, expected)
     if (unread := video.unread()) is not None:
-        yield Frame(item, number, notes=[unread])
+        yield FileNote(item, number, unread)
     if (shortfall := video.shortfall()) is not None:
-        yield Frame(item, number, problem=f"{item.name} is cut short: {shortfall}")
+        raise InputError(f"{item.name} is cut short: {shortfall}")

@@ -1,4 +1,4 @@
-"""A generator that runs ahead in a thread of its own."""
+"""Runs a generator ahead of its consumer, in a thread."""
 
 import collections
 import contextlib
@@ -12,15 +12,15 @@ T = TypeVar("T")
 def ahead(
     source: Generator[T | None], limit: int, weight: Callable[[T], int] = lambda _: 1
 ) -> Generator[T]:
-    """The elements of `source`, prepared by a thread before they are asked for.
+    """The elements of `source`, which a thread prepares ahead of their use.
 
-    What `source` raises is raised here. When this generator is closed, the thread closes `source`
-    and ends, but not before the element that it works on: where that may take long, `source`
-    should now and then give None, which is left out.
+    What `source` raises is raised here. When this generator is closed, the thread finishes its
+    element, closes `source` and ends. Where an element may take long, `source` should yield None
+    now and then, which is left out.
 
     Args:
         source: the generator.
-        limit: the thread pauses while what is ready weighs so much or more.
+        limit: the thread pauses while the elements that are ready weigh this much or more.
         weight: of an element.
     """
     ready: collections.deque[T] = collections.deque()
@@ -40,7 +40,7 @@ def ahead(
                         changed.wait_for(lambda: closed or sum(map(weight, ready)) < limit)
                         if closed:
                             break
-        except BaseException as raised:  # whatever it is, it belongs to who asked
+        except BaseException as raised:  # whatever it is, the consumer gets it
             error = raised
         with changed:
             ended = True

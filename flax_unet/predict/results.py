@@ -1,27 +1,22 @@
-"""What was found in each file, as JSON values, and the pictures and videos that show it."""
+"""The results of a prediction: what was found in a face, a frame, a picture and a video."""
 
-import contextlib
-import itertools
+import dataclasses
 import statistics
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Self
 
-from PIL import Image
+from flax_unet.media.discover import Kind
+from flax_unet.media.faces import Box
+from flax_unet.nn import decision
+from flax_unet.predict.pipeline import InspectedFrame
+from flax_unet.verdict import Verdict
 
-from flax_unet.media.videos import VideoWriter
-from flax_unet.nn.decision import is_real
-from flax_unet.predict.draw import framed, overlay, union
-from flax_unet.predict.logits import LogitsWriter
-from flax_unet.predict.pipeline import Frame
-from flax_unet.utils.filenames import Names
-
-Result = dict[str, Any]
+Json = dict[str, Any]
 AGGREGATION = "mean over frames of the highest fake_probability among a frame's faces"
 MEANING = {
     "real_probability": "probability that the face is REAL (the classifier's class 1)",
     "fake_probability": "1 - real_probability",
-    "verdict": "REAL where real_probability > 0.5, else FAKE; exactly 0.5 is FAKE",
+    "verdict": decision.DECISION,
     "verdict of a picture": "that of the face with the highest fake_probability",
     "verdict of a video": f"of the {AGGREGATION}",
     "manipulated_share": "share of the box's pixels marked MANIPULATED (the mask's class 1)",
@@ -37,154 +32,167 @@ MEANING = {
 }
 
 
-def results(frames: Iterable[Frame], directory: Path | None) -> Iterator[Result]:
-    """A result for each file, as soon as it is complete.
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """REAL or FAKE. All is None where no face was judged, or the network has no classifier."""
 
-    Args:
-        frames: of `inspect`.
-        directory: where masks, logits, overlays and timelines go; None writes none.
+    real_probability: float | None
 
-    Raises:
-        InputError: they cannot be written.
-    """
-    names = Names()
-    for _, group in itertools.groupby(frames, key=lambda frame: frame.number):
-        first = next(group)
-        stem = names.new(first.item.path.stem)
-        make = _video if first.item.kind == "video" else _picture
-        yield make(itertools.chain([first], group), directory, stem)  # noqa: B031
+    @property
+    def fake_probability(self) -> float | None:
+        """1 - real_probability."""
+        real = self.real_probability
+        return None if real is None else decision.fake_probability(real)
 
+    @property
+    def verdict(self) -> str | None:
+        """`REAL` or `FAKE`."""
+        real = self.real_probability
+        return None if real is None else ("REAL" if decision.is_real(real) else "FAKE")
 
-def _picture(frames: Iterator[Frame], directory: Path | None, stem: str) -> Result:
-    (frame,) = frames
-    result = _head(frame, [*frame.notes, *_unjudged(frame)])
-    if frame.image is None:
-        return result
-    result |= {"width": frame.image.width, "height": frame.image.height, **_found(frame)}
-    if directory is not None and (frame.verdicts or frame.found.too_small):
-        pictures = zip(("mask", "overlay"), _drawn(frame, frame.image), strict=True)
-        for kind, picture in pictures:
-            if picture is not None:
-                result[kind] = f"{stem}.{kind}.png"
-                # A third of the time of Pillow's own level, for a quarter more bytes.
-                picture.save(directory / result[kind], compress_level=1)
-        with LogitsWriter(directory / f"{stem}.logits.npy") as logits:
-            logits.write(frame.verdicts)
-        if logits.faces:
-            result["logits"] = logits.path.name
-    return result
+    def to_json(self) -> Json:
+        """With the keys that `MEANING` explains."""
+        names = ("verdict", "real_probability", "fake_probability")
+        return {name: getattr(self, name) for name in names}
 
 
-def _video(frames: Iterator[Frame], directory: Path | None, stem: str) -> Result:
-    result: Result = {}
-    told: list[Result] = []  # of each frame; a video may have any number, so no picture is kept
-    size: tuple[int, int] | None = None
-    film: VideoWriter | None = None
-    logits: LogitsWriter | None = None
-    with contextlib.ExitStack() as stack:
-        if directory is not None:
-            logits = stack.enter_context(LogitsWriter(directory / f"{stem}.logits.npy"))
-        for frame in frames:
-            result = _head(frame, [*result.get("notes", []), *frame.notes])
-            if frame.image is None:
-                continue
-            told.append({"frame": frame.index, "seconds": frame.seconds, **_found(frame)})
-            size = size or frame.image.size
-            if directory is not None:
-                if film is None:
-                    path, rate = directory / f"{stem}.overlay.webm", frame.frames_a_second
-                    film = stack.enter_context(VideoWriter(path, size, rate or 1.0))
-                film.write(_drawn(frame, frame.image)[1])
-            if logits is not None:
-                logits.write(frame.verdicts)
-    if size is None:
-        return result
-    result |= {"width": size[0], "height": size[1], **_summary(told)}
-    if len(told) > (judged := result["frames_judged"]):
-        result["notes"].append(
-            f"no face to judge in {len(told) - judged:,} of {len(told):,} frames"
-        )
-    if logits is not None and logits.faces:
-        result["logits"] = logits.path.name
-    if film is not None and not any(frame["faces"] or frame["too_small"] for frame in told):
-        film.path.unlink()  # it shows nothing that the video does not
-    elif directory is not None and film is not None:
-        result["overlay"] = film.path.name
-        if result["verdict"] is not None:
-            from flax_unet.predict.timeline import write_timeline
+@dataclasses.dataclass(frozen=True)
+class FaceResult:
+    """A verdict without its masks."""
 
-            result["timeline"] = f"{stem}.timeline.png"
-            write_timeline(directory / result["timeline"], result)
-    return result
+    box: Box
+    decision: Decision
+    manipulated_share: float | None
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> Self:
+        """The result of a judged face."""
+        return cls(verdict.box, Decision(verdict.real_probability), verdict.manipulated_share)
+
+    def to_json(self) -> Json:
+        """An element of `faces` in predictions.json."""
+        share = {"manipulated_share": self.manipulated_share}
+        return {"box": list(self.box), **self.decision.to_json(), **share}
 
 
-def _summary(frames: list[Result]) -> Result:
-    """What the frames of a video say of it."""
-    judged = [frame for frame in frames if frame["faces"]]
-    reals = [frame["real_probability"] for frame in judged]
-    shares = [face["manipulated_share"] for frame in judged for face in frame["faces"]]
-    return {
-        **_called(_mean(reals)),
-        "manipulated_share": _mean(shares),
-        "aggregation": AGGREGATION,
-        "frames_read": len(frames),
-        "frames_judged": len(judged),
-        "frames": frames,
-    }
+@dataclasses.dataclass(frozen=True)
+class FrameResult:
+    """The faces of a picture, or of a frame of a video."""
+
+    faces: list[FaceResult]
+    too_small: list[Box]
+    index: int | None  # in a video
+    seconds: float | None
+
+    @classmethod
+    def of(cls, frame: InspectedFrame) -> Self:
+        """The result of a frame, without its pixels."""
+        faces = [FaceResult.of(verdict) for verdict in frame.verdicts]
+        return cls(faces, frame.found.too_small, frame.index, frame.seconds)
+
+    @property
+    def decision(self) -> Decision:
+        """That of the face with the highest fake probability."""
+        reals = (face.decision.real_probability for face in self.faces)
+        return Decision(min((real for real in reals if real is not None), default=None))
+
+    def to_json(self) -> Json:
+        """The part that pictures and frames of videos have in common."""
+        faces = [face.to_json() for face in self.faces]
+        return {
+            **self.decision.to_json(),
+            "faces": faces,
+            "too_small": [*map(list, self.too_small)],
+        }
 
 
-def _mean(values: list[float | None]) -> float | None:
+@dataclasses.dataclass
+class FileResult:
+    """What was found in a file. Without frames it is a failure."""
+
+    file: str
+    kind: Kind
+    problem: str | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+    size: tuple[int, int] | None = None  # (width, height) of the first frame
+    frames: list[FrameResult] = dataclasses.field(default_factory=list)
+    files: dict[str, str] = dataclasses.field(default_factory=dict)  # names by kind, such as mask
+    decision: Decision = Decision(None)
+    manipulated_share: float | None = None  # of a video
+
+    @property
+    def status(self) -> str:
+        """`ok` or `failed`. A video that is cut short has failed, yet it has frames."""
+        return "ok" if self.problem is None else "failed"
+
+    def conclude(self) -> None:
+        """Derives the rest from the frames, which are complete."""
+
+    def to_json(self) -> Json:
+        """The entry in predictions.json."""
+        keys = ("file", "kind", "status", "problem", "notes")
+        head = {key: getattr(self, key) for key in keys}
+        if self.size is None:
+            return head
+        width, height = self.size
+        return {**head, "width": width, "height": height, **self._found(), **self.files}
+
+    def _found(self) -> Json:
+        return {}
+
+
+class PictureResult(FileResult):
+    """What was found in a picture."""
+
+    @property
+    def faces(self) -> list[FaceResult]:
+        """The faces that were judged."""
+        return [face for frame in self.frames for face in frame.faces]
+
+    def conclude(self) -> None:
+        """Derives the decision, and a note on what was not judged."""
+        for frame in self.frames:
+            self.decision = frame.decision
+            if small := len(frame.too_small):
+                faces = "a face is" if small == 1 else f"{small} faces are"
+                self.notes.append(f"{faces} too small to judge")
+            elif not frame.faces:
+                self.notes.append("no face found")
+
+    def _found(self) -> Json:
+        return self.frames[0].to_json()
+
+
+class VideoResult(FileResult):
+    """What was found in a video."""
+
+    @property
+    def frames_judged(self) -> int:
+        """How many frames have a face that was judged."""
+        return sum(bool(frame.faces) for frame in self.frames)
+
+    def conclude(self) -> None:
+        """Derives decision and share as means, and a note on frames without a face to judge."""
+        self.decision = Decision(_mean(frame.decision.real_probability for frame in self.frames))
+        faces = [face for frame in self.frames for face in frame.faces]
+        self.manipulated_share = _mean(face.manipulated_share for face in faces)
+        if empty := len(self.frames) - self.frames_judged:
+            self.notes.append(f"no face to judge in {empty:,} of {len(self.frames):,} frames")
+
+    def _found(self) -> Json:
+        return {
+            **self.decision.to_json(),
+            "manipulated_share": self.manipulated_share,
+            "aggregation": AGGREGATION,
+            "frames_read": len(self.frames),
+            "frames_judged": self.frames_judged,
+            "frames": [
+                {"frame": frame.index, "seconds": frame.seconds, **frame.to_json()}
+                for frame in self.frames
+            ],
+        }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None
-
-
-def _head(frame: Frame, notes: list[str]) -> Result:
-    return {
-        "file": frame.item.name,
-        "kind": frame.item.kind,
-        "status": "ok" if frame.problem is None else "failed",
-        "problem": frame.problem,
-        "notes": notes,
-    }
-
-
-def _found(frame: Frame) -> Result:
-    """The faces of a frame, and its verdict: that of the one which is FAKE most likely."""
-    reals = [v.real_probability for v in frame.verdicts if v.real_probability is not None]
-    faces = [
-        {
-            "box": list(verdict.box),
-            **_called(verdict.real_probability),
-            "manipulated_share": verdict.manipulated_share,
-        }
-        for verdict in frame.verdicts
-    ]
-    small = [list(box) for box in frame.found.too_small]
-    return {**_called(min(reals, default=None)), "faces": faces, "too_small": small}
-
-
-def _called(real: float | None) -> Result:
-    return {
-        "verdict": None if real is None else ("REAL" if is_real(real) else "FAKE"),
-        "real_probability": real,
-        "fake_probability": None if real is None else 1 - real,
-    }
-
-
-def _unjudged(frame: Frame) -> list[str]:
-    """What of a picture was not judged, for people."""
-    small = len(frame.found.too_small)
-    if frame.image is None or (frame.verdicts and not small):
-        return []
-    if not small:
-        return ["no face found"]
-    return [
-        "a face is too small to judge" if small == 1 else f"{small} faces are too small to judge"
-    ]
-
-
-def _drawn(frame: Frame, image: Image.Image) -> tuple[Image.Image | None, Image.Image]:
-    """The mask of all faces, and the picture with it and the verdicts."""
-    mask = union(frame.verdicts, image.size)
-    picture = image if mask is None else overlay(image, mask)
-    return mask, framed(picture, frame.verdicts, frame.found.too_small)

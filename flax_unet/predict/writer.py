@@ -1,41 +1,174 @@
-"""The results of a prediction as files: predictions.json and predictions.csv."""
+"""Writes the results of a prediction: masks, overlays, logits, predictions.json and .csv."""
 
+import contextlib
 import csv
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
 
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import made_by
-from flax_unet.predict.pipeline import Options
-from flax_unet.predict.results import MEANING, Result
+from flax_unet.media.videos import VideoWriter
+from flax_unet.predict import draw
+from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options
+from flax_unet.predict.results import (
+    MEANING,
+    Decision,
+    FaceResult,
+    FileResult,
+    FrameResult,
+    PictureResult,
+    VideoResult,
+)
+from flax_unet.utils.filenames import Names
 
 if TYPE_CHECKING:
     from flax_unet.detector import Detector
 
 JSON, TABLE = "predictions.json", "predictions.csv"
-_FOUND = ("verdict", "real_probability", "fake_probability", "manipulated_share")
+_RESULTS = {"picture": PictureResult, "video": VideoResult, "folder": FileResult}
+_HEADER = 128  # bytes of the NumPy file of logits, for any number of faces
+_CORNERS = ("left", "top", "right", "bottom")
 _COLUMNS = (
     *("level", "file", "kind", "status", "problem", "notes"),
-    *("frame", "seconds", "face", "left", "top", "right", "bottom"),
-    *_FOUND,
+    *("frame", "seconds", "face", *_CORNERS),
+    *(*Decision(None).to_json(), "manipulated_share"),
 )
 
 
-def write(
+def file_results(inspected: Iterable[Inspected], directory: Path | None) -> Iterator[FileResult]:
+    """A result for each file, as soon as it is complete.
+
+    Args:
+        inspected: from `inspect`.
+        directory: gets masks, logits, overlays and timelines; None writes none.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    names = Names()
+    for _, group in itertools.groupby(inspected, key=lambda one: one.number):
+        first = next(group)
+        item = first.item
+        stem = names.new(item.path.stem)
+        result = _RESULTS[item.kind](item.name, item.kind)
+        files = result.files
+        frames = _frames(itertools.chain([first], group), result)  # noqa: B031
+        if directory is not None:
+            logits, overlay = directory / f"{stem}.logits.npy", directory / f"{stem}.overlay.webm"
+            if item.kind == "video":
+                frames = _write_video(write_logits(frames, logits, files), overlay, files)
+            else:
+                frames = write_logits(_write_picture(frames, directory, stem, files), logits, files)
+        for frame in frames:
+            result.size = result.size or frame.image.size
+            result.frames.append(FrameResult.of(frame))  # without pixels: videos may be long
+        result.conclude()
+        if directory is not None and item.kind == "video" and result.decision.verdict is not None:
+            files["timeline"] = f"{stem}.timeline.png"
+            draw.write_timeline(directory / files["timeline"], result)
+        yield result
+
+
+def _frames(inspected: Iterable[Inspected], result: FileResult) -> Iterator[InspectedFrame]:
+    """The frames of a file; its notes and its problem go to `result`."""
+    for one in inspected:
+        if isinstance(one, InspectedFrame):
+            yield one
+        elif one.is_problem:
+            result.problem = one.text
+        else:
+            result.notes.append(one.text)
+
+
+def _write_picture(
+    frames: Iterable[InspectedFrame], directory: Path, stem: str, files: dict[str, str]
+) -> Iterator[InspectedFrame]:
+    """Passes a picture on; writes its mask and overlay if there is a face."""
+    for frame in frames:
+        yield frame
+        if not (frame.verdicts or frame.found.too_small):
+            continue
+        for kind, picture in zip(("mask", "overlay"), _drawn(frame), strict=True):
+            if picture is not None:
+                files[kind] = f"{stem}.{kind}.png"
+                # A third of the time of Pillow's own level, for a quarter more bytes.
+                picture.save(directory / files[kind], compress_level=1)
+
+
+def _write_video(
+    frames: Iterable[InspectedFrame], path: Path, files: dict[str, str]
+) -> Iterator[InspectedFrame]:
+    """Passes frames on; writes them as an overlay video if there is a face."""
+    film: VideoWriter | None = None
+    shows_faces = False
+    with contextlib.ExitStack() as stack:
+        for frame in frames:
+            if film is None:
+                rate = frame.frames_a_second or 1.0
+                film = stack.enter_context(VideoWriter(path, frame.image.size, rate))
+            film.write(_drawn(frame)[1])
+            shows_faces |= bool(frame.verdicts or frame.found.too_small)
+            yield frame
+    if shows_faces:
+        files["overlay"] = path.name
+    elif film is not None:
+        path.unlink()  # it shows no more than the video does
+
+
+def write_logits(
+    frames: Iterable[InspectedFrame], path: Path, files: dict[str, str]
+) -> Iterator[InspectedFrame]:
+    """Passes frames on; writes the logits of all faces, (faces, H, W, 2) float32, if there are any.
+
+    They are written face by face, so that those of a long video need no memory.
+    """
+    shape: list[int] = []
+    file: IO[bytes] | None = None
+    with contextlib.ExitStack() as stack:
+        for frame in frames:
+            for verdict in frame.verdicts:
+                if (logits := verdict.mask_logits) is None:
+                    continue
+                if file is None:
+                    file = stack.enter_context(path.open("wb"))
+                    file.write(bytes(_HEADER))  # filled in when the number of faces is known
+                    shape = [0, *logits.shape]
+                file.write(logits.astype("<f4").tobytes())
+                shape[0] += 1
+            yield frame
+        if file is not None:
+            file.seek(0)
+            header = {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)}
+            np.lib.format.write_array_header_1_0(file, header)
+            files["logits"] = path.name
+
+
+def _drawn(frame: InspectedFrame) -> tuple[Image.Image | None, Image.Image]:
+    """The mask of all faces, and the picture with it and the verdicts."""
+    mask = draw.union(frame.verdicts, frame.image.size)
+    picture = frame.image if mask is None else draw.overlay(frame.image, mask)
+    return mask, draw.framed(picture, frame.verdicts, frame.found.too_small)
+
+
+def write_predictions(
     directory: Path,
-    found: Sequence[Result],
+    results: Sequence[FileResult],
     checkpoint_path: Path,
     detector: "Detector",
     options: Options,
 ) -> None:
-    """Writes both files.
+    """Writes predictions.json and predictions.csv.
 
     Args:
-        directory: where to; it holds the pictures that the results name.
-        found: of `results`.
-        checkpoint_path: what judged; its name alone is told.
-        detector: its network, with the options of masks.
+        directory: holds the files that the results name.
+        results: from `file_results`.
+        checkpoint_path: only its last name is written.
+        detector: its network and its options of masks are written.
         options: how files were inspected.
 
     Raises:
@@ -53,32 +186,34 @@ def write(
             "save_logits": detector.keep_logits,
         },
         "meaning": MEANING,
-        "files": list(found),
+        "files": [result.to_json() for result in results],
         "made_by": made_by(),
     }
     metadata.write_json(directory / JSON, written)
     with (directory / TABLE).open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, _COLUMNS)
         table.writeheader()
-        for result in found:
+        for result in results:
             table.writerows(_rows(result))
 
 
-def _rows(result: Result) -> Iterator[dict[str, Any]]:
-    """The lines for a file: one of level `file` with its verdict, then one of `face` a face."""
-    common = {"file": _text(result["file"]), "kind": result["kind"]}
-    problem, notes = result["problem"] or "", "; ".join(result["notes"])
-    whole = {name: result.get(name) for name in _FOUND}
-    told = {"status": result["status"], "problem": _text(problem), "notes": _text(notes)}
-    yield {"level": "file", **common, **told, **whole}
-    for frame in result.get("frames", [result]):
-        for number, face in enumerate(frame.get("faces", []), start=1):
-            place = {"frame": frame.get("frame"), "seconds": frame.get("seconds"), "face": number}
-            corners = dict(zip(("left", "top", "right", "bottom"), face["box"], strict=True))
-            found = {name: face[name] for name in _FOUND}
-            yield {"level": "face", **common, **place, **corners, **found}
+def _rows(result: FileResult) -> Iterator[dict[str, Any]]:
+    """The rows of a file: one of level `file` with its verdict, then one of `face` for each."""
+    common = {"file": _text(result.file), "kind": result.kind}
+    problem, notes = _text(result.problem or ""), _text("; ".join(result.notes))
+    status = {"status": result.status, "problem": problem, "notes": notes}
+    yield {"level": "file", **common, **status, **_decision(result)}
+    for frame in result.frames:
+        for number, face in enumerate(frame.faces, start=1):
+            position = {"frame": frame.index, "seconds": frame.seconds, "face": number}
+            corners = dict(zip(_CORNERS, face.box, strict=True))
+            yield {"level": "face", **common, **position, **corners, **_decision(face)}
+
+
+def _decision(result: FileResult | FaceResult) -> dict[str, Any]:
+    return {**result.decision.to_json(), "manipulated_share": result.manipulated_share}
 
 
 def _text(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
+    """A text that spreadsheets do not take for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

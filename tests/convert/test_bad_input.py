@@ -73,7 +73,7 @@ COMPRESSED = zipped({"net/data.pkl": b"", "net/data/0": bytes(2**22)}, zipfile.Z
 
 CASES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "empty": (b"", ("is empty", "again")),
-    "random": (np.random.default_rng(0).bytes(4096), ("no PyTorch or safetensors checkpoint",)),
+    "random": (np.random.default_rng(0).bytes(4096), ("not a PyTorch or safetensors checkpoint",)),
     "web page": (b"<!DOCTYPE html><html>...", ("begins with", "web page")),
     "random after a pickle's first byte": (b"\x80\x02" + b"\xff" * 99, ("damaged",)),
     "truncated zip": (GOOD[: len(GOOD) // 2], ("truncated", "again")),
@@ -81,7 +81,7 @@ CASES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "truncated legacy pickle": (LEGACY[:300], ("truncated", "again")),
     "truncated safetensors": (SAFE[: len(SAFE) // 2], ("truncated", "again")),
     "safetensors with a header of exabytes": (LONG_HEADER, ("truncated or damaged",)),
-    "zip of something else": (zipped({"a.txt": b"hello"}), ("no PyTorch checkpoint", "a.txt")),
+    "zip of something else": (zipped({"a.txt": b"hello"}), ("not a PyTorch checkpoint", "a.txt")),
     "compressed zip": (COMPRESSED, ("compressed", "refused")),
     "TorchScript": (scripted(), ("TorchScript", "state_dict()")),
     "whole model": (

@@ -17,7 +17,7 @@ from flax import nnx
 from PIL import Image
 
 from flax_unet import Detector, InputError, UNet, UNetConfig, Verdict, load
-from flax_unet.media.boxes import Box
+from flax_unet.media.faces import Box
 from flax_unet.media.images import to_input
 from flax_unet.nn.inference import compiled
 from flax_unet.predict import __main__ as predict
@@ -359,7 +359,7 @@ WRONG = {
     "grey": (np.zeros((8, 8), np.uint8), r"uint8 of shape \(8, 8\); expected \(height, width, 3\)"),
     "alpha": (np.zeros((8, 8, 4), np.uint8), r"of shape \(8, 8, 4\)"),
     "floats": (np.zeros((8, 8, 3), np.float32), "the picture is float32"),
-    "empty": (np.zeros((0, 8, 3), np.uint8), r"\(0, 0, 8, 0\) is no part of a picture"),
+    "empty": (np.zeros((0, 8, 3), np.uint8), r"\(0, 0, 8, 0\) is not a part of a picture"),
     "batch": (np.zeros((2, 8, 8, 3), np.uint8), r"of shape \(2, 8, 8, 3\)"),
 }
 
@@ -374,13 +374,13 @@ def test_wrong_arrays(name: str, detector: Detector) -> None:
 @pytest.mark.parametrize(
     ("box", "reason"),
     [
-        ((0, 0, 101, 80), r"\(0, 0, 101, 80\) is no part of a picture of \(100, 80\) pixels"),
-        ((-1, 0, 10, 10), "is no part of"),
-        ((10, 10, 10, 20), "is no part of"),
-        ((20, 10, 10, 20), "is no part of"),
-        ((0.0, 0.0, 10.0, 10.0), "is no box of whole pixels: left, top, right, bottom"),
-        ((0, 0, 10), "is no box of whole pixels"),
-        (5, "is no box of whole pixels"),
+        ((0, 0, 101, 80), r"\(0, 0, 101, 80\) is not a part of a picture of \(100, 80\) pixels"),
+        ((-1, 0, 10, 10), "is not a part of"),
+        ((10, 10, 10, 20), "is not a part of"),
+        ((20, 10, 10, 20), "is not a part of"),
+        ((0.0, 0.0, 10.0, 10.0), "is not a box of whole pixels: left, top, right, bottom"),
+        ((0, 0, 10), "is not a box of whole pixels"),
+        (5, "is not a box of whole pixels"),
     ],
 )
 def test_wrong_boxes(box: object, reason: str, detector: Detector) -> None:
@@ -396,7 +396,7 @@ def test_boxes_of_plain_numbers(detector: Detector) -> None:
 
 def test_one_picture_is_no_list(detector: Detector) -> None:
     for picture in ("face.png", Path("face.png"), noise(), np.asarray(noise())):
-        with pytest.raises(ValueError, match="give a list of them"):
+        with pytest.raises(ValueError, match="pass a list of pictures"):
             detector(picture)  # pyright: ignore[reportArgumentType]
 
 

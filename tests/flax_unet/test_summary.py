@@ -1,15 +1,31 @@
 """The layer table against torchsummary's, recorded from the PyTorch twin."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
 import pytest
 import torch
+from flax import nnx
 from torch.utils.flop_counter import FlopCounterMode
 
 from convert.from_torch import convert
 from convert.torch_unet import ReferenceUNet
-from flax_unet import PUBLISHED, summary
+from flax_unet import PUBLISHED, UNet, summary
+from flax_unet.nn import layers
+from flax_unet.nn.unet import Classifier, Up
 
+MODULES: dict[Any, str] = {  # by PyTorch's name
+    layers.Conv: "Conv2d",
+    layers.ConvTranspose: "ConvTranspose2d",
+    layers.BatchNorm: "BatchNorm2d",
+    layers.DoubleConv: "DoubleConv",
+    nnx.Linear: "Linear",
+    Up: "Up",
+}
+CONTAINERS = ("DoubleConv", "Up")
 GOLDEN = Path(__file__).parent.parent / "golden"
 
 
@@ -45,6 +61,36 @@ def test_operations_are_what_pytorch_counts(layout: str) -> None:
         twin(image)
     rows = summary.layers(config, config.input_size)
     assert sum(row.flops for row in rows) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("layout", PUBLISHED)
+def test_table_lists_the_networks_modules(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order in which they compute, with their parameters and the shapes of their outputs."""
+    config = PUBLISHED[layout]
+    model = nnx.eval_shape(lambda: UNet(config, rngs=nnx.Rngs(0)))
+    model.eval()
+    calls: list[summary.Layer] = []
+    for kind, name in MODULES.items():
+
+        def record(self: Any, *inputs: Any, call: Any = kind.__call__, name: str = name) -> Any:
+            output = call(self, *inputs)
+            own = () if name in CONTAINERS else jax.tree.leaves(nnx.state(self, nnx.Param))
+            shape = (output.shape[-1], *output.shape[1:-1])
+            calls.append(summary.Layer(name, shape, sum(leaf.size for leaf in own)))
+            return output
+
+        monkeypatch.setattr(kind, "__call__", record)
+    graphdef, state = nnx.split(model)
+    image = jax.ShapeDtypeStruct((1, *config.input_size, 3), np.float32)
+    jax.eval_shape(lambda state, image: nnx.merge(graphdef, state)(image), state, image)
+    rows = [row._replace(flops=0) for row in summary.layers(config, config.input_size)]
+    assert calls == [row for row in rows if row.type in MODULES.values()]
+    assert not any(row.parameters for row in rows if row.type not in MODULES.values())
+    found = Counter(type(module) for _, module in nnx.iter_modules(model))
+    assert found.keys() - MODULES.keys() <= {UNet, Classifier}
+    assert Counter(MODULES.get(kind) for kind in found.elements() if kind in MODULES) == Counter(
+        call.type for call in calls
+    )
 
 
 def test_layout_that_stores_an_unused_level(capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,13 +165,13 @@ def test_report_holds_for_every_conversion_of_the_same_weights(
     assert "## Evaluation" in (again / "README.md").read_text()
 
 
-def test_embedded_data_set_is_told_from_dfdc(model: Path, report: Path) -> None:
+def test_embedded_data_set_is_distinguished_from_dfdc(model: Path, report: Path) -> None:
     content = json.loads(report.read_text())
     configuration = content["configuration"] | {"data": "forged_portraits:/home/me/faces"}
     edit(report, configuration=configuration | {"limit": 4})
     write_card(model, "--evaluation", report)
     header, text = parts(model / "README.md")
-    assert "say nothing of DFDC" in text
+    assert "do not hold for DFDC" in text
     assert "`forged_portraits:faces`" in text
     assert "drawn at random" in text
     assert header["model-index"][0]["results"][0]["dataset"]["type"] == "forged_portraits-faces"
@@ -229,14 +229,14 @@ def test_trained_checkpoint(model: Path) -> None:
         assert fact in text, fact
     assert "/home" not in text
     assert "PyTorch checkpoint" not in text
-    assert "know nothing of deepfakes" not in text
+    assert "not seen other deepfakes" not in text
 
     metadata.write_json(
         model / "source.json", {"trained": {"data": "forged_portraits", "init_from": None}}
     )
-    write_card(model)
+    write_card(model, "--overwrite")
     _, text = parts(model / "README.md")
-    assert "these weights know nothing of deepfakes" in text
+    assert "these weights have not seen other deepfakes" in text
     assert "from: scratch" in text
     assert "`forged_portraits`, its own split" in text
 
@@ -316,7 +316,7 @@ def nonsense(value: Any, depth: int) -> Iterator[Any]:
                 yield {**value, key: other}
 
 
-def test_nonsense_is_no_traceback(
+def test_nonsense_raises_no_traceback(
     model: Path, report: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = store.load_weights(model)
@@ -373,13 +373,13 @@ def test_report_of_another_checkpoint(
     assert "(by weights_sha256)" in fails(card.main, model, "--evaluation", report)
 
 
-def test_reports_that_tell_nothing(model: Path, report: Path, tmp_path: Path, fails: Fails) -> None:
+def test_reports_without_figures(model: Path, report: Path, tmp_path: Path, fails: Fails) -> None:
     content = json.loads(report.read_text())
     assert "does not exist" in fails(card.main, model, "--evaluation", tmp_path / "none")
     assert "does not exist" in fails(card.main, model, "--evaluation", model)
     edit(report, frames=content["frames"] | {"positive": "REAL"})
     message = fails(card.main, model, "--evaluation", report)
-    assert "frames has not FAKE as positive" in message
+    assert "the positive class of frames is not FAKE" in message
     report.write_text(json.dumps({name: content[name] for name in ("checkpoint", "configuration")}))
     assert "has no figures" in fails(card.main, model, "--evaluation", report)
     report.write_text("{")
@@ -387,26 +387,25 @@ def test_reports_that_tell_nothing(model: Path, report: Path, tmp_path: Path, fa
     assert not (model / "README.md").exists()
 
 
-def test_only_its_own_cards_are_replaced(model: Path, report: Path, fails: Fails) -> None:
+def test_nothing_is_replaced_without_overwrite(model: Path, report: Path, fails: Fails) -> None:
     readme = model / "README.md"
     readme.write_text("my notes")
     message = fails(card.main, model)
-    assert f"{readme} was not written by this command" in message
+    assert f"{readme} exists already; give --overwrite" in message
     assert readme.read_text() == "my notes"
-    readme.unlink()
+    write_card(model, "--overwrite")
+    first = readme.read_text()
+    assert "## Evaluation" not in first
 
-    write_card(model)
-    write_card(model, "--evaluation", report)
-    written = readme.read_text()
-    assert "## Evaluation" in written
-    readme.write_bytes(written.replace("\n", "\r\n").encode())  # as git may check it out
-    write_card(model, "--evaluation", report)
-    assert readme.read_bytes() == written.encode()
+    assert "--overwrite" in fails(card.main, model, "--evaluation", report)
+    assert readme.read_text() == first
+    write_card(model, "--evaluation", report, "--overwrite")
+    assert "## Evaluation" in readme.read_text()
 
-    edited = written.replace("---\nlibrary", '---\nlicense: "mit"\nlibrary', 1)
-    readme.write_text(edited)
-    assert "changed since" in fails(card.main, model)
-    assert readme.read_text() == edited
+    before = readme.read_text()
+    report.write_text("{")
+    assert "no JSON" in fails(card.main, model, "--evaluation", report, "--overwrite")
+    assert readme.read_text() == before  # a failure leaves the old card
 
 
 def test_what_cannot_be_written_or_read(model: Path, tmp_path: Path, fails: Fails) -> None:
@@ -417,7 +416,7 @@ def test_what_cannot_be_written_or_read(model: Path, tmp_path: Path, fails: Fail
     assert not (model / "README.md").exists()
 
 
-def test_card_is_no_part_of_the_model(model: Path, evaluated: tuple[Path, Path]) -> None:
+def test_card_is_not_part_of_the_model(model: Path, evaluated: tuple[Path, Path]) -> None:
     write_card(model)
     with_card, without = (jax.tree.leaves(nnx.state(load(path))) for path in (model, evaluated[0]))
     for one, other in zip(with_card, without, strict=True):
@@ -444,7 +443,7 @@ def test_checkpoint_with_notes_is_not_replaced(
 
 def test_no_extra_is_needed(model: Path) -> None:
     run = (
-        "import sys; sys.modules.update(dict.fromkeys(('torch', 'train', 'sklearn', 'grain')))\n"
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'sklearn', 'scipy', 'grain')))\n"
         f"from train.card import __main__ as card; card.main([{str(model)!r}])"
     )
     subprocess.run([sys.executable, "-c", run], check=True, capture_output=True)

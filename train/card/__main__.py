@@ -1,4 +1,4 @@
-"""Writes the model card of a checkpoint: what it is, where it comes from, how well it does."""
+"""Writes the model card of a checkpoint: architecture, origin, use, limits and figures."""
 
 import argparse
 import os
@@ -12,34 +12,31 @@ from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_file
 from train.card import figures, text
-from train.card.markup import at, is_signed, line, signed, yaml
+from train.card.markup import at, line, yaml
+from train.eval.report import REPORT
 
-CARD = "README.md"
 _TRAINING = "training.json"  # of a trained checkpoint: where training stands
-_REPORT = "report.json"  # as train.eval names it
 
 
 def card(path: Path, evaluation: Path | None = None) -> str:
     """The model card of a checkpoint: Markdown below YAML front matter.
 
-    What the checkpoint and the report say is shown as code or as numbers, so that none of it is
-    taken for the card's own words. Of paths, the last part alone is told.
+    Texts from the checkpoint and the report appear as code, so that none of them passes for the
+    card's own words. Of paths, only the last part appears.
 
     Args:
         path: the checkpoint.
         evaluation: what `train.eval --out` wrote, or the report.json in it; None: no figures.
 
     Raises:
-        InputError: there is no checkpoint, or no report, or the report is of another checkpoint.
+        InputError: checkpoint or report is missing, or the report is of another checkpoint.
     """
     config, source = metadata.load_config(path), metadata.load_source(path)
-    from flax_unet.checkpoint import store  # not before: Flax takes seconds to import
+    from flax_unet.checkpoint import store  # not at the top: Flax takes seconds to import
 
     progress = metadata.read_json(path / _TRAINING) if (path / _TRAINING).exists() else {}
     fingerprint = store.fingerprint(path)
-    report = {}
-    if evaluation is not None:
-        report = _read_report(evaluation, path, fingerprint, config)
+    report = {} if evaluation is None else _read_report(evaluation, path, fingerprint, config)
     name = line(path.resolve().name)
     sections = [
         ["---", *yaml(_front_matter(name, config, report)), "---"],
@@ -51,73 +48,51 @@ def card(path: Path, evaluation: Path | None = None) -> str:
         text.limits(config),
         text.versions(source, report),
     ]
-    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n\n"
-
-
-def write(text: str, out: Path) -> None:
-    """Writes a card, in place of one that was written by this function and not changed since.
-
-    Raises:
-        InputError: another file stands there, or it cannot be written.
-    """
-    if os.path.lexists(out) and not out.is_dir() and not is_signed(out):
-        raise InputError(
-            f"{out} was not written by this command, or was changed since, and is not overwritten; "
-            "move it away, or name another file by --out"
-        )
-    with staged_file(out) as stage:
-        stage.write_text(signed(text), encoding="utf-8")
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
 
 def _read_report(
     evaluation: Path, path: Path, fingerprint: dict[str, Any], config: UNetConfig
 ) -> dict[str, Any]:
-    """The report of an evaluation of a checkpoint.
-
-    Args:
-        evaluation: what `train.eval --out` wrote, or the report.json in it.
-        path: the checkpoint.
-        fingerprint: of the checkpoint.
-        config: of the checkpoint.
+    """The report of the evaluation of a checkpoint with this fingerprint.
 
     Raises:
-        InputError: there is no report, it is of another checkpoint, or has none of its figures.
+        InputError: the report is missing, of another checkpoint, or lacks the figures of its heads.
     """
-    file = evaluation / _REPORT if evaluation.is_dir() else evaluation
+    file = evaluation / REPORT if evaluation.is_dir() else evaluation
     if not file.exists():
         raise InputError(f"{file} does not exist; name a directory that train.eval --out wrote")
     report = metadata.read_json(file)
     again = f"evaluate this one: python -m train.eval --checkpoint {path} --out DIR"
-    differing = [
-        name
-        for name, section, of in (
-            ("weights_sha256", "checkpoint", fingerprint["weights_sha256"]),
-            ("image_size", "configuration", config.to_json()["image_size"]),
-        )
-        if at(report, section, name) != of
-    ]
-    if differing:
+    recorded = {
+        "weights_sha256": at(report, "checkpoint", "weights_sha256"),
+        "image_size": at(report, "configuration", "image_size"),
+    }
+    expected = {**fingerprint, "image_size": config.to_json()["image_size"]}
+    if differing := [name for name, value in recorded.items() if value != expected[name]]:
         raise InputError(
             f"{file} is of another checkpoint than {path} (by {', '.join(differing)}); {again}"
         )
-    for head in figures.heads(config):
-        positive = at(report, head.section, "positive")
-        if head.section in report and positive != head.positive:
-            raise InputError(f"{file}: {head.section} has not {head.positive} as positive; {again}")
+    for task in figures.tasks(config):
+        section = figures.section_name(task)
+        if section in report and at(report, section, "positive") != task.positive:
+            raise InputError(
+                f"{file}: the positive class of {section} is not {task.positive}; {again}"
+            )
     if not figures.results(report, config):
         raise InputError(f"{file} has no figures of the heads of {path}; {again}")
     return report
 
 
 def _front_matter(name: str, config: UNetConfig, report: dict[str, Any]) -> dict[str, Any]:
-    """What the Hub reads. It names no licence, which is for the owner of the weights to state."""
-    heads = figures.heads(config)
-    tasks = [head.task for head in heads]
+    """What the Hub reads. It has no licence, which the owner of the weights must state."""
+    tasks = figures.tasks(config)
+    names = [task.hub_name for task in tasks]
     fields: dict[str, Any] = {
-        "library_name": "flax-unet",
-        "pipeline_tag": tasks[0],
-        "tags": ["jax", "flax", "orbax", "u-net", "deepfake-detection", "face-forgery", *tasks],
-        "metrics": [metric for head in heads for metric in head.on_the_hub],
+        "library_name": metadata.CARD_LIBRARY,
+        "pipeline_tag": names[0],
+        "tags": ["jax", "flax", "orbax", "u-net", "deepfake-detection", "face-forgery", *names],
+        "metrics": [m.hub_name for task in tasks for m in task.metrics if m.hub_name],
     }
     if report:
         results = figures.results(report, config)
@@ -131,8 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=program_name("train.card"),
         description=__doc__,
-        epilog="The card names no licence, which is for the owner of the weights to add. A card "
-        "that was changed by hand is not overwritten.",
+        epilog="The card names no licence; the owner of the weights must add it.",
     )
     parser.add_argument("checkpoint", type=Path, help="directory of the checkpoint")
     parser.add_argument(
@@ -142,11 +116,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="what train.eval --out wrote for this checkpoint, or the report.json in it",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help=f"where to write (default: CHECKPOINT/{CARD})"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help=f"where to write (default: CHECKPOINT/{metadata.CARD})",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a file that exists at --out"
     )
     args = parser.parse_args(argv)
-    out = args.checkpoint / CARD if args.out is None else args.out
-    write(card(args.checkpoint, args.evaluation), out)
+    out = args.checkpoint / metadata.CARD if args.out is None else args.out
+    if os.path.lexists(out) and not out.is_dir() and not args.overwrite:
+        raise InputError(f"{out} exists already; give --overwrite to replace it, or another --out")
+    content = card(args.checkpoint, args.evaluation)
+    with staged_file(out) as stage:
+        stage.write_text(content, encoding="utf-8")
     print(f"{out}: model card of {args.checkpoint}")
 
 

@@ -1,95 +1,33 @@
-"""What an evaluation's report says of a checkpoint, for its model card."""
+"""The evaluation of a checkpoint, for its model card."""
 
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from flax_unet.nn.config import UNetConfig
 from train.card.markup import at, code, entries, is_number, line, number
+from train.data.dataset import EMBEDDED
+from train.eval.metrics import CLASSIFICATION, SEGMENTATION, Metric, Task
 
-EMBEDDED = "forged_portraits"  # the data set that this project generates
-_LOCAL = re.compile(r"[^:]*[/\\]")  # what of a path is nobody's business
-
-
-class Head(NamedTuple):
-    """What is told of one of a network's outputs."""
-
-    task: str  # as the Hub names it
-    title: str
-    positive: str  # class of precision, recall, F1, AUC and masks
-    columns: dict[str, tuple[str, ...]]  # where figures are in the report, by what they are of
-    counts: dict[str, str]  # what a number is called, by its name in the report
-    figures: dict[str, str]  # likewise
-    on_the_hub: dict[str, str]  # those that the front matter has, by what the Hub calls them
-
-    @property
-    def section(self) -> str:
-        """The part of the report that is about it first of all."""
-        return next(iter(self.columns.values()))[0]
+_FOLDERS = re.compile(r"[^:]*[/\\]")  # of a path, which are private
 
 
-_CLASSIFIER = Head(
-    task="image-classification",
-    title="Verdicts",
-    positive="FAKE",
-    columns={"frames": ("frames",), "videos": ("videos",)},
-    counts={
-        "n": "number",
-        "n_real": "labelled REAL",
-        "n_fake": "labelled FAKE",
-        "correct": "correct",
-        "wrong": "wrong",
-    },
-    figures={
-        "accuracy": "accuracy of both classes",
-        "balanced_accuracy": "balanced accuracy",
-        "precision": "precision of FAKE",
-        "recall": "recall of FAKE",
-        "f1": "F1 of FAKE",
-        "auc": "AUC of FAKE",
-        "average_precision": "average precision of FAKE",
-        "eer": "equal error rate (lower is better)",
-        "log_loss": "log loss of the label (lower is better)",
-        "brier": "Brier score of FAKE (lower is better)",
-        "ece": "calibration error of FAKE (lower is better)",
-    },
-    on_the_hub={
-        "accuracy": "accuracy",
-        "balanced_accuracy": "balanced_accuracy",
-        "f1": "f1",
-        "roc_auc": "auc",
-    },
-)
-_MASK = Head(
-    task="image-segmentation",
-    title="Masks",
-    positive="MANIPULATED",
-    columns={"all frames": ("pixels",), "fake frames": ("pixels", "fake_frames")},
-    counts={"n": "frames with a mask label", "n_empty_label": "label empty"},
-    figures={
-        "dice": "Dice of MANIPULATED, as published",
-        "iou_mean": "IoU of MANIPULATED, mean of frames",
-        "iou_pooled": "IoU of MANIPULATED, pooled",
-        "f1": "F1 of MANIPULATED, pooled",
-        "auc": "AUC of MANIPULATED, pooled",
-        "accuracy": "accuracy of both classes, pooled",
-    },
-    on_the_hub={"dice": "dice", "iou": "iou_mean"},
-)
+def tasks(config: UNetConfig) -> list[Task]:
+    """The tasks of the heads that a network has."""
+    return [CLASSIFICATION] * config.has_classifier + [SEGMENTATION] * config.has_mask_head
 
 
-def heads(config: UNetConfig) -> list[Head]:
-    """Those that a network has."""
-    return [_CLASSIFIER] * config.has_classifier + [_MASK] * config.has_mask_head
+def section_name(task: Task) -> str:
+    """The part of a report that holds a task's figures."""
+    return next(iter(task.columns.values()))[0]
 
 
 def data_name(value: Any) -> str:
     """The name of a data set or checkpoint; of a path, its last part."""
-    return line(_LOCAL.sub("", value.rstrip("/\\")) if isinstance(value, str) else None)
+    return line(_FOLDERS.sub("", value.rstrip("/\\")) if isinstance(value, str) else None)
 
 
 def results(report: dict[str, Any], config: UNetConfig) -> list[dict[str, Any]]:
-    """The figures as the `results` of the front matter, one for each head that has any."""
+    """The `results` of the front matter, one for each task with figures in the report."""
     data = data_name(at(report, "configuration", "data"))
     dataset = {
         "name": data,
@@ -101,21 +39,21 @@ def results(report: dict[str, Any], config: UNetConfig) -> list[dict[str, Any]]:
         },
     }
     found = []
-    for head in heads(config):
+    for task in tasks(config):
         metrics = [
-            {"type": kind, "name": f"{of}: {head.figures[name]}", "value": round(value, 4)}
-            for of, place in head.columns.items()
-            for kind, name in head.on_the_hub.items()
-            if is_number(value := at(report, *place, name))
+            {"type": m.hub_name, "name": f"{column}: {m.title}", "value": round(value, 4)}
+            for column, path in task.columns.items()
+            for m in task.metrics
+            if m.hub_name and is_number(value := m.find(at(report, *path)))
         ]
         if metrics:
-            task = {"type": head.task, "name": head.title}
-            found.append({"task": task, "dataset": dataset, "metrics": metrics})
+            named = {"type": task.hub_name, "name": task.title}
+            found.append({"task": named, "dataset": dataset, "metrics": metrics})
     return found
 
 
 def section(report: dict[str, Any], config: UNetConfig) -> list[str]:
-    """The report as Markdown, line by line."""
+    """The report as lines of Markdown."""
     configuration, left_out = at(report, "configuration"), at(report, "data", "left_out")
     data, limit = data_name(at(configuration, "data")), at(configuration, "limit")
     drawn = "all of it" if limit is None else "drawn at random from it"
@@ -130,56 +68,49 @@ def section(report: dict[str, Any], config: UNetConfig) -> list[str]:
     if config.has_classifier:
         facts.append(f"- verdict on a video: by {code(at(report, 'videos', 'aggregate'))}")
     caveat = (
-        "The figures hold for this data set alone. An interval without width says that all "
-        "resamples agree, not that there is no doubt."
+        "The figures hold for this data set alone. An interval without width means that all "
+        "resamples agree, not that the figure is certain."
     )
     if data.startswith(EMBEDDED):
         caveat = (
-            f"**The figures say nothing of DFDC, nor of deepfakes met elsewhere:** `{EMBEDDED}` is "
+            f"**The figures do not hold for DFDC, nor for deepfakes elsewhere:** `{EMBEDDED}` is "
             f"generated on the machine that evaluates, to show that everything works. {caveat}"
         )
     lines = ["## Evaluation", "", *facts, "", caveat]
-    for head in heads(config):
-        if isinstance(report.get(head.section), dict):
-            lines += ["", *_table(report, head)]
+    for task in tasks(config):
+        if isinstance(report.get(section_name(task)), dict):
+            lines += ["", *_table(report, task)]
     return lines
 
 
-def _table(report: dict[str, Any], head: Head) -> list[str]:
-    columns = [at(report, *place) for place in head.columns.values()]
-    counts = [
-        [label, *(number(at(column, name), ",") for column in columns)]
-        for name, label in head.counts.items()
-    ]
-    figures = [
-        [label, *(_figure(column, name) for column in columns)]
-        for name, label in head.figures.items()
+def _table(report: dict[str, Any], task: Task) -> list[str]:
+    columns = {title: at(report, *path) for title, path in task.columns.items()}
+    rows = [
+        ["", *columns],
+        ["---", *["---:"] * len(columns)],
+        *([m.title, *(_figure(column, m) for column in columns.values())] for m in task.metrics),
     ]
     notes = [
-        f"- {of}: {code(note)}"
-        for of, column in zip(head.columns, columns, strict=True)
+        f"- {title}: {code(note)}"
+        for title, column in columns.items()
         for note in entries(at(column, "notes"))
     ]
-    intervals = at(report, head.section, "meaning", "intervals")
+    intervals = at(report, section_name(task), "meaning", "intervals")
     return [
-        f"### {head.title}",
+        f"### {task.title}",
         "",
-        f"The positive class is **{head.positive}**. In brackets: {code(intervals)}.",
+        f"The positive class is **{task.positive}**. In brackets: {code(intervals)}.",
         "",
-        _row(["", *head.columns]),
-        _row(["---", *["---:"] * len(columns)]),
-        *map(_row, counts + figures),
+        *(f"| {' | '.join(cells)} |" for cells in rows),
         *([""] if notes else []),
         *notes,
     ]
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _figure(column: Any, name: str) -> str:
+def _figure(column: Any, metric: Metric) -> str:
     """A figure and its interval, if it has one."""
-    bounds = [number(bound, ".4f") for bound in entries(at(column, "intervals", name))]
-    interval = f" [{', '.join(bounds)}]" if bounds else ""
-    return number(at(column, name), ".4f") + interval
+    value = metric.find(column)
+    if isinstance(value, int):
+        return number(value, ",")
+    bounds = [number(bound, ".4f") for bound in entries(at(column, "intervals", metric.name))]
+    return number(value, ".4f") + (f" [{', '.join(bounds)}]" if bounds else "")

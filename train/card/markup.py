@@ -1,52 +1,49 @@
-"""Markdown and YAML out of JSON that nobody vouches for, in files that tell who wrote them."""
+"""Markdown and YAML from JSON that may be damaged or hostile."""
 
-import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 LONGEST = 200  # characters of a value; longer ones are cut
 UNKNOWN = "not recorded"
 _MOST = 10  # entries of a list that are shown
-_SIGNATURE = "<!-- Written by python -m train.card. SHA-256 of all above: {} -->\n"
 
 
 def at(value: Any, *names: str) -> Any:
-    """What nested objects hold under the names, None where one of them does not."""
+    """The value at a path of names in nested objects, None if there is none."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
 def entries(value: Any) -> list[Any]:
-    """The first entries of a list; none of anything else."""
+    """The first entries of a list; [] for anything else."""
     return value[:_MOST] if isinstance(value, list) else []
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number that somebody could mean."""
+    """Whether it is a finite number of a plausible size."""
     return type(value) in (int, float) and abs(value) < 1e15  # false for NaN
 
 
 def number(value: Any, form: str) -> str:
-    """A number formatted by `form`; a dash if it is none."""
+    """A number formatted by `form`; a dash for anything else."""
     return format(value, form) if is_number(value) else "-"
 
 
 def line(value: Any) -> str:
     """A text or number as one line of printable characters; UNKNOWN for anything else."""
     text = str(value).strip() if isinstance(value, str | int | float) else ""
-    # No line ends, escape sequences, halves of surrogate pairs, or marks that turn the direction.
+    # Not printable: line ends, escape sequences, lone surrogates, marks of the writing direction.
     text = "".join(char if char.isprintable() else "\ufffd" for char in text) or UNKNOWN
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def code(value: Any) -> str:
-    """`line(value)` as a code span, in which Markdown, HTML and addresses mean nothing.
+    """`line(value)` as a code span, in which Markdown, HTML and addresses have no effect.
 
-    A backtick becomes an apostrophe: renderers differ in how long a fence may be. Not for cells of
-    tables, which a `|` would end.
+    A backtick becomes an apostrophe, since renderers differ in how long a fence may be. Not for
+    cells of tables, which a `|` would end.
     """
     text = line(value).replace("`", "'")
     return text if text == UNKNOWN else f"`{text}`"
@@ -55,8 +52,8 @@ def code(value: Any) -> str:
 def yaml(value: dict[str, Any] | list[Any], indent: str = "") -> Iterator[str]:
     """Lines of YAML for nested dictionaries and lists that are not empty.
 
-    Texts are in JSON's quotes, which are YAML's too; they must be printable, as those of `line`.
-    Numbers must be such that JSON writes them without an exponent, which YAML 1.1 takes for text.
+    Texts are quoted as in JSON, which YAML reads too; they must be printable, as from `line`.
+    JSON must write the numbers without an exponent, since YAML 1.1 reads `1e-5` as text.
     """
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
         start = f"{indent}{key}:" if isinstance(value, dict) else f"{indent}-"
@@ -69,17 +66,3 @@ def yaml(value: dict[str, Any] | list[Any], indent: str = "") -> Iterator[str]:
             first, *rest = yaml(item, indent + "  ")
             yield f"{start} {first.lstrip()}"
             yield from rest
-
-
-def signed(text: str) -> str:
-    """`text` and a line by which `is_signed` knows it."""
-    return text + _SIGNATURE.format(hashlib.sha256(text.encode()).hexdigest())
-
-
-def is_signed(path: Path) -> bool:
-    """Whether a file is as `signed` made it, so that nobody's own words are lost with it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return False
-    return text == signed(text[: text.rfind("<!--")])

@@ -1,4 +1,4 @@
-"""What a model card says in words: the network, its origin, its use, its limits."""
+"""The sections of a model card in words: network, origin, use, limits, versions."""
 
 import json
 import shlex
@@ -6,13 +6,15 @@ from typing import Any
 
 from flax_unet.checkpoint import metadata
 from flax_unet.nn.config import UNetConfig, shown_size
+from flax_unet.nn.decision import DECISION
 from flax_unet.summary import layers
-from train.card.figures import EMBEDDED, data_name
+from train.card.figures import data_name
 from train.card.markup import at, code, entries, line, number
+from train.data.dataset import EMBEDDED
 
 _PACKAGES = ("flax-unet", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "pillow", "torch")
 _MEASURES = {"max_abs": "absolute", "max_rel": "relative"}
-_OPTIONS = (  # of training, those that tell what the weights learnt and how
+_OPTIONS = (  # of training, those that shape the weights
     *("validation", "mask_threshold", "real_label"),
     *("dtype", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule"),
     *("warmup_steps", "clip_norm", "mask_loss_weight", "class_loss_weight", "class_balance", "ema"),
@@ -22,24 +24,23 @@ _OPTIONS = (  # of training, those that tell what the weights learnt and how
 
 
 def introduction(name: str, config: UNetConfig) -> list[str]:
-    """What it does, and how its outputs are to be read."""
-    does = ["tells real faces from forged ones"] * config.has_classifier
+    """What the network does, and the polarity of its outputs."""
+    does = ["detects forged faces"] * config.has_classifier
     does += ["marks the manipulated pixels of a face"] * config.has_mask_head
     ones = ["the classifier's 1 means **REAL**, its 0 FAKE"] * config.has_classifier
     ones += ["the mask's 1 means **MANIPULATED**, its 0 untouched"] * config.has_mask_head
-    opposed = ", which is opposed" if len(ones) > 1 else ""
     return [
         f"# {code(name)}",
         "",
         f"A U-YNet in JAX and Flax NNX that {' and '.join(does)}. The architecture is DeepYNet's, "
         "published in PyTorch in 2022.",
         "",
-        f"> **Mind the polarity{opposed}:** {'; '.join(ones)}.",
+        f"> **Mind the polarity{', which is opposed' * (len(ones) > 1)}:** {'; '.join(ones)}.",
     ]
 
 
 def network(config: UNetConfig) -> list[str]:
-    """The architecture, and the preprocessing that it needs."""
+    """The architecture and its preprocessing."""
     size, widths = shown_size(config.input_size), config.widths
     rows = list(layers(config, config.input_size))
     parameters, operations = sum(row.parameters for row in rows), sum(row.flops for row in rows)
@@ -57,7 +58,7 @@ def network(config: UNetConfig) -> list[str]:
         linear = ", ".join(map(str, (*config.classifier_widths, 1)))
         lines.append(
             f"- classifier: the maximum of each of the deepest {widths[-1]} channels, linear "
-            f"layers to {linear}, a sigmoid; REAL where it rounds to 1, so exactly 0.5 is FAKE"
+            f"layers to {linear}, a sigmoid; {DECISION}"
         )
     if note := config.pooling_note:
         lines.append(f"- {note}")
@@ -77,13 +78,13 @@ def network(config: UNetConfig) -> list[str]:
 def origin(
     source: dict[str, Any], progress: dict[str, Any], fingerprint: dict[str, Any]
 ) -> list[str]:
-    """Where the weights come from, as the checkpoint has it."""
+    """Where the weights come from, as recorded in the checkpoint."""
     if isinstance(source.get("trained"), dict):
         lines = _training(source["trained"], progress)
     elif "sha256" in source:
         lines = _conversion(source)
     else:
-        lines = [f"`{metadata.SOURCE}` does not tell."]
+        lines = [f"`{metadata.SOURCE}` does not record it."]
     digest = f"SHA-256 of the weights as tensors: {code(fingerprint['weights_sha256'])}"
     return ["## Where the weights come from", "", *lines, "", digest]
 
@@ -91,12 +92,12 @@ def origin(
 def _conversion(source: dict[str, Any]) -> list[str]:
     count, unused = (len(source.get(name) or ()) for name in ("entries", "unused"))
     lines = [
-        "Converted from a PyTorch checkpoint. What that was trained on is not recorded in it.",
+        "Converted from a PyTorch checkpoint, which does not record its training data.",
         "",
         f"- file: {code(source.get('file'))}, {number(source.get('size_bytes'), ',')} bytes",
         f"- SHA-256: {code(source.get('sha256'))}",
         f"- layout: {code(source.get('layout'))}",
-        f"- entries: {count}; {unused} of them have no use in the network",
+        f"- entries: {count}, of which the network does not use {unused}",
         "",
     ]
     parity = source.get("parity")
@@ -139,13 +140,13 @@ def _training(trained: dict[str, Any], progress: dict[str, Any]) -> list[str]:
             f"{number(best.get('value'), '.4f')}, at step {number(best.get('step'), ',')}"
         )
     if data.startswith(EMBEDDED) and start is None:
-        warning = "is generated; these weights know nothing of deepfakes met elsewhere"
+        warning = "is generated; these weights have not seen other deepfakes"
         lines += ["", f"**`{EMBEDDED}` {warning}.**"]
     return lines
 
 
 def use(name: str, config: UNetConfig) -> list[str]:
-    """Commands and Python, to be run beside the checkpoint."""
+    """Commands and Python code to run beside the checkpoint."""
     in_shell, in_python = shlex.quote(name), json.dumps(name, ensure_ascii=False)
     height, width = config.input_size
     verdict = ["print(verdict.real_probability)  # in [0, 1], that the face is REAL"]
@@ -174,45 +175,41 @@ def use(name: str, config: UNetConfig) -> list[str]:
 
 
 def limits(config: UNetConfig) -> list[str]:
-    """What it must not be trusted with."""
+    """What the network cannot be trusted with."""
     lines = [
         "## Limits",
         "",
-        "- It is not evidence on its own: one indication among others, for people who look closer.",
-        "- It knows forgeries like those that it was trained on. The published networks learnt "
-        "from face swaps (DFDC); what is made otherwise, such as faces generated whole, may go "
-        "unnoticed.",
-        "- The network judges a crop of one face. In whole pictures `flax_unet.predict` looks for "
-        "the faces first; what the network says of a crop that holds no face, or several, means "
-        "little.",
-        "- Compression, resizing, blur and screenshots wipe out the traces that it goes by, or "
+        "- Its output alone is not evidence, only a reason to look closer.",
+        "- It finds forgeries like those in its training data. The published networks learnt from "
+        "face swaps (DFDC) and may miss other forgeries, such as wholly generated faces.",
+        "- The network judges a crop of one face. In whole pictures `flax_unet.predict` finds the "
+        "faces first; the output for a crop without a face, or with several, means little.",
+        "- Compression, resizing, blur and screenshots remove the traces that it looks for, or "
         "leave traces of their own.",
-        "- Errors may fall unevenly on groups of people. Figures over all do not show it.",
+        "- Errors may be more frequent for some groups of people. Overall figures do not show it.",
     ]
     if config.has_classifier:
         lines.append(
-            "- Its probabilities are not calibrated for other data than it was trained on, and the "
-            "published threshold of 0.5 need not fit. Where fakes are rare, most alarms are false."
+            "- Its probabilities are not calibrated for data unlike its training data, and 0.5 may "
+            "be the wrong threshold there. Where fakes are rare, most alarms are false."
         )
     if config.has_mask_head:
         lines.append(
-            "- A mask marks pixels that look manipulated; it does not tell what was done to them. "
-            "That of a real face need not be empty."
+            "- A mask marks pixels that look manipulated, not how they were changed. The mask of a "
+            "real face may be non-empty."
         )
-    licence = "For the owner of the weights to state; none is stated here."
-    return [*lines, "", "## Licence", "", licence]
+    return [*lines, "", "## Licence", "", "Not stated here; the owner of the weights must add it."]
 
 
 def versions(source: dict[str, Any], report: dict[str, Any]) -> list[str]:
-    """What the weights and the figures were made with."""
+    """The software that made the weights and the figures."""
     made = {"weights": source.get("made_by"), "evaluation": report.get("made_by")}
-    lines = [f"- {what}: {_made_by(by)}" for what, by in made.items() if isinstance(by, dict)]
+    lines = []
+    for what, by in made.items():
+        if isinstance(by, dict):
+            versions = {name: at(by, "versions", name) for name in _PACKAGES}
+            known = {"Python": by.get("python")} | {k: v for k, v in versions.items() if v}
+            shown = ", ".join(f"{name} {code(version)}" for name, version in known.items())
+            digest = f"SHA-256 of the code {code(by.get('code_sha256'))}"
+            lines.append(f"- {what}: {shown}; {digest}; {code(by.get('created'))}")
     return ["## Versions", "", *lines] if lines else []
-
-
-def _made_by(by: dict[str, Any]) -> str:
-    found = {name: at(by, "versions", name) for name in _PACKAGES}
-    known = {"Python": by.get("python")} | {name: of for name, of in found.items() if of}
-    shown = (f"{name} {code(of)}" for name, of in known.items())
-    digest = f"SHA-256 of the code {code(by.get('code_sha256'))}"
-    return f"{', '.join(shown)}; {digest}; {code(by.get('created'))}"

@@ -1,4 +1,4 @@
-"""Looks for what makes figures on a data set untrue: leaks, duplicates, gaps."""
+"""Looks for flaws in a data set that make its figures wrong: leaks, duplicates, missing masks."""
 
 import argparse
 import hashlib
@@ -16,44 +16,38 @@ from tqdm import tqdm
 from flax_unet.media.images import FORMATS
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import command
+from flax_unet.utils.files import staged_file
 from train.data.dataset import open_splits
 from train.data.layouts.faults import Fault, by_kind
-from train.data.layouts.reading import AS_PUBLISHED, Reading, add_options
+from train.data.layouts.options import AS_PUBLISHED, FolderOptions, add_options
 from train.data.splits import source_of
 
 _SHOWN = 10  # of each kind of finding; the JSON has all
 
 
-def audit(name: str, reading: Reading = AS_PUBLISHED) -> dict[str, Any]:
-    """Examines every frame of a data set.
-
-    Args:
-        name: as for `train.data.dataset.open_dataset`.
-        reading: what the files of a folder leave open.
+def audit(name: str, options: FolderOptions = AS_PUBLISHED) -> dict[str, Any]:
+    """Examines every frame of a data set, named as for `train.data.dataset.open_dataset`.
 
     Returns:
         `splits`: by name, frames, videos, sources, REAL and FAKE, missing masks of fakes, and
         sizes of pictures; `shared_sources`: sources with frames in several splits;
         `duplicates`: groups of files with the same pixels, each marked if it crosses splits;
-        `faults`: of files that cannot be used, each a `Fault`; `notes`.
+        `faults`: by file that cannot be used, its `Fault`; `notes`.
 
     Raises:
-        InputError: the data set is unknown.
+        InputError: the data set is unknown, cannot be packed, or is damaged.
     """
-    splits, faults, notes = open_splits(name, reading=reading)
+    splits, faults, notes = open_splits(name, options=options)
     tables = [dataset.table for dataset in splits.values()]
-    origins = iter(
-        source_of(
-            [video for table in tables for video in table.video],
-            [original for table in tables for original in table.original],
-        )
-    )
-    report: dict[str, Any] = {"data": name, "splits": {}}
+    videos = itertools.chain.from_iterable(table.video for table in tables)
+    originals = itertools.chain.from_iterable(table.original for table in tables)
+    origins = iter(source_of(videos, originals))
+    rows_of_splits: dict[str, dict[str, Any]] = {}
     sources: dict[str, set[str]] = defaultdict(set)
     pictures: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for split, dataset in splits.items():
         table = dataset.table
-        found = list(itertools.islice(origins, len(table)))
+        found = [next(origins) for _ in range(len(table))]
         sizes: Counter[str] = Counter()
         without_mask = 0
         for row in tqdm(range(len(dataset)), unit="frame", desc=split, disable=None):
@@ -64,7 +58,7 @@ def audit(name: str, reading: Reading = AS_PUBLISHED) -> dict[str, Any]:
             pictures[digest.hexdigest()].append((split, table.file[row]))
             sources[found[row]].add(split)
             without_mask += not record["mask"] and not table.is_real[row]
-        report["splits"][split] = {
+        rows_of_splits[split] = {
             "frames": len(dataset),
             "videos": len(set(table.video)),
             "sources": len(set(found)),
@@ -73,15 +67,18 @@ def audit(name: str, reading: Reading = AS_PUBLISHED) -> dict[str, Any]:
             "fakes_without_mask": without_mask,
             "sizes": dict(sizes.most_common()),
         }
-    report["shared_sources"] = {
-        source: sorted(found) for source, found in sorted(sources.items()) if len(found) > 1
+    return {
+        "data": name,
+        "splits": rows_of_splits,
+        "shared_sources": {s: sorted(of) for s, of in sorted(sources.items()) if len(of) > 1},
+        "duplicates": [
+            {"files": [file for _, file in group], "across_splits": len({s for s, _ in group}) > 1}
+            for group in pictures.values()
+            if len(group) > 1
+        ],
+        "faults": faults,
+        "notes": notes,
     }
-    report["duplicates"] = [
-        {"files": [file for _, file in group], "across_splits": len({s for s, _ in group}) > 1}
-        for group in pictures.values()
-        if len(group) > 1
-    ]
-    return {**report, "faults": faults, "notes": notes}
 
 
 def _text(report: dict[str, Any]) -> str:
@@ -92,22 +89,22 @@ def _text(report: dict[str, Any]) -> str:
         lines.append(f"{split:12}" + "".join(f"{row[column]:>20,}" for column in columns))
         sizes = [f"{size} ({count:,})" for size, count in row["sizes"].items()]
         lines.append(f"{'':12}sizes: {', '.join(sizes[:_SHOWN])}")
-    faults: dict[str, Fault] = report["faults"]
     findings = {
-        "sources in more than one split (a leak)": [
+        "Sources in more than one split (a leak)": [
             f"{source}: {', '.join(found)}" for source, found in report["shared_sources"].items()
         ],
-        "pictures that are there more than once": [
+        "Pictures that occur more than once": [
             f"{' = '.join(group['files'])}{' (across splits)' if group['across_splits'] else ''}"
             for group in report["duplicates"]
         ],
-        "notes": report["notes"],
+        "Notes": report["notes"],
     }
     for title, rows in findings.items():
-        lines += ["", f"{len(rows)} {title}", *(f"  {row}" for row in rows[:_SHOWN])]
+        lines += ["", f"{title}: {len(rows)}", *(f"  {row}" for row in rows[:_SHOWN])]
         if len(rows) > _SHOWN:
             lines.append(f"  ... and {len(rows) - _SHOWN} more")
-    lines += ["", f"{len(faults)} files that cannot be used"]
+    faults: dict[str, Fault] = report["faults"]
+    lines += ["", f"Files that cannot be used: {len(faults)}"]
     lines += [f"  {line}" for line in by_kind(faults)]
     return "\n".join(lines)
 
@@ -118,19 +115,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=program_name("train.data.audit"),
         description=__doc__,
-        epilog="A source is the video that a fake goes back to, or a real video itself.",
+        epilog="The source of a frame is its real video, or the real video that a fake is made of.",
     )
     parser.add_argument("data", help="a folder in the published layout, or a data set's name")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings to this file")
     add_options(parser)
     args = parser.parse_args(argv)
-    report = audit(args.data, Reading.of(args))
+    report = audit(args.data, FolderOptions.of(args))
     print(_text(report))
     if args.json is not None:
-        from flax_unet.utils.files import staged_file
-
+        faults = {file: fault.reason for file, fault in report["faults"].items()}
         with staged_file(args.json) as stage:
-            faults = {file: fault.reason for file, fault in report["faults"].items()}
             stage.write_text(json.dumps(report | {"faults": faults}, indent=1), encoding="utf-8")
         print(f"\n{args.json}: all findings")
 

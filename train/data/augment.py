@@ -1,4 +1,4 @@
-"""Changes of training pictures that keep their labels, each made to a share of the pictures."""
+"""Augments training pictures: each change keeps the label and is made to a share of pictures."""
 
 import io
 
@@ -13,13 +13,10 @@ _GREY = 127
 def augment(
     image: np.ndarray, mask: np.ndarray, shares: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One picture and its mask, changed as chance has it.
+    """Changes a picture (H, W, 3) uint8 and its mask (H, W) uint8 at random.
 
-    Args:
-        image: (H, W, 3) uint8.
-        mask: (H, W) uint8, 1 = MANIPULATED.
-        shares: of the pictures that get each change.
-        rng: what is drawn depends on it alone; the same numbers are drawn whatever the shares.
+    `shares` are the shares of pictures that get each change, in [0, 1]. The same random numbers
+    are drawn for any shares.
     """
     rows, columns = mask.shape
     chance = dict(zip(vars(shares), rng.random(6), strict=True))

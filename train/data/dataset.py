@@ -1,40 +1,22 @@
-"""A data set by name or folder: its frames, and what they are called."""
+"""Opens a data set by its name or folder: splits of frames with labels."""
 
 import dataclasses
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from flax_unet.utils.errors import InputError
 from train.data import splits
 from train.data.layouts.faults import Fault, unusable
-from train.data.layouts.reading import AS_PUBLISHED, Reading
+from train.data.layouts.options import AS_PUBLISHED, FolderOptions
 from train.data.layouts.tree import SPLITS
-from train.data.storage.manifest import Index, Rows, damaged
+from train.data.storage.manifest import Manifest, Table, damaged
 
 EMBEDDED = "forged_portraits"
-_INFO = "dataset_info.json"  # TFDS's, beside the records
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """What is known of each frame without its pictures: arrays of one length, in order."""
-
-    file: np.ndarray  # str: name of the picture
-    video: np.ndarray  # str: the video that it is from
-    original: np.ndarray  # str: of a fake, the videos it was made from, one a line; "" if unknown
-    is_real: np.ndarray  # bool
-    has_mask: np.ndarray  # bool: whether there is a mask label
-
-    def __len__(self) -> int:
-        return len(self.file)
-
-    def take(self, indices: np.ndarray) -> "Table":
-        """The rows at `indices`, in their order."""
-        return Table(*(getattr(self, field.name)[indices] for field in dataclasses.fields(self)))
+_INFO = "dataset_info.json"  # TFDS writes it beside the records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +31,7 @@ class Dataset:
     table: Table  # of these frames
     faults: dict[str, str]  # files that were left out, with the reason
     notes: list[str]
-    fingerprint: str  # SHA-256 of the stored split's names, labels and pictures, wherever they lie
+    fingerprint: str  # SHA-256 of the stored split's names, labels and pictures
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -60,15 +42,18 @@ class Dataset:
         Raises:
             InputError: the packed data set is damaged.
         """
-        return _record(self.records, int(self.indices[row]), self.directory)
+        try:
+            return self.records[int(self.indices[row])]
+        except (RuntimeError, ValueError) as error:  # such as a checksum that does not match
+            raise damaged(self.directory, str(error).partition(";")[0]) from error
 
-    def sample(self, count: int, seed: int) -> "Dataset":
+    def sample(self, count: int, seed: int) -> Self:
         """`count` frames drawn without replacement, in their order; all if there are fewer."""
         if count >= len(self):
             return self
         return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
 
-    def take(self, rows: np.ndarray) -> "Dataset":
+    def take(self, rows: np.ndarray) -> Self:
         """The frames at `rows` of the table, in their order."""
         return dataclasses.replace(self, indices=self.indices[rows], table=self.table.take(rows))
 
@@ -79,19 +64,19 @@ def open_dataset(
     *,
     seed: int = 0,
     skip_bad: bool = False,
-    reading: Reading = AS_PUBLISHED,
+    options: FolderOptions = AS_PUBLISHED,
 ) -> Dataset:
-    """Opens a split of a data set, packing or generating the set first if need be.
+    """Opens a split of a data set. The set is packed or generated first where necessary.
 
     Args:
-        name: a folder in the published layout; `forged_portraits` (generated faces), or that with
-            a source behind a colon: `forged_portraits:avatars`, `forged_portraits:FOLDER`.
-        split: a name, or that of a folder that it is read from, such as `testing`; `80/10/10` for
+        name: a folder in the published layout; `forged_portraits` (generated faces); or
+            `forged_portraits:avatars` or `forged_portraits:FOLDER` for other portraits.
+        split: a split, or the folder that it is read from, such as `testing`; `80/10/10` for
             the test part of a split by source video (`train:80/10/10` for another part); None for
-            `test` where there is one, else the whole set.
+            `test` if it exists, else the whole set.
         seed: of the split by source video.
-        skip_bad: whether to go on without files that cannot be used.
-        reading: what the files of a folder leave open.
+        skip_bad: whether to leave out files that cannot be used.
+        options: options for the files of a folder.
 
     Raises:
         InputError: the data set or split is unknown or empty, or files cannot be used; the message
@@ -99,7 +84,7 @@ def open_dataset(
     """
     if seed < 0:
         raise InputError(f"--seed {seed}: expected 0 or more")
-    stored, _ = _open(name, skip_bad, reading)
+    stored, _ = _open(name, skip_bad, options)
     stored_name, part, shares = _resolve(name, split, list(stored))
     whole = stored[stored_name]
     if not len(whole):
@@ -113,66 +98,55 @@ def open_dataset(
 
 
 def split_by_source(data: Dataset, shares: tuple[int, int, int], seed: int) -> dict[str, Dataset]:
-    """The parts of a data set, of which no two have frames of one source; they may be empty.
-
-    Args:
-        data: what is split.
-        shares: per cent of the sources, by `splits.PARTS`.
-        seed: of the order in which sources are dealt out.
-    """
-    table = data.table
-    rows = splits.by_source(list(table.video), list(table.original), shares, seed)
+    """Splits a data set by `splits.by_source`; a part may be empty."""
+    rows = splits.by_source(data.table.video, data.table.original, shares, seed)
     return {part: dataclasses.replace(data.take(found), split=part) for part, found in rows.items()}
 
 
 def open_splits(
-    name: str, *, skip_bad: bool = True, reading: Reading = AS_PUBLISHED
+    name: str, *, skip_bad: bool = True, options: FolderOptions = AS_PUBLISHED
 ) -> tuple[dict[str, Dataset], dict[str, Fault], list[str]]:
-    """Every stored split of a data set that is not empty, by name.
-
-    Args:
-        name: as for `open_dataset`.
-        skip_bad: whether to go on without files that cannot be used.
-        reading: what the files of a folder leave open.
+    """Opens every stored split of a data set that is not empty; arguments as `open_dataset`.
 
     Returns:
-        The splits, the files that cannot be used with the reason, and notes.
+        The splits by name, the files that cannot be used with the reason, and notes.
 
     Raises:
         InputError: the data set is unknown, cannot be packed, or is damaged.
     """
-    opened, index = _open(name, skip_bad, reading)
-    return {split: data for split, data in opened.items() if len(data)}, index.faults, index.notes
+    opened, manifest = _open(name, skip_bad, options)
+    opened = {split: data for split, data in opened.items() if len(data)}
+    return opened, manifest.faults, manifest.notes
 
 
-def _open(name: str, skip_bad: bool, reading: Reading) -> tuple[dict[str, Dataset], Index]:
-    """Every stored split by name, empty ones too, and what else is known of the data set."""
-    directory = _prepare(name, skip_bad, reading)
-    index = Index.read(directory)
-    if index.faults and not skip_bad:
-        raise unusable(name, index.faults)
+def _open(name: str, skip_bad: bool, options: FolderOptions) -> tuple[dict[str, Dataset], Manifest]:
+    """Opens every stored split, empty ones too."""
+    directory = _prepare(name, skip_bad, options)
+    manifest = Manifest.read(directory)
+    if manifest.faults and not skip_bad:
+        raise unusable(name, manifest.faults)
     opened = {
         split: Dataset(
             name=name,
             split=split,
             directory=directory,
-            records=_records(directory, split, len(rows)) if len(rows) else (),
-            indices=np.arange(len(rows)),
-            table=_table(rows),
-            faults={file: fault.reason for file, fault in index.faults.items()},
-            notes=index.notes,
-            fingerprint=rows.fingerprint,
+            records=_records(directory, split, len(table)) if len(table) else (),
+            indices=np.arange(len(table)),
+            table=table,
+            faults={file: fault.reason for file, fault in manifest.faults.items()},
+            notes=manifest.notes,
+            fingerprint=manifest.fingerprints[split],
         )
-        for split, rows in index.splits.items()
+        for split, table in manifest.tables.items()
     }
-    return opened, index
+    return opened, manifest
 
 
-def _prepare(name: str, skip_bad: bool, reading: Reading) -> Path:
-    """The directory of the packed set."""
+def _prepare(name: str, skip_bad: bool, options: FolderOptions) -> Path:
+    """Packs or generates the data set where necessary; returns its directory."""
     embedded, _, source = name.partition(":")
     if embedded == EMBEDDED:
-        if given := reading.flags():
+        if given := options.flags():
             raise InputError(f"{given[0]} is for folders; {name} labels its frames itself")
         from train.data.synthetic import dataset
 
@@ -181,7 +155,7 @@ def _prepare(name: str, skip_bad: bool, reading: Reading) -> Path:
     if path.is_dir():
         from train.data.storage import published
 
-        return published.pack(path, reading)
+        return published.pack(path, options)
     near = difflib.get_close_matches(name, [EMBEDDED], cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise InputError(f"{name} is neither a folder nor a data set ({EMBEDDED}){hint}")
@@ -197,7 +171,7 @@ def _resolve(
         part, _, shares = split.rpartition(":")
         part = part or "test"
         if part not in splits.PARTS:
-            raise InputError(f"--split {split}: {part} is none of {', '.join(splits.PARTS)}")
+            raise InputError(f"--split {split}: {part} is not one of {', '.join(splits.PARTS)}")
         if len(stored) > 1:
             raise InputError(f"{name} has splits of its own ({', '.join(stored)}); name one")
         return stored[0], part, splits.parse_shares(shares)
@@ -212,7 +186,7 @@ def _resolve(
 
 
 def _records(directory: Path, split: str, count: int) -> Sequence[dict[str, Any]]:
-    """The records of a stored split, of which there must be `count`."""
+    """The records of a stored split; there must be `count`."""
     import tensorflow_datasets as tfds
 
     info = next(directory.glob(f"*/*/{_INFO}"), None)
@@ -229,20 +203,3 @@ def _records(directory: Path, split: str, count: int) -> Sequence[dict[str, Any]
     if len(records) != count:
         raise damaged(directory, f"split {split} has {len(records)} records of {count}")
     return records
-
-
-def _record(records: Sequence[dict[str, Any]], index: int, directory: Path) -> dict[str, Any]:
-    try:
-        return records[index]
-    except (RuntimeError, ValueError) as error:  # such as a checksum that does not fit
-        raise damaged(directory, str(error).partition(";")[0]) from error
-
-
-def _table(rows: Rows) -> Table:
-    return Table(
-        file=np.array(rows.file, object),
-        video=np.array(rows.video, object),
-        original=np.array(rows.original, object),
-        is_real=np.array(rows.label, int) == 1,
-        has_mask=np.array(rows.has_mask, bool),
-    )

@@ -1,4 +1,4 @@
-"""Writes frames of a data set as a folder in the published layout: pictures to look at and to use.
+"""Writes frames of a data set as picture files, in a folder of the published layout.
 
 OUT/crops/<video>_<n>.png   OUT/masks/<video>_<n>.gif   OUT/metadata.json
 """
@@ -9,21 +9,20 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
+from flax_unet.media.images import mask_image
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.layouts.masks import decode
-from train.data.layouts.reading import Reading, add_options
+from train.data.layouts.options import FolderOptions, add_options
 
-# What cannot be in a video's key, and what stands for it.
+# Characters that cannot be in a video's key, and their replacements.
 _ESCAPES = str.maketrans({"_": "-", "-": "%2D", "/": "%2F", "%": "%25"})
 
 
 def export(data: Dataset, out: Path) -> None:
-    """Writes every frame of `data` into the new directory `out`, pictures byte for byte.
+    """Writes every frame of `data` into the new directory `out`; pictures keep their bytes.
 
     Raises:
         InputError: `out` exists or cannot be written, or the data set is damaged.
@@ -39,9 +38,8 @@ def export(data: Dataset, out: Path) -> None:
             frames[video] += 1
             (stage / "crops" / f"{name}.png").write_bytes(record["image"])
             if record["mask"]:
-                mask = Image.fromarray(decode(record["mask"]), "P")
-                mask.putpalette([0, 0, 0, 255, 255, 255])
-                mask.save(stage / "masks" / f"{name}.gif")
+                mask = decode(record["mask"])
+                mask_image(mask, mask.shape[::-1]).save(stage / "masks" / f"{name}.gif")
             originals = [_key(name) for name in data.table.original[row].split("\n") if name]
             metadata[video] = {
                 "label": "REAL" if data.table.is_real[row] else "FAKE",
@@ -51,9 +49,9 @@ def export(data: Dataset, out: Path) -> None:
 
 
 def _key(video: str) -> str:
-    """A video's key in the published metadata, in which a name ends at the first underscore.
+    """A video's key in the published metadata, where a name ends at the first underscore.
 
-    No two videos get the same one.
+    No two videos have the same key.
     """
     return video.removesuffix(".mp4").translate(_ESCAPES) + ".mp4"
 
@@ -62,10 +60,12 @@ def _key(video: str) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog=program_name("train.data.export"), description=__doc__)
-    parser.add_argument("out", type=Path, help="new directory")
-    parser.add_argument("--data", default=EMBEDDED, help=f"as for train.eval (default: {EMBEDDED})")
-    parser.add_argument("--split", help="as for train.eval (default: test)")
-    parser.add_argument("--limit", type=int, metavar="N", help="write N frames, drawn by --seed")
+    parser.add_argument("out", type=Path, help="directory to create")
+    parser.add_argument(
+        "--data", default=EMBEDDED, help=f"data set, as for train.eval (default: {EMBEDDED})"
+    )
+    parser.add_argument("--split", help="split to write, as for train.eval (default: test)")
+    parser.add_argument("--limit", type=int, metavar="N", help="write N frames, drawn with --seed")
     parser.add_argument("--seed", type=int, default=0, help="of --limit and --split (default: 0)")
     parser.add_argument(
         "--skip-bad", action="store_true", help="go on without files that cannot be used"
@@ -74,12 +74,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit {args.limit}: expected at least 1")
+    options = FolderOptions.of(args)
     data = open_dataset(
-        args.data,
-        args.split,
-        seed=args.seed,
-        skip_bad=args.skip_bad,
-        reading=Reading.of(args),
+        args.data, args.split, seed=args.seed, skip_bad=args.skip_bad, options=options
     )
     if args.limit is not None:
         data = data.sample(args.limit, args.seed)

@@ -1,4 +1,4 @@
-"""The endless, shuffled stream of training pictures; any place of it can be started from."""
+"""The order of training pictures: endless, shuffled in each epoch, and resumable at any step."""
 
 import functools
 from collections.abc import Iterator
@@ -8,27 +8,24 @@ import numpy as np
 from flax_unet.nn.config import Size
 from train.data.augment import augment
 from train.data.dataset import Dataset
-from train.data.loader import Batch, decode, read_ahead, stack
+from train.data.loader import Batch, frames_ahead, load_frame, stack
+from train.data.prefetch import prefetch
 from train.fit.config import Augmentation
 
 
-class Stream:
-    """Which picture comes when, in epochs of batches.
+class Sampler:
+    """Draws pictures in epochs of batches.
 
-    Sample i of the stream is the same whatever devices and processes share the work.
+    Sample i is the same however many devices and processes share the work.
     """
 
     def __init__(
         self, dataset: Dataset, batch_size: int, seed: int, *, keep_last_batch: bool = False
     ) -> None:
-        """Describes the stream; nothing is read yet.
+        """Sets the order up; nothing is read yet.
 
-        Args:
-            dataset: what is read.
-            batch_size: pictures a step on all devices of all processes.
-            seed: of the order, which is another one in each epoch.
-            keep_last_batch: whether an epoch ends with a smaller batch of the pictures that are
-                left over; otherwise they are not seen in it.
+        With `keep_last_batch`, an epoch ends with a smaller batch of the pictures that are left
+        over; otherwise it leaves them out. `batch_size` counts all devices of all processes.
         """
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         whole, rest = divmod(len(dataset), batch_size)
@@ -41,8 +38,8 @@ class Stream:
 
     def row(self, sample: int) -> tuple[int, int]:
         """The epoch of a sample, from 0, and its row of the data set's table."""
-        epoch, place = divmod(sample, self.samples(self.steps_per_epoch))
-        return epoch, int(self._order(epoch)[place])
+        epoch, position = divmod(sample, self.samples(self.steps_per_epoch))
+        return epoch, int(self._order(epoch)[position])
 
     def size(self, step: int) -> int:
         """Pictures of a step, from 0."""
@@ -64,36 +61,28 @@ class Stream:
         process: int = 0,
         processes: int = 1,
     ) -> Iterator[Batch]:
-        """This process's share of the batches `first` to `last` - 1.
+        """This process's share of the batches `first` to `last` - 1, counted from 0.
 
-        Process p gets the p-th part of each batch.
-
-        Args:
-            size: (height, width) that pictures are resized to.
-            augmentation: what is changed in them.
-            first: of the batches, from 0: that of the first step is 0.
-            last: the end.
-            process: which of `processes` this one is.
-            processes: how many share each batch; they divide it.
+        Process p gets the p-th part of each batch; `processes` must divide the batch size. Pictures
+        are resized to (height, width), then augmented.
         """
-        augmented = any(vars(augmentation).values())
+        is_augmented = any(vars(augmentation).values())
 
         def read(number: int) -> Batch:
-            """The picture of a number in the order of this process, which has equal shares."""
-            epoch, place = divmod(number, self.samples(self.steps_per_epoch) // processes)
-            step = place // (self.batch_size // processes) + epoch * self.steps_per_epoch
+            """The picture of a number in the order of this process; all have equal shares."""
+            epoch, position = divmod(number, self.samples(self.steps_per_epoch) // processes)
+            step = position // (self.batch_size // processes) + epoch * self.steps_per_epoch
             before = self.samples(step)
-            place = number - before // processes
-            epoch, row = self.row(before + process * (self.size(step) // processes) + place)
-            record = self.dataset.record(row)
-            frame = decode(record["image"], record["mask"], size, row)
-            if augmented:
+            position = number - before // processes
+            epoch, row = self.row(before + process * (self.size(step) // processes) + position)
+            frame = load_frame(self.dataset, row, size)
+            if is_augmented:
                 rng = np.random.default_rng((self.seed, epoch, row))
                 image, mask = augment(frame.image, frame.mask, augmentation, rng)
                 frame = frame._replace(image=image, mask=mask)
             return frame
 
         numbers = range(self.samples(first) // processes, self.samples(last) // processes)
-        frames = read_ahead(read, numbers, self.batch_size // processes)
+        frames = prefetch(read, numbers, ahead=frames_ahead(self.batch_size // processes))
         for step in range(first, last):
             yield stack([next(frames) for _ in range(self.size(step) // processes)])

@@ -1,7 +1,7 @@
-"""Which frames are trained on and which are tested on: never two of one source in both."""
+"""Splits frames into parts so that all frames of a source are in one part."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -11,10 +11,10 @@ PARTS = ("train", "validation", "test")
 
 
 def parse_shares(text: str) -> tuple[int, int, int]:
-    """`80/10/10` as the per cent of PARTS.
+    """Parses `80/10/10`, the per cent of PARTS.
 
     Raises:
-        InputError: it is not three whole numbers that add up to 100.
+        InputError: the text is not three whole numbers that add up to 100.
     """
     if match := re.fullmatch(r"(\d{1,3})/(\d{1,3})/(\d{1,3})", text):
         train, validation, test = map(int, match.groups())
@@ -24,10 +24,10 @@ def parse_shares(text: str) -> tuple[int, int, int]:
 
 
 def parse_share(text: str) -> int | None:
-    """`10%` as 10, of 1 to 99; None if it is not a share.
+    """Parses `10%` as 10; returns None for the name of a split.
 
     Raises:
-        InputError: it is a number without a per cent sign, or a share out of range.
+        InputError: the text is a number without a per cent sign, or not from 1% to 99%.
     """
     if re.fullmatch(r"\d+(\.\d+)?", text):
         raise InputError(f"--validation {text}: a share is written in per cent, such as 10%")
@@ -39,16 +39,13 @@ def parse_share(text: str) -> int | None:
     return share
 
 
-def source_of(videos: Sequence[str], originals: Sequence[str]) -> list[str]:
-    """Of each frame, the video that it goes back to, over any number of fakes of fakes.
+def source_of(videos: Iterable[str], originals: Iterable[str]) -> list[str]:
+    """The source of each frame: its video, or the real video behind any number of fakes of fakes.
 
-    Videos that a fake was made from together go back to one of them.
-
-    Args:
-        videos: of each frame, its video.
-        originals: of each frame, the videos that a fake was made from, one a line; "" if there is
-            none.
+    If a fake was made from several videos, all of them have one of these as their source.
+    `originals` has, for each frame, the videos that a fake was made from, one a line, or "".
     """
+    videos = list(videos)
     parents: dict[str, str] = {}
 
     def root(video: str) -> str:
@@ -56,7 +53,7 @@ def source_of(videos: Sequence[str], originals: Sequence[str]) -> list[str]:
         while (parent := parents.get(video, video)) != video:
             path.append(video)
             video = parent
-        parents.update(dict.fromkeys(path, video))  # next time it is one step
+        parents.update(dict.fromkeys(path, video))  # the next search takes one step
         return video
 
     for video, names in zip(videos, originals, strict=True):
@@ -68,19 +65,15 @@ def source_of(videos: Sequence[str], originals: Sequence[str]) -> list[str]:
 
 
 def by_source(
-    videos: Sequence[str], originals: Sequence[str], shares: tuple[int, int, int], seed: int
+    videos: Iterable[str], originals: Iterable[str], shares: tuple[int, int, int], seed: int
 ) -> dict[str, np.ndarray]:
-    """Splits frames so that those of one source stay together.
+    """Splits frames so that all frames of a source are in one part.
 
-    Args:
-        videos: of each frame, its video.
-        originals: of each frame, the videos that a fake was made from, one a line; "" if there is
-            none.
-        shares: per cent of the sources, by PARTS.
-        seed: of the order in which sources are dealt out.
+    `videos` and `originals` are as for `source_of`, `shares` are per cent of the sources in the
+    order of PARTS, and `seed` shuffles the sources.
 
     Returns:
-        The frames' indices by part, ascending; every frame is in exactly one.
+        The frames' indices by part, ascending; every frame is in exactly one part.
     """
     sources = source_of(videos, originals)
     names = sorted(set(sources))

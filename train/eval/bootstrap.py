@@ -1,6 +1,6 @@
-"""How far a figure could be off: percentile intervals of a bootstrap that resamples videos.
+"""Percentile intervals of a bootstrap that resamples videos.
 
-Frames of one video resemble each other, so that drawing frames would make intervals too narrow
+Frames of one video resemble each other, so intervals from resampled frames would be too narrow
 (cluster bootstrap; Davison and Hinkley, Bootstrap Methods and their Application, 1997, 3.8).
 """
 
@@ -13,13 +13,13 @@ RESAMPLES = 1000
 
 
 def resampled_weights(cluster: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """How often each observation is in each of RESAMPLES resamples.
+    """The weights of N observations in each of RESAMPLES resamples.
 
-    A resample draws as many clusters as there are, with replacement, and all observations of each.
+    A resample draws C of the C clusters with replacement, each with all its observations.
 
     Args:
         cluster: (N,) whole numbers from 0 to C - 1, each used.
-        seed: of the draws; the same one gives the same resamples.
+        seed: of the draws.
 
     Yields:
         (N,) float64, whole numbers.
@@ -34,31 +34,29 @@ def resampled_weights(cluster: np.ndarray, seed: int) -> Iterator[np.ndarray]:
 def intervals(
     figures_of: Callable[[np.ndarray], dict[str, float]], cluster: np.ndarray, seed: int
 ) -> tuple[dict[str, list[float] | None], list[str]]:
-    """The intervals of some figures, as [low, high], and notes on what they leave out.
+    """The intervals of some metrics, as [low, high], and notes on resamples that they leave out.
 
     Args:
-        figures_of: gives the figures of N weighted observations, NaN where one is not defined.
+        figures_of: the metrics of N weighted observations, NaN where one is not defined.
         cluster: the video of each observation, in any numbering; at least one observation.
         seed: of the resamples.
 
     Returns:
-        None for a figure that no resample defines, and for all of them with a single video.
+        None for a metric that is defined in no resample, and for all metrics of a single video.
     """
     _, cluster = np.unique(cluster, return_inverse=True)
     names = list(figures_of(np.ones(len(cluster))))
     if cluster.max() == 0:
-        return dict.fromkeys(names), ["there are no intervals: they need two videos or more"]
+        return dict.fromkeys(names), ["intervals need two videos or more"]
     resamples = [list(figures_of(w).values()) for w in resampled_weights(cluster, seed)]
-    found: dict[str, list[float] | None] = {}
+    found: dict[str, list[float] | None] = dict.fromkeys(names)
     notes = []
     for name, column in zip(names, np.array(resamples).T, strict=True):
-        defined = column[~np.isnan(column)]
-        tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-        found[name] = np.quantile(defined, tails).tolist() if len(defined) else None
+        if len(defined := column[~np.isnan(column)]):
+            found[name] = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
         if 0 < len(defined) < len(column):
-            left_out = len(column) - len(defined)
             notes.append(
-                f"the interval of {name} leaves out {left_out} of {len(column)} resamples, "
-                "in which it is not defined"
+                f"the interval of {name} leaves out {len(column) - len(defined)} of {len(column)} "
+                "resamples, in which it is not defined"
             )
     return found, notes

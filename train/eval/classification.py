@@ -1,178 +1,114 @@
-"""Figures of the REAL or FAKE verdicts, with FAKE as the positive class.
+"""The sums behind the metrics of REAL or FAKE verdicts; FAKE is the positive class."""
 
-Every function takes `is_real`, (N,) bool labels, and `real_probability`, (N,) float64 in [0, 1].
-The polarity is turned here and nowhere else: the score of the positive class is
-1 - real_probability.
-"""
-
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from train.eval.roc import Roc, ratio
+from flax_unet.nn import decision
 
-POSITIVE = "FAKE"
-CALIBRATION_BINS = 15
-
-MEANING = {
-    "decision": "REAL if real_probability > 0.5, so exactly 0.5 is FAKE",
-    "confusion": "counts named <label>_called_<decision>; fake_called_fake are the true positives",
-    "accuracy": "correct / n, of both classes",
-    "precision": "positive class FAKE: how many of those called FAKE are FAKE",
-    "recall": "positive class FAKE: how many of the FAKE are called FAKE",
-    "f1": "positive class FAKE: harmonic mean of precision and recall",
-    "balanced_accuracy": "mean of the recalls of FAKE and of REAL",
-    "auc": "area under the ROC; positive class FAKE, score 1 - real_probability, a tie counts half",
-    "average_precision": "positive class FAKE: sum of precision times the gain in recall",
-    "eer": "equal error rate: where the ROC, its points joined by straight lines, has a "
-    "false-positive rate (REAL called FAKE) equal to its false-negative rate (FAKE called REAL)",
-    "eer_threshold": "the highest fake probability t such that, when t and above are called FAKE, "
-    "the false-positive rate is at least the false-negative rate",
-    "log_loss": "mean -ln(probability given to the label), probabilities clipped to within "
-    "2.2e-16 of 0 and 1",
-    "brier": "mean squared difference of the fake probability and the label (FAKE 1, REAL 0)",
-    "ece": f"expected calibration error over {CALIBRATION_BINS} equal-width bins of the fake "
-    "probability: mean, weighted by count, of |mean fake probability - share of FAKE|",
-}
+CALIBRATION_BINS = 15  # of equal width, over fake probabilities in [0, 1]
 
 
-def is_called_fake(real_probability: np.ndarray) -> np.ndarray:
-    """The published decision: the probability rounded half to even, so exactly 0.5 is FAKE."""
-    return ~(real_probability > 0.5)
+class Sums(NamedTuple):
+    """What the metrics are computed from: sums over verdicts, each with its weight."""
+
+    n: float
+    fakes: float  # labelled FAKE
+    reals: float  # labelled REAL
+    tp: float  # FAKE called FAKE
+    fn: float  # FAKE called REAL
+    fp: float  # REAL called FAKE
+    tn: float  # REAL called REAL
+    log_loss: float  # of -ln(probability given to the label)
+    squared_error: float  # of (fake probability - label)^2; FAKE is 1
+    calibration: np.ndarray  # (CALIBRATION_BINS,) of fake probability - label
+    roc_fp: np.ndarray  # (T + 1,) REAL called FAKE: with no threshold, then with each of T
+    roc_tp: np.ndarray  # (T + 1,) FAKE called FAKE
+    thresholds: np.ndarray  # (T,) fake probabilities, falling
 
 
-def figures(is_real: np.ndarray, real_probability: np.ndarray, unit: str) -> dict[str, Any]:
-    """The figures of MEANING, and `notes`: why a figure is None where it is not defined.
+class Verdicts:
+    """N verdicts, sorted once, to be summed with many sets of weights.
 
-    Args:
-        is_real: the labels, at least one.
-        real_probability: what the network gave.
-        unit: what is counted, in the singular, for the notes.
+    Attributes:
+        is_fake: (N,) bool, the labels.
+        score: (N,) float64, the fake probabilities.
+        called_fake: (N,) bool, the decisions.
     """
-    from sklearn import metrics
 
-    is_fake, score, roc = ~is_real, 1 - real_probability, Roc(is_real, real_probability)
-    called_fake = is_called_fake(real_probability)
-    confusion = metrics.confusion_matrix(is_fake, called_fake, labels=[True, False])
-    (fake_fake, fake_real), (real_fake, real_real) = confusion.tolist()
+    def __init__(self, is_real: np.ndarray, real_probability: np.ndarray):
+        """Takes labels, (N,) bool, and probabilities, (N,) float64 in [0, 1]."""
+        is_fake = self.is_fake = ~is_real
+        score = self.score = decision.fake_probability(real_probability)
+        called = self.called_fake = ~decision.is_real(real_probability)
+        eps = np.finfo(np.float64).eps
+        given_to_label = np.clip(np.where(is_fake, score, 1 - score), eps, 1 - eps)
+        self._excess = score - is_fake
+        counts = (is_fake & called, is_fake & ~called, is_real & called, is_real & ~called)
+        sums = (*counts, -np.log(given_to_label), self._excess**2)
+        self._columns = np.array([np.ones(len(is_fake)), is_fake, is_real, *sums], np.float64)
+        self._bin = np.minimum((score * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+        self._order = np.argsort(-score, kind="stable")
+        falling = score[self._order]
+        self._ends = np.flatnonzero(np.append(np.diff(falling) != 0, True))  # of runs of ties
+        self._thresholds = falling[self._ends]
 
-    no_fake = None if is_fake.any() else f"no {unit} is labelled FAKE"
-    no_real = None if is_real.any() else f"no {unit} is labelled REAL"
-    none_called = None if called_fake.any() else f"no {unit} is called FAKE"
-    one_class = no_fake or no_real
-    neither = f"{no_fake} and {none_called}" if no_fake and none_called else None
-    table: dict[str, tuple[str | None, Callable[[], float]]] = {
-        "precision": (none_called, lambda: metrics.precision_score(is_fake, called_fake)),
-        "recall": (no_fake, lambda: metrics.recall_score(is_fake, called_fake)),
-        "f1": (neither, lambda: metrics.f1_score(is_fake, called_fake)),
-        "balanced_accuracy": (
-            one_class,
-            lambda: metrics.balanced_accuracy_score(is_fake, called_fake),
-        ),
-        "auc": (one_class, lambda: metrics.roc_auc_score(is_fake, score)),
-        "average_precision": (no_fake, lambda: metrics.average_precision_score(is_fake, score)),
-        "eer": (one_class, lambda: roc.equal_error_rate()[0]),
-        "eer_threshold": (one_class, lambda: roc.equal_error_rate()[1]),
-        "log_loss": (None, lambda: metrics.log_loss(is_fake, score, labels=[False, True])),
-        "brier": (None, lambda: metrics.brier_score_loss(is_fake, score, pos_label=True)),
-        "ece": (None, lambda: calibration_error(is_real, real_probability)),
-    }
-    correct = fake_fake + real_real
-    return {
-        "positive": POSITIVE,
-        "n": len(is_real),
-        "n_real": int(is_real.sum()),
-        "n_fake": int(is_fake.sum()),
-        "correct": correct,
-        "wrong": len(is_real) - correct,
-        "accuracy": correct / len(is_real),
-        "confusion": {
-            "fake_called_fake": fake_fake,
-            "fake_called_real": fake_real,
-            "real_called_fake": real_fake,
-            "real_called_real": real_real,
-        },
-        **{name: None if reason else float(figure()) for name, (reason, figure) in table.items()},
-        "meaning": dict(MEANING),
-        "notes": [
-            f"{name} is not defined: {reason}" for name, (reason, _) in table.items() if reason
-        ],
-    }
+    def sums(self, weights: np.ndarray | None = None) -> Sums:
+        """The sums of a set that holds verdict i weights[i] times; None: once.
+
+        Args:
+            weights: (N,) whole numbers.
+        """
+        if weights is None:
+            weights = np.ones(len(self.score))
+        called = np.cumsum(weights[self._order])[self._ends]
+        tp = np.cumsum((weights * self.is_fake)[self._order])[self._ends]
+        excess = np.bincount(self._bin, self._excess * weights, CALIBRATION_BINS)
+        roc = (np.concatenate([[0.0], counts]) for counts in (called - tp, tp))
+        columns = (self._columns @ weights).tolist()
+        return Sums._make([*columns, excess, *roc, self._thresholds])
+
+    def calibration(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Number, mean fake probability and share of FAKE in each bin that is not empty."""
+        used, weights = np.unique(self._bin), (None, self.score, self._excess)
+        count, score, excess = (np.bincount(self._bin, of)[used] for of in weights)
+        return count, score / count, (score - excess) / count
 
 
-def calibration_bins(
-    is_real: np.ndarray, real_probability: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many, mean fake probability and share of FAKE in each bin that is not empty.
+def ratio(part: Any, whole: Any) -> float:
+    """The quotient, NaN where it is not defined."""
+    return float(part / whole) if whole else np.nan
 
-    Bin k of CALIBRATION_BINS holds fake probabilities in [k, k + 1) / CALIBRATION_BINS, the last
-    one 1 too.
+
+def auc(sums: Sums) -> float:
+    """Area under the ROC, its points joined by straight lines, so that a tie counts half."""
+    area = np.diff(sums.roc_fp) @ (sums.roc_tp[1:] + sums.roc_tp[:-1]) / 2
+    return ratio(area, sums.fakes * sums.reals)
+
+
+def precision_at_thresholds(sums: Sums) -> np.ndarray:
+    """(T,) share of FAKE among what is called FAKE at each threshold; 0 where nothing is."""
+    return sums.roc_tp[1:] / np.maximum((sums.roc_fp + sums.roc_tp)[1:], 1)
+
+
+def average_precision(sums: Sums) -> float:
+    """Sum of precision times the gain in recall."""
+    return ratio(precision_at_thresholds(sums) @ np.diff(sums.roc_tp), sums.fakes)
+
+
+def equal_error_rate(sums: Sums) -> tuple[float, float]:
+    """The equal error rate, and the threshold of the first point of the ROC that reaches it.
+
+    With the rates x (REAL called FAKE) and y (FAKE called FAKE), d = x - (1 - y) rises from -1 to
+    1. Between the last point with d < 0 and the next one, the rate is
+    x0 + (x1 - x0) * d0 / (d0 - d1).
     """
-    score, bins = 1 - real_probability, _calibration_bin(real_probability)
-    count = np.bincount(bins)
-    used = count > 0
-    mean_score = np.bincount(bins, score)[used] / count[used]
-    share = np.bincount(bins, ~is_real)[used] / count[used]
-    return count[used], mean_score, share
-
-
-def _calibration_bin(real_probability: np.ndarray) -> np.ndarray:
-    bins = ((1 - real_probability) * CALIBRATION_BINS).astype(int)
-    return np.minimum(bins, CALIBRATION_BINS - 1)
-
-
-def calibration_error(is_real: np.ndarray, real_probability: np.ndarray) -> float:
-    """The expected calibration error of the fake probability, in [0, 1]."""
-    count, mean_score, share = calibration_bins(is_real, real_probability)
-    return float(np.average(np.abs(mean_score - share), weights=count))
-
-
-def weighted_figures(
-    is_real: np.ndarray, real_probability: np.ndarray
-) -> Callable[[np.ndarray], dict[str, float]]:
-    """Prepares the figures that get intervals for many weightings of the same verdicts.
-
-    Returns:
-        A function of whole weights (N,), which gives the figures of a set that holds verdict i
-        weights[i] times; NaN where one is not defined. It sorts nothing.
-    """
-    is_fake, called_fake = ~is_real, is_called_fake(real_probability)
-    score = 1 - real_probability
-    excess = score - is_fake  # over the label
-    given_to_label = np.where(is_fake, score, 1 - score)
-    columns = np.array(
-        [
-            is_fake & called_fake,
-            is_fake & ~called_fake,
-            is_real & called_fake,
-            -np.log(np.maximum(given_to_label, np.finfo(np.float64).eps)),
-            excess**2,
-        ],
-        np.float64,
-    )
-    bins = _calibration_bin(real_probability)
-    roc = Roc(is_real, real_probability)
-
-    def figures_of(weights: np.ndarray) -> dict[str, float]:
-        total = float(weights.sum())
-        fake_fake, fake_real, real_fake, loss, brier = (columns @ weights).tolist()
-        fakes = fake_fake + fake_real
-        reals = total - fakes
-        real_real = reals - real_fake
-        points = roc.points(weights)
-        return {
-            "accuracy": ratio(fake_fake + real_real, total),
-            "precision": ratio(fake_fake, fake_fake + real_fake),
-            "recall": ratio(fake_fake, fakes),
-            "f1": ratio(2 * fake_fake, 2 * fake_fake + fake_real + real_fake),
-            "balanced_accuracy": (ratio(fake_fake, fakes) + ratio(real_real, reals)) / 2,
-            "auc": ratio(points.area(), fakes * reals),
-            "average_precision": points.average_precision(),
-            "eer": points.crossing()[0] if fakes and reals else np.nan,
-            "log_loss": ratio(loss, total),
-            "brier": ratio(brier, total),
-            "ece": ratio(float(np.abs(np.bincount(bins, excess * weights)).sum()), total),
-        }
-
-    return figures_of
+    fakes, reals = sums.fakes, sums.reals
+    if not fakes or not reals:
+        return np.nan, np.nan
+    # d times the counts of both classes: whole numbers, so that equal rates are seen exactly.
+    d = sums.roc_fp * fakes + sums.roc_tp * reals - fakes * reals
+    point = int(np.argmax(d >= 0))
+    x0, x1 = sums.roc_fp[point - 1 : point + 1] / reals
+    d0, d1 = d[point - 1 : point + 1]
+    return float(x0 + (x1 - x0) * d0 / (d0 - d1)), float(sums.thresholds[point - 1])

@@ -1,183 +1,151 @@
-"""The figures of an evaluation: frames, videos and pixels, each with intervals."""
+"""The metrics: name, label, function, definition and direction of each stand in one row."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
-import numpy as np
-
-from flax_unet.utils.errors import InputError
-from train.eval import bootstrap, by_video, classification, segmentation
-from train.eval.segmentation import PixelCounts
-
-BINS = 2**16  # of a pixel's score, by the first 16 bits of its logit: see `train.eval.scoring`
-AGGREGATES = tuple(by_video.RULES)  # how a video's frames become one verdict; the default first
+from flax_unet.nn.decision import DECISION
+from train.eval import classification, segmentation
+from train.eval.classification import CALIBRATION_BINS, ratio
 
 
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What an evaluation found out about N frames. What a checkpoint has no head for is None.
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a report."""
 
-    Attributes:
-        file: (N,) str, the frame's name.
-        video: (N,) str, the name of the video that it was taken from.
-        is_real: (N,) bool, the label.
-        real_probability: (N,) float64 in [0, 1], the float32 value that the network gave.
-        real_logit: (N,) float, its logit.
-        has_mask: (N,) bool, whether the frame came with a mask label.
-        tp: (N,) int64, pixels labelled and predicted MANIPULATED; like fp, fn and tn it counts
-            only where has_mask is true.
-        fp: (N,) int64, pixels predicted MANIPULATED that are labelled untouched.
-        fn: (N,) int64, pixels labelled MANIPULATED that are predicted untouched.
-        tn: (N,) int64, pixels labelled and predicted untouched.
-        manipulated_pixels: (N,) int64, pixels predicted MANIPULATED, with or without a label.
-        histogram: (2, 2, bins) int64, counts of the pixels of frames with a mask label, by
-            [is the frame FAKE][is the pixel labelled MANIPULATED][bin of the logit that it is,
-            rising].
-        mask_is_finite: (N,) bool, whether the logits of the frame's pixels are all numbers.
-    """
+    name: str  # in report.json; a dot leads into an object
+    label: str  # in tables and on the model card
+    function: Callable[[Any], float]  # of the task's sums; NaN where the metric is not defined
+    meaning: str = ""  # definition and positive class
+    better: Literal["higher", "lower", "neither"] = "higher"
+    # Why it may be NaN: {unit} is what is counted, {missing} the class without labels.
+    undefined: str = "no {unit} is labelled {missing}"
+    hub_name: str = ""  # on the Hugging Face Hub
+    has_interval: bool = True
 
-    file: np.ndarray
-    video: np.ndarray
-    is_real: np.ndarray
-    real_probability: np.ndarray | None = None
-    real_logit: np.ndarray | None = None
-    has_mask: np.ndarray | None = None
-    tp: np.ndarray | None = None
-    fp: np.ndarray | None = None
-    fn: np.ndarray | None = None
-    tn: np.ndarray | None = None
-    manipulated_pixels: np.ndarray | None = None
-    histogram: np.ndarray | None = None
-    mask_is_finite: np.ndarray | None = None
+    @property
+    def title(self) -> str:
+        """The label and, where it could surprise, the direction."""
+        return self.label + " (lower is better)" * (self.better == "lower" and self.has_interval)
 
-    def pixel_counts(self) -> PixelCounts | None:
-        """The counts of pixels of every frame, or None where the checkpoint predicts no mask."""
-        if self.tp is None or self.fp is None or self.fn is None or self.tn is None:
-            return None
-        return PixelCounts(self.tp, self.fp, self.fn, self.tn)
+    def find(self, section: Any) -> Any:
+        """Its value in a section of a report, None if that lacks it."""
+        for name in self.name.split("."):
+            section = section.get(name) if isinstance(section, dict) else None
+        return section
 
 
-def evaluate_predictions(
-    predictions: Predictions, *, aggregate: str = "mean_probability", seed: int = 0
-) -> dict[str, Any]:
-    """All figures, as plain dicts of Python numbers without NaN.
+@dataclass(frozen=True)
+class Task:
+    """The metrics of one of the network's outputs, which are the rows of a table."""
 
-    A figure that is not defined is None and its section's `notes` say why. `meaning` tells each
-    figure's definition and positive class; `intervals` holds [low, high] or None.
-
-    Args:
-        predictions: of at least one frame.
-        aggregate: how a video's frames become one verdict, a name of AGGREGATES.
-        seed: of the bootstrap.
-
-    Returns:
-        `frames` and `videos` if the checkpoint classifies; `pixels` if it predicts masks, with
-        the same figures for fake frames alone under `fake_frames`.
-
-    Raises:
-        InputError: there are no frames, a head's figures are not finite, a video's frames have
-            both labels, or `aggregate` is none.
-    """
-    _check(predictions)
-    video, video_is_real = by_video.numbered(predictions.video, predictions.is_real)
-    is_real = predictions.is_real
-    if aggregate not in AGGREGATES:
-        raise InputError(f"aggregate is {aggregate}; it must be one of {', '.join(AGGREGATES)}")
-
-    figures = {}
-    if predictions.real_probability is not None:
-        real_probability = predictions.real_probability.astype(np.float64)
-        figures["frames"] = _verdicts(is_real, real_probability, video, "frame", seed)
-        meaning, combine = by_video.RULES[aggregate]
-        combined = combine(real_probability, predictions.real_logit, video)
-        frames = np.bincount(video)
-        figures["videos"] = {
-            "aggregate": aggregate,
-            "frames_per_video": {
-                "min": int(frames.min()),
-                "median": float(np.median(frames)),
-                "max": int(frames.max()),
-            },
-            **_verdicts(video_is_real, combined, np.arange(len(frames)), "video", seed),
-        }
-        figures["videos"]["meaning"]["aggregate"] = meaning
-    counts = predictions.pixel_counts()
-    if counts is not None:
-        histogram = _present(predictions.histogram)
-        has_mask = _present(predictions.has_mask)
-        figures["pixels"] = {
-            "positive": segmentation.POSITIVE,
-            **_masks(counts, has_mask, histogram.sum(axis=0), video, seed),
-            "fake_frames": _masks(counts, has_mask & ~is_real, histogram[1], video, seed),
-            "meaning": {
-                **segmentation.MEANING,
-                "fake_frames": "the same figures of the frames labelled FAKE alone",
-                "intervals": _meaning_of_intervals(seed),
-            },
-        }
-    return figures
+    title: str
+    hub_name: str  # on the Hugging Face Hub
+    positive: str  # the positive class
+    columns: dict[str, tuple[str, ...]]  # of the table: the path to their figures in a report
+    meaning: dict[str, str]  # of entries of a report that are not metrics
+    metrics: tuple[Metric, ...]
 
 
-def _check(predictions: Predictions) -> None:
-    if len(predictions.file) == 0:
-        raise InputError("no frames were scored; choose a data set and a split that are not empty")
-    heads = {
-        "real_probability": _is_finite(predictions.real_probability),
-        "real_logit": _is_finite(predictions.real_logit),
-        "mask_logits": predictions.mask_is_finite,
-    }
-    for name, is_finite in heads.items():
-        if is_finite is not None and not is_finite.all():
-            first = predictions.file[np.argmin(is_finite)]
-            raise InputError(
-                f"{name} is not finite for {np.sum(~is_finite)} frames, the first of them {first}; "
-                "the checkpoint is damaged or its training diverged: use another"
-            )
+_count = partial(Metric, better="neither", has_interval=False)
+_NO_PIXELS = "no pixel is labelled or predicted MANIPULATED"
 
+# fmt: off
+CLASSIFICATION = Task(
+    title="Verdicts",
+    hub_name="image-classification",
+    positive="FAKE",
+    columns={"frames": ("frames",), "videos": ("videos",)},
+    meaning={
+        "decision": DECISION,
+        "confusion": "counts named <label>_called_<decision>; fake_called_fake are the true "
+        "positives",
+    },
+    metrics=(
+        _count("n", "number", lambda s: int(s.n)),
+        _count("n_real", "labelled REAL", lambda s: int(s.reals)),
+        _count("n_fake", "labelled FAKE", lambda s: int(s.fakes)),
+        _count("correct", "correct", lambda s: int(s.tp + s.tn), better="higher"),
+        _count("wrong", "wrong", lambda s: int(s.fp + s.fn), better="lower"),
+        _count("confusion.fake_called_fake", "FAKE called FAKE", lambda s: int(s.tp)),
+        _count("confusion.fake_called_real", "FAKE called REAL", lambda s: int(s.fn)),
+        _count("confusion.real_called_fake", "REAL called FAKE", lambda s: int(s.fp)),
+        _count("confusion.real_called_real", "REAL called REAL", lambda s: int(s.tn)),
+        Metric("accuracy", "accuracy of both classes", lambda s: ratio(s.tp + s.tn, s.n),
+               "correct / n, of both classes", hub_name="accuracy"),
+        Metric("balanced_accuracy", "balanced accuracy",
+               lambda s: (ratio(s.tp, s.fakes) + ratio(s.tn, s.reals)) / 2,
+               "mean of the recalls of FAKE and of REAL", hub_name="balanced_accuracy"),
+        Metric("precision", "precision of FAKE", lambda s: ratio(s.tp, s.tp + s.fp),
+               "positive class FAKE: how many of those called FAKE are FAKE",
+               undefined="no {unit} is called FAKE"),
+        Metric("recall", "recall of FAKE", lambda s: ratio(s.tp, s.fakes),
+               "positive class FAKE: how many of the FAKE are called FAKE"),
+        Metric("f1", "F1 of FAKE", lambda s: ratio(2 * s.tp, 2 * s.tp + s.fn + s.fp),
+               "positive class FAKE: harmonic mean of precision and recall", hub_name="f1",
+               undefined="no {unit} is labelled FAKE and no {unit} is called FAKE"),
+        Metric("auc", "AUC of FAKE", classification.auc,
+               "area under the ROC; positive class FAKE, score 1 - real_probability, a tie counts "
+               "half", hub_name="roc_auc"),
+        Metric("average_precision", "average precision of FAKE", classification.average_precision,
+               "positive class FAKE: sum of precision times the gain in recall"),
+        Metric("eer", "equal error rate", lambda s: classification.equal_error_rate(s)[0],
+               "equal error rate: where the ROC, its points joined by straight lines, has a "
+               "false-positive rate (REAL called FAKE) equal to its false-negative rate (FAKE "
+               "called REAL)", "lower"),
+        Metric("eer_threshold", "its threshold on the fake probability",
+               lambda s: classification.equal_error_rate(s)[1],
+               "the highest fake probability t such that, when t and above are called FAKE, the "
+               "false-positive rate is at least the false-negative rate",
+               "neither", has_interval=False),
+        Metric("log_loss", "log loss of the label", lambda s: ratio(s.log_loss, s.n),
+               "mean -ln(probability given to the label), probabilities clipped to within 2.2e-16 "
+               "of 0 and 1", "lower"),
+        Metric("brier", "Brier score of FAKE", lambda s: ratio(s.squared_error, s.n),
+               "mean squared difference of the fake probability and the label (FAKE 1, REAL 0)",
+               "lower"),
+        Metric("ece", "calibration error of FAKE", lambda s: ratio(abs(s.calibration).sum(), s.n),
+               f"expected calibration error over {CALIBRATION_BINS} equal-width bins of the fake "
+               "probability: mean, weighted by count, of |mean fake probability - share of FAKE|",
+               "lower"),
+    ),
+)
 
-def _is_finite(values: np.ndarray | None) -> np.ndarray | None:
-    return None if values is None else np.isfinite(values)
-
-
-def _verdicts(
-    is_real: np.ndarray, real_probability: np.ndarray, video: np.ndarray, unit: str, seed: int
-) -> dict[str, Any]:
-    """The figures of verdicts on frames or videos, with their intervals."""
-    figures = classification.figures(is_real, real_probability, unit)
-    weighted = classification.weighted_figures(is_real, real_probability)
-    figures["intervals"], notes = bootstrap.intervals(weighted, video, seed)
-    figures["notes"] += notes
-    figures["meaning"]["intervals"] = _meaning_of_intervals(seed)
-    return figures
-
-
-def _masks(
-    counts: PixelCounts, chosen: np.ndarray, histogram: np.ndarray, video: np.ndarray, seed: int
-) -> dict[str, Any]:
-    """The figures of the masks of the chosen frames, with their intervals."""
-    counts = counts.of(chosen)
-    figures = segmentation.figures(counts, histogram)
-    figures["intervals"] = {}
-    if figures["n"]:
-        weighted = segmentation.weighted_figures(counts)
-        figures["intervals"], notes = bootstrap.intervals(weighted, video[chosen], seed)
-        figures["notes"] += notes
-    return figures
-
-
-def _meaning_of_intervals(seed: int) -> str:
-    return (
-        f"{bootstrap.LEVEL:.0%} percentile bootstrap that resamples videos, "
-        f"{bootstrap.RESAMPLES} resamples, seed {seed}"
-    )
-
-
-def _present(array: np.ndarray | None) -> np.ndarray:
-    """The array, which comes with another one that is there.
-
-    Raises:
-        ValueError: it is not there.
-    """
-    if array is None:
-        raise ValueError("predictions lack an array that belongs to their others")
-    return array
+SEGMENTATION = Task(
+    title="Masks",
+    hub_name="image-segmentation",
+    positive="MANIPULATED",
+    columns={"all frames": ("pixels",), "fake frames": ("pixels", "fake_frames")},
+    meaning={"fake_frames": "the same figures of the frames labelled FAKE alone"},
+    metrics=(
+        _count("n", "frames with a mask label", lambda s: int(s.n),
+               "frames with a mask label; the others are in none of these figures"),
+        _count("n_empty_label", "label empty", lambda s: int(s.empty_labels),
+               "frames whose label has no MANIPULATED pixel"),
+        _count("n_both_empty", "label and prediction empty", lambda s: int(s.both_empty),
+               "frames whose label and prediction have none; each is a 1 in dice and iou_mean"),
+        Metric("dice", "Dice of MANIPULATED, as published", lambda s: ratio(s.dice, s.n),
+               "as published: mean over frames of 2|A and B| / (|A| + |B|) of the MANIPULATED "
+               "pixels, epsilon 1e-6; both empty counts as 1", hub_name="dice"),
+        Metric("iou_mean", "IoU of MANIPULATED, mean of frames", lambda s: ratio(s.iou, s.n),
+               "mean over frames of |A and B| / |A or B| of the MANIPULATED pixels; both empty "
+               "counts as 1", hub_name="iou"),
+        Metric("iou_pooled", "IoU of MANIPULATED, pooled",
+               lambda s: ratio(s.tp, s.tp + s.fp + s.fn),
+               "the same of the pixels of all frames put together", undefined=_NO_PIXELS),
+        Metric("f1", "F1 of MANIPULATED, pooled",
+               lambda s: ratio(2 * s.tp, 2 * s.tp + s.fp + s.fn),
+               "positive class MANIPULATED, pixels of all frames put together",
+               undefined=_NO_PIXELS),
+        Metric("auc", "AUC of MANIPULATED, pooled (no interval)",
+               lambda s: segmentation.histogram_auc(s.histogram),
+               "area under the ROC of pixels; positive class MANIPULATED, score the manipulated "
+               "logit less the untouched one, cut to 8 significant bits; a tie counts half. It has "
+               "no interval, which would take the scores of each frame",
+               undefined="the labelled pixels are all of one class", has_interval=False),
+        Metric("accuracy", "accuracy of both classes, pooled",
+               lambda s: ratio(s.tp + s.tn, s.tp + s.fp + s.fn + s.tn),
+               "share of pixels whose class is right, of both classes"),
+    ),
+)

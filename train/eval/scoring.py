@@ -1,4 +1,4 @@
-"""What evaluation computes of each frame: on the devices, then gathered into `Predictions`."""
+"""Runs a network over every frame of a data set, on all devices, into `Predictions`."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +14,13 @@ from flax_unet.nn.unet import UNet, UNetOutput
 from train import distributed
 from train.data.dataset import Dataset
 from train.data.loader import Batch, batches
-from train.eval.metrics import BINS, Predictions
+from train.eval.predictions import BINS, Predictions
 
-_IN_FLIGHT = 2  # batches on the devices before the first one's results are waited for
+_IN_FLIGHT = 2  # batches on the devices before the first one's results are fetched
 
 
 class Timing(NamedTuple):
-    """Where the time of an evaluation went, on this process, in seconds."""
+    """The time of an evaluation on this process, in seconds."""
 
     frames: int  # after the first batch, whose time is mostly compilation
     seconds: float  # for these frames
@@ -35,10 +35,10 @@ def score(
 
     Args:
         model: in eval mode.
-        dataset: what to score.
+        dataset: the frames.
         devices: of this process.
-        batch_size: frames a step on all devices of all processes, rounded up to a multiple of
-            their number; never more than the data set needs. Padding is not counted.
+        batch_size: frames per step on all devices of all processes, rounded up to a multiple of
+            their number, at most the whole data set. Padding is not counted.
     """
     process, processes = distributed.process()
     total = len(devices) * processes
@@ -46,23 +46,19 @@ def score(
     step = compiled(model, devices, _figures)
     source = batches(dataset, model.config.input_size, share, process=process, processes=processes)
     parts, timing = _run(step, source, dataset)
-    parts = distributed.gather(parts)  # with their padding, so that each process gives as much
+    parts = distributed.gather(parts)  # with padding, so that all processes send equal shapes
     return _predictions(dataset, parts), timing
 
 
 def _figures(output: UNetOutput, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """All that is counted of a device's share of the frames."""
-    return {**_classified(output), **_segmented(output, batch)}
-
-
-def _classified(output: UNetOutput) -> dict[str, jax.Array]:
-    if output.real_logit is None or output.real_probability is None:
-        return {}
-    return {"real_logit": output.real_logit, "real_probability": output.real_probability}
+    """The results for a device's share of the frames."""
+    verdicts = {"real_logit": output.real_logit, "real_probability": output.real_probability}
+    found = {name: array for name, array in verdicts.items() if array is not None}
+    return {**found, **_segmented(output, batch)}
 
 
 def _segmented(output: UNetOutput, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Pixels by predicted and true class, and how the labelled ones' scores are distributed."""
+    """Counts of pixels by predicted and true class, and the histogram of the labelled ones."""
     if output.mask_logits is None or output.is_manipulated is None:
         return {}
     found, wanted = output.is_manipulated, batch["mask"] == 1
@@ -86,20 +82,20 @@ def _segmented(output: UNetOutput, batch: dict[str, jax.Array]) -> dict[str, jax
 
 
 def _bins(logit: jax.Array) -> jax.Array:
-    """Whole numbers in [0, BINS) that rise with a float32: the first 16 bits of it, in order.
+    """Bins in [0, BINS), rising with the logit: the first 16 bits of its float32, in order.
 
-    So a bin is as wide as 1/128 of its logit or less, however large or small the logits are.
+    A bin is at most as wide as 1/128 of its logit, however large or small the logits are.
     """
     logit = jnp.where(logit == 0, 0, logit)  # -0 too
     first = (jax.lax.bitcast_convert_type(logit, jnp.uint32) >> 16).astype(jnp.int32)
-    # Of negative numbers, whose first bit is set, the larger bits are the smaller value.
+    # Negative numbers have the first bit set, and their bits rise as the value falls.
     return jnp.where(first < BINS // 2, first + BINS // 2, BINS - 1 - first)
 
 
 def _run(
     step: Callable[[Any], Any], source: Iterator[Batch], dataset: Dataset
 ) -> tuple[dict[str, np.ndarray], Timing]:
-    """Feeds the devices, a few batches ahead of the results that are waited for."""
+    """Feeds the devices, _IN_FLIGHT batches ahead of the results."""
     waiting: list[tuple[Batch, Any]] = []
     results: dict[str, list[np.ndarray]] = {}
 
@@ -145,7 +141,7 @@ def _to_devices(batch: Batch, dataset: Dataset) -> dict[str, np.ndarray]:
 
 
 def _predictions(dataset: Dataset, parts: dict[str, np.ndarray]) -> Predictions:
-    """The figures of every frame, in the data set's order."""
+    """The gathered output of every frame, in the data set's order and without padding."""
     histogram = parts.pop("histogram", None)
     position = parts.pop("position")
     order = np.argsort(position, kind="stable")[(position < 0).sum() :]  # padding comes first

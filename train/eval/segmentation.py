@@ -1,43 +1,21 @@
-"""Figures of the masks, with MANIPULATED as the positive class.
+"""The sums behind the metrics of masks; MANIPULATED is the positive class."""
 
-Counts of pixels are (N,) int64, one of each image: tp labelled and predicted manipulated, fp
-predicted alone, fn labelled alone, tn neither.
-"""
-
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from train.eval.roc import ratio
+from train.eval.classification import ratio
 
-POSITIVE = "MANIPULATED"
-DICE_EPSILON = 1e-6  # the published one, of the figure and of the loss
-
-MEANING = {
-    "n": "frames with a mask label; the others are in none of these figures",
-    "n_empty_label": "frames whose label has no MANIPULATED pixel",
-    "n_both_empty": "frames whose label and prediction have none; each is a 1 in dice and iou_mean",
-    "dice": "as published: mean over frames of 2|A and B| / (|A| + |B|) of the MANIPULATED pixels, "
-    "epsilon 1e-6; both empty counts as 1",
-    "iou_mean": "mean over frames of |A and B| / |A or B| of the MANIPULATED pixels; both empty "
-    "counts as 1",
-    "iou_pooled": "the same of the pixels of all frames put together",
-    "f1": "positive class MANIPULATED, pixels of all frames put together",
-    "accuracy": "share of pixels whose class is right, of both classes",
-    "auc": "area under the ROC of pixels; positive class MANIPULATED, score the manipulated logit "
-    "less the untouched one, cut to 8 significant bits; a tie counts half. It has no interval, "
-    "which would take the scores of each frame",
-}
+DICE_EPSILON = 1e-6  # the published one, of the metric and of the loss
 
 
 class PixelCounts(NamedTuple):
     """Counts of pixels of N images; (N,) int64 each."""
 
-    tp: np.ndarray
-    fp: np.ndarray
-    fn: np.ndarray
-    tn: np.ndarray
+    tp: np.ndarray  # labelled and predicted MANIPULATED
+    fp: np.ndarray  # predicted alone
+    fn: np.ndarray  # labelled alone
+    tn: np.ndarray  # neither
 
     def of(self, chosen: np.ndarray) -> "PixelCounts":
         """The counts of the images that `chosen`, (N,) bool, marks."""
@@ -60,8 +38,8 @@ def histogram_auc(histogram: np.ndarray) -> float:
     """Area under the ROC from counts of pixels, NaN without pixels of both classes.
 
     Args:
-        histogram: (2, bins) counts by [is labelled manipulated][bin of the score, rising]. What
-            shares a bin counts as a tie.
+        histogram: (2, bins) counts by [is labelled MANIPULATED][bin of the score, rising]. Pixels
+            that share a bin count as a tie.
     """
     untouched, manipulated = histogram.astype(np.float64)
     below = np.cumsum(untouched) - untouched
@@ -69,58 +47,31 @@ def histogram_auc(histogram: np.ndarray) -> float:
     return ratio(area, untouched.sum() * manipulated.sum())
 
 
-def figures(counts: PixelCounts, histogram: np.ndarray) -> dict[str, Any]:
-    """The figures of MEANING, and `notes`: why a figure is None where it is not defined.
+class Sums(NamedTuple):
+    """What the metrics are computed from: sums over images, each with its weight."""
 
-    Args:
-        counts: of the frames with a mask label, perhaps none.
-        histogram: of their pixels, as in `histogram_auc`.
-    """
-    values = {
-        **weighted_figures(counts)(np.ones(len(counts.tp))),
-        "auc": histogram_auc(histogram),
-    }
-    if len(counts.tp) == 0:
-        notes = ["no frame has a mask label"]
-    else:
-        reasons = {
-            "iou_pooled": "no pixel is labelled or predicted MANIPULATED",
-            "f1": "no pixel is labelled or predicted MANIPULATED",
-            "auc": "the labelled pixels are all of one class",
-        }
-        notes = [
-            f"{name} is not defined: {why}"
-            for name, why in reasons.items()
-            if np.isnan(values[name])
-        ]
-    empty_label = counts.tp + counts.fn == 0
-    return {
-        "n": len(counts.tp),
-        "n_empty_label": int(empty_label.sum()),
-        "n_both_empty": int((empty_label & (counts.fp == 0)).sum()),
-        **{name: None if np.isnan(value) else value for name, value in values.items()},
-        "notes": notes,
-    }
+    n: float
+    empty_labels: float
+    both_empty: float
+    dice: float
+    iou: float
+    tp: float  # pixels, as in PixelCounts
+    fp: float
+    fn: float
+    tn: float
+    histogram: np.ndarray  # as in `histogram_auc`; of all images, whatever the weights
 
 
-def weighted_figures(counts: PixelCounts) -> Callable[[np.ndarray], dict[str, float]]:
-    """Prepares the figures that get intervals for many weightings of the same images.
+class Masks:
+    """The masks of N images, to be summed with many sets of weights."""
 
-    Returns:
-        A function of whole weights (N,), which gives the figures of a set that holds image i
-        weights[i] times; NaN where one is not defined.
-    """
-    columns = np.array([dice(counts), iou(counts), *counts], np.float64)
+    def __init__(self, counts: PixelCounts, histogram: np.ndarray):
+        """Takes counts, and the histogram of `histogram_auc`."""
+        empty = counts.tp + counts.fn == 0
+        rows = [np.ones_like(empty), empty, empty & (counts.fp == 0), dice(counts), iou(counts)]
+        self._columns = np.array([*rows, *counts], np.float64)
+        self._histogram = histogram
 
-    def figures_of(weights: np.ndarray) -> dict[str, float]:
-        dice_sum, iou_sum, tp, fp, fn, tn = (columns @ weights).tolist()
-        images = float(weights.sum())
-        return {
-            "dice": ratio(dice_sum, images),
-            "iou_mean": ratio(iou_sum, images),
-            "iou_pooled": ratio(tp, tp + fp + fn),
-            "f1": ratio(2 * tp, 2 * tp + fp + fn),
-            "accuracy": ratio(tp + tn, tp + fp + fn + tn),
-        }
-
-    return figures_of
+    def sums(self, weights: np.ndarray) -> Sums:
+        """The sums of a set that holds image i weights[i] times, (N,) whole numbers."""
+        return Sums._make([*(self._columns @ weights).tolist(), self._histogram])

@@ -11,8 +11,6 @@ checkpoints. A checkpoint is written while training goes on, and appears whole o
 """
 
 import contextlib
-import fcntl
-import os
 import re
 import shutil
 import sys
@@ -29,7 +27,7 @@ from flax_unet import UNetConfig
 from flax_unet.checkpoint import metadata, store
 from flax_unet.checkpoint.store import Tree
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.files import staged_directory
+from flax_unet.utils.files import locked, staged_directory
 from train.fit.step import Totals, TrainState
 
 TRAINING = "training"
@@ -132,11 +130,6 @@ class Checkpoints:
             if best is not None and self.path(best).exists():
                 self._link("best", best)
 
-    def check(self) -> None:
-        """Raises an InputError if a checkpoint could not be written; does not wait."""
-        if self._writing is not None and self._writing.done():
-            self.wait()
-
     def save(self, config: UNetConfig, source: dict[str, Any], saved: Saved) -> None:
         """Starts writing a checkpoint, once the one before is written. `source` is source.json.
 
@@ -146,13 +139,13 @@ class Checkpoints:
         self.wait()
         self._writing = self._writer.submit(self._write, config, source, saved)
 
-    def wait(self) -> None:
-        """Waits until everything is on disk.
+    def wait(self, *, only_if_done: bool = False) -> None:
+        """Waits until everything is on disk, or only checks what has been written so far.
 
         Raises:
             InputError: it could not be written.
         """
-        if self._writing is not None:
+        if self._writing is not None and (self._writing.done() or not only_if_done):
             writing, self._writing = self._writing, None
             writing.result()
 
@@ -219,7 +212,7 @@ def _read_progress(path: Path) -> dict[str, Any]:
 
 
 def load_options(workdir: Path) -> dict[str, Any] | None:
-    """The options of the run in a work directory; None if no training ever started there.
+    """The options of the run in a work directory; None if it is empty or missing.
 
     Raises:
         InputError: they cannot be read, or the directory holds something else.
@@ -227,9 +220,8 @@ def load_options(workdir: Path) -> dict[str, Any] | None:
     if (workdir / OPTIONS).is_file():
         return metadata.read_json(workdir / OPTIONS)
     # A run that was killed as it started leaves its options half-written.
-    rest = f".{OPTIONS}."
-    others = workdir.exists() and not workdir.is_dir()
-    if others or any(not p.name.startswith(rest) for p in workdir.glob("*")):
+    paths = workdir.iterdir() if workdir.is_dir() else [workdir] * workdir.exists()
+    if not all(path.name.startswith(f".{OPTIONS}.") for path in paths):
         raise InputError(
             f"{workdir} exists and holds no training; name a new directory by --workdir"
         )
@@ -244,17 +236,9 @@ def held(workdir: Path) -> Iterator[None]:
         InputError: another run is in it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    handle = os.open(workdir, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise InputError(
-            f"{workdir} is in use by another run; wait for its end, or name another --workdir"
-        ) from error
-    except OSError:  # some network file systems have no locks
-        pass
-    try:
+    with locked(workdir) as alone:
+        if alone is False:  # None: some network file systems have no locks
+            raise InputError(
+                f"{workdir} is in use by another run; wait for its end, or name another --workdir"
+            )
         yield
-    finally:
-        os.close(handle)  # which unlocks

@@ -9,7 +9,7 @@ from typing import Any, Self
 from flax_unet.checkpoint import metadata
 from flax_unet.nn.config import DTYPES, PUBLISHED, UNetConfig
 from flax_unet.utils.errors import InputError
-from train.data.layouts import reading
+from train.data.layouts.options import MASK_THRESHOLD, REAL_LABEL, FolderOptions
 from train.fit.options import fields_of, option, plain, unknown_option, valid
 
 DEFAULT_LAYOUT = "ynet-224"
@@ -33,13 +33,13 @@ class Data:
         "the training sources, such as 10% (default: the data set's split validation, if any)",
     )
     skip_bad: bool = option(False, "leave out files that cannot be used, instead of stopping")
-    mask_threshold: int | None = option(None, reading.MASK_THRESHOLD, least=1, most=255)
-    real_label: str | None = option(None, reading.REAL_LABEL)
+    mask_threshold: int | None = option(None, MASK_THRESHOLD, least=1, most=255)
+    real_label: str | None = option(None, REAL_LABEL)
 
     @property
-    def reading(self) -> reading.Reading:
+    def folder_options(self) -> FolderOptions:
         """How the files of a folder are read."""
-        return reading.Reading(self.mask_threshold, self.real_label)
+        return FolderOptions(self.mask_threshold, self.real_label)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Network:
         None, "widths of the classifier's hidden layers (default: the layout's)", least=1
     )
     size: int | tuple[int, int] | None = option(
-        None, "of pictures, in pixels (default: the layout's, 224 or 320)", least=1, most=2**13
+        None, "size of pictures in pixels (default: the layout's, 224 or 320)", least=1, most=2**13
     )
     dtype: str = option(
         "float32", "of convolutions; weights and statistics are always float32", choices=DTYPES
@@ -286,12 +286,11 @@ class FitConfig:
         }
 
     def __str__(self) -> str:
-        lines = (
+        return "\n".join(
             f"{group:13}"
             + ", ".join(f"{k} {plain(v)}" for k, v in vars(values).items() if v is not None)
             for group, values in vars(self).items()
         )
-        return "\n".join(lines)
 
 
 def _filled(group: type, values: Mapping[str, Any]) -> Any:

@@ -56,7 +56,7 @@ def mask_loss(mask_logits: jax.Array, mask: jax.Array, classes: tuple[float, flo
     # For two classes, softmax's cross-entropy is the logistic one of their difference. It does not
     # index by class, so its gradient needs no scatter.
     logit = mask_logits[..., 1] - mask_logits[..., 0]
-    return _weighted_cross_entropy(logit, mask, classes).mean((1, 2))
+    return cross_entropy(logit, mask, classes).mean((1, 2))
 
 
 def dice_loss(
@@ -87,22 +87,14 @@ def dice_loss(
     return 1 - ((2 * both + DICE_EPSILON) / (either + DICE_EPSILON)).mean()
 
 
-def class_loss(
-    real_logit: jax.Array, is_real: jax.Array, classes: tuple[float, float]
-) -> jax.Array:
-    """The binary cross-entropy of each picture's class: (B,), at least 0.
+def cross_entropy(logit: jax.Array, label: jax.Array, classes: tuple[float, float]) -> jax.Array:
+    """The binary cross-entropy of each element, at least 0.
 
     Args:
-        real_logit: (B,), the log-odds of REAL.
-        is_real: (B,), 1 = REAL.
-        classes: weights of FAKE and REAL.
+        logit: log-odds of class 1, of any shape.
+        label: of the same shape, 0 or 1.
+        classes: weights of the classes 0 and 1.
     """
-    return _weighted_cross_entropy(real_logit, is_real, classes)
-
-
-def _weighted_cross_entropy(
-    logit: jax.Array, label: jax.Array, classes: tuple[float, float]
-) -> jax.Array:
     loss = optax.sigmoid_binary_cross_entropy(logit, label.astype(logit.dtype))
     if classes == (1.0, 1.0):
         return loss
@@ -117,5 +109,5 @@ def losses(
     if output.mask_logits is not None:
         of_masks = mask_loss(output.mask_logits, batch["mask"], objective.mask_classes)
     if output.real_logit is not None:
-        of_classes = class_loss(output.real_logit, batch["is_real"], objective.frame_classes)
+        of_classes = cross_entropy(output.real_logit, batch["is_real"], objective.frame_classes)
     return of_masks, of_classes

@@ -88,9 +88,8 @@ def make_optimizer(recipe: Recipe, schedule: optax.Schedule) -> optax.GradientTr
     chain = optax.chain(*parts)
     if not recipe.freeze_encoder:
         return chain
-    return optax.partition({"trained": chain, "frozen": optax.set_to_zero()}, _labels)
 
+    def labels(params: dict[str, Any]) -> dict[str, str]:  # by layer
+        return {name: "frozen" if name.startswith(_ENCODER) else "trained" for name in params}
 
-def _labels(params: dict[str, Any]) -> dict[str, str]:
-    """Whether a layer's parameters are trained."""
-    return {name: "frozen" if name.startswith(_ENCODER) else "trained" for name in params}
+    return optax.partition({"trained": chain, "frozen": optax.set_to_zero()}, labels)

@@ -120,10 +120,11 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def unknown_option(text: str, known: Mapping[str, dataclasses.Field]) -> InputError:
-    """The error for a name, or a word of a command line, that is not an option."""
-    name, shown = text.partition("=")[0], flag if text.startswith("-") else str
-    name = name.removeprefix("--").replace("-", "_")
+def unknown_option(
+    text: str, known: Mapping[str, dataclasses.Field], shown: Callable[[str], str] = str
+) -> InputError:
+    """The error for text that is not an option; `shown` makes what it shows of others' names."""
+    name = text.partition("=")[0].removeprefix("--").replace("-", "_")
     for field in known.values():
         if field.metadata["formerly"] == name:
             return InputError(f"{shown(name)} is now {shown(field.name)}")
@@ -172,7 +173,7 @@ class OptionParser(argparse.ArgumentParser):
         """
         found, unknown = self.parse_known_args(argv)
         if unknown:
-            raise unknown_option(unknown[0], self._options)
+            raise unknown_option(unknown[0], self._options, flag)
         given = {name: value for name, value in vars(found).items() if value is not None}
         file = given.pop("config", None)
         given = {name: valid(self._options[name], value) for name, value in given.items()}

@@ -22,8 +22,8 @@ from flax_unet.utils.files import staged_file
 from train import distributed
 from train.data.dataset import Dataset, open_dataset, open_splits, split_by_source
 from train.data.layouts.tree import SPLITS, WHOLE
-from train.data.loader import decode
-from train.data.sampler import Stream
+from train.data.loader import load_frame
+from train.data.sampler import Sampler
 from train.data.splits import parse_share, parse_shares
 from train.fit.checkpoints import OPTIONS, Checkpoints, held
 from train.fit.config import DEFAULT_LAYOUT, OF_ONE_START, FitConfig, Recipe, network_config
@@ -63,7 +63,7 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
     check_labels(network, data)
     check_logging(config, network, validation)
     keep_last = recipe.keep_last_batch
-    stream = Stream(data, recipe.batch_size, config.start.seed, keep_last_batch=keep_last)
+    stream = Sampler(data, recipe.batch_size, config.start.seed, keep_last_batch=keep_last)
     if not stream.steps_per_epoch:
         raise InputError(
             f"{data.name} has {len(data)} frames to train on, fewer than --batch-size "
@@ -114,7 +114,7 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
     checkpoint = workdir / ("best" if best else "last")
     words = ["--checkpoint", str(checkpoint), "--data", str(chosen.data)]
     words += ["--split", chosen.split, "--seed", str(config.start.seed)] if chosen.split else []
-    words += [*(["--skip-bad"] if chosen.skip_bad else []), *chosen.reading.flags()]
+    words += [*(["--skip-bad"] if chosen.skip_bad else []), *chosen.folder_options.flags()]
     say(f"Score it:\n  python -m train.eval {shlex.join(words)}")
     return None
 
@@ -189,8 +189,8 @@ def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
         InputError: the data set cannot be used, or lacks the split to validate on.
     """
     name, shares, wanted = str(config.data.data), config.data.split, config.data.validation
-    seed, skip_bad, reading = config.start.seed, config.data.skip_bad, config.data.reading
-    opened = functools.partial(open_dataset, name, seed=seed, skip_bad=skip_bad, reading=reading)
+    seed, skip_bad, options = config.start.seed, config.data.skip_bad, config.data.folder_options
+    opened = functools.partial(open_dataset, name, seed=seed, skip_bad=skip_bad, options=options)
     if shares is not None:
         if wanted is not None:
             raise InputError(
@@ -199,7 +199,7 @@ def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
             )
         validated = parse_shares(shares)[1] > 0
         return opened(f"train:{shares}"), opened(f"validation:{shares}") if validated else None
-    stored = open_splits(name, skip_bad=skip_bad, reading=reading)[0]
+    stored = open_splits(name, skip_bad=skip_bad, options=options)[0]
     train = opened(WHOLE if "train" not in stored and WHOLE in stored else "train")
     if wanted is None:
         return train, opened("validation") if "validation" in stored else None
@@ -295,9 +295,8 @@ def _balanced(objective: Objective, network: UNetConfig, train: Dataset) -> Obje
     if network.has_mask_head:
         labelled = train.take(np.flatnonzero(train.table.has_mask | train.table.is_real))
         sample = labelled.sample(_MASKS_COUNTED, 0)
-        records = (sample.record(row) for row in range(len(sample)))
         size = network.input_size
-        marked = [decode(r["image"], r["mask"], size).mask.mean() for r in records]
+        marked = [load_frame(sample, row, size).mask.mean() for row in range(len(sample))]
         mask_classes = _class_weights(float(np.mean(marked)))
     frame_classes = _class_weights(float(train.table.is_real.mean()))
     return dataclasses.replace(objective, mask_classes=mask_classes, frame_classes=frame_classes)

@@ -148,7 +148,11 @@ def make_step(
             accumulate,
         )
         grads, (batch_stats, mask_loss, class_loss) = jax.lax.pmean(results, AXIS)
-        grads = _in_layout_of_params(grads)
+        # On GPUs a kernel's gradient has another memory layout than the kernel. Without this, XLA
+        # converts all parameters and moments to that layout and back, which copies them all.
+        grads = jax.lax.optimization_barrier(
+            jax.tree.map(lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))), grads)
+        )
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         number = state.step + 1
@@ -163,23 +167,12 @@ def make_step(
         loss = objective.mask_weight * mask_loss + objective.class_weight * class_loss
         first = (totals.not_finite == 0) & ~jnp.isfinite(loss)
         sums = jax.tree.map(jnp.add, totals[:4], (1, loss, mask_loss, class_loss))
-        totals = Totals(*sums, jnp.where(first, number, totals.not_finite))
+        totals = Totals._make([*sums, jnp.where(first, number, totals.not_finite)])
         state = TrainState(number, params, batch_stats, optimizer_state, average)
         stop = jax.lax.pmax(batch["stop"].max(), AXIS)
         return Step(state, totals, stop, grads if give_gradients else None)
 
     return step
-
-
-def _in_layout_of_params(grads: Tree) -> Tree:
-    """The same gradients in the memory layout of the parameters.
-
-    On GPUs a kernel's gradient has another layout. Without this, XLA converts all parameters and
-    moments to that layout and back in each step, which copies them all.
-    """
-    return jax.lax.optimization_barrier(
-        jax.tree.map(lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))), grads)
-    )
 
 
 def _in_parts(

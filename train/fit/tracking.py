@@ -27,7 +27,8 @@ class Clock:
         self._restart()
 
     def _restart(self) -> None:
-        self._start, self._waited, self._images = time.perf_counter(), 0.0, 0
+        self._start, self._waited = time.perf_counter(), 0.0
+        self.images = 0  # since the last reading
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -43,18 +44,14 @@ class Clock:
         yield
         self._start += time.perf_counter() - start
 
-    def count(self, images: int) -> None:
-        """Adds images that were trained on."""
-        self._images += images
-
     def compiled(self) -> None:
         """Leaves out the first step, whose time is mostly compilation."""
-        self._compilation = self._images, time.perf_counter() - self._start
+        self._compilation = self.images, time.perf_counter() - self._start
         self._restart()
 
     def read(self) -> tuple[float, float]:
         """Images a second, and the share of time spent waiting, since the last reading."""
-        images, seconds = self._images, time.perf_counter() - self._start
+        images, seconds = self.images, time.perf_counter() - self._start
         if not images and self._compilation:  # only the first step has run
             images, seconds = self._compilation
         rates = images / seconds, self._waited / seconds
@@ -65,38 +62,41 @@ class Clock:
 class Tracker:
     """Writes metrics as they come. Only one process has one."""
 
-    def __init__(
-        self, workdir: Path, step: int, options: dict[str, Any], wandb: str | None
-    ) -> None:
+    def __init__(self, workdir: Path, step: int, options: dict[str, Any], mode: str | None) -> None:
         """Opens the logs, and removes lines of steps after `step`: a killed run repeats them."""
         from tensorboardX import SummaryWriter
 
-        self._files = {name: workdir / name for name in (METRICS, VALIDATION)}
-        for path in self._files.values():
+        self._workdir = workdir
+        for path in (workdir / METRICS, workdir / VALIDATION):
             kept = [json.dumps(line) + "\n" for line in read(path) if line["step"] <= step]
             with staged_file(path) as stage:
                 stage.write_text("".join(kept), encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
-        self._run = None
-        if wandb is not None:
-            self._run = _start_wandb(workdir, step, options, wandb)
+        self._run: Any = None
+        self._wandb: Any = None
+        if mode is not None:
+            import wandb  # pyright: ignore[reportMissingImports]
 
-    def log(self, metrics: dict[str, Any]) -> None:
-        """Logs a step: one line of metrics.jsonl."""
-        self._write(METRICS, metrics, "train")
+            self._wandb, self._run = wandb, _start_wandb(wandb, workdir, step, options, mode)
 
-    def log_validation(self, metrics: dict[str, Any]) -> None:
-        """Logs an evaluation: `step`, and numbers by their dotted names in report.json."""
-        self._write(VALIDATION, metrics, "validation")
+    def log(self, file: str, metrics: dict[str, Any]) -> None:
+        """Logs `step` and other metrics: one line of METRICS or VALIDATION."""
+        with (self._workdir / file).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(metrics) + "\n")
+        group = "train" if file == METRICS else "validation"
+        scalars = {f"{group}/{k}": v for k, v in metrics.items() if k != "step" and v is not None}
+        for key, value in scalars.items():
+            self._board.add_scalar(key, value, metrics["step"])
+        if self._run is not None:
+            self._run.log(scalars, step=metrics["step"])
 
     def log_masks(self, step: int, sheet: np.ndarray, caption: str) -> None:
         """Logs pictures with their masks, from `validation.sheet`: (H, W, 3) uint8."""
         self._board.add_image("masks", sheet, step, dataformats="HWC")
         self._board.flush()
         if self._run is not None:
-            import wandb  # pyright: ignore[reportMissingImports]
-
-            self._run.log({"masks": wandb.Image(sheet, caption=caption)}, step=step)
+            image = self._wandb.Image(sheet, caption=caption)
+            self._run.log({"masks": image}, step=step)
 
     def log_histograms(self, step: int, arrays: dict[str, np.ndarray]) -> None:
         """Logs how the values of each array are distributed, without NaN and infinity."""
@@ -106,19 +106,8 @@ class Tracker:
         for name, values in finite.items():
             self._board.add_histogram(name, values, step)
         if self._run is not None:
-            import wandb  # pyright: ignore[reportMissingImports]
-
-            histograms = {name: wandb.Histogram(values) for name, values in finite.items()}
+            histograms = {name: self._wandb.Histogram(array) for name, array in finite.items()}
             self._run.log(histograms, step=step)
-
-    def _write(self, name: str, metrics: dict[str, Any], group: str) -> None:
-        with self._files[name].open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
-        scalars = {f"{group}/{k}": v for k, v in metrics.items() if k != "step" and v is not None}
-        for key, value in scalars.items():
-            self._board.add_scalar(key, value, metrics["step"])
-        if self._run is not None:
-            self._run.log(scalars, step=metrics["step"])
 
     def close(self) -> None:
         """Flushes and closes the logs."""
@@ -163,14 +152,12 @@ def write_curves(workdir: Path) -> None:
         figure.savefig(stage, format="png", dpi=120)
 
 
-def _start_wandb(workdir: Path, step: int, options: dict[str, Any], mode: str) -> Any:
+def _start_wandb(wandb: Any, workdir: Path, step: int, options: dict[str, Any], mode: str) -> Any:
     """Online, all starts of a run continue one W&B run; offline, each is a W&B run of its own.
 
     W&B resumes only what its server has. Of two offline starts with one id, `wandb sync` would
     keep only the later one, and two in the same second would write to the same directory.
     """
-    import wandb  # pyright: ignore[reportMissingImports]
-
     name, path = workdir.name, workdir / "wandb_id"
     if not path.exists():
         with staged_file(path) as stage:

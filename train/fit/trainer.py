@@ -18,14 +18,14 @@ from flax_unet.utils.errors import InputError
 from train import distributed
 from train.data.dataset import Dataset
 from train.data.loader import Batch
-from train.data.sampler import Stream
+from train.data.sampler import Sampler
 from train.fit import validation
 from train.fit.checkpoints import Checkpoints, Saved
 from train.fit.config import FitConfig
 from train.fit.losses import Objective
 from train.fit.optimizer import Plateau, learning_rate, make_optimizer, set_plateau
 from train.fit.step import Totals, first_state, make_step, split, zero_totals
-from train.fit.tracking import Clock, Tracker
+from train.fit.tracking import METRICS, VALIDATION, Clock, Tracker
 
 _EPOCHS_BETWEEN_CHECKPOINTS = 2  # as published
 _STOP = (signal.SIGTERM, signal.SIGINT)
@@ -68,7 +68,7 @@ class Trainer:
         layout: str,
         unused: store.Tree,
         weights: store.Tree,
-        stream: Stream,
+        stream: Sampler,
         validation_set: Dataset | None,
         objective: Objective,
         devices: list[distributed.Device],
@@ -159,10 +159,7 @@ class Trainer:
             remedy = "Lower --learning-rate, or set --clip-norm 1"
             if steps := self.checkpoints.steps():
                 good = self.checkpoints.path(steps[-1])
-                remedy = (
-                    f"The last good checkpoint: {good}. Continue from it with a lower "
-                    f"--learning-rate or --clip-norm 1: --init-from {good} --workdir NEW"
-                )
+                remedy += f"; from the last good checkpoint: --init-from {good} --workdir NEW"
             raise InputError(f"the loss of step {step} is not finite; training stops. {remedy}")
 
     def train(self) -> int | None:
@@ -183,7 +180,7 @@ class Trainer:
         source = self.stream.batches(
             size, changes, first=start, last=last, process=process, processes=processes
         )
-        distributed.barrier()
+        distributed.connect(self.devices)
         try:
             with stop_signals() as signals:
                 if not self._is_out_of_patience():
@@ -218,12 +215,12 @@ class Trainer:
                 # processes see a stop signal at the same step.
                 if len(in_flight) > 1:
                     self.received = int(distributed.fetch(in_flight.popleft())) or None
-                clock.count(stream.size(done - 1))
+                clock.images += stream.size(done - 1)
                 bar.update(stream.size(done - 1))
                 if done == start + 1:
                     jax.block_until_ready(stop)
                     clock.compiled()
-                self.checkpoints.check()
+                self.checkpoints.wait(only_if_done=True)
                 is_last = done == self.total_steps
                 if is_logged := done % log_every == 0 or is_last:
                     self._log(done, clock, bar)
@@ -282,7 +279,7 @@ class Trainer:
             f"lr {metrics['learning_rate']:.1e}, {data_wait:.0%} waiting for data"
         )
         if self._tracker is not None:
-            self._tracker.log(metrics)
+            self._tracker.log(METRICS, metrics)
 
     def _evaluate(self, done: int, gradients: store.Tree | None) -> bool:
         """Scores the validation set, if there is one, and logs masks and histograms.
@@ -333,5 +330,5 @@ class Trainer:
                 self.state = self.state._replace(optimizer=optimizer)
         if self._tracker is not None:
             tqdm.write(f"step {done}: validation {metric} {value:.4f}{' (best)' * gained}")
-            self._tracker.log_validation({"step": done, **metrics})
+            self._tracker.log(VALIDATION, {"step": done, **metrics})
         return gained

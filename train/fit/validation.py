@@ -1,83 +1,77 @@
-"""The validation of a network in training: the figures of `train.eval`, and which are better."""
+"""Validation during training: the metrics of `train.eval`, and which network is the best."""
 
 import difflib
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from flax_unet import UNet, UNetConfig
-from flax_unet.media.images import mask_image
 from flax_unet.nn.inference import compiled
-from flax_unet.predict.draw import overlay
+from flax_unet.predict.draw import tinted
 from flax_unet.utils.errors import InputError
 from train import distributed
 from train.data.dataset import Dataset
-from train.data.loader import decode
-from train.eval import metrics
+from train.data.loader import load_frame
+from train.eval.metrics import CLASSIFICATION, SEGMENTATION
+from train.eval.predictions import BINS, Predictions, evaluate_predictions
 from train.eval.scoring import score
 
-_HIGHER_IS_BETTER = frozenset(
-    {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "auc", "average_precision"}
-    | {"correct", "dice", "iou_mean", "iou_pooled"}
-)
-_LOWER_IS_BETTER = frozenset({"wrong", "log_loss", "brier", "ece", "eer"})
+_BETTER = {m.name: m.better for task in (CLASSIFICATION, SEGMENTATION) for m in task.metrics}
 _PICTURES = 6  # on the sheet of masks
 COLUMNS = "picture, labelled mask, predicted mask; red = MANIPULATED"  # of the sheet
 
 
 def default_metric(config: UNetConfig) -> str:
-    """The figure that tells the best checkpoint, by its dotted name."""
+    """The dotted name of the metric that selects the best checkpoint."""
     return "frames.accuracy" if config.has_classifier else "pixels.dice"
 
 
 def evaluate(
     model: UNet, data: Dataset, devices: list[distributed.Device], batch_size: int
 ) -> dict[str, float]:
-    """The figures of a network, by the dotted name that they have in report.json."""
+    """The metrics of a network, by their dotted names in report.json."""
     predictions, _ = score(model, data, devices, batch_size)
-    return _flat(metrics.evaluate_predictions(predictions))
+    return _flat(evaluate_predictions(predictions))
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether a figure should rise."""
-    return _last(metric) not in _LOWER_IS_BETTER
+    """Whether a metric should rise."""
+    return _better(metric) != "lower"
 
 
 def is_better(metric: str, value: float, than: float | None) -> bool:
-    """Whether a figure is a gain."""
+    """Whether a value is better than another one; None: there is not another one yet."""
     if than is None:
         return True
     return value > than if higher_is_better(metric) else value < than
 
 
 def check_metric(metric: str | None, config: UNetConfig, data: Dataset) -> None:
-    """Raises an InputError unless a figure can tell the best network by these frames.
+    """Raises an InputError unless a metric can select the best network on these frames.
 
     Args:
         metric: its dotted name; None: the default one.
         config: of the network.
-        data: what is validated on.
+        data: the validation frames.
     """
-    known = _flat(metrics.evaluate_predictions(_guesses(config, data)))
-    comparable = {n for n in known if _last(n) in _HIGHER_IS_BETTER | _LOWER_IS_BETTER}
+    known = _flat(evaluate_predictions(_guesses(config, data)))
+    comparable = {name for name in known if _better(name) != "neither"}
     wanted = metric or default_metric(config)
     if wanted in comparable:
         return
     if metric is None:
         raise InputError(
-            f"{wanted} is not defined for the frames to validate on, of which none has a mask; add "
-            "masks to them, or validate on none"
+            f"{wanted} is not defined: the validation frames have no masks; add masks to them, or "
+            "train without validation"
         )
     near = difflib.get_close_matches(metric, sorted(comparable), n=1, cutoff=0)
     raise InputError(
-        f"--best-metric {metric} is no figure of these frames that tells a better network from a "
-        f"worse; did you mean {near[0]}?"
+        f"--best-metric {metric} cannot rank networks on these frames; did you mean {near[0]}?"
     )
 
 
-def _guesses(config: UNetConfig, data: Dataset) -> metrics.Predictions:
-    """Predictions of a network that guesses: which figures they have does not depend on them."""
+def _guesses(config: UNetConfig, data: Dataset) -> Predictions:
+    """Predictions of a network that guesses; the labels alone decide which metrics are defined."""
     table, count = data.table, len(data)
     parts: dict[str, Any] = {}
     if config.has_classifier:
@@ -86,47 +80,40 @@ def _guesses(config: UNetConfig, data: Dataset) -> metrics.Predictions:
     if config.has_mask_head:
         ones = np.ones(count, np.int64)
         parts |= dict.fromkeys(("tp", "fp", "fn", "tn", "manipulated_pixels"), ones)
-        parts |= {"has_mask": table.has_mask, "histogram": np.ones((2, 2, metrics.BINS), np.int64)}
-    return metrics.Predictions(table.file, table.video, table.is_real, **parts)
+        parts |= {"has_mask": table.has_mask, "histogram": np.ones((2, 2, BINS), np.int64)}
+    return Predictions(table.file, table.video, table.is_real, **parts)
 
 
-def _last(metric: str) -> str:
-    return metric.rpartition(".")[2]
+def _better(metric: str) -> str:
+    return _BETTER.get(metric.rpartition(".")[2], "neither")
 
 
 def figure(figures: dict[str, float], metric: str) -> float:
-    """One of the figures.
+    """A metric out of those of `evaluate`.
 
     Raises:
         InputError: it is not defined for these frames.
     """
     if metric not in figures:
         raise InputError(
-            f"--best-metric {metric} is not defined for the validation frames; there are "
+            f"--best-metric {metric} is not defined for the validation frames; choose one of "
             f"{', '.join(sorted(figures))}"
         )
     return figures[metric]
 
 
 def sheet(model: UNet, data: Dataset) -> np.ndarray | None:
-    """Pictures, one a line, in COLUMNS: (H, W, 3) uint8; None without a mask head."""
+    """Some pictures, one in a row, with COLUMNS: (H, W, 3) uint8; None without a mask head."""
     if not model.config.has_mask_head:
         return None
     rows = np.linspace(0, len(data) - 1, min(_PICTURES, len(data))).astype(int)
-    records = [data.record(row) for row in rows]
-    size = model.config.input_size
-    frames = [decode(record["image"], record["mask"], size) for record in records]
+    frames = [load_frame(data, row, model.config.input_size) for row in rows.tolist()]
     found = compiled(model)(np.stack([f.image for f in frames]).astype(np.float32) / 255)
     lines = [
-        np.concatenate([f.image, _tinted(f.image, f.mask), _tinted(f.image, predicted)], axis=1)
+        np.concatenate([f.image, tinted(f.image, f.mask), tinted(f.image, predicted)], axis=1)
         for f, predicted in zip(frames, np.asarray(found.is_manipulated), strict=True)
     ]
     return np.concatenate(lines)
-
-
-def _tinted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    picture = Image.fromarray(image)
-    return np.asarray(overlay(picture, mask_image(mask, picture.size)))
 
 
 def _flat(figures: dict[str, Any], prefix: str = "") -> dict[str, float]:

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from flax_unet.media.boxes import Box
-from flax_unet.media.faces import MARGIN, MIN_FACE, FaceFinder, Found, _installed_model, find
+from flax_unet.media.faces import MARGIN, MIN_FACE, Box, FaceFinder, Found, _installed_model, find
 from flax_unet.utils.errors import InputError
 from tests.flax_unet.samples import CLIP_FRAMES, SHARED, group, needs_shared, noise, photo
 
@@ -75,7 +74,7 @@ def test_two_faces_fill_no_picture(finder: FaceFinder) -> None:
     assert len(find(finder, both, "auto").boxes) == 2
 
 
-def test_tiny_faces_are_told_of(finder: FaceFinder) -> None:
+def test_tiny_faces_are_reported(finder: FaceFinder) -> None:
     found = find(finder, group((100, 100, 200), (700, 300, 40), size=(900, 600)), "auto")
     assert len(found.boxes) == 1
     (tiny,) = found.too_small
@@ -127,16 +126,16 @@ def test_model_of_ones_own(tmp_path: Path) -> None:
 def test_models_that_are_none(tmp_path: Path) -> None:
     whole = _installed_model().read_bytes()
     contents = {
-        "text": b"this is no model",
+        "text": b"this is not a model",
         "cut": whole[: len(whole) // 2],
         "noise": np.random.default_rng(0).bytes(10_000),
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=f"{name} is no YuNet model"):
+        with pytest.raises(InputError, match=f"{name} is not a YuNet model"):
             FaceFinder(tmp_path / name)
     recognises = _installed_model().with_name("face_recognition_sface_2021dec_int8bq.onnx")
-    with pytest.raises(InputError, match=r"sface.* is no YuNet model"):
+    with pytest.raises(InputError, match=r"sface.* is not a YuNet model"):
         FaceFinder(recognises)
     (tmp_path / "empty").touch()
     with pytest.raises(InputError, match="is empty"):

@@ -12,7 +12,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from flax_unet.media import images
-from flax_unet.media.boxes import Box
+from flax_unet.media.faces import Box
 from flax_unet.predict import draw
 from flax_unet.utils.errors import InputError
 from flax_unet.verdict import Verdict
@@ -102,8 +102,11 @@ def test_single_pictures_have_no_notes(suffix: str, tmp_path: Path) -> None:
 
 BROKEN: dict[str, tuple[bytes, str]] = {
     "empty.png": (b"", "is empty"),
-    "text.jpg": (b"this is no picture", "no picture of a known format"),
-    "script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture of a known"),
+    "text.jpg": (b"this is not a picture", "is not a picture of a known format"),
+    "script.eps": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "is not a picture of a known",
+    ),
     "truncated.png": (png_of_size(100, 100), "cannot be decoded"),
     "large.png": (png_of_size(12_000, 12_000), "is 12000x12000, over 100,000,000 pixels"),
     "wide.png": (png_of_size(100_000, 10), "is 100000x10, over .* or 32,768 a side"),
@@ -142,8 +145,8 @@ def make_loop(path: Path) -> None:
 NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "does not exist"),
     "folder": (Path.mkdir, "is a directory"),
-    "pipe": (make_fifo, "is no regular file"),
-    "device": (lambda path: path.symlink_to("/dev/zero"), "is no regular file"),
+    "pipe": (make_fifo, "is not a regular file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "is not a regular file"),
     "dangling link": (lambda path: path.symlink_to("nowhere"), "is a link to nothing"),
     "link to itself": (make_loop, "cannot be read: Too many levels of symbolic links"),
     "below a file": (
@@ -181,7 +184,7 @@ FUZZ = """
 import itertools, resource, sys, time
 from pathlib import Path
 import numpy as np
-from flax_unet.media.boxes import Box
+from flax_unet.media.faces import Box
 from flax_unet.verdict import Verdict
 from flax_unet.utils.errors import InputError
 from flax_unet.media.images import read_image

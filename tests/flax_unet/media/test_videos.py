@@ -117,22 +117,22 @@ def test_sampling(
 def test_only_so_many_pixels_are_decoded(
     sampling: Sampling, chosen: list[int], videos: dict[str, Path]
 ) -> None:
-    reader = VideoReader(videos[".avi"], sampling, most_pixels=6 * 2**16)
+    reader = VideoReader(videos[".avi"], sampling, max_pixels=6 * 2**16)
     assert [frame.number for frame in reader.frames() if frame is not None] == chosen
     assert reader.unread() == "only its first 6 frames were looked at"
     assert reader.shortfall() is None
-    whole = VideoReader(videos[".avi"], sampling, most_pixels=FRAMES * 2**16)
+    whole = VideoReader(videos[".avi"], sampling, max_pixels=FRAMES * 2**16)
     assert any(whole.frames())
     assert whole.unread() is None
 
 
-def test_what_is_passed_over_is_told(videos: dict[str, Path]) -> None:
+def test_skipped_frames_are_none(videos: dict[str, Path]) -> None:
     """So that a thread which reads can be stopped between frames."""
-    told = [f is not None for f in VideoReader(videos[".avi"], Sampling(every=25)).frames()]
-    assert told == ([True] + [False] * 24) * 2
-    told = [f is not None for f in VideoReader(videos[".avi"], Sampling(frames=2)).frames()]
-    assert told[:FRAMES] == [False] * FRAMES  # while it is counted
-    assert np.flatnonzero(told[FRAMES:]).tolist() == [12, 37]
+    chosen = [f is not None for f in VideoReader(videos[".avi"], Sampling(every=25)).frames()]
+    assert chosen == ([True] + [False] * 24) * 2
+    chosen = [f is not None for f in VideoReader(videos[".avi"], Sampling(frames=2)).frames()]
+    assert chosen[:FRAMES] == [False] * FRAMES  # while it is counted
+    assert np.flatnonzero(chosen[FRAMES:]).tolist() == [12, 37]
 
 
 def test_variable_frame_rate(videos: dict[str, Path], tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def write_wav(path: Path) -> Path:
 
 def test_sound_alone(tmp_path: Path) -> None:
     refused(sound_avi(tmp_path / "sound.avi"), "holds no video that can be decoded .sound alone")
-    refused(write_wav(tmp_path / "wav.avi"), "is no video of a known format")
+    refused(write_wav(tmp_path / "wav.avi"), "is not a video of a known format")
 
 
 @pytest.mark.parametrize("name", ["list.avi", "list.mp4", "list.mkv"])
@@ -246,7 +246,7 @@ def test_lists_of_other_files_never_reach_the_decoder(
 ) -> None:
     monkeypatch.setattr(cv2, "VideoCapture", lambda *_: pytest.fail("it was opened"))
     (tmp_path / name).write_text(text)
-    refused(tmp_path / name, "is no video of a known format")
+    refused(tmp_path / name, "is not a video of a known format")
 
 
 def write_pngs(path: Path, pngs: list[bytes], size: tuple[int, int]) -> Path:
@@ -327,7 +327,7 @@ def test_missing_and_empty_files(tmp_path: Path) -> None:
     (tmp_path / "empty.avi").touch()
     refused(tmp_path / "empty.avi", "is empty")
     os.mkfifo(tmp_path / "pipe.avi")
-    refused(tmp_path / "pipe.avi", "is no regular file")
+    refused(tmp_path / "pipe.avi", "is not a regular file")
 
 
 @needs_shared
@@ -409,7 +409,7 @@ except InputError as error:
 def test_full_disk_is_noticed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "film.webm")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert ended.stdout == "film.webm could not be written whole; is the disk full?\n"
+    assert ended.stdout == "film.webm could not be written completely; is the disk full?\n"
 
 
 FUZZ = """

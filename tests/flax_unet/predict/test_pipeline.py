@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from flax_unet.media.boxes import Box
 from flax_unet.media.discover import items
-from flax_unet.media.faces import FaceFinder
+from flax_unet.media.faces import Box, FaceFinder
 from flax_unet.media.videos import Sampling
 from flax_unet.predict import pipeline
-from flax_unet.predict.pipeline import Frame, Options, inspect
+from flax_unet.predict.pipeline import FileNote, Inspected, InspectedFrame, Options, inspect
 from flax_unet.verdict import Verdict
 from tests.flax_unet.samples import (
     group,
@@ -48,7 +47,7 @@ class Recorder:
         ]
 
 
-def run(recorder: Recorder, *paths: Path, **options: Any) -> Iterator[Frame]:
+def run(recorder: Recorder, *paths: Path, **options: Any) -> Iterator[Inspected]:
     return inspect(recorder, items(paths), Options(**options))  # pyright: ignore[reportArgumentType]
 
 
@@ -64,20 +63,23 @@ def test_order_and_batches_across_files(tmp_path: Path) -> None:
     frames = list(run(recorder, *paths[:3], film, tmp_path / "none.png", *paths[3:], paths[0]))
     assert recorder.batches == [4, 4, 3, 2]  # a file without a picture takes a place too
     assert [frame.number for frame in frames] == [0, 1, 2, 3, 3, 3, 3, 3, 4, 5, 6, 7, 8, 9]
-    assert [frame.index for frame in frames[3:8]] == [0, 1, 2, 3, 4]
-    assert [frame.problem for frame in frames if frame.problem] == [
+    of_film = [frame for frame in frames[3:8] if isinstance(frame, InspectedFrame)]
+    assert [frame.index for frame in of_film] == [0, 1, 2, 3, 4]
+    assert [note.text for note in frames if isinstance(note, FileNote) and note.is_problem] == [
         f"{tmp_path / 'none.png'} does not exist"
     ]
     for frame in frames:
-        if frame.image is not None and frame.index is None:
+        if isinstance(frame, InspectedFrame) and frame.index is None:
             (verdict,) = frame.verdicts
             assert verdict.real_probability == int(frame.item.path.stem) / 255
 
 
 def test_problems_are_printable(tmp_path: Path) -> None:
-    (frame,) = run(Recorder(), tmp_path / "\x1b[31m\n.png")
-    assert frame.problem == f"{tmp_path}/\\x1b[31m\\n.png does not exist"
-    assert frame.item.name == f"{tmp_path}/\\x1b[31m\\n.png"
+    (note,) = run(Recorder(), tmp_path / "\x1b[31m\n.png")
+    assert isinstance(note, FileNote)
+    assert note.is_problem
+    assert note.text == f"{tmp_path}/\\x1b[31m\\n.png does not exist"
+    assert note.item.name == f"{tmp_path}/\\x1b[31m\\n.png"
 
 
 def test_large_pictures_do_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +98,8 @@ def test_more_faces_than_a_batch(tmp_path: Path) -> None:
         run(recorder, grey(tmp_path / "a.png", 0), tmp_path / "x.png", finder=FaceFinder())
     )
     assert recorder.batches == [6, 0]
-    assert [len(frame.verdicts) for frame in frames] == [0, 6]
+    verdicts = [frame.verdicts for frame in frames if isinstance(frame, InspectedFrame)]
+    assert [len(of_frame) for of_frame in verdicts] == [0, 6]
 
 
 def test_stops_when_nobody_asks_any_more(tmp_path: Path) -> None:
@@ -115,14 +118,15 @@ def test_faults_of_the_program_are_not_hidden(tmp_path: Path) -> None:
         list(run(Recorder(), grey(tmp_path / "a.png", 0), finder=finder))
 
 
-def test_videos_tell_how_many_frames_to_expect(tmp_path: Path) -> None:
+def test_expected_frames_of_videos(tmp_path: Path) -> None:
     film = write_video(tmp_path / "film.avi", numbered(50), rate=10.0)
     for sampling, expected, rate in (
         (Sampling(), 50, 10),
         (Sampling(every=10), 5, 1),
         (Sampling(frames=10), 10, 2),
     ):
-        frames = list(run(Recorder(), film, sampling=sampling))
+        found = run(Recorder(), film, sampling=sampling)
+        frames = [frame for frame in found if isinstance(frame, InspectedFrame)]
         assert {frame.expected for frame in frames} == {expected}
         assert {frame.frames_a_second for frame in frames} == {rate}
         assert len(frames) == expected
@@ -133,29 +137,30 @@ def test_truncated_videos_are_judged_as_far_as_they_go(tmp_path: Path) -> None:
     (tmp_path / "cut.avi").write_bytes(content[: len(content) // 2])
     *frames, last = run(Recorder(), tmp_path / "cut.avi")
     assert len(frames) > 5
-    assert all(frame.verdicts for frame in frames)
-    assert last.problem is not None
-    assert last.problem.endswith(f"is cut short: it claims 50 frames; {len(frames)} could be read")
+    assert all(isinstance(frame, InspectedFrame) and frame.verdicts for frame in frames)
+    assert isinstance(last, FileNote)
+    assert last.is_problem
+    assert last.text.endswith(f"is cut short: it claims 50 frames; {len(frames)} could be read")
 
 
 FOLDER = """
 import json, resource, sys
 import jax
-from flax_unet.predict import __main__ as predict
+from flax_unet.predict import __main__ as predict, writer
 
 compiled = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda event, _, **about: compiled.append(about.get("fun_name", ""))
     if event == "/jax/core/compile/backend_compile_duration" else None
 )
-peaks, results = [], predict.results
+peaks, results = [], writer.file_results
 
 def watched(*args):
     for result in results(*args):
         yield result
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
-predict.results = watched
+writer.file_results = watched
 try:
     predict.main(sys.argv[1:])
 except SystemExit as status:
@@ -201,8 +206,8 @@ def test_folder_of_200_pictures(tmp_path: Path) -> None:
         timeout=300,
     )
     assert ended.returncode == 0, ended.stderr
-    *printed, told = map(json.loads, ended.stdout.splitlines())
-    assert told["status"] == 1
+    *printed, measured = map(json.loads, ended.stdout.splitlines())
+    assert measured["status"] == 1
     assert printed == json.loads((out / "predictions.json").read_text())["files"]
     assert [result["file"] for result in printed] == list(map(str, paths))
     faces = collections.defaultdict(set)
@@ -221,7 +226,9 @@ def test_folder_of_200_pictures(tmp_path: Path) -> None:
         **{"crop": {(1, 0)}, "turned": {(1, 0)}, "tiny": {(0, 1)}, "many": {(3, 0)}},
         "none": {(0, 0)},
     }
-    assert len(told["peaks"]) == 200
-    assert told["peaks"][-1] - told["peaks"][99] < 40_000  # KiB; the second half alone is 60,000
-    forward = [name for name in told["compiled"] if "forward" in name]
+    assert len(measured["peaks"]) == 200
+    assert (
+        measured["peaks"][-1] - measured["peaks"][99] < 40_000
+    )  # KiB; the second half alone is 60,000
+    forward = [name for name in measured["compiled"] if "forward" in name]
     assert len(forward) <= 4  # for 1, 2, 4 and 8 faces

@@ -21,7 +21,7 @@ from benchmarks import prediction
 from convert import parity
 from convert.torch_unet import ReferenceUNet
 from flax_unet import Detector, load
-from flax_unet.media.boxes import Box
+from flax_unet.media.faces import Box
 from flax_unet.media.videos import Sampling, VideoReader
 from flax_unet.predict import __main__ as predict
 from flax_unet.predict import results, writer
@@ -80,14 +80,14 @@ def test_crops_are_judged_as_pytorch_does(model: Path, tmp_path: Path, capsys: P
     assert run(model, *paths, "--faces", "none", "--out", out) == 0
 
     printed = capsys.readouterr().out
-    told = json.loads((out / "predictions.json").read_text())
-    assert "REAL" in told["meaning"]["real_probability"]
-    assert "MANIPULATED" in told["meaning"]["mask"]
-    assert [result["file"] for result in told["files"]] == paths
-    assert len({result["mask"] for result in told["files"]}) == 3
+    predictions = json.loads((out / "predictions.json").read_text())
+    assert "REAL" in predictions["meaning"]["real_probability"]
+    assert "MANIPULATED" in predictions["meaning"]["mask"]
+    assert [result["file"] for result in predictions["files"]] == paths
+    assert len({result["mask"] for result in predictions["files"]}) == 3
     tensors = {key: value.numpy() for key, value in small_tensors("ynet-224").items()}
     twin = parity.load_twin(ReferenceUNet(load(model).config), tensors)
-    for path, result in zip(paths, told["files"], strict=True):
+    for path, result in zip(paths, predictions["files"], strict=True):
         with Image.open(path) as opened:  # the published preprocessing, spelt out
             shape = (SIDE, SIDE)
             pixels = np.asarray(opened.convert("RGB").resize(shape, Image.Resampling.NEAREST))
@@ -215,11 +215,11 @@ def test_threshold_of_the_mask(model: Path, tmp_path: Path) -> None:
     strict, published = tmp_path / "strict", tmp_path / "published"
     assert run(*arguments, "--mask-threshold", 0.75, "--out", strict) == 0
     assert run(*arguments, "--out", published) == 0
-    told = json.loads((strict / "predictions.json").read_text())
-    assert told["options"]["mask_threshold"] == 0.75
-    assert "probability" in told["meaning"]["mask_threshold"]
+    predictions = json.loads((strict / "predictions.json").read_text())
+    assert predictions["options"]["mask_threshold"] == 0.75
+    assert "probability" in predictions["meaning"]["mask_threshold"]
     assert json.loads((published / "predictions.json").read_text())["options"] == {
-        **told["options"],
+        **predictions["options"],
         "mask_threshold": None,
     }
     (verdict,) = Detector.from_checkpoint(model)([noise()])
@@ -233,7 +233,7 @@ def test_threshold_of_the_mask(model: Path, tmp_path: Path) -> None:
     frame = np.ones_like(marked)
     frame[20:-20, 5:-5] = False  # around the face, and its verdict in words
     np.testing.assert_array_equal(tinted.any(-1)[~frame], marked[~frame])
-    picture, video = told["files"]
+    picture, video = predictions["files"]
     share = (verdict.mask_probability > 0.75).mean()
     assert picture["faces"][0]["manipulated_share"] == pytest.approx(share)
     before = written(published)
@@ -250,10 +250,10 @@ def test_logits_of_pictures_and_videos(model: Path, tmp_path: Path, capsys: Prin
     paths = [tmp_path / "three.png", tmp_path / "none.png", film]
     assert run(model, *paths, "--save-logits", "--every", 2, "--out", out) == 0
     assert "logits" in capsys.readouterr().out
-    told = json.loads((out / "predictions.json").read_text())
-    assert told["options"]["save_logits"] is True
-    assert "class 1 MANIPULATED" in told["meaning"]["logits"]
-    three, none, video = told["files"]
+    predictions = json.loads((out / "predictions.json").read_text())
+    assert predictions["options"]["save_logits"] is True
+    assert "class 1 MANIPULATED" in predictions["meaning"]["logits"]
+    three, none, video = predictions["files"]
     assert (three["logits"], video["logits"]) == ("three.logits.npy", "film.logits.npy")
     assert "logits" not in none
     assert {path.name for path in out.glob("*.npy")} == {three["logits"], video["logits"]}
@@ -286,7 +286,7 @@ def test_logits_without_a_place_or_a_mask_head(model: Path, tmp_path: Path, fail
     classifier = small_checkpoint(tmp_path, "classifier-224")
     before = listing(tmp_path)
     message = fails(predict.main, model, tmp_path / "face.png", "--save-logits")
-    assert "--save-logits: name a directory for them by --out" in message
+    assert "--save-logits: name a directory for them with --out" in message
     arguments = [classifier, tmp_path / "face.png", "--faces", "none", "--out", tmp_path / "out"]
     for options in (["--mask-threshold", 0.5], ["--save-logits"]):
         message = fails(predict.main, *arguments, *options)
@@ -302,15 +302,15 @@ def write_bad(folder: Path) -> dict[str, str]:
     reasons = {
         "a missing.png": "does not exist",
         "b empty.png": "is empty; replace or remove it",
-        "c text.jpg": "is no picture of a known format",
+        "c text.jpg": "is not a picture of a known format",
         "d cut.png": "cannot be decoded",
         "e bomb.png": "is too large",
         "f sound.avi": "holds no video that can be decoded (sound alone, or damaged)",
-        "g list.mp4": "is no video of a known format",
-        "h pipe.png": "is no regular file",
+        "g list.mp4": "is not a video of a known format",
+        "h pipe.png": "is not a regular file",
         "i link.png": "is a link to nothing",
         "j folder": "holds no picture or video",
-        "k.unknown": "is no picture of a known format",
+        "k.unknown": "is not a picture of a known format",
     }
     (folder / "b empty.png").touch()
     (folder / "c text.jpg").write_text("no picture")
@@ -477,7 +477,7 @@ def test_full_disk_leaves_nothing(
     owner, name = {
         "mask": (Image.Image, "save"),
         "logits": (np.lib.format, "write_array_header_1_0"),
-        "film": (results, "VideoWriter"),
+        "film": (writer, "VideoWriter"),
         "table": (writer, "_rows"),
     }[what]
     noise().save(tmp_path / "face.png")
@@ -500,8 +500,8 @@ def test_interrupted(
     before = listing(tmp_path)
     line = predict._line
 
-    def interrupted(result: dict[str, Any]) -> str:
-        if result["kind"] == "video":
+    def interrupted(result: results.FileResult) -> str:
+        if result.kind == "video":
             raise error
         return line(result)
 
@@ -516,8 +516,7 @@ def test_interrupted(
 ENDLESS = """
 import itertools, os, signal, sys, threading
 from flax_unet.media import videos
-from flax_unet.predict import __main__ as predict
-from flax_unet.predict import pipeline
+from flax_unet.predict import __main__ as predict, pipeline
 
 class Endless(videos.VideoReader):
     def _grab(self):
@@ -592,7 +591,7 @@ def test_face_model_that_is_none(model: Path, tmp_path: Path, fails: Fails) -> N
     noise().save(tmp_path / "face.png")
     (tmp_path / "faces.onnx").write_text("no model")
     arguments = [model, tmp_path / "face.png", "--face-model", tmp_path / "faces.onnx"]
-    assert "is no YuNet model" in fails(predict.main, *arguments)
+    assert "is not a YuNet model" in fails(predict.main, *arguments)
 
 
 def test_without_opencv(

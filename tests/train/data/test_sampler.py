@@ -6,7 +6,7 @@ import pytest
 from tests.train.folders import write_folder
 from train.data.augment import augment
 from train.data.dataset import Dataset, open_dataset
-from train.data.sampler import Stream
+from train.data.sampler import Sampler
 from train.fit.config import Augmentation
 
 EVERY_CHANGE = Augmentation(*[0.5] * 6)
@@ -20,7 +20,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def test_an_epoch_shows_no_frame_twice(data: Dataset) -> None:
-    stream = Stream(data, batch_size=4, seed=0)
+    stream = Sampler(data, batch_size=4, seed=0)
     assert stream.steps_per_epoch == 3
     rows = [stream.row(sample) for sample in range(48)]
     assert [epoch for epoch, _ in rows] == [i // 12 for i in range(48)]
@@ -29,13 +29,13 @@ def test_an_epoch_shows_no_frame_twice(data: Dataset) -> None:
     assert len(set(orders)) == 4
     left_over = [set(range(14)) - set(order) for order in orders]
     assert len(set(map(tuple, map(sorted, left_over)))) > 1  # not always the same
-    assert rows != [Stream(data, 4, seed=1).row(sample) for sample in range(48)]
+    assert rows != [Sampler(data, 4, seed=1).row(sample) for sample in range(48)]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_last_batch_is_kept_on_request(data: Dataset, processes: int) -> None:
     """14 frames in batches of 4: three whole ones, and one of 2."""
-    streams = [Stream(data, 4, seed=0, keep_last_batch=True) for _ in range(processes)]
+    streams = [Sampler(data, 4, seed=0, keep_last_batch=True) for _ in range(processes)]
     assert streams[0].steps_per_epoch == 4
     assert [streams[0].size(step) for step in range(8)] == [4, 4, 4, 2] * 2
     assert [streams[0].samples(steps) for steps in (0, 3, 4, 5, 8)] == [0, 12, 14, 18, 28]
@@ -56,18 +56,18 @@ def test_last_batch_is_kept_on_request(data: Dataset, processes: int) -> None:
 
 
 def test_one_small_batch_is_an_epoch(data: Dataset) -> None:
-    stream = Stream(data, 64, seed=0, keep_last_batch=True)
+    stream = Sampler(data, 64, seed=0, keep_last_batch=True)
     assert (stream.steps_per_epoch, stream.size(3), stream.samples(3)) == (1, 14, 42)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_every_start_and_number_of_processes_sees_the_same(data: Dataset, processes: int) -> None:
-    stream = Stream(data, batch_size=4, seed=3)
+    stream = Sampler(data, batch_size=4, seed=3)
     whole = list(stream.batches((16, 16), EVERY_CHANGE, first=0, last=7))
     assert len(whole) == 7
     shares = [
         list(
-            Stream(data, batch_size=4, seed=3).batches(
+            Sampler(data, batch_size=4, seed=3).batches(
                 (16, 16), EVERY_CHANGE, first=2, last=7, process=process, processes=processes
             )
         )

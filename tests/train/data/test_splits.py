@@ -92,5 +92,5 @@ def test_audit_finds_a_leak_and_a_duplicate(
     assert report["splits"]["test"]["fakes_without_mask"] == 1
     assert report["splits"]["train"]["REAL"] == report["splits"]["train"]["FAKE"] == 6
     assert report["splits"]["train"]["sizes"] == {f"{SIDE}x{SIDE}": 12}
-    assert "1 sources in more than one split (a leak)\n  a002.mp4: test, train" in printed
+    assert "Sources in more than one split (a leak): 1\n  a002.mp4: test, train" in printed
     assert "across splits" in printed

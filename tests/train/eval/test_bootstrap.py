@@ -5,7 +5,7 @@ import pytest
 
 from tests.train.eval.verdicts import CLOSE, by_definition, predictions
 from train.eval import bootstrap
-from train.eval.metrics import BINS, evaluate_predictions
+from train.eval.predictions import BINS, evaluate_predictions
 
 
 def test_intervals_by_resampling_videos(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +31,7 @@ def test_intervals_by_resampling_videos(monkeypatch: pytest.MonkeyPatch) -> None
         seed=5,
     )
     names = [
-        *("accuracy", "precision", "recall", "f1", "balanced_accuracy", "auc"),
+        *("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auc"),
         *("average_precision", "eer", "log_loss", "brier", "ece"),
     ]
     pixel_names = ["dice", "iou_mean", "iou_pooled", "f1", "accuracy"]
@@ -69,7 +69,7 @@ def test_resamples_hold_whole_videos() -> None:
 
 
 def test_more_frames_of_the_same_videos_narrow_nothing() -> None:
-    """Frames that say the same again are no new evidence, unlike frames of new videos."""
+    """Repeated frames add no evidence, unlike frames of new videos."""
     random = np.random.default_rng(0)
     is_real = np.arange(40) % 2 == 0
     real_probability = np.clip(is_real * 0.3 + 0.35 + random.normal(0, 0.3, 40), 0, 1)

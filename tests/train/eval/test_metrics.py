@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
 
 from flax_unet.utils.errors import InputError
 from tests.train.eval.verdicts import CLOSE, by_definition, predictions
 from train.eval import bootstrap
-from train.eval.metrics import AGGREGATES, BINS, Predictions, evaluate_predictions
+from train.eval.predictions import AGGREGATES, BINS, Predictions, evaluate_predictions
 
 
 @pytest.fixture
@@ -50,7 +51,33 @@ def test_verdicts(cases: list[tuple[bool, float]]) -> None:
     assert frames["correct"] == np.sum((real_probability > 0.5) == is_real)
     assert (frames["n_real"], frames["n_fake"]) == (is_real.sum(), (~is_real).sum())
     assert_figures(figures["videos"], expected)  # each frame is a video here
+    assert_as_scikit_learn(frames, ~is_real, 1 - real_probability.astype(np.float32).astype(float))
     json.dumps(figures, allow_nan=False)
+
+
+def assert_as_scikit_learn(found: dict[str, Any], is_fake: np.ndarray, score: np.ndarray) -> None:
+    """Equal but for the rounding of a sum of float64 for each verdict."""
+    called = score >= 0.5
+    expected = {
+        "accuracy": sklearn_metrics.accuracy_score(is_fake, called),
+        "log_loss": sklearn_metrics.log_loss(is_fake, score, labels=[False, True]),
+        "brier": sklearn_metrics.brier_score_loss(is_fake, score, pos_label=True),
+    }
+    if called.any():
+        expected["precision"] = sklearn_metrics.precision_score(is_fake, called)
+    if is_fake.any():
+        expected["recall"] = sklearn_metrics.recall_score(is_fake, called)
+        expected["f1"] = sklearn_metrics.f1_score(is_fake, called)
+        expected["average_precision"] = sklearn_metrics.average_precision_score(is_fake, score)
+    if is_fake.any() and not is_fake.all():
+        balanced = sklearn_metrics.balanced_accuracy_score(is_fake, called)
+        expected["balanced_accuracy"] = balanced
+        expected["auc"] = sklearn_metrics.roc_auc_score(is_fake, score)
+    rounding = 4 * (len(score) + 1) * np.finfo(np.float64).eps
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=rounding, abs=rounding), name
+    confusion = sklearn_metrics.confusion_matrix(is_fake, called, labels=[True, False])
+    assert list(found["confusion"].values()) == confusion.ravel().tolist()
 
 
 @pytest.mark.usefixtures("few_resamples")

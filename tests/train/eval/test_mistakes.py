@@ -8,8 +8,8 @@ from flax import nnx
 from flax_unet import UNet, UNetConfig
 from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
-from train.eval.metrics import Predictions
-from train.eval.mistakes import WORST, worst
+from train.eval.plots import WORST, worst
+from train.eval.predictions import Predictions
 
 
 def test_only_wrong_frames_and_the_surest_first(tmp_path: Path) -> None:

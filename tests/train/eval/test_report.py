@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.train.eval.verdicts import predictions
 from train.eval import plots, report
-from train.eval.metrics import BINS, Predictions, evaluate_predictions
+from train.eval.predictions import BINS, Predictions, evaluate_predictions
 
 PLOTS = (
     plots.write_roc,
@@ -60,7 +60,7 @@ def test_text() -> None:
     assert rows["label and prediction empty"] == ["1", "0"]
     (line,) = (line for line in text.splitlines() if "Dice of MANIPULATED" in line)
     assert line.split()[5:] == ["0.8333", "[0.6667,", "1.0000]", "0.6667"]
-    assert "fake frames: there are no intervals: they need two videos" in text
+    assert "fake frames: intervals need two videos or more" in text
 
 
 def test_text_of_what_is_not_defined_or_not_there() -> None:

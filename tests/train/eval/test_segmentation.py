@@ -14,7 +14,7 @@ from flax_unet.nn.unet import UNetOutput
 from tests.tolerances import AUC
 from tests.train.eval.verdicts import CLOSE, predictions
 from train.eval import bootstrap, scoring
-from train.eval.metrics import BINS, evaluate_predictions
+from train.eval.predictions import BINS, evaluate_predictions
 from train.eval.segmentation import histogram_auc
 
 
@@ -115,7 +115,7 @@ def test_bins_rise_over_all_floats() -> None:
     assert zeros[0] == zeros[1]
 
 
-def test_logits_that_are_no_numbers_are_marked() -> None:
+def test_logits_that_are_not_finite_are_marked() -> None:
     logits = jnp.zeros((2, 4, 4, 2)).at[1, 2, 3, 0].set(jnp.nan)
     masks = jnp.zeros((2, 4, 4), jnp.uint8)
     batch = {"mask": masks, "is_fake": jnp.zeros(2, int), "has_mask": jnp.ones(2, bool)}

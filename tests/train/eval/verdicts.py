@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from train.eval.metrics import Predictions
+from train.eval.predictions import Predictions
 
 CLOSE = 1e-9  # what sums of some hundred float64 may differ by
 

@@ -53,6 +53,7 @@ def recording() -> optax.GradientTransformation:
 def train(dtype: str) -> tuple[list, dict]:
     """Losses of each step, and the gradient of the first."""
     devices = jax.local_devices()
+    distributed.connect(devices)
     process, processes = distributed.process()
     share = BATCH // processes
     values = jax.tree.map(lambda leaf: leaf.astype(dtype), weights())

@@ -1,6 +1,7 @@
 """What training says to input that cannot be used, before it starts."""
 
 import importlib.util
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flax_unet import InputError
+from flax_unet.checkpoint import store
 from tests.conftest import listing
 from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
@@ -50,12 +52,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--clip-norm", "0"], "--clip-norm is 0.0; expected a number above 0"),
         (["--decay-factor", "0"], "expected a number above 0, at most 1"),
         (["--mask-loss-weight", "0", "--class-loss-weight", "0"], "leave no loss"),
+        (["--mask-weight=1"], "--mask-weight is now --mask-loss-weight"),
+        (["--class-weight", "1"], "--class-weight is now --class-loss-weight"),
+        (["--class-weights", "balanced"], "--class-weights is now --class-balance"),
+        (["epochs"], "epochs is not an option; did you mean --epochs?"),
         (["--steps", "2", "--epochs", "2"], "give one"),
         (["--early-stopping", "2"], "--early-stopping 2: there are no frames to validate on"),
         (["--best-metric", "frames.auc"], "there are no frames to validate on"),
         (
             ["--best-metric", "frames.n", "--split", "50/25/25", "--batch-size", "2"],
-            "that tells a better network from a worse",
+            "cannot rank networks",
         ),
         (["--size", "16", "--batch-size", "1"], "one value a channel"),
         (["--heads", "mask"], "--schedule plateau: there are no frames to validate on"),
@@ -114,6 +120,7 @@ def test_files_of_options(data: Path, tmp_path: Path, fails: Callable[..., str])
     file = tmp_path / "options.yaml"
     for content, message in {
         "learning_rat: 1": "learning_rat is not an option; did you mean learning_rate?",
+        "class-weights: none": f"{file}: class_weights is now class_balance",
         "[1, 2": "is neither YAML nor JSON",
         "just text": "holds no options",
         "flip: yes please": "--flip is yes please; expected a number",
@@ -126,14 +133,19 @@ def test_files_of_options(data: Path, tmp_path: Path, fails: Callable[..., str])
     assert "cannot be read" in fails(fit.main, "--config", tmp_path / "missing.yaml")
 
 
-def test_heads_without_labels(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+def test_heads_without_labels(
+    data: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bare = shutil.copytree(data, tmp_path / "bare")
     shutil.rmtree(bare / "masks")
     fixed = ["--data", bare, "--workdir", tmp_path / "run", "--base-width", 2, "--batch-size", 4]
     fixed += ["--size", 32]
     assert "--heads classifier" in fails(fit.main, *fixed)
     assert not (tmp_path / "run").exists()
+    built, build = [], store.build
+    monkeypatch.setattr(store, "build", lambda *a, **k: built.append(1) or build(*a, **k))
     fit.main([*map(str, fixed), "--heads", "classifier", "--steps", "1"])
+    assert len(built) == 1  # to train, and not again: there is nothing to evaluate
     assert (tmp_path / "run" / "last").is_dir()
 
 
@@ -173,6 +185,20 @@ def test_options_of_a_run_start_another(data: Path, tmp_path: Path) -> None:
     assert fit.resolve(longer).recipe.steps is None
     unset = fit.read_options(["--workdir", str(tmp_path / "one"), "--steps", "none"])
     assert fit.resolve(unset).recipe.steps is None
+
+
+def test_run_with_former_names_of_options_continues(data: Path, tmp_path: Path) -> None:
+    fixed = ["--data", str(data), "--base-width", "2", "--size", "16", "--batch-size", "4"]
+    fixed += ["--workdir", str(tmp_path / "run"), "--class-loss-weight", "0.7"]
+    fit.main([*fixed, "--class-balance", "balanced", "--steps", "1"])
+    file = tmp_path / "run" / "training.json"
+    former = {"mask_loss_weight": "mask_weight", "class_loss_weight": "class_weight"}
+    former |= {"class_balance": "class_weights"}
+    saved = json.loads(file.read_text())
+    file.write_text(json.dumps({former.get(name, name): value for name, value in saved.items()}))
+    fit.main(["--workdir", str(tmp_path / "run"), "--resume", "--steps", "2"])
+    assert json.loads(file.read_text()) == {**saved, "steps": 2}
+    assert (tmp_path / "run" / "last").resolve().name == "step_00000002"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")

@@ -40,7 +40,7 @@ from tests.tolerances import (
 from train import distributed
 from train.fit import losses as ours
 from train.fit.config import RECIPES
-from train.fit.losses import Objective, class_loss, losses, mask_loss
+from train.fit.losses import Objective, cross_entropy, losses, mask_loss
 from train.fit.step import first_state, make_step, split, zero_totals
 
 SIZE = 16
@@ -134,7 +134,7 @@ def test_losses_are_pytorchs() -> None:
             weight=torch.tensor(weights)[torch.from_numpy(is_real).long()],
             reduction="none",
         )
-        found = class_loss(jnp.asarray(real_logit), jnp.asarray(is_real), weights)
+        found = cross_entropy(jnp.asarray(real_logit), jnp.asarray(is_real), weights)
         assert_close(found, expected, ELEMENT)
 
 

@@ -1,4 +1,4 @@
-"""Files that cannot be used, as one message that names each kind of fault once."""
+"""Files that cannot be used, reported as one message that names each kind of fault once."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ class Fault(NamedTuple):
     """Why a file cannot be used."""
 
     kind: str  # the same text for every file that has this fault
-    reason: str  # the kind with the particulars of the file
+    reason: str  # the kind with the details of the file
 
 
 class BadFileError(InputError):
-    """A file cannot be used; the message gives the reason alone, without the file's name."""
+    """A file cannot be used; the message is the reason alone, without the file's name."""
 
     def __init__(self, kind: str, reason: str = "") -> None:
         super().__init__(reason or kind)
@@ -23,7 +23,7 @@ class BadFileError(InputError):
 
 
 def fault_of(error: Exception) -> Fault:
-    """What an exception that one file caused says about it."""
+    """The fault of a file that raised `error`."""
     if isinstance(error, BadFileError):
         return error.fault
     reason = str(error) or type(error).__name__
@@ -32,7 +32,7 @@ def fault_of(error: Exception) -> Fault:
 
 
 def unusable(name: str, faults: Mapping[str, Fault]) -> InputError:
-    """For what stays as it is until someone repairs it; `faults` are by file."""
+    """The error for files that someone must repair; `faults` are by file."""
     return InputError(
         f"{name} has {len(faults)} files that cannot be used; repair or remove them, or go on "
         f"without them by --skip-bad:{_listed(faults)}"
@@ -40,7 +40,7 @@ def unusable(name: str, faults: Mapping[str, Fault]) -> InputError:
 
 
 def unreadable(name: str, failures: Mapping[str, Fault], faults: Mapping[str, Fault]) -> InputError:
-    """For what may work the next time, so that nothing is packed without it."""
+    """The error for files that another attempt may read, so that nothing is packed without them."""
     also = f"\nand {len(faults)} files that cannot be used:{_listed(faults)}" if faults else ""
     return InputError(
         f"{name} has {len(failures)} files that could not be read. Make them readable, or remove "
@@ -54,15 +54,14 @@ def by_kind(faults: Mapping[str, Fault]) -> list[str]:
     for file, fault in sorted(faults.items()):
         files[fault.kind].append(file)
     return [
-        f"{len(found)} files, such as {found[0]}: {faults[found[0]].reason}"
-        if len(found) > 1
-        else f"1 file, {found[0]}: {faults[found[0]].reason}"
+        f"{f'{len(found)} files, such as' if len(found) > 1 else '1 file,'} {found[0]}: "
+        f"{faults[found[0]].reason}"
         for found in sorted(files.values(), key=len, reverse=True)
     ]
 
 
 def _listed(faults: Mapping[str, Fault]) -> str:
     lines = by_kind(faults)
-    more = len(lines) < len(faults)
-    hint = "\n  (python -m train.data.audit with --json lists every file)" if more else ""
-    return "".join(f"\n  {line}" for line in lines) + hint
+    if len(lines) < len(faults):
+        lines.append("(python -m train.data.audit with --json lists every file)")
+    return "".join(f"\n  {line}" for line in lines)

@@ -1,17 +1,15 @@
-"""A folder of crops: which frames it holds, and what is wrong with it.
-
-The crops and masks of a data set that was made for this network or one like it:
+"""Finds the crops of a folder, each with its mask, video and label, and what is wrong with them.
 
     crops/<video>_<n>.png   face crops; also <video>/<n>.png, see `train.data.layouts.video_names`
     masks/<video>_<n>.gif   optional: the classes 0 and 1, see `train.data.layouts.masks`
     metadata.json           {"<video>.mp4": {"label": "REAL" | "FAKE", "original": ...}, ...}
 
-`train.data.layouts.tree` says where they may lie.
+`train.data.layouts.tree` has the folders that they may lie in.
 """
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -20,118 +18,110 @@ from train.data.layouts import image_files, masks, metadata, tree
 from train.data.layouts.faults import BadFileError, Fault
 from train.data.layouts.image_files import File
 from train.data.layouts.metadata import Metadata
-from train.data.layouts.reading import Reading
-from train.data.layouts.tree import CROPS, MASKS, Files
+from train.data.layouts.options import FolderOptions
+from train.data.layouts.tree import CROPS, MASKS, Part
 
 
 @dataclasses.dataclass(frozen=True)
-class Frame:
-    """One crop and what is known of it."""
+class Crop:
+    """A crop, unopened, with its mask and label."""
 
     path: Path
     file: str  # relative to the data set's folder
     mask: Path | None
     video: str  # its key in the metadata
-    original: str  # of a fake: the videos that it was made from, one a line; "" if there is none
+    original: str  # of a fake: the videos that it was made from, one a line; "" if unknown
     label: int  # 1 = REAL, 0 = FAKE
     size: int  # bytes of the crop and its mask
 
 
-@dataclasses.dataclass(frozen=True)
-class Listing:
-    """What a folder holds."""
-
-    splits: dict[str, list[Frame]]
-    faults: dict[str, Fault]  # by file: why it cannot be used
-    notes: list[str]  # what is odd but harms nothing
-
-
 class Content(NamedTuple):
-    """A frame as it is stored."""
+    """The bytes of a crop and its mask, as they are stored."""
 
-    image: bytes  # of the crop's file
-    mask: bytes  # of a picture of classes, b"" without one
+    image: bytes  # the crop's file
+    mask: bytes  # a picture of classes, b"" without a mask
     mode: str  # of the crop: RGB, or what is converted to it
-    mask_is_emptied: bool  # as in `masks.Stored`
+    mask_is_emptied: bool  # whether the threshold emptied a mask of the levels 0 and 1
 
 
-def scan(folder: Path, files: Files, reading: Reading) -> Listing:
-    """Lists the frames of a folder by split, without opening the pictures.
+def scan(
+    folder: Path, parts: Sequence[Part], options: FolderOptions
+) -> tuple[dict[str, list[Crop]], dict[str, Fault], list[str]]:
+    """Lists the crops of a folder, without opening the pictures.
 
-    Args:
-        folder: where it is.
-        files: what `tree.list_files` found in it.
-        reading: what its files leave open.
+    Returns:
+        The crops by split, the files that cannot be used with the reason, and notes.
 
     Raises:
-        InputError: a metadata file is missing or cannot be read.
+        InputError: a metadata file cannot be read.
     """
-    splits: dict[str, list[Frame]] = {}
+    splits: dict[str, list[Crop]] = {part.split: [] for part in parts}
     faults: dict[str, Fault] = {}
     notes: list[str] = []
-    roots = [root for root in tree.ROOTS if tree.below(root, CROPS) in files]
-    paths = {root: tree.metadata_path(folder, root, files) for root in roots}
-    known = metadata.read_all(dict.fromkeys(paths.values()), reading.real_label)
-    for root in roots:
-        crops, entries = files[tree.below(root, CROPS)], known[paths[root]]
-        of_crops, unmatched = masks.by_crop(
-            [name for name in crops if _is_picture(name)], files.get(tree.below(root, MASKS), {})
-        )
-        frames = splits.setdefault(tree.ROOTS[root], [])
-        for name, crop in crops.items():
-            if _is_picture(name):
-                try:
-                    found = of_crops.get(name, {})
-                    frames.append(_frame(folder, root, name, crop, found, entries))
-                except BadFileError as error:
-                    faults[utf8(tree.below(root, CROPS, name))] = error.fault
-        notes += _left_out(tree.below(root, CROPS), crops)
-        notes += _unmatched(tree.below(root, MASKS), unmatched)
-    notes += _missing_originals([frame for frames in splits.values() for frame in frames])
-    return Listing(splits, faults, notes)
+    known = metadata.read_all({part.metadata: None for part in parts}, options.real_label)
+    for part in parts:
+        crops = [name for name in part.crops if tree.is_picture(name)]
+        of_crops, unmatched = masks.by_crop(crops, part.masks)
+        for name in crops:
+            try:
+                crop = _crop(folder, part, name, of_crops.get(name, {}), known[part.metadata])
+                splits[part.split].append(crop)
+            except BadFileError as error:
+                faults[utf8(part.below(CROPS, name))] = error.fault
+        notes.extend(_left_out(part))
+        if unmatched:
+            notes.append(
+                f"{len(unmatched)} files in {part.below(MASKS)} match no crop, such as "
+                f"{utf8(unmatched[0])}; a mask has the folder and name of its crop, with or "
+                f"without {' or '.join(masks.ENDINGS)} behind it"
+            )
+    # A fake without its original can still be scored, but its split cannot be checked.
+    every = [crop for crops in splits.values() for crop in crops]
+    originals = {name for crop in every for name in crop.original.split("\n") if name}
+    if absent := sorted(originals - {crop.video for crop in every}):
+        shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+        notes.append(f"{len(absent)} originals of fakes are not in the folder: {shown}")
+    return splits, faults, notes
 
 
-def _is_picture(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in tree.PICTURES
-
-
-def _frame(
-    folder: Path,
-    root: str,
-    name: str,
-    crop: File,
-    found: Mapping[str, File],
-    entries: Metadata,
-) -> Frame:
-    """Raises BadFileError if the crop cannot be used; `found` are its masks."""
+def _crop(
+    folder: Path, part: Part, name: str, own_masks: Mapping[str, File], entries: Metadata
+) -> Crop:
+    """Raises BadFileError if the crop cannot be used."""
     if utf8(name) != name:
         raise BadFileError("its name is not UTF-8")
+    crop = part.crops[name]
     if crop.fault:
         raise BadFileError(*crop.fault)
     video = entries.videos.of(name)
     label, originals = entries.label(video), entries.originals(video)
-    if len(found) > 1:
-        raise BadFileError("it has several masks", f"it has {len(found)} masks: {', '.join(found)}")
+    if len(own_masks) > 1:
+        reason = f"it has {len(own_masks)} masks: {', '.join(own_masks)}"
+        raise BadFileError("it has several masks", reason)
     mask, size = None, crop.size
-    for mask_name, file in found.items():
+    for mask_name, file in own_masks.items():
         if file.fault:
             raise _of_its_mask(BadFileError(*file.fault))
-        mask, size = folder / tree.below(root, MASKS, mask_name), size + file.size
-    file = tree.below(root, CROPS, name)
-    return Frame(folder / file, file, mask, video, "\n".join(originals), label, size)
+        mask, size = folder / part.below(MASKS, mask_name), size + file.size
+    file = part.below(CROPS, name)
+    return Crop(folder / file, file, mask, video, "\n".join(originals), label, size)
 
 
-def _left_out(directory: str, crops: Mapping[str, File]) -> Iterator[str]:
-    """What lies among the crops and is taken for something else."""
-    others = [name for name in crops if not _is_picture(name) and name != metadata.NAME]
-    links = [name for name in others if _is_directory(crops[name])]
+def _left_out(part: Part) -> Iterator[str]:
+    """Notes on files among the crops that are not crops."""
+    directory = part.below(CROPS)
+    others = [name for name in part.crops if not tree.is_picture(name) and name != metadata.NAME]
+    links = [name for name in others if image_files.is_directory(part.crops[name])]
     if links:
         yield (
             f"{len(links)} links to folders in {directory} are not followed, such as "
             f"{utf8(links[0])}; put the folders there, or name the data set where they are"
         )
-    files = (name for name in others if not _is_directory(crops[name]))
-    suffixes = Counter(PurePosixPath(name).suffix.lower() for name in files)
+    suffixes = Counter(
+        PurePosixPath(name).suffix.lower()
+        for name in others
+        if not image_files.is_directory(part.crops[name])
+    )
     if suffixes:
         counts = ", ".join(f"{n} {suffix or 'without'}" for suffix, n in suffixes.most_common(5))
         yield (
@@ -140,47 +130,21 @@ def _left_out(directory: str, crops: Mapping[str, File]) -> Iterator[str]:
         )
 
 
-def _is_directory(file: File) -> bool:
-    return file.fault is not None and file.fault.kind == image_files.DIRECTORY
-
-
-def _unmatched(directory: str, unmatched: list[str]) -> Iterator[str]:
-    if unmatched:
-        yield (
-            f"{len(unmatched)} files in {directory} match no crop, such as {utf8(unmatched[0])}; "
-            f"a mask has the folder and name of its crop, with {' or '.join(masks.ENDINGS)} behind "
-            "it or without"
-        )
-
-
-def _missing_originals(frames: Iterable[Frame]) -> Iterator[str]:
-    """A fake whose source video is not here can still be scored; its split cannot be checked."""
-    videos = {frame.video for frame in frames}
-    named = {name for frame in frames for name in frame.original.split("\n") if name}
-    if absent := sorted(named - videos):
-        shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        yield f"{len(absent)} originals of fakes are not in the folder: {shown}"
-
-
-def read_frame(frame: Frame, mask_threshold: int | None) -> Content:
-    """What is stored of a frame, once its files were seen to be good.
-
-    Args:
-        frame: the frame.
-        mask_threshold: as in `Reading`.
+def read_crop(crop: Crop, mask_threshold: int | None) -> Content:
+    """Reads and checks a crop and its mask; the threshold is that of `FolderOptions`.
 
     Raises:
         BadFileError: a file cannot be used.
-        OSError: one cannot be read, though perhaps another time.
+        OSError: one cannot be read; another attempt may succeed.
     """
-    picture = frame.path.read_bytes()
+    picture = crop.path.read_bytes()
     image = image_files.decode(picture)
-    if image.mode.startswith(("I", "F")):  # whose values PIL would cut off at 255
+    if image.mode.startswith(("I", "F")):  # PIL would cut their values off at 255
         raise BadFileError(f"its mode is {image.mode}; expected 8 bits a channel")
-    if frame.mask is None:
+    if crop.mask is None:
         return Content(picture, b"", image.mode, mask_is_emptied=False)
     try:
-        mask, size, is_emptied = masks.stored(frame.mask.read_bytes(), mask_threshold)
+        mask, size, is_emptied = masks.stored(crop.mask.read_bytes(), mask_threshold)
     except BadFileError as error:
         raise _of_its_mask(error) from error
     if size != image.size:

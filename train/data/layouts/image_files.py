@@ -1,4 +1,4 @@
-"""Picture files: what can be said of them unopened, and what is found when they are decoded."""
+"""Checks picture files without opening them, and decodes them."""
 
 import errno
 import io
@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from flax_unet.media.images import FORMATS
+from flax_unet.media import images
 from train.data.layouts.faults import BadFileError, Fault
 
 MAX_PIXELS = 25_000_000  # far more than a face needs, and still quick to decode
 MAX_BYTES = 4 * MAX_PIXELS  # what that many pixels take uncompressed
-DIRECTORY = "it is a directory"
+_DIRECTORY = "it is a directory"
 
 
 class File(NamedTuple):
-    """What the file system says of a file: another one, and the file has changed."""
+    """The state of a file; a change of it means that the file has changed."""
 
     size: int  # bytes
     changed: int  # time of modification, ns
@@ -26,7 +26,7 @@ class File(NamedTuple):
 
 
 def look(path: Path | os.DirEntry[str]) -> File:
-    """Looks at a file without opening it: reading a pipe or a device may never end."""
+    """Checks a file without opening it: reading a pipe or a device may never end."""
     kind = reason = ""
     try:
         found = path.stat()
@@ -36,9 +36,9 @@ def look(path: Path | os.DirEntry[str]) -> File:
         found, kind = path.stat(follow_symlinks=False), "it is a broken link"
     if not kind:
         if stat.S_ISDIR(found.st_mode):
-            kind = DIRECTORY
+            kind = _DIRECTORY
         elif not stat.S_ISREG(found.st_mode):
-            kind = "it is no regular file"
+            kind = "it is not a regular file"
         elif found.st_size > MAX_BYTES:
             kind = "it has too many bytes"
             reason = f"it is {found.st_size:,} bytes, over {MAX_BYTES:,}"
@@ -46,8 +46,13 @@ def look(path: Path | os.DirEntry[str]) -> File:
     return File(found.st_size, found.st_mtime_ns, fault)
 
 
+def is_directory(file: File) -> bool:
+    """Whether a file that was looked at is a directory, or a link to one."""
+    return file.fault is not None and file.fault.kind == _DIRECTORY
+
+
 def decode(content: bytes) -> Image.Image:
-    """Decodes a picture fully.
+    """Decodes a picture fully, in its own mode.
 
     Raises:
         BadFileError: it cannot be used.
@@ -55,18 +60,6 @@ def decode(content: bytes) -> Image.Image:
     if not content:
         raise BadFileError("it is empty")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BadFileError(
-                    "it has too many pixels",
-                    f"it is {image.width}x{image.height}, over {MAX_PIXELS:,} pixels",
-                )
-            image.load()
-            return image
-    except (BadFileError, MemoryError):
-        raise
-    except Image.UnidentifiedImageError as error:
-        raise BadFileError("it is no picture of a known format") from error
-    except Exception as error:  # decoders raise whatever the damage leads to
-        reason = str(error) or type(error).__name__
-        raise BadFileError("it cannot be decoded", f"it cannot be decoded: {reason}") from error
+        return images.decode(io.BytesIO(content), MAX_PIXELS)
+    except images.DecodeError as error:
+        raise BadFileError(f"it {error.kind}", f"it {error}") from error

@@ -1,11 +1,10 @@
-"""Masks: which crop each belongs to by its name, and the classes of its pixels."""
+"""Finds the mask of a crop by its name, and reads the classes of its pixels."""
 
 import io
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -15,7 +14,7 @@ from train.data.layouts.faults import BadFileError
 from train.data.layouts.image_files import File
 
 SUFFIXES = frozenset({".gif", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-ENDINGS = ("_mask", "_diff")  # what a mask's name may have behind its crop's
+ENDINGS = ("_mask", "_diff")  # that a mask's name may have behind its crop's
 
 _CLASSES = ("P", "L", "1")  # modes of one channel, of palette indices or grey levels
 # `crops/crops_testing/` has its masks in `masks/masks_testing/`.
@@ -25,16 +24,15 @@ _PART = re.compile(r"^(crops|masks)(?=_[^/]*/)")
 def by_crop(
     crops: Collection[str], masks: Mapping[str, File]
 ) -> tuple[dict[str, dict[str, File]], list[str]]:
-    """Finds the masks of crops: same folder, same name but for the suffix and one of ENDINGS.
+    """Finds the masks of crops, which have the crop's folder and name.
 
-    Args:
-        crops: paths below `crops/`.
-        masks: files by path below `masks/`.
+    The suffix may differ, and the name may end with one of ENDINGS. Paths are below `crops/` and
+    `masks/`.
 
     Returns:
         The masks of each crop that has any, and the masks that match no crop.
     """
-    known = {_name(crop): crop for crop in crops}
+    known = set(map(_name, crops))
     found: dict[str, dict[str, File]] = defaultdict(dict)
     unmatched: list[str] = []
     for mask, file in masks.items():
@@ -49,7 +47,7 @@ def by_crop(
 
 
 def _name(path: str) -> str:
-    """What the paths of a crop and of its mask have in common."""
+    """The part of the path that a crop and its mask have in common."""
     return _PART.sub("", str(PurePosixPath(path).with_suffix("")))
 
 
@@ -61,27 +59,20 @@ def decode(content: bytes) -> np.ndarray:
     """
     image = image_files.decode(content)
     if image.mode not in _CLASSES or not _are_classes(_values(image)):
-        raise _no_classes(image)
+        raise _not_classes(image)
     return (np.asarray(image) != 0).astype(np.uint8)
 
 
-class Stored(NamedTuple):
-    """A mask as it is stored."""
+def stored(content: bytes, threshold: int | None) -> tuple[bytes, tuple[int, int], bool]:
+    """Converts a mask to a picture of classes; one that has classes already stays as it is.
 
-    content: bytes  # of a picture that `decode` reads
-    size: tuple[int, int]  # width and height
-    is_emptied: bool  # whether its grey levels are 0 and 1, which the threshold makes all 0
+    Classes are 0 and 1, or 0 and 255, as palette indices or grey levels. With a threshold, grey
+    levels of 0 and 1 are levels too. The channels of a colour picture must be equal. The threshold
+    is the lowest grey level that means MANIPULATED, 1 to 255; None if unknown.
 
-
-def stored(content: bytes, threshold: int | None) -> Stored:
-    """A mask as it is stored: as it is where its values are classes, else its classes.
-
-    Classes are 0 and 1, or 0 and 255, be they palette indices or grey levels. With a threshold,
-    grey levels of 0 and 1 are levels too. Of colours, the three channels must be equal.
-
-    Args:
-        content: of the file.
-        threshold: the grey level, 1 to 255, from which on a pixel is MANIPULATED, if that is known.
+    Returns:
+        A picture that `decode` reads, its width and height, and whether the threshold emptied a
+        mask whose levels are 0 and 1.
 
     Raises:
         BadFileError: it is not a picture, or its classes are not known.
@@ -89,7 +80,7 @@ def stored(content: bytes, threshold: int | None) -> Stored:
     image = image_files.decode(content)
     is_palette = image.mode in ("P", "1")
     if image.mode in _CLASSES and _are_classes(_values(image)) and (is_palette or not threshold):
-        return Stored(content, image.size, is_emptied=False)
+        return content, image.size, False
     grey = _grey(image)
     values = _values(grey)
     if threshold is not None:
@@ -97,15 +88,15 @@ def stored(content: bytes, threshold: int | None) -> Stored:
     elif _are_classes(values):
         classes = np.asarray(grey) > 0
     else:
-        raise _no_classes(grey)
+        raise _not_classes(grey)
     file = io.BytesIO()
     Image.fromarray(classes).save(file, "PPM")  # as bits: the same bytes with any version
     is_emptied = {1} <= set(values) <= {0, 1} and not classes.any()
-    return Stored(file.getvalue(), image.size, is_emptied)
+    return file.getvalue(), image.size, is_emptied
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """A picture whose channels are equal as grey levels."""
+    """Converts a picture whose channels are equal to grey levels."""
     if image.mode == "L":
         return image
     if image.mode == "P":
@@ -128,11 +119,11 @@ def _are_classes(values: list[int]) -> bool:
     return set(values) <= {0, 1} or set(values) <= {0, 255}
 
 
-def _no_classes(image: Image.Image) -> BadFileError:
+def _not_classes(image: Image.Image) -> BadFileError:
     values = _values(image)
     shown = ", ".join(map(str, values[:6])) + ", ..." * (len(values) > 6)
     return BadFileError(
         "its values are not classes",
-        f"its values are {shown}; expected the classes 0 and 1, or 0 and 255. Of grey levels, say "
-        "which ones mean MANIPULATED, such as --mask-threshold 128 for 128 and above",
+        f"its values are {shown}; expected the classes 0 and 1, or 0 and 255. For grey levels, "
+        "name the lowest that means MANIPULATED, such as --mask-threshold 128",
     )

@@ -1,4 +1,4 @@
-"""metadata.json: which videos are fake, and what they were made from."""
+"""Reads metadata.json: the label of each video, and the videos that a fake was made from."""
 
 import json
 import reprlib
@@ -18,10 +18,8 @@ LABELS = {"real": 1, "fake": 0}  # in upper case, lower case, or both
 class Metadata:
     """The entries of a metadata file, by video.
 
-    Args:
-        entries: what the file holds.
-        labels: the meaning of each label.
-        videos: the videos of all metadata files of the data set, among which originals are found.
+    `labels` are in lower case, with 1 = REAL, 0 = FAKE. `videos` are those of all metadata files of
+    the data set, to find originals.
     """
 
     def __init__(self, entries: dict[str, Any], labels: dict[str, int], videos: VideoNames) -> None:
@@ -32,7 +30,7 @@ class Metadata:
         """The label of a video: 1 = REAL, 0 = FAKE.
 
         Raises:
-            BadFileError: there is no such entry, or its label is not known.
+            BadFileError: the label is not known.
         """
         found = _label_of(self._entries[video])
         if (text := _text(found)) in self._labels:
@@ -44,9 +42,9 @@ class Metadata:
         )
 
     def originals(self, video: str) -> list[str]:
-        """The videos that a fake was made from; none of a real video, or where it is not known.
+        """The videos that a fake was made from; empty for a real video, or if unknown.
 
-        They are keys of the metadata where there is one with or without the suffix; else as given.
+        A name with or without suffix becomes the key of the metadata; an unknown name stays.
 
         Raises:
             BadFileError: the entry cannot be used.
@@ -65,14 +63,12 @@ class Metadata:
 def read_all(paths: Collection[Path], real_label: str | None) -> dict[Path, Metadata]:
     """Reads the metadata files of a data set.
 
-    Args:
-        paths: of the files.
-        real_label: the label that means REAL where labels are not REAL and FAKE; the other label
-            then means FAKE. Labels are compared as text, without regard to case.
+    If `real_label` is given, that label means REAL, and the only other one FAKE. Labels are
+    compared as text in lower case.
 
     Raises:
-        InputError: a file cannot be read or holds something else, or the labels of all files
-            contradict `real_label`.
+        InputError: a file cannot be read or is not metadata, or the labels of all files contradict
+            `real_label`.
     """
     files = {path: _read(path) for path in paths}
     videos = VideoNames(video for entries in files.values() for video in entries)
@@ -91,29 +87,24 @@ def _label_of(entry: object) -> object:
 def _polarity(files: str, found: set[str], real_label: str) -> dict[str, int]:
     """The meaning of each label in `found`, given which one means REAL."""
     shown = ", ".join(sorted(found)[:10])
-    said = f"--real-label {real_label}: the data set has"
-    if real_label not in found:
-        raise InputError(f"{said} only the labels {shown}, in {files}")
-    if "real" in found and real_label != "real":
-        raise InputError(
-            f"{said} the labels {shown}, in {files}, of which REAL and FAKE have their meaning; "
-            "leave the option out"
-        )
-    if real_label == "fake":
-        raise InputError(
-            f"{said} the labels {shown}, in {files}, of which FAKE cannot mean REAL; name another"
-        )
-    if len(found) > 2:
-        raise InputError(
-            f"{said} {len(found)} labels ({shown}); expected two, of which the other means FAKE, "
-            f"in {files}"
-        )
+    known = f"the labels {shown}, of which"
+    problems = (
+        (real_label not in found, f"only the labels {shown}"),
+        (
+            "real" in found and real_label != "real",
+            f"{known} REAL and FAKE have their meaning; leave the option out",
+        ),
+        (real_label == "fake", f"{known} FAKE cannot mean REAL; name another"),
+        (len(found) > 2, f"{len(found)} labels ({shown}); expected two, the other means FAKE"),
+    )
+    if problem := next((text for is_present, text in problems if is_present), None):
+        raise InputError(f"--real-label {real_label}: the data set has {problem}; see {files}")
     return {text: int(text == real_label) for text in found}
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError(f"{path} is no regular file; it tells which videos are FAKE")
+        raise InputError(f"{path} is not a regular file; expected the labels of the videos")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -121,14 +112,14 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         metadata = json.loads(content.decode("utf-8-sig"))  # with a byte order mark or without
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON: {error}") from error
+        raise InputError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(metadata, dict):
         raise InputError(f"{path} holds a {type(metadata).__name__}; expected an object by video")
     return metadata
 
 
 def _text(label: object) -> str:
-    """A label to compare: 0, 0.0 and `"0"` are the same, and so are true and `"True"`."""
+    """A label as text to compare: 0, 0.0 and `"0"` are equal, and so are true and `"True"`."""
     is_label = isinstance(label, str | bool | int | float)
     return str(label).lower().removesuffix(".0") if is_label else ""
 

@@ -1,15 +1,16 @@
-"""Where a data set lies on disk, and every file of it.
+"""Finds a data set on disk and lists its files.
 
     FOLDER/crops/          crops, in folders of any depth
     FOLDER/masks/          masks, in the same folders
     FOLDER/metadata.json   or one level above, or in crops/
 
 `training/`, `validation/` and `testing/` (also `train/`, `val/`, `test/`) below the folder may
-each hold `crops/` and `masks/`, with a metadata file of their own or the folder's.
+each hold `crops/` and `masks/`, with a metadata file each or the folder's.
 """
 
 import os
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from flax_unet.utils.errors import InputError
 from train.data.layouts import image_files
@@ -23,17 +24,30 @@ SPLITS = {  # by folder
 }
 WHOLE = "whole"  # the split of a folder without subfolders
 ROOTS = {".": WHOLE, **SPLITS}
-CROPS, MASKS, ABOVE = "crops", "masks", ".."
+CROPS, MASKS = "crops", "masks"
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})  # suffixes of crops
 
-Files = dict[str, dict[str, File]]  # by directory below the data set's folder, and path below it
+
+class Part(NamedTuple):
+    """The files of one split."""
+
+    root: str  # the folder that holds `crops/`, below the data set's folder; "." for that one
+    split: str
+    crops: dict[str, File]  # by path below `crops/`; other files that lie there too
+    masks: dict[str, File]  # by path below `masks/`
+    metadata: Path  # the nearest file
+    metadata_file: File
+
+    def below(self, *names: str) -> str:
+        """A path below the data set's folder, with forward slashes."""
+        return PurePosixPath(self.root, *names).as_posix()
 
 
 def locate(path: Path) -> Path:
     """The folder of the data set: `path`, or the one folder in it that holds crops.
 
     Raises:
-        InputError: there is none or more than one, or `path` cannot be listed.
+        InputError: none or several folders hold crops, or `path` cannot be listed.
     """
     try:
         if _holds_crops(path):
@@ -57,56 +71,44 @@ def locate(path: Path) -> Path:
     )
 
 
-def list_files(folder: Path) -> Files:
-    """Every file that the data set is made of: a change of one is a change of the set.
+def list_files(folder: Path) -> list[Part]:
+    """Lists every file of the data set; if one changes, the data set has changed.
 
-    Hidden files and folders, such as those that a Mac leaves on a stick, do not belong to it. Links
-    to folders are listed, but not followed.
+    Hidden files and folders, such as those that a Mac leaves on a stick, are left out. Links to
+    folders are listed, but not followed.
 
     Raises:
-        InputError: two folders make one split, or a folder cannot be listed.
+        InputError: two folders make one split, metadata is missing, or a folder cannot be listed.
     """
-    found: Files = {}
-    made: dict[str, str] = {}
+    parts: dict[str, Part] = {}
     for root, split in ROOTS.items():
         if not (folder / root / CROPS).is_dir():
             continue
-        if split in made:
+        if split in parts:
             raise InputError(
-                f"{folder} holds both {made[split]}/ and {root}/, which are one split; rename or "
-                "remove one"
+                f"{folder} holds both {parts[split].root}/ and {root}/, which are one split; "
+                "rename or remove one"
             )
-        made[split] = root
-        for part in (CROPS, MASKS):
-            if (directory := folder / root / part).is_dir():
-                found[below(root, part)] = _walk(directory)
-    for root in (".", *made.values()):
-        if os.path.lexists(folder / root / NAME):
-            found[root] = {NAME: image_files.look(folder / root / NAME)}
-    above = folder.resolve().parent / NAME
-    if "." not in found and os.path.lexists(above):
-        found[ABOVE] = {NAME: image_files.look(above)}
+        crops, masks = (_walk(folder / root / name) for name in (CROPS, MASKS))
+        metadata = _nearest_metadata(folder, root)
+        parts[split] = Part(root, split, crops, masks, metadata, image_files.look(metadata))
+    return list(parts.values())
+
+
+def _nearest_metadata(folder: Path, root: str) -> Path:
+    parents = (folder / root / CROPS, folder / root, folder, folder.resolve().parent)
+    found = next((parent / NAME for parent in parents if os.path.lexists(parent / NAME)), None)
+    if found is None:
+        raise InputError(
+            f"{folder / root / NAME} is missing; it holds the labels of the videos. It may also "
+            "lie one level above"
+        )
     return found
 
 
-def below(*parts: str) -> str:
-    """A path below the data set's folder, with forward slashes."""
-    return PurePosixPath(*parts).as_posix()
-
-
-def metadata_path(folder: Path, root: str, files: Files) -> Path:
-    """The metadata file that belongs to `crops/` below `root`: the nearest one.
-
-    Raises:
-        InputError: there is none.
-    """
-    for place in (below(root, CROPS), root, ".", ABOVE):
-        if NAME in files.get(place, {}):
-            return folder.resolve().parent / NAME if place == ABOVE else folder / place / NAME
-    raise InputError(
-        f"{folder / root / NAME} is missing; it tells which videos are FAKE. It may also lie one "
-        "level above"
-    )
+def is_picture(name: str) -> bool:
+    """Whether a file has the suffix of a crop."""
+    return PurePosixPath(name).suffix.lower() in PICTURES
 
 
 def _holds_crops(folder: Path) -> bool:
@@ -114,19 +116,18 @@ def _holds_crops(folder: Path) -> bool:
 
 
 def _walk(top: Path) -> dict[str, File]:
-    """The visible files below a directory by path; of what only looks like a file, too."""
+    """The visible files below a directory, by path; also folders that are named like a picture."""
     found: dict[str, File] = {}
-    folders = [""]
+    folders = [""] if top.is_dir() else []
     while folders:
         folder = folders.pop()
         try:
             with os.scandir(top / folder) as entries:
                 for entry in entries:
+                    path = f"{folder}{entry.name}"
                     if entry.name.startswith("."):
                         continue
-                    path = f"{folder}{entry.name}"
-                    named_as_picture = PurePosixPath(entry.name).suffix.lower() in PICTURES
-                    if entry.is_dir(follow_symlinks=False) and not named_as_picture:
+                    if entry.is_dir(follow_symlinks=False) and not is_picture(path):
                         folders.append(f"{path}/")
                     else:
                         found[path] = image_files.look(entry)

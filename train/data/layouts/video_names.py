@@ -1,35 +1,15 @@
-"""Which video a crop belongs to, found from its path and the videos' names in the metadata.
+"""Finds the video of a crop, from its path and the videos' names in the metadata.
 
 A crop belongs to
 
-1. the innermost folder below `crops/` that is named for a video, with or without the suffix of the
-   video's file: `<video>/<n>.png`, `<video>/<frame>_<actor>.png`; where there is none, to
-2. the longest video that its own name begins with, followed by `_` or the end:
+1. the innermost folder below `crops/` with the name of a video, with or without the suffix of the
+   video's file: `<video>/<n>.png`, `<video>/<frame>_<actor>.png`; without such a folder, to
+2. the longest video that the crop's own name begins with, followed by `_` or the end:
    `<video>_<n>.png`, `<video>_<frame>_<actor>.png`.
 
-What can be read in two ways is refused, not guessed:
-
-- The folder is named for one video, the crop for another. (`120_0.png` in the folder `000_003` is
-  not: it is frame 120, though there is a video `120`.)
-- Two videos differ by their suffix alone.
-- The whole name is a video, and the part before one of its `_` is a video or has the pattern of
-  one: `000_003.png` is either the only crop of `000_003` or frame 3 of `000`.
-- A longer part of the name, with something behind it, has the pattern of a video: with the videos
-  `a` and `b_7`, `a_5_0.png` may be of a video `a_5` that the metadata lacks.
-- What follows the video is not the number of a frame, and some video's name has an underscore, or
-  a part of what follows is a video: with the videos `p1`, `p1_fake` and `p2`, `p2_fake.png` may be
-  of a video `p2_fake`; with `donald` and `obama`, `donald_obama_0.png` may be a fake of both.
-- A folder, or the crop in its video's folder, has a word of another video's name that has an
-  underscore: with the videos `0000` and `0000_fake`, `fake/0000_3.png` may be of `0000_fake`.
-- The video is a number, and what follows is not one number alone. In FaceForensics++, `000_003` is
-  a fake of `000`: `000_003_0.png` is not taken for a frame of `000` where the fake is missing.
-- The video is a number, and the name of a folder above the crop, or the part before one of its
-  `_`, has digits and the pattern of a video: `120_0.png` in the folder `000_003` where the
-  metadata lacks that video. The folder `c23` has not, unless a video is named like it.
-
-A pattern is a name with each run of letters and each run of digits taken as one sign. Where no
-video's name has an underscore or is a number, as in DFDC, the name up to its first underscore is
-the video, unless another of its parts is a video too.
+Names with two readings are refused, not guessed. `docs/data.md` has an example of each; the rules
+stand at `VideoNames.of` and what it calls. A name's pattern is the name with each run of letters
+and each run of digits taken as one sign.
 """
 
 import re
@@ -45,7 +25,7 @@ _FRAME = re.compile(r"\d+(_\d+)?")  # a crop in its video's folder: the frame, a
 
 
 class VideoNames:
-    """The videos of a metadata file, to be found from the paths of crops."""
+    """The videos of a metadata file, which `of` finds from the paths of crops."""
 
     def __init__(self, videos: Iterable[str]) -> None:
         self._videos: dict[str, list[str]] = defaultdict(list)  # by name without suffix
@@ -59,18 +39,15 @@ class VideoNames:
                 self._words |= dict.fromkeys(_words(stem), found[0])
 
     def named(self, name: str) -> list[str]:
-        """The videos of a name, with or without suffix; the name itself if there are none."""
+        """The videos with this name, with or without suffix; else the name itself."""
         found = self._videos.get(_stem(name), [name])
         return [name] if name in found else found
 
     def of(self, crop: str) -> str:
-        """The video of a crop.
-
-        Args:
-            crop: its path below `crops/`, with suffix.
+        """The video of a crop, given by its path below `crops/`, with suffix.
 
         Raises:
-            BadFileError: it is of no video, or may be of several.
+            BadFileError: the video is missing in the metadata, or ambiguous.
         """
         *folders, file = PurePosixPath(crop).parts
         name = PurePosixPath(file).stem
@@ -78,6 +55,7 @@ class VideoNames:
         found = next((part for part in _beginnings(name) if part in self._videos), None)
         if folder is not None:
             video, stem = self._only(_stem(folder), folder), _stem(folder)
+            # Folder and crop disagree, unless `000_003/120_0.png` is frame 120 of `000_003`.
             if found is not None and found != stem and not _is_frame(name, found, stem):
                 raise _ambiguous(video, self._only(found))
             self._check_words(crop, video)
@@ -91,7 +69,7 @@ class VideoNames:
         return video
 
     def _only(self, stem: str, exact: str = "") -> str:
-        """The video of this name; among several the one of the suffix that `exact` has."""
+        """The video of this name; of several the one named `exact`."""
         found = self._videos[stem]
         if exact in found:
             return exact
@@ -100,13 +78,17 @@ class VideoNames:
         return found[0]
 
     def _other_reading(self, folders: list[str], name: str, found: str) -> str:
-        """Another video that a crop in no video's folder may be of, or ""."""
+        """Another video that a crop outside a video's folder may belong to, or ""."""
         parts = list(_beginnings(name))
         longer, shorter = parts[: parts.index(found)], parts[1:] if name == found else []
+        # `000_003/120_0.png`: the metadata may lack the video that the folder is named for.
         if found.isdecimal() and (above := next(filter(self._may_be_video, folders[::-1]), "")):
             return above
+        # `000_003_0.png`: the metadata may lack the fake `000_003`.
         if longer and not self._is_rest(name.removeprefix(f"{found}_"), found):
             return longer[-1]
+        # With the videos `a` and `b_7`, `a_5_0.png` may be of `a_5`. With `000` and `000_003`,
+        # `000_003.png` is frame 3 of one or the only crop of the other.
         return next((p for p in longer[1:] + shorter if _pattern(p) in self._patterns), "")
 
     def _may_be_video(self, folder: str) -> bool:
@@ -115,23 +97,24 @@ class VideoNames:
         return any(_pattern(part) in self._patterns for part in beginnings)
 
     def _is_rest(self, rest: str, video: str) -> bool:
-        """Whether what follows a video's name and an underscore is sure to be of that video."""
-        if video.isdecimal():
+        """Whether the rest of a name, after the video and an underscore, leaves no other video."""
+        if video.isdecimal():  # in FaceForensics++, `000_003` is a fake of `000`
             return rest.isdecimal()
         if _FRAME.fullmatch(rest):
             return True
+        # Without underscores, as in DFDC, the name up to its first one is the video.
         has_other = any(part in self._videos for part in rest.split("_"))
         return not self._has_underscores and not has_other
 
     def _check_words(self, crop: str, video: str) -> None:
-        """Raises BadFileError if a word of the path is of another video's name than `video`."""
+        """Raises BadFileError if the path has a word of another video's name."""
         others = _words(str(PurePosixPath(crop).with_suffix(""))) - _words(_stem(video))
         if found := next((word for word in sorted(others) if word in self._words), ""):
             raise _ambiguous(video, f"one named like {self._words[found]}")
 
 
 def _is_frame(name: str, found: str, folder: str) -> bool:
-    """Whether a crop's name is a frame's number, though it begins with the video `found`."""
+    """Whether a crop's name is a frame's number, although it begins with the video `found`."""
     is_pair_of_folder = name == found and name.startswith(f"{folder}_")
     return _FRAME.fullmatch(name) is not None and not is_pair_of_folder
 
@@ -143,14 +126,14 @@ def _stem(video: str) -> str:
 
 
 def _beginnings(name: str) -> Iterator[str]:
-    """The whole name, then what stands before each underscore, the longest first."""
+    """The whole name, then the part before each underscore, the longest first."""
     while name:
         yield name
         name = name.rpartition("_")[0]
 
 
 def _words(path: str) -> set[str]:
-    """What stands between slashes and underscores and is not a number, in lower case."""
+    """The parts between slashes and underscores that are not numbers, in lower case."""
     return {part for part in re.split("[/_]", path.lower()) if part and not part.isdecimal()}
 
 

@@ -1,6 +1,6 @@
-"""What the TFDS builders of this project have in common: records that are written as they come.
+"""Writes records into ArrayRecord files, as a TFDS data set.
 
-TensorFlow is never imported: pictures are stored as the bytes of their files.
+TensorFlow is never imported, since pictures are stored as the bytes of their files.
 """
 
 import contextlib
@@ -9,7 +9,8 @@ import io
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core import writer
 
 from flax_unet.utils.errors import InputError
-from train.data.storage.manifest import Recorder, Rows
+from train.data.storage.manifest import Record, Recorder
 
 FEATURES = tfds.features.FeaturesDict(
     {
@@ -30,41 +31,31 @@ FEATURES = tfds.features.FeaturesDict(
         "label": tfds.features.Scalar(np.int64, doc="1 = REAL, 0 = FAKE"),
     }
 )
-SHARD_BYTES = 128 * 1024**2  # TFDS holds the examples of a shard in memory until it is written
-
-Example = dict[str, Any]  # by FEATURES
+SHARD_BYTES = 128 * 1024**2  # TFDS holds the records of a shard in memory until it is written
 
 
 class Work(NamedTuple):
     """How a split is made: piece by piece, in order."""
 
-    results: Iterator[Sequence[Example]]  # of each piece; it is made when it is asked for
-    sizes: Sequence[int]  # bytes that each piece will take, roughly
+    results: Iterator[Sequence[Record]]  # of each piece, made when it is asked for
+    sizes: Sequence[int]  # bytes of each piece, roughly
 
 
-class FrameBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """A builder whose splits are lists of `Work`, told apart by `splits` once they are made."""
+class _Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
+    """A TFDS builder whose splits come from `Work`."""
 
+    name = "frames"
     VERSION = tfds.core.Version("1.0.0")
-    DESCRIPTION = ""
 
-    def __init__(self, **options: Any) -> None:
-        self._recorders: dict[str, Recorder] = {}
-        super().__init__(file_format="array_record", **options)
-
-    def work(self) -> dict[str, Work]:
-        """How to make each split."""
-        raise NotImplementedError
-
-    @property
-    def rows(self) -> dict[str, Rows]:
-        """What was written, by split."""
-        return {split: recorder.rows() for split, recorder in self._recorders.items()}
+    def __init__(self, directory: Path, work: Mapping[str, Work]) -> None:
+        self._work = work
+        self.recorders = {split: Recorder() for split in work}
+        super().__init__(data_dir=directory, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description=self.DESCRIPTION,
+            description="Pictures of faces with labels and masks.",
             features=FEATURES,
             disable_shuffling=True,
         )
@@ -72,12 +63,12 @@ class FrameBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _shard_iterators_per_split(self, dl_manager: object) -> dict[str, list]:
         del dl_manager  # nothing is downloaded
         shards: dict[str, list] = {}
-        for split, (results, sizes) in self.work().items():
-            recorder = self._recorders[split] = Recorder()
+        for split, (results, sizes) in self._work.items():
             starts = itertools.accumulate(sizes[:-1], initial=0)
             pieces = Counter(start // SHARD_BYTES for start in starts) if sizes else {}
             shards[split] = [
-                functools.partial(_shard, recorder, results, count) for count in pieces.values()
+                functools.partial(_shard, self.recorders[split], results, count)
+                for count in pieces.values()
             ]
         return {split: found for split, found in shards.items() if found}
 
@@ -86,16 +77,16 @@ class FrameBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
 
 def _shard(
-    recorder: Recorder, results: Iterator[Sequence[Example]], count: int
-) -> Iterator[tuple[str, Example]]:
-    """The examples of the next `count` pieces of work."""
-    for example in itertools.chain.from_iterable(itertools.islice(results, count)):
-        recorder.add(example)
-        yield example["file"], example
+    recorder: Recorder, results: Iterator[Sequence[Record]], count: int
+) -> Iterator[tuple[str, Record]]:
+    """The records of the next `count` pieces of work."""
+    for record in itertools.chain.from_iterable(itertools.islice(results, count)):
+        recorder.add(record)
+        yield record["file"], record
 
 
 class _Uncompressed(writer.ExampleWriter):
-    """Stores pictures, which are compressed already, as they are."""
+    """Stores records without compression, since pictures are compressed already."""
 
     def write(self, path: str | os.PathLike, examples: Iterable[tuple[Any, bytes]]) -> None:
         """Writes the records of a shard."""
@@ -108,22 +99,27 @@ class _Uncompressed(writer.ExampleWriter):
 def _written(path: str | os.PathLike, action: Callable[..., None], *content: bytes) -> None:
     try:
         action(*content)
-    except RuntimeError as error:  # ArrayRecord's word for the system's refusal
+    except RuntimeError as error:  # ArrayRecord raises it where the system refuses to write
         raise InputError(
-            f"{path} cannot be written: {error}. Make room in the cache, or name another place "
+            f"{path} cannot be written: {error}. Make room in the cache, or name another folder "
             "for it by XDG_CACHE_HOME"
         ) from error
 
 
-def prepare(builder: FrameBuilder) -> None:
-    """Generates the data set into the builder's directory, without TFDS's chatter.
+def write_records(directory: Path, work: Mapping[str, Work]) -> dict[str, Recorder]:
+    """Writes a data set into `directory`, without TFDS's messages.
+
+    Returns:
+        What was written, by split.
 
     Raises:
         InputError: it cannot be written.
     """
+    builder = _Builder(directory, work)
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
     except OSError as error:
         raise InputError(f"{builder.data_dir} cannot be made: {error}") from error
+    return builder.recorders

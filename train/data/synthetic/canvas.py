@@ -1,4 +1,4 @@
-"""A picture that is painted in the coordinates of a face."""
+"""Paints a picture in the coordinates of a face."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ def colour(red: float, green: float, blue: float) -> np.ndarray:
 
 @dataclasses.dataclass
 class Canvas:
-    """Pixels and where they lie on the face.
+    """Pixels and their positions on the face.
 
     In the face's coordinates the top of the skull is at v = -1, the chin at v = 1 and the middle
     of the face at u = 0; u grows to the right.
@@ -26,7 +26,7 @@ class Canvas:
     def window(self, u: tuple[float, float], v: tuple[float, float]) -> "Canvas":
         """The smallest part with all pixels between two u and two v.
 
-        Painting on it paints on the whole, and takes less time.
+        It shares the pixels of the whole canvas; painting on it takes less time.
         """
         near = (self.u > u[0]) & (self.u < u[1]) & (self.v > v[0]) & (self.v < v[1])
         rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
@@ -34,13 +34,8 @@ class Canvas:
         return Canvas(self.pixels[:, *part], self.u[part], self.v[part], self.softness)
 
     def paint(self, colour: np.ndarray, alpha: np.ndarray) -> None:
-        """Covers the pixels.
-
-        Args:
-            colour: (3, 1, 1) for all, or (3, H, W), 0 to 255.
-            alpha: (H, W) opacity in [0, 1].
-        """
-        rows = np.flatnonzero(alpha.max(1) > 0)  # most shapes leave most rows alone
+        """Covers the pixels by (3, 1, 1) or (3, H, W), 0 to 255, with opacity (H, W) in [0, 1]."""
+        rows = np.flatnonzero(alpha.max(1) > 0)  # most shapes leave most rows unchanged
         if not rows.size:
             return
         part = np.s_[:, rows[0] : rows[-1] + 1]

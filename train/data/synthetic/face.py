@@ -1,38 +1,29 @@
-"""What tells one generated face from another, and where features lie on all of them."""
+"""Draws the random properties of a generated face; all faces share the positions of features."""
 
 import dataclasses
 import math
 
 import numpy as np
+from PIL import ImageColor
 
 from train.data.synthetic.canvas import colour
 
-_SKIN = np.array(
-    [
-        (246, 214, 192),
-        (236, 190, 160),
-        (217, 164, 127),
-        (186, 128, 90),
-        (134, 86, 58),
-        (88, 58, 44),
-    ],
-    np.float32,
-)
-_HAIR = np.array(
-    [(26, 22, 22), (56, 38, 28), (98, 66, 42), (124, 64, 38), (186, 146, 92), (150, 146, 142)],
-    np.float32,
-)
-_IRIS = np.array(
-    [(58, 36, 22), (84, 56, 32), (104, 74, 40), (92, 112, 72), (84, 118, 148), (120, 132, 138)],
-    np.float32,
-)
-EYES, BROWS, NOSE, MOUTH = 0.0, -0.19, 0.36, 0.62  # where they lie: v
+
+def _palette(colours: str) -> np.ndarray:
+    """(N, 3) float32, 0 to 255, from colours such as #ff8000."""
+    return np.array([ImageColor.getrgb(colour) for colour in colours.split()], np.float32)
+
+
+_SKIN = _palette("#f6d6c0 #ecbea0 #d9a47f #ba805a #86563a #583a2c")
+_HAIR = _palette("#1a1616 #38261c #62422a #7c4026 #ba925c #96928e")
+_IRIS = _palette("#3a2416 #543820 #684a28 #5c7048 #547694 #78848a")
+EYES, BROWS, NOSE, MOUTH = 0.0, -0.19, 0.36, 0.62  # positions: v
 PUPILS = 0.32  # distance of a pupil from the middle: u
 
 
 @dataclasses.dataclass(frozen=True)
 class Face:
-    """What tells one face from another.
+    """The properties in which faces differ.
 
     Lengths are in the face's coordinates; colours are (3, 1, 1) float32, 0 to 255.
     """
@@ -87,7 +78,7 @@ class Face:
 
 
 def _mix(palette: np.ndarray, at: float) -> np.ndarray:
-    """The colour (3, 1, 1) that lies `at` 0 to 1 of the way through a palette (N, 3)."""
+    """The colour (3, 1, 1) at the fraction `at` of the way through a palette (N, 3)."""
     at *= len(palette) - 1
     i = min(int(at), len(palette) - 2)
     return (palette[i] + (palette[i + 1] - palette[i]) * (at - i)).reshape(3, 1, 1)

@@ -1,19 +1,15 @@
-"""A generated face's eyes, brows, nostrils and mouth."""
+"""Paints the eyes, brows, nostrils and mouth of a generated face."""
 
 import numpy as np
 
 from train.data.synthetic.canvas import Canvas, colour
 from train.data.synthetic.face import BROWS, EYES, MOUTH, PUPILS, Face
-from train.data.synthetic.hair import strands
+from train.data.synthetic.head import strands
 from train.data.synthetic.raster import bump, exactly, inside, length, ramp
 
 _WHITE, _TEETH, _GLINT = colour(232, 226, 220), colour(228, 220, 208), colour(250, 250, 250)
-_PUPIL, _LASH, _LID, _LIP_LINE = (
-    colour(12, 10, 10),
-    colour(34, 24, 22),
-    colour(90, 60, 54),
-    colour(70, 32, 30),
-)
+_PUPIL, _LASH = colour(12, 10, 10), colour(34, 24, 22)
+_LID, _LIP_LINE = colour(90, 60, 54), colour(70, 32, 30)
 
 
 def eye(canvas: Canvas, face: Face, side: int) -> None:

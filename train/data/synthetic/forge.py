@@ -1,9 +1,9 @@
-"""The forgery engine: a portrait in, the same portrait with a replaced inner face out.
+"""Forges a portrait: replaces its inner face.
 
 Forgeries are made as in self-blending (Shiohara and Yamasaki, "Detecting Deepfakes with
-Self-Blended Images", CVPR 2022): what a face swap leaves behind are not the features of another
-person but the traces of blending. So the replaced face may well be the portrait's own: moved,
-bent, recoloured, resampled, sharpened or blurred, then blended through a soft mask.
+Self-Blended Images", CVPR 2022): a face swap leaves traces of blending, not the features of another
+person. So the new face may be the portrait's own: moved, bent, recoloured, resampled, sharpened or
+blurred, then blended through a soft mask.
 """
 
 import functools
@@ -36,14 +36,14 @@ def forge(
 
     Args:
         portrait: (H, W, 3) uint8, the face upright and around the middle, H and W at least 32.
-        rng: decides everything else: the same state gives the same forgery.
-        donor: (H, W, 3) uint8, whose face is blended in; None for the portrait's own.
+        rng: source of all randomness; the same state makes the same forgery.
+        donor: (H, W, 3) uint8, the portrait whose face is blended in; None for the same one.
 
     Returns:
         The forgery (H, W, 3) uint8, and its label (H, W) uint8: 1 where it is manipulated.
 
     Raises:
-        InputError: no attempt changed the portrait visibly, as on a picture of one colour.
+        InputError: no attempt changed the portrait visibly, as in a picture of one colour.
     """
     base = Image.fromarray(portrait)
     for _ in range(_ATTEMPTS):
@@ -56,8 +56,8 @@ def forge(
         if label.mean() >= MIN_AREA:
             return np.asarray(forgery), label
     raise InputError(
-        f"at {portrait.shape[1]}x{portrait.shape[0]} pixels it stays as it is when its face is "
-        "replaced; it seems to be of one colour"
+        f"at {portrait.shape[1]}x{portrait.shape[0]} pixels a forgery looks the same; "
+        "the portrait seems to have one colour"
     )
 
 
@@ -88,7 +88,7 @@ def _feathered(outline: np.ndarray, rng: np.random.Generator) -> Image.Image:
 
 
 def _scaled(factor: float, fixed: float = 0, shift: float = 0) -> list[int]:
-    """A table for 256 levels: `factor` times the distance to `fixed`, then moved by `shift`."""
+    """A lookup table for 256 levels: scaled by `factor` around `fixed`, then shifted."""
     levels = (np.arange(256) - fixed) * factor + fixed + shift
     return np.clip(levels, 0, 255).round().astype(int).tolist()
 
@@ -103,7 +103,7 @@ def _matched(donor: np.ndarray, portrait: np.ndarray, outline: np.ndarray) -> np
 
 
 def _moved(source: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """The source shifted, scaled, turned and bent by a little, resampled bilinearly."""
+    """The source slightly shifted, scaled, turned and bent; bilinear."""
     height, width = source.shape[:2]
     angle, scale = rng.uniform(-0.07, 0.07), rng.uniform(0.94, 1.06)
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
@@ -131,7 +131,7 @@ def _altered(face: Image.Image, rng: np.random.Generator) -> Image.Image:
     """The face in other colours and of another sharpness."""
     face = _TEXTURES[rng.integers(len(_TEXTURES))](face, rng)
     contrast, brightness = rng.uniform(0.75, 1.25), rng.uniform(-20, 20)
-    # About its own mean: a dark face keeps its detail.
+    # Around its own mean, so that a dark face keeps its detail.
     means, shifts = ImageStat.Stat(face).mean, brightness + rng.uniform(-15, 15, 3)
     tables = [_scaled(contrast, *channel) for channel in zip(means, shifts, strict=True)]
     return face.point([*itertools.chain(*tables)])
@@ -166,8 +166,8 @@ def _label(base: Image.Image, forgery: Image.Image, weight: Image.Image) -> np.n
 
     A pixel counts where the replaced face has at least MIN_WEIGHT and where the pixels around
     it, over a sixteenth of the width, changed by at least MIN_CHANGE on average (by the channel
-    that changed most). Of that, the largest connected region is the label, its holes filled: a
-    pixel in the midst of a replaced face belongs to it even if it happens to look as before.
+    that changed most). The label is the largest connected region of these, with its holes filled:
+    a pixel inside a replaced face belongs to it even if it looks as before.
     """
     changed = functools.reduce(ImageChops.lighter, ImageChops.difference(base, forgery).split())
     nearby = np.asarray(changed.filter(ImageFilter.BoxBlur(base.width / 32)))

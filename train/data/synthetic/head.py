@@ -1,10 +1,10 @@
-"""A generated face's head: its outline, relief, skin, neck, ears and beard."""
+"""Paints a generated head: outline, skin, neck, ears, beard and hair."""
 
 import numpy as np
 
 from train.data.synthetic.canvas import Canvas, colour
 from train.data.synthetic.face import MOUTH, NOSE, PUPILS, Face
-from train.data.synthetic.raster import bump, ellipse, exactly, inside, ramp, smooth_noise
+from train.data.synthetic.raster import bump, ellipse, exactly, inside, length, ramp, smooth_noise
 
 
 def head_outline(canvas: Canvas, face: Face) -> np.ndarray:
@@ -36,8 +36,8 @@ def skin(canvas: Canvas, face: Face, head: np.ndarray, rng: np.random.Generator)
     pixel = canvas.softness / 1.5
     pores = 0.0012 * rng.uniform(0.3, 1.2) * smooth_noise(rng, shape, shape[0] // 2)
     down, right = np.gradient(height + pores)
-    length = np.sqrt(right**2 + down**2 + pixel**2)
-    facing = (-right * face.light[0] - down * face.light[1] + pixel * face.light[2]) / length
+    norm = np.sqrt(right**2 + down**2 + pixel**2)
+    facing = (-right * face.light[0] - down * face.light[1] + pixel * face.light[2]) / norm
     shade = 0.42 + 0.68 * np.clip(facing, 0, None) + 0.03 * smooth_noise(rng, shape, 6)
     u, v, turn = canvas.u, canvas.v, face.yaw
     flush = bump(u, v, (turn - 0.38, 0.33), (0.16, 0.14)) + bump(
@@ -80,3 +80,48 @@ def _relief(canvas: Canvas, face: Face, head: np.ndarray) -> np.ndarray:
     height += 0.05 * bump(u, v, (turn, MOUTH), (0.2, 0.09))
     height += 0.07 * bump(u, v, (turn, 0.88), (0.16, 0.09))
     return height - 0.03 * bump(u, v, (turn, 0.77), (0.15, 0.04))
+
+
+def strands(canvas: Canvas, noise: np.ndarray) -> np.ndarray:
+    """`noise` (64, 1024) laid along hair combed from the crown, mean 0, (H, W)."""
+    angle = exactly(np.arctan2, canvas.u, canvas.v + 1.5) / np.pi + 0.5
+    radius = length(canvas.u, canvas.v + 1.0) / 4
+    column = (angle * 1023).astype(int) % 1024
+    return noise[np.clip(radius * 63, 0, 63).astype(int), column]
+
+
+def hair_behind(canvas: Canvas, face: Face, noise: np.ndarray) -> None:
+    """Paints the hair that the head covers, and what hangs beside it."""
+    lie = strands(canvas, noise)
+    crown = ellipse(
+        canvas.u, canvas.v, (0, -0.1), (face.width + face.hair_width, 0.95 + face.hair_width)
+    )
+    sides = np.maximum(
+        np.abs(canvas.u) - (face.width + face.hair_width) * (1 + 0.06 * canvas.v),
+        np.maximum(-0.1 - canvas.v, canvas.v - face.hair_length - 0.1 * lie),
+    )
+    crown = np.maximum(crown, canvas.v - max(face.hair_length, 0.1))
+    distance = np.minimum(crown, sides) + 0.02 * lie
+    canvas.paint(_hair_colour(canvas, face, lie) * 0.72, inside(distance, 3 * canvas.softness))
+
+
+def hair_in_front(canvas: Canvas, face: Face, noise: np.ndarray) -> None:
+    """Paints the hair over the forehead and temples, and its shadow."""
+    beyond = face.width + 2 * face.hair_width
+    part = canvas.window((-beyond, beyond), (-1 - 2 * face.hair_width, face.hair_length + 0.1))
+    u, v, head, lie = part.u, part.v, head_outline(part, face), strands(part, noise)
+    edge = face.hairline + 0.9 * exactly(np.power, np.abs(u - face.parting * 0.5), 2.2) + 0.06 * lie
+    cap = np.maximum(v - edge, (head - 1) * face.width - face.hair_width * 0.8)
+    temples = np.maximum(face.width * 0.86 - np.abs(u) + 0.06 * v, v - face.hair_length)
+    temples = np.maximum(np.maximum(temples, face.hairline - v), np.abs(u) - face.width * 1.08)
+    distance = np.minimum(cap, temples + 0.04 * lie)
+    shadow = inside(distance - 0.03, 0.12) * inside((head - 1) * face.width, part.softness)
+    part.shade(1 - 0.25 * shadow)
+    part.paint(_hair_colour(part, face, lie), inside(distance, 4 * part.softness))
+
+
+def _hair_colour(canvas: Canvas, face: Face, lie: np.ndarray) -> np.ndarray:
+    """The colour of strands (3, H, W): each its own, with gloss where the light falls."""
+    gloss = bump(canvas.u, canvas.v, (0.4 * face.light[0], -0.85), (0.5, 0.16))
+    factor = 1 + 0.28 * lie + 0.55 * gloss * (1 + 0.5 * lie)
+    return face.hair * np.maximum(factor, 0.3)

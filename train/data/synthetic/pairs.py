@@ -1,84 +1,78 @@
-"""Pairs of a real picture and its forgery, from portraits. It runs in worker processes."""
+"""Makes pairs of a real picture and its forgery from portraits. It runs in worker processes."""
 
 import io
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from flax_unet.utils.errors import InputError
 from train.data.layouts.faults import Fault, fault_of
+from train.data.storage.manifest import Record
 from train.data.synthetic.forge import forge
 from train.data.synthetic.portraits import Portraits
 
-SIZE = 256  # pixels along each side of what is stored; wherever 128 or 224 are used, it is enough
+SIZE = 256  # pixels along each side of what is stored; enough for networks of 128 or 224
 DONOR_SHARE = 1 / 3  # of the forgeries that get another portrait's face instead of their own
 
-_STREAM = 1  # of random numbers, not the one that a portrait is generated from
+_STREAM = 1  # of random numbers; portraits are generated from another one
+
+Faults = dict[str, Fault]  # by file
 
 
-class Checked(NamedTuple):
-    """Portraits that are none, by file, with the reason."""
+def check(sources: Portraits, batch: Sequence[int]) -> tuple[Faults, Faults]:
+    """Opens some portraits, so that all faults are known before work begins.
 
-    faults: dict[str, Fault]
-    failures: dict[str, Fault]  # of reading, which may work another time
-
-
-class _Portrait(NamedTuple):
-    number: int
-    file: str
-    name: str
-    pixels: np.ndarray  # (SIZE, SIZE, 3) uint8
-
-
-def check(sources: Portraits, batch: Sequence[int]) -> Checked:
-    """Opens some portraits, so that all that cannot be used are known before work begins."""
-    found = Checked({}, {})
+    Returns:
+        The files that are not usable portraits, and those that another attempt may read.
+    """
+    faults: Faults = {}
+    failures: Faults = {}
     for index in batch:
         try:
-            sources.check(index)
+            sources[index]
         except InputError as error:
-            found.faults[sources.file(index)] = fault_of(error)
+            faults[sources.file(index)] = fault_of(error)
         except (OSError, MemoryError) as error:
-            found.failures[sources.file(index)] = fault_of(error)
-    return found
+            failures[sources.file(index)] = fault_of(error)
+    return faults, failures
 
 
 def make_pairs(
     sources: Portraits, seed: int, batch: Sequence[int]
-) -> tuple[list[dict[str, Any]], dict[str, Fault]]:
-    """The examples of some portraits of one split.
-
-    Args:
-        sources: the portraits.
-        seed: of the forgeries.
-        batch: indices into `sources`; the donors are among them too.
+) -> tuple[list[Record], dict[str, Fault]]:
+    """The records of some portraits of one split, which are also the donors.
 
     Returns:
-        A real and a forged example of each portrait that can be forged; why the others cannot.
+        A real and a forged record of each portrait that can be forged; the faults of the others.
     """
-    read: list[_Portrait] = []
-    examples: list[dict[str, Any]] = []
-    faults: dict[str, Fault] = {}
-    for index in batch:
-        name, image = sources[index]
-        read.append(_Portrait(index, sources.file(index), name, _fitted(image)))
-    for position, portrait in enumerate(read):
-        rng = np.random.default_rng((seed, portrait.number, _STREAM))
-        donor = None
-        if rng.random() < DONOR_SHARE and len(read) > 1:
-            donor = read[(position + int(rng.integers(1, len(read)))) % len(read)].pixels
+    names, pictures = zip(*(sources[index] for index in batch), strict=True)
+    portraits = [_fitted(picture) for picture in pictures]
+    records: list[Record] = []
+    faults: Faults = {}
+    for position, (index, name) in enumerate(zip(batch, names, strict=True)):
+        rng = np.random.default_rng((seed, index, _STREAM))
+        real, donor = portraits[position], None
+        if rng.random() < DONOR_SHARE and len(batch) > 1:
+            donor = portraits[(position + int(rng.integers(1, len(batch)))) % len(batch)]
         try:
-            forged, mask = forge(portrait.pixels, rng, donor)
+            fake, mask = forge(real, rng, donor)
         except InputError as error:
-            faults[portrait.file] = fault_of(error)
+            faults[sources.file(index)] = fault_of(error)
             continue
-        real = f"{portrait.name}_real"
-        examples.append(_example("real", portrait, portrait.pixels, np.zeros_like(mask), ""))
-        examples.append(_example("fake", portrait, forged, mask, real))
-    return examples, faults
+        for kind, pixels, classes in (("real", real, np.zeros_like(mask)), ("fake", fake, mask)):
+            records.append(
+                {
+                    "file": f"{kind}/{name}.png",
+                    "video": f"{name}_{kind}",
+                    "original": f"{name}_real" if kind == "fake" else "",
+                    "image": _png(pixels),
+                    "mask": _png(classes),
+                    "label": int(kind == "real"),
+                }
+            )
+    return records, faults
 
 
 def _fitted(image: Image.Image) -> np.ndarray:
@@ -88,21 +82,8 @@ def _fitted(image: Image.Image) -> np.ndarray:
     return np.asarray(image)
 
 
-def _example(
-    kind: str, portrait: _Portrait, pixels: np.ndarray, mask: np.ndarray, original: str
-) -> dict[str, Any]:
-    return {
-        "file": f"{kind}/{portrait.name}.png",
-        "video": f"{portrait.name}_{kind}",
-        "original": original,
-        "image": _png(pixels),
-        "mask": _png(mask),
-        "label": int(kind == "real"),
-    }
-
-
 def _png(array: np.ndarray) -> bytes:
-    """(H, W, 3) or (H, W) uint8 as a PNG, packed quickly: noise would not get much smaller."""
+    """(H, W, 3) or (H, W) uint8 as a PNG, compressed quickly: noise would not get much smaller."""
     file = io.BytesIO()
     Image.fromarray(array).save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return file.getvalue()

@@ -1,10 +1,8 @@
-"""Where portraits come from: generated, from a folder, or fetched."""
+"""Opens portraits: generated ones, a folder's, or the fetched avatars."""
 
 import difflib
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from PIL import Image
 
@@ -17,36 +15,9 @@ from train.data.synthetic import avatars
 from train.data.synthetic.scene import ProceduralPortraits
 
 SOURCES = ("procedural", "avatars")  # by name; anything else is a folder
-COUNT = 1500  # of generated portraits, unless told otherwise
+COUNT = 1500  # generated portraits by default
 MIN_COUNT = 10  # so that each of three splits has one
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-
-
-class Portraits(Protocol):
-    """A sequence of portraits, each with a name of its own."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> tuple[str, Image.Image]:
-        """The name and the picture, RGB, of any size.
-
-        Raises:
-            InputError: it cannot be used; the message gives the reason alone.
-            OSError: it cannot be read, though perhaps another time.
-        """
-        ...
-
-    def file(self, index: int) -> str:
-        """What a user would look for."""
-        ...
-
-    def check(self, index: int) -> None:
-        """Raises what getting the portrait would raise."""
-        ...
-
-    def describe(self) -> Sequence[str]:
-        """What tells these portraits from others, to name what is made from them."""
-        ...
 
 
 class FolderPortraits:
@@ -58,7 +29,7 @@ class FolderPortraits:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise InputError(f"{folder} is no folder of portraits")
+            raise InputError(f"{folder} is not a folder of portraits")
         self._folder = folder
         found = {
             path.relative_to(folder).as_posix(): image_files.look(path)
@@ -83,6 +54,12 @@ class FolderPortraits:
         return len(self._files)
 
     def __getitem__(self, index: int) -> tuple[str, Image.Image]:
+        """The name and the picture, RGB, of any size.
+
+        Raises:
+            InputError: it cannot be used; the message is the reason alone.
+            OSError: it cannot be read; another attempt may succeed.
+        """
         file, found = self._files[index]
         if self.file(index) != file:
             raise BadFileError("its name is not UTF-8")
@@ -97,11 +74,7 @@ class FolderPortraits:
         """The picture's path in the folder."""
         return utf8(self._files[index][0])
 
-    def check(self, index: int) -> None:
-        """Reads and decodes the picture."""
-        self[index]
-
-    def describe(self) -> Sequence[str]:
+    def describe(self) -> list[str]:
         """Name, size and modification time of every picture."""
         return [repr(file) for file in self._files]
 
@@ -110,23 +83,21 @@ def _name(file: str) -> str:
     return Path(file).with_suffix("").as_posix()
 
 
-def portraits(source: str, *, count: int | None, seed: int, cache: Path | None) -> Portraits:
-    """The portraits of a source.
+Portraits = ProceduralPortraits | FolderPortraits
 
-    Args:
-        source: one of SOURCES, or a folder.
-        count: of generated portraits, None for COUNT; other sources are used whole.
-        seed: of generated portraits.
-        cache: where fetched pictures are kept, None for `cache_root()`.
+
+def portraits(source: str, *, count: int | None, seed: int, cache: Path | None) -> Portraits:
+    """Opens the portraits of one of SOURCES, or of a folder.
+
+    `count` (None for COUNT) and `seed` are of generated portraits; fetched pictures are kept below
+    `cache`, None for `cache_root()`.
 
     Raises:
-        InputError: there is no such source, its count cannot be chosen or is below MIN_COUNT, or
-            it cannot be fetched.
+        InputError: the source does not exist or cannot be fetched, its count cannot be chosen, or
+            the count is below MIN_COUNT.
     """
     if count is not None and source != "procedural":
-        raise InputError(
-            f"{source} is used whole, not {count} of it: only generated portraits have a count"
-        )
+        raise InputError(f"{count} portraits of {source}: only generated portraits have a count")
     if source == "procedural":
         count = COUNT if count is None else count
         if count < MIN_COUNT:

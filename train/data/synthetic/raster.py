@@ -1,6 +1,6 @@
-"""Smooth random fields and soft shapes, of which portraits and forgeries are made.
+"""Smooth random fields and soft shapes for portraits and forgeries.
 
-They are the same to the last bit on every processor; see `exactly`.
+Results are the same to the last bit on every processor; see `exactly`.
 """
 
 import numpy as np
@@ -8,19 +8,19 @@ from PIL import Image
 
 
 def exactly(function: np.ufunc, *values: np.ndarray | float) -> np.ndarray:
-    """What a function such as `np.exp` gives, float32, whatever the processor.
+    """Computes a function such as `np.exp` with the same float32 result on every processor.
 
-    NumPy has several versions of such functions and takes the one for the processor's vector
-    units; in float32 they differ in the last bit, which can end as another pixel. In float64 they
-    differ by so little that rounding to float32 takes it away. Sums, products, quotients and
-    square roots need no such care: they are exactly rounded everywhere.
+    NumPy has several versions of such functions and chooses one by the processor's vector units;
+    in float32 they differ in the last bit, which can change a pixel. In float64 they differ so
+    little that rounding to float32 removes it. Sums, products, quotients and square roots are
+    exactly rounded everywhere.
     """
     shape = np.broadcast_shapes(*map(np.shape, values))
     return function(*values, out=np.empty(shape, np.float32), dtype=np.float64, casting="same_kind")
 
 
 def length(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Of the vectors (x, y); unlike `np.hypot`, the same everywhere."""
+    """The length of vectors (x, y); unlike `np.hypot`, the same on every processor."""
     return np.sqrt(x * x + y * y)
 
 
@@ -29,10 +29,7 @@ def smooth_noise(
 ) -> np.ndarray:
     """Random values that vary smoothly: normal ones on a coarse grid, interpolated bicubically.
 
-    Args:
-        rng: where the values come from.
-        shape: (H, W) of the result.
-        cells: of the coarse grid, the number of cells along (H, W), or along both.
+    `cells` is the number of cells of the coarse grid along (H, W), or along both.
 
     Returns:
         (H, W) float32, mean about 0, standard deviation about 0.7.
@@ -43,13 +40,13 @@ def smooth_noise(
 
 
 def ramp(values: np.ndarray, start: float, end: float) -> np.ndarray:
-    """Goes smoothly from 0 at `start` to 1 at `end` (a cubic); `start` may be the larger."""
+    """A cubic step from 0 at `start` to 1 at `end`; `start` may be the larger."""
     x = np.clip((values - start) / (end - start), 0, 1)
     return x * x * (3 - 2 * x)
 
 
 def bump(u: np.ndarray, v: np.ndarray, centre: tuple[float, float], size: tuple[float, float]):
-    """A Gaussian hill of height 1 around `centre`, `size` being its standard deviations."""
+    """A Gaussian of height 1 around `centre`; `size` is its standard deviations."""
     x, y = (u - centre[0]) / size[0], (v - centre[1]) / size[1]
     return exactly(np.exp, -0.5 * (x * x + y * y))
 

@@ -1,45 +1,41 @@
-"""Generated portraits: no download, no person's picture, the same on every machine."""
+"""Generates portraits without a download or a real person, the same on every machine."""
 
+import dataclasses
 import math
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from train.data.synthetic import features, head
 from train.data.synthetic.canvas import Canvas, colour
 from train.data.synthetic.face import Face
-from train.data.synthetic.features import brow, eye, mouth, nostrils
-from train.data.synthetic.hair import hair_behind, hair_in_front
-from train.data.synthetic.head import beard, head_outline, neck_and_ears, skin
 from train.data.synthetic.raster import exactly, inside, ramp, smooth_noise
 
 SIZE = 256  # pixels along each side
 
 
+@dataclasses.dataclass(frozen=True)
 class ProceduralPortraits:
     """A sequence of (name, RGB picture of SIZE x SIZE pixels), each from its index and the seed."""
 
-    def __init__(self, count: int, seed: int) -> None:
-        self._count = count
-        self._seed = seed
+    count: int
+    seed: int
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __getitem__(self, index: int) -> tuple[str, Image.Image]:
-        if not 0 <= index < self._count:
+        if not 0 <= index < self.count:
             raise IndexError(index)
-        return self.file(index), generate(np.random.default_rng((self._seed, index)))
+        return self.file(index), generate(np.random.default_rng((self.seed, index)))
 
     def file(self, index: int) -> str:
-        """The portrait's name: there is no file."""
+        """The portrait's name, since it has no file."""
         return f"p{index:05d}"
 
-    def check(self, index: int) -> None:
-        """Does nothing: every portrait can be generated."""
-
     def describe(self) -> list[str]:
-        """What tells these portraits from others."""
-        return [f"procedural {self._count} {self._seed}"]
+        """What the portraits depend on."""
+        return [f"procedural {self.count} {self.seed}"]
 
 
 def generate(rng: np.random.Generator) -> Image.Image:
@@ -55,18 +51,18 @@ def generate(rng: np.random.Generator) -> Image.Image:
 def _paint_face(canvas: Canvas, face: Face, rng: np.random.Generator) -> None:
     """Paints hair, neck, head and features, from the back to the front."""
     noise = smooth_noise(rng, (64, 1024), (5, 340))
-    hair_behind(canvas, face, noise)
-    neck_and_ears(canvas, face)
+    head.hair_behind(canvas, face, noise)
+    head.neck_and_ears(canvas, face)
     front = canvas.window((-1.05 * face.width, 1.05 * face.width), (-1.05, 1.05))
-    head = head_outline(front, face)
-    skin(front, face, head, rng)
-    beard(front, face, head, rng)
+    outline = head.head_outline(front, face)
+    head.skin(front, face, outline, rng)
+    head.beard(front, face, outline, rng)
     for side in (-1, 1):
-        eye(front, face, side)
-        brow(front, face, side, noise)
-    nostrils(front, face)
-    mouth(front, face)
-    hair_in_front(canvas, face, noise)
+        features.eye(front, face, side)
+        features.brow(front, face, side, noise)
+    features.nostrils(front, face)
+    features.mouth(front, face)
+    head.hair_in_front(canvas, face, noise)
 
 
 def _on_face(

@@ -15,7 +15,7 @@ from tests.train.folders import SIDE, edit, write_crop, write_folder, write_mask
 from train.data import audit
 from train.data.dataset import open_dataset, split_by_source
 from train.data.layouts import image_files, masks
-from train.data.layouts.reading import Reading
+from train.data.layouts.options import FolderOptions
 from train.data.loader import batches
 
 
@@ -55,7 +55,7 @@ def spoil(folder: Path) -> dict[str, str]:
         "v000_empty.png": "it is empty",
         "v002_empty.png": "it is empty",
         "v000_cut.png": "cannot be decoded",
-        "v000_text.png": "no picture of a known format",
+        "v000_text.png": "not a picture of a known format",
         "v000_dir.png": "directory",
         "v000_deep.png": "mode is I;16",
         "v001_small.png": f"its mask is 9x8, the picture {SIDE}x{SIDE}",
@@ -117,11 +117,11 @@ def test_every_kind_of_fault_is_named_once(
     for file, reason in faults.items():
         assert reason in listed[f"crops/{file}"]
     printed = capsys.readouterr().out
-    assert f"{len(faults)} files that cannot be used\n" + "\n".join(lines) in printed
+    assert f"Files that cannot be used: {len(faults)}\n" + "\n".join(lines) in printed
 
 
 def test_a_pipe_a_link_and_a_device_are_not_opened(tmp_path: Path) -> None:
-    """Reading them might never end, or fail without saying which."""
+    """FolderOptions them might never end, or fail without saying which."""
     folder = write_folder(tmp_path / "data", videos=2)
     os.mkfifo(folder / "crops" / "v000_pipe.png")
     (folder / "crops" / "v000_device.png").symlink_to("/dev/zero")
@@ -131,11 +131,11 @@ def test_a_pipe_a_link_and_a_device_are_not_opened(tmp_path: Path) -> None:
     (folder / "masks" / "v000_1.gif").unlink()
     os.mkfifo(folder / "masks" / "v000_1.gif")
     assert open_dataset(str(folder), None, skip_bad=True).faults == {
-        "crops/v000_pipe.png": "it is no regular file",
-        "crops/v000_device.png": "it is no regular file",
+        "crops/v000_pipe.png": "it is not a regular file",
+        "crops/v000_device.png": "it is not a regular file",
         "crops/v000_link.png": "it is a broken link",
         "crops/v000_0.png": "its mask: it is a broken link",
-        "crops/v000_1.png": "its mask: it is no regular file",
+        "crops/v000_1.png": "its mask: it is not a regular file",
     }
 
 
@@ -214,9 +214,9 @@ def test_masks_of_0_and_255_are_classes(values: tuple[int, ...], tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"metadata\.json is no JSON"),
+        ("{", r"metadata\.json is not valid JSON"),
         ("[]", r"metadata\.json holds a list"),
-        ("[" * 100_000, r"metadata\.json is no JSON"),
+        ("[" * 100_000, r"metadata\.json is not valid JSON"),
         ('{"v000.mp4": {"label": ["FAKE"]}}', r"label of v000\.mp4 is \['FAKE'\]; expected REAL"),
         ('{"v000.mp4": {"label": {}}}', r"label of v000\.mp4 is \{\}; expected REAL"),
         ('{"v000.mp4": "FAKE"}', r"label of v000\.mp4 is None; expected REAL"),
@@ -239,7 +239,7 @@ def test_metadata_that_is_no_file(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "data", videos=2)
     (folder / "metadata.json").unlink()
     os.mkfifo(folder / "metadata.json")
-    with pytest.raises(InputError, match=r"metadata\.json is no regular file"):
+    with pytest.raises(InputError, match=r"metadata\.json is not a regular file"):
         open_dataset(str(folder), None)
 
 
@@ -251,7 +251,7 @@ def test_metadata_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 def labels_of(folder: Path, real_label: str | None = None) -> dict[str, bool]:
-    table = open_dataset(str(folder), None, reading=Reading(real_label=real_label)).table
+    table = open_dataset(str(folder), None, options=FolderOptions(real_label=real_label)).table
     return dict(zip(table.video, map(bool, table.is_real), strict=True))
 
 
@@ -292,7 +292,7 @@ def test_polarity_of_other_labels_is_asked_for(
     )
     assert "--real-label LABEL" in line
     assert labels_of(folder, real_label=option) == EXPECTED
-    other = open_dataset(str(folder), None, reading=Reading(real_label=str(fake)))
+    other = open_dataset(str(folder), None, options=FolderOptions(real_label=str(fake)))
     assert other.table.is_real.tolist() == [not EXPECTED[video] for video in other.table.video]
 
 
@@ -312,7 +312,7 @@ def test_polarity_that_contradicts_the_labels(
     folder = write_folder(tmp_path / "data", videos=4)
     relabel(folder, real, fake)
     with pytest.raises(InputError, match=message):
-        open_dataset(str(folder), None, reading=Reading(real_label=option))
+        open_dataset(str(folder), None, options=FolderOptions(real_label=option))
 
 
 def test_polarity_of_three_labels(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_polarity_of_three_labels(tmp_path: Path) -> None:
     relabel(folder, 0, 1)
     edit(folder, **{"v003.mp4": {"label": 2}})
     with pytest.raises(InputError, match=r"has 3 labels \(0, 1, 2\); expected two"):
-        open_dataset(str(folder), None, reading=Reading(real_label="0"))
+        open_dataset(str(folder), None, options=FolderOptions(real_label="0"))
 
 
 def test_one_label_may_be_fake(tmp_path: Path) -> None:
@@ -336,24 +336,24 @@ def test_polarity_is_that_of_all_metadata_files(tmp_path: Path) -> None:
     testing = write_folder(tmp_path / "testing", videos=4, prefix="b")
     relabel(training, "genuine", "forged")
     relabel(testing, "forged", "forged")
-    reading = Reading(real_label="genuine")
+    options = FolderOptions(real_label="genuine")
     splits = {
-        split: open_dataset(str(tmp_path), split, reading=reading).table.is_real
+        split: open_dataset(str(tmp_path), split, options=options).table.is_real
         for split in ("train", "test")
     }
     assert splits["train"].any()
     assert not splits["test"].any()
     relabel(testing, "forged", "spoof")
     edit(testing, **{"b001.mp4": {"label": "spoof"}})
-    with pytest.raises(InputError, match=r"has 3 labels \(forged, genuine, spoof\).*, in .* and "):
-        open_dataset(str(tmp_path), "train", reading=reading)
+    with pytest.raises(InputError, match=r"has 3 labels \(forged, genuine, spoof\).*; see .* and "):
+        open_dataset(str(tmp_path), "train", options=options)
 
 
 def test_the_embedded_set_has_nothing_to_say(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--real-label is for folders; forged_portraits labels"):
-        open_dataset("forged_portraits", None, reading=Reading(real_label="0"))
+        open_dataset("forged_portraits", None, options=FolderOptions(real_label="0"))
     with pytest.raises(InputError, match="--mask-threshold 256: expected 1 to 255"):
-        Reading(mask_threshold=256)
+        FolderOptions(mask_threshold=256)
 
 
 def pictures_of_all_modes() -> dict[str, Image.Image]:

@@ -11,7 +11,7 @@ from flax_unet import InputError
 from tests.train.folders import SIDE, write_folder, write_mask
 from train.data.dataset import Dataset, open_dataset
 from train.data.layouts import image_files, masks
-from train.data.layouts.reading import Reading
+from train.data.layouts.options import FolderOptions
 
 NAMES = {  # of the mask of crops/v001_0.png
     *("v001_0.gif", "v001_0.png", "v001_0.JPG", "v001_0.jpeg", "v001_0.bmp", "v001_0.tif"),
@@ -20,7 +20,7 @@ NAMES = {  # of the mask of crops/v001_0.png
 
 
 def opened(folder: Path, threshold: int | None = None) -> Dataset:
-    return open_dataset(str(folder), None, reading=Reading(mask_threshold=threshold))
+    return open_dataset(str(folder), None, options=FolderOptions(mask_threshold=threshold))
 
 
 def mask_of(data: Dataset, file: str = "crops/v001_0.png") -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which video a crop belongs to: the right one, or none where it cannot be told."""
+"""The video of a crop: the right one, or a fault where it is ambiguous."""
 
 import time
 
@@ -109,7 +109,7 @@ def test_video(videos: tuple[str, ...], crop: str, expected: str) -> None:
         ((), "a_0.png", "its video a.mp4 is not in metadata.json"),
     ],
 )
-def test_what_cannot_be_told(videos: tuple[str, ...], crop: str, message: str) -> None:
+def test_ambiguous_or_missing_videos(videos: tuple[str, ...], crop: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         VideoNames(videos).of(crop)
 

@@ -43,8 +43,8 @@ def test_what_a_killed_process_left_is_deleted(
     packed_next: str, tmp_path: Path, cache: Path
 ) -> None:
     program = (
-        "import os, signal, sys; from train.data import published;"
-        "published.prepare = lambda builder: os.kill(os.getpid(), signal.SIGKILL);"
+        "import os, signal, sys; from train.data.storage import published;"
+        "published.write_records = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
         "published.pack(published.Path(sys.argv[1]))"
     )
     for name in ("same", "other"):

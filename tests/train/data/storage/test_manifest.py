@@ -1,4 +1,4 @@
-"""A packed data set tells copies from changes, and whether it is whole."""
+"""The manifest of a packed data set: copies have one fingerprint, and damage is found."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"[]", b"\xff"])
-@pytest.mark.parametrize("name", ["index.json", "dataset_info.json", "features.json"])
+@pytest.mark.parametrize("name", ["manifest.json", "dataset_info.json", "features.json"])
 def test_a_damaged_cache_says_what_to_do(name: str, content: bytes | None, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "data", videos=2)
     data = open_dataset(str(folder), None)
@@ -41,12 +41,12 @@ def test_a_damaged_cache_says_what_to_do(name: str, content: bytes | None, tmp_p
 def test_a_cache_of_another_length_is_damaged(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "data", videos=2)
     data = open_dataset(str(folder), None)
-    index = json.loads((data.directory / "index.json").read_text())
-    for columns in index["splits"].values():
+    manifest = json.loads((data.directory / "manifest.json").read_text())
+    for columns in manifest["tables"].values():
         for column in columns.values():
             if isinstance(column, list):
                 column.pop()
-    (data.directory / "index.json").write_text(json.dumps(index))
+    (data.directory / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match=r"split whole has 6 records of 5\. Delete it"):
         open_dataset(str(folder), None)
 

@@ -67,7 +67,7 @@ def test_packed_again_only_when_the_source_changed(
     folder = write_folder(tmp_path / "data", videos=2)
     first = open_dataset(str(folder), None)
     with monkeypatch.context() as patched:
-        patched.setattr(published, "prepare", None)  # packing again would fail
+        patched.setattr(published, "write_records", None)  # packing again would fail
         assert open_dataset(str(folder), None).directory == first.directory
     write_crop(folder / "crops" / "v000_9.png", np.random.default_rng(9))
     second = open_dataset(str(folder), None)
@@ -82,11 +82,11 @@ def test_interrupted_packing_leaves_nothing(
 ) -> None:
     folder = write_folder(tmp_path / "data", videos=2)
 
-    def interrupted(_: object) -> None:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(published, "prepare", interrupted)
+        patched.setattr(published, "write_records", interrupted)
         with pytest.raises(KeyboardInterrupt):
             open_dataset(str(folder), None)
     assert [path for path in cache.rglob("*") if path.is_file()] == []
@@ -103,7 +103,7 @@ def test_interrupted_packing_leaves_nothing(
         ("DATA", "testing", "no split testing"),
         ("DATA", "80/10", "such as 80/10/10"),
         ("DATA", "80/10/20", "such as 80/10/10"),
-        ("DATA", "valid:80/10/10", "valid is none of"),
+        ("DATA", "valid:80/10/10", "valid is not one of"),
         ("DATA", "validation:100/0/0", "is empty; give it a larger share"),
     ],
 )

@@ -1,5 +1,6 @@
 """The embedded data set as it lies on disk, read back as the pipeline reads it."""
 
+import ast
 import hashlib
 import io
 import multiprocessing
@@ -20,7 +21,7 @@ from tests.conftest import listing
 from tests.train.faults import refuse_reading
 from train.data.dataset import open_dataset, open_splits
 from train.data.synthetic import dataset
-from train.data.synthetic.dataset import ForgedPortraits, prepare
+from train.data.synthetic.dataset import prepare
 from train.data.synthetic.scene import ProceduralPortraits
 
 COUNT = 40
@@ -105,19 +106,12 @@ def shards(directory: Path) -> list[str]:
 
 def test_number_of_processes_does_not_matter(directory: Path, tmp_path: Path) -> None:
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        dataset.builder.prepare(
-            ForgedPortraits(
-                sources=ProceduralPortraits(COUNT, seed=4),
-                seed=4,
-                mapping=pool.map,
-                data_dir=tmp_path,
-            )
-        )
+        dataset.write_pairs(tmp_path, ProceduralPortraits(COUNT, seed=4), 4, mapping=pool.map)
     assert shards(tmp_path) == shards(directory)
     assert len(shards(directory)) == 3
 
 
-def test_it_is_kept_and_told_apart(
+def test_it_is_kept_until_something_changes(
     directory: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -131,6 +125,37 @@ def test_it_is_kept_and_told_apart(
     monkeypatch.setattr(dataset, "file_sha256", lambda path: "edited")
     with pytest.raises(AssertionError, match="generated again"):
         prepare(count=COUNT, seed=4, cache=cache)
+
+
+def test_a_fingerprint_of_a_missing_file_is_an_error(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "_FILES", (*dataset._FILES, "train/data/renamed.py"))
+    with pytest.raises(FileNotFoundError, match=r"train/data/renamed\.py"):
+        prepare(count=COUNT, seed=4, cache=cache)
+
+
+# Imported where records are made, but no byte of them depends on these.
+NOT_HASHED = {
+    *("flax_unet/nn/config.py", "flax_unet/utils/errors.py", "flax_unet/utils/files.py"),
+    *("flax_unet/utils/cache.py", "flax_unet/checkpoint/provenance.py"),
+    *("train/data/prefetch.py", "train/data/storage/cache.py"),
+}
+
+
+def test_every_module_that_records_depend_on_is_hashed() -> None:
+    root = Path(dataset.__file__).parents[3]
+    own = {path.relative_to(root).as_posix() for path in Path(dataset.__file__).parent.glob("*.py")}
+    hashed = own | set(dataset._FILES)
+    imported: set[str] = set()
+    for file in hashed:
+        for node in ast.walk(ast.parse((root / file).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module is not None:
+                names = (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+                imported |= {f"{name.replace('.', '/')}.py" for name in names}
+    found = {file for file in imported if (root / file).is_file()}
+    assert found - hashed == NOT_HASHED
+    assert set(dataset._FILES) <= found
 
 
 def test_an_interrupted_build_leaves_nothing(
@@ -193,7 +218,7 @@ def test_every_bad_picture_is_named_or_skipped(
     (tmp_path / "faces" / "08.png").symlink_to("nowhere.png")
     name = f"forged_portraits:{tmp_path / 'faces'}"
     with monkeypatch.context() as patched:
-        patched.setattr(dataset, "ForgedPortraits", None)  # none is made before all are checked
+        patched.setattr(dataset, "write_pairs", None)  # none is made before all are checked
         with pytest.raises(InputError) as raised:
             open_dataset(name, "train")
     header, *lines = str(raised.value).splitlines()

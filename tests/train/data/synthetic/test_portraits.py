@@ -124,7 +124,7 @@ def test_bad_folder(tmp_path: Path) -> None:
     picture(3).save(tmp_path / "face 03.jpg")
     with pytest.raises(InputError, match=r"face 03\.jpg and .*face 03\.png have one name"):
         portraits(str(tmp_path), count=None, seed=0, cache=None)
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="not a folder"):
         portraits(str(tmp_path / "face 03.png"), count=None, seed=0, cache=None)
 
 

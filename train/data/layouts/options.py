@@ -1,4 +1,4 @@
-"""Options that say how the files of a folder are read."""
+"""Options for the files of a folder."""
 
 import argparse
 import dataclasses
@@ -7,7 +7,7 @@ from typing import Self
 from flax_unet.utils.errors import InputError
 
 MASK_THRESHOLD = (
-    "of masks in grey levels, 0 to 255: the lowest level that means MANIPULATED, 1 to 255"
+    "for masks in grey levels, 0 to 255: the lowest level that means MANIPULATED, 1 to 255"
 )
 REAL_LABEL = (
     "the label in metadata.json that means REAL where labels are not REAL and FAKE, such as 0; the "
@@ -16,12 +16,12 @@ REAL_LABEL = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
-    """How the files of a folder are read.
+class FolderOptions:
+    """How to read what the files of a folder leave open.
 
     Attributes:
-        mask_threshold: the grey level of a mask, 1 to 255, from which on a pixel is MANIPULATED;
-            None where masks hold classes.
+        mask_threshold: the lowest grey level of a mask that means MANIPULATED, 1 to 255; None
+            where masks hold classes.
         real_label: the label that means REAL, compared as text; None for REAL itself.
 
     Raises:
@@ -37,19 +37,19 @@ class Reading:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Self:
-        """What a command line with `add_options` says."""
+        """The options of a command line with `add_options`."""
         return cls(args.mask_threshold, args.real_label)
 
     def flags(self) -> list[str]:
-        """The command line that says the same."""
+        """The command line for these options."""
         values = {"--mask-threshold": self.mask_threshold, "--real-label": self.real_label}
         return [str(w) for pair in values.items() if pair[1] is not None for w in pair]
 
 
-AS_PUBLISHED = Reading()
+AS_PUBLISHED = FolderOptions()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that `Reading.of` reads."""
+    """Adds the options that `FolderOptions.of` reads."""
     parser.add_argument("--mask-threshold", type=int, metavar="T", help=MASK_THRESHOLD)
     parser.add_argument("--real-label", metavar="LABEL", help=REAL_LABEL)

@@ -89,7 +89,9 @@ def test_a_picture_of_two_faces(judge: Judge, checkpoint: Path, tmp_path: Path) 
     boxes = find(FaceFinder(), picture, "auto").boxes
     verdicts = Detector.from_checkpoint(checkpoint)([picture, picture], list(boxes))
     reals = [verdict.real_probability for verdict in verdicts]
-    assert report.result["real_probability"] == min(real for real in reals if real is not None)
+    assert report.result.decision.real_probability == min(
+        real for real in reals if real is not None
+    )
     assert [face.verdict.real_probability for face in report.faces] == sorted(reals)  # type: ignore[type-var]
     assert "highest fake probability" in page_html.verdict(report)
     html = page_html.picture(report)
@@ -102,16 +104,14 @@ def test_a_video_is_judged_as_far_as_the_limit(
 ) -> None:
     monkeypatch.setattr(judging, "MOST_FRAMES", 5)
     monkeypatch.setattr(judging, "MOST_FACES", 3)
-    told: list[tuple[int, int | None]] = []
-    report = judge(
-        clip, tmp_path, "none", Sampling(every=2), lambda done, total: told.append((done, total))
-    )
-    assert [frame["frame"] for frame in report.result["frames"]] == [0, 2, 4, 6, 8]
-    assert told == [(done, 5) for done in range(1, 6)]
-    assert any("only the first 5" in note for note in report.result["notes"])
+    progress: list[tuple[int, int | None]] = []
+    report = judge(clip, tmp_path, "none", Sampling(every=2), lambda *done: progress.append(done))
+    assert [frame.index for frame in report.result.frames] == [0, 2, 4, 6, 8]
+    assert progress == [(done, 5) for done in range(1, 6)]
+    assert any("only the first 5" in note for note in report.result.notes)
     assert report.faces_found == 5
     fakes = [face.verdict.fake_probability for face in report.faces]
-    every = [frame["fake_probability"] for frame in report.result["frames"]]
+    every = [frame.decision.fake_probability or 0.0 for frame in report.result.frames]
     assert fakes == sorted(every, reverse=True)[:3]
     assert report.frame is not None
     assert report.frame.verdicts[0].fake_probability == max(every)
@@ -119,7 +119,7 @@ def test_a_video_is_judged_as_far_as_the_limit(
 
 
 @pytest.mark.parametrize("suffix", ["png", "webm"])
-def test_a_broken_file_is_told_of(judge: Judge, tmp_path: Path, suffix: str) -> None:
+def test_a_broken_file_is_reported(judge: Judge, tmp_path: Path, suffix: str) -> None:
     """Neither where the server keeps it nor what its name would do as HTML gets to the page."""
     path = tmp_path / f"<img src=x onerror=alert(1)>.{suffix}"
     path.write_bytes(b"this is neither")
@@ -129,7 +129,7 @@ def test_a_broken_file_is_told_of(judge: Judge, tmp_path: Path, suffix: str) -> 
     assert 'role="alert"' in html
     assert "known format" in html
     assert "<img" not in html
-    assert str(tmp_path) not in html + json.dumps(report.result)
+    assert str(tmp_path) not in html + json.dumps(report.result.to_json())
     assert page_html.picture(report) == page_html.faces(report) == page_html.timeline(report) == ""
 
 
@@ -146,7 +146,7 @@ def test_no_face(judge: Judge, tmp_path: Path) -> None:
 def test_heads_that_a_network_lacks_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "classifier").mkdir()
     report = Judge(model("classifier-224", tmp_path))(FACE, tmp_path / "classifier")
-    assert report.result["verdict"] in page_html.verdict(report)
+    assert str(report.result.decision.verdict) in page_html.verdict(report)
     assert "marks no pixels" in page_html.verdict(report)
     assert not page_html.has_heat(report)
     assert "marked" not in page_html.faces(report)
@@ -316,10 +316,10 @@ def test_page_goes_on_after_what_it_cannot_judge(
     visit: Visit, served: Served, tmp_path: Path
 ) -> None:
     page = visit.page
-    (tmp_path / "broken.png").write_bytes(b"this is no picture")
+    (tmp_path / "broken.png").write_bytes(b"this is not a picture")
     page.locator("input[type=file]").set_input_files(tmp_path / "broken.png")
     expect(page.get_by_role("alert")).to_contain_text(
-        "broken.png is no picture",
+        "broken.png is not a picture",
     )
     expect(page.locator("#archive")).to_be_hidden()
 
@@ -344,7 +344,7 @@ def test_page_goes_on_after_what_it_cannot_judge(
 def test_file_of_no_known_type(visit: Visit, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     visit.page.locator("input[type=file]").set_input_files(tmp_path / "notes.txt")
-    expect(visit.page.get_by_role("alert")).to_contain_text("notes.txt is no picture of a known")
+    expect(visit.page.get_by_role("alert")).to_contain_text("notes.txt is not a picture of a known")
 
 
 def test_work_ends_when_it_is_not_wanted(judge: Judge, clip: Path, tmp_path: Path) -> None:
@@ -355,17 +355,17 @@ def test_work_ends_when_it_is_not_wanted(judge: Judge, clip: Path, tmp_path: Pat
 
     asked = 0
 
-    def still_wanted() -> None:
+    def check_wanted() -> None:
         nonlocal asked
         asked += 1
         if asked > 3:
             raise LeftError
 
-    def told(*_: object) -> None:
+    def progress(*_: object) -> None:
         raise AssertionError("a frame was judged")
 
     with pytest.raises(LeftError):
-        judge(clip, tmp_path, "none", Sampling(frames=5), told, still_wanted)
+        judge(clip, tmp_path, "none", Sampling(frames=5), progress, check_wanted)
     assert asked == 4
 
 

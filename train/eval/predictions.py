@@ -1,0 +1,209 @@
+"""Predictions of a network, and all metrics computed from them, for a report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flax_unet.utils.errors import InputError, counted
+from train.eval import bootstrap
+from train.eval.classification import Verdicts
+from train.eval.metrics import CLASSIFICATION, SEGMENTATION, Task
+from train.eval.segmentation import Masks, PixelCounts
+
+BINS = 2**16  # of a pixel's logit, by its first 16 bits: see `train.eval.scoring`
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The output for N frames; None for a head that the checkpoint lacks."""
+
+    file: np.ndarray  # (N,) str
+    video: np.ndarray  # (N,) str, the names of the frames' videos
+    is_real: np.ndarray  # (N,) bool, the label
+    real_probability: np.ndarray | None = None  # (N,) float64 in [0, 1], from float32
+    real_logit: np.ndarray | None = None  # (N,) float64
+    has_mask: np.ndarray | None = None  # (N,) bool, whether there is a mask label
+    # Pixels, (N,) int64, as in PixelCounts; used only where has_mask is true.
+    tp: np.ndarray | None = None
+    fp: np.ndarray | None = None
+    fn: np.ndarray | None = None
+    tn: np.ndarray | None = None
+    manipulated_pixels: np.ndarray | None = None  # (N,) int64, predicted, with a label or without
+    # (2, 2, BINS) int64, pixels of frames with a mask label by [is the frame FAKE][is the pixel
+    # labelled MANIPULATED][bin of its logit, rising].
+    histogram: np.ndarray | None = None
+    mask_is_finite: np.ndarray | None = None  # (N,) bool, whether all logits of the mask are finite
+
+    def pixel_counts(self) -> PixelCounts | None:
+        """The counts of pixels of every frame; None: the checkpoint predicts no mask."""
+        if self.tp is None or self.fp is None or self.fn is None or self.tn is None:
+            return None
+        return PixelCounts(self.tp, self.fp, self.fn, self.tn)
+
+
+def _mean(values: np.ndarray, video: np.ndarray) -> np.ndarray:
+    """Means that do not depend, to the last bit, on the order of the frames."""
+    order = np.lexsort((values, video))
+    starts = np.flatnonzero(np.diff(video[order], prepend=-1))
+    return np.add.reduceat(values[order].astype(np.float64), starts) / np.bincount(video)
+
+
+def _mean_logit(_: np.ndarray, real_logit: np.ndarray | None, video: np.ndarray) -> np.ndarray:
+    if real_logit is None:
+        raise ValueError("predictions lack real_logit")
+    return np.exp(-np.logaddexp(0, -_mean(real_logit, video)))  # the sigmoid, without overflow
+
+
+def _lowest(real_probability: np.ndarray, _: np.ndarray | None, video: np.ndarray) -> np.ndarray:
+    lowest = np.ones(video.max() + 1)
+    np.minimum.at(lowest, video, real_probability)
+    return lowest
+
+
+_Rule = Callable[[np.ndarray, np.ndarray | None, np.ndarray], np.ndarray]
+
+# The real_probability (V,) of videos, in words, and as a function of their frames'
+# real_probability (N,), real_logit (N,) and number of the video (N,).
+_RULES: dict[str, tuple[str, _Rule]] = {
+    "mean_probability": ("mean real_probability of the frames", lambda p, _, v: _mean(p, v)),
+    "mean_logit": ("sigmoid of the mean real_logit of the frames", _mean_logit),
+    "max": ("that of the frame with the highest fake probability", _lowest),
+}
+AGGREGATES = tuple(_RULES)  # the default first
+
+
+def evaluate_predictions(
+    predictions: Predictions, *, aggregate: str = "mean_probability", seed: int = 0
+) -> dict[str, Any]:
+    """All metrics, as plain dicts of Python numbers without NaN.
+
+    A metric that is not defined is None, and the `notes` of its section state the reason.
+    `meaning` holds the definitions; `intervals` holds [low, high] or None.
+
+    Args:
+        predictions: of at least one frame.
+        aggregate: how a video's frames become one verdict, one of AGGREGATES.
+        seed: of the bootstrap.
+
+    Returns:
+        `frames` and `videos` if the checkpoint classifies; `pixels` if it predicts masks, with
+        the same metrics of the frames labelled FAKE alone under `fake_frames`.
+
+    Raises:
+        InputError: frames are missing, outputs are not finite, a video's frames have both
+            labels, or `aggregate` is unknown.
+    """
+    _check(predictions)
+    if aggregate not in AGGREGATES:
+        raise InputError(f"aggregate is {aggregate}; it must be one of {', '.join(AGGREGATES)}")
+    video, video_is_real = _numbered(predictions.video, predictions.is_real)
+    is_real = predictions.is_real
+    intervals = (
+        f"{bootstrap.LEVEL:.0%} percentile bootstrap that resamples videos, "
+        f"{bootstrap.RESAMPLES} resamples, seed {seed}"
+    )
+
+    def head(task: Task, **extra: str) -> dict[str, Any]:
+        meaning = {metric.name: metric.meaning for metric in task.metrics if metric.meaning}
+        meaning = {**task.meaning, **meaning, "intervals": intervals, **extra}
+        return {"positive": task.positive, "meaning": meaning}
+
+    figures = {}
+    if predictions.real_probability is not None:
+        real_probability = predictions.real_probability.astype(np.float64)
+        verdicts = Verdicts(is_real, real_probability)
+        figures["frames"] = head(CLASSIFICATION) | _figures(CLASSIFICATION, verdicts, video, seed)
+        meaning, combine = _RULES[aggregate]
+        verdicts = Verdicts(video_is_real, combine(real_probability, predictions.real_logit, video))
+        frames = np.bincount(video)
+        figures["videos"] = {
+            **head(CLASSIFICATION, aggregate=meaning),
+            "aggregate": aggregate,
+            "frames_per_video": {
+                "min": int(frames.min()),
+                "median": float(np.median(frames)),
+                "max": int(frames.max()),
+            },
+            **_figures(CLASSIFICATION, verdicts, np.arange(len(frames)), seed, "video"),
+        }
+    counts = predictions.pixel_counts()
+    if counts is not None:
+        if predictions.has_mask is None or predictions.histogram is None:
+            raise ValueError("predictions have counts of pixels without has_mask or histogram")
+
+        def masks(chosen: np.ndarray, histogram: np.ndarray) -> dict[str, Any]:
+            pixels = Masks(counts.of(chosen), histogram)
+            return _figures(SEGMENTATION, pixels, video[chosen], seed)
+
+        has_mask, histogram = predictions.has_mask, predictions.histogram
+        figures["pixels"] = {
+            **head(SEGMENTATION),
+            **masks(has_mask, histogram.sum(axis=0)),
+            "fake_frames": masks(has_mask & ~is_real, histogram[1]),
+        }
+    return figures
+
+
+def _check(predictions: Predictions) -> None:
+    if len(predictions.file) == 0:
+        raise InputError("no frames were scored; choose a data set and a split that are not empty")
+    heads = (
+        ("real_probability", predictions.real_probability, np.isfinite),
+        ("real_logit", predictions.real_logit, np.isfinite),
+        ("mask_logits", predictions.mask_is_finite, np.asarray),
+    )
+    for name, values, is_finite in heads:
+        if values is not None and not is_finite(values).all():
+            infinite = np.flatnonzero(~is_finite(values))
+            raise InputError(
+                f"{name} is not finite for {counted(len(infinite), 'frame')}, the first of them "
+                f"{predictions.file[infinite[0]]}; the checkpoint is damaged or its training "
+                "diverged: use another"
+            )
+
+
+def _numbered(video: np.ndarray, is_real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each frame's video, (N,), in the order of names, and each video's label (V,).
+
+    Raises:
+        InputError: frames of one video have both labels.
+    """
+    names, video = np.unique(video, return_inverse=True)
+    frames, reals = np.bincount(video), np.bincount(video, is_real)
+    mixed = names[(reals > 0) & (reals < frames)]
+    if len(mixed):
+        others = f" (and {counted(len(mixed) - 1, 'other video')})" if len(mixed) > 1 else ""
+        raise InputError(
+            f"video {mixed[0]}{others} has frames labelled REAL and frames labelled FAKE; "
+            "correct the labels or the videos' names"
+        )
+    return video, reals > 0
+
+
+def _figures(
+    task: Task, observations: Verdicts | Masks, video: np.ndarray, seed: int, unit: str = "frame"
+) -> dict[str, Any]:
+    """The metrics of a task with their intervals; `notes` state why one is None."""
+    sums = observations.sums(np.ones(len(video)))
+    section: dict[str, Any] = {}
+    notes = []
+    for metric in task.metrics:
+        *groups, name = metric.name.split(".")
+        value = metric.function(sums)
+        if np.isnan(value):
+            missing = "REAL" if section.get("n_fake") else "FAKE"
+            reason = metric.undefined.format(unit=unit, missing=missing)
+            notes.append(f"{metric.name} is not defined: {reason}")
+        group = section.setdefault(groups[0], {}) if groups else section
+        group[name] = None if np.isnan(value) else value
+    if len(video) == 0:
+        return {**section, "intervals": {}, "notes": ["no frame has a mask label"]}
+
+    def resampled(weights: np.ndarray) -> dict[str, float]:
+        sums = observations.sums(weights)
+        return {m.name: m.function(sums) for m in task.metrics if m.has_interval}
+
+    section["intervals"], more_notes = bootstrap.intervals(resampled, video, seed)
+    return {**section, "notes": notes + more_notes}
