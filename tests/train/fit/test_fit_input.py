@@ -220,5 +220,5 @@ def test_masks_that_only_training_has(
     for mask in (partly / "masks").iterdir():
         if mask.name.partition("_")[0] in {video.removesuffix(".mp4") for video in videos}:
             mask.unlink()
-    assert "none has a mask" in fails(fit.main, *words)
+    assert "none of the validation frames has a mask" in fails(fit.main, *words)
     assert not (tmp_path / "run").exists()
