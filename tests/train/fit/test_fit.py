@@ -256,9 +256,9 @@ def test_damaged_newest_checkpoint_is_passed_over(
     run(data, workdir, "--steps", 3, "--save-every", 2, "--keep", 1)
     assert (workdir / "last").resolve().name == "step_00000003"
     run(data, workdir, "--steps", 4, "--save-every", 2)
-    told = capsys.readouterr()
-    assert f"{newest} is passed over" in told.err
-    assert "goes on after step 2" in told.out
+    printed = capsys.readouterr()
+    assert f"{newest} is passed over" in printed.err
+    assert "goes on after step 2" in printed.out
     for path, leaf in weights(workdir).items():
         np.testing.assert_array_equal(leaf, expected[path])
 
@@ -445,13 +445,13 @@ def test_early_stopping_and_a_file_of_options(
         "class_balance: balanced\n"
     )
     fit.main(["--config", str(file), "--workdir", str(tmp_path / "run"), "--epochs", "9"])
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     # Weights that stay as they are gain nothing after the first evaluation but by the statistics.
     evaluations = read(tmp_path / "run" / "validation.jsonl")
     assert read(tmp_path / "run" / "metrics.jsonl")[-1]["step"] == evaluations[-1]["step"]
     assert len(evaluations) < 9
     best = min(evaluations, key=lambda line: line["frames.log_loss"])
-    assert f"of step {best['step']}" in told
+    assert f"of step {best['step']}" in printed
     assert (tmp_path / "run" / "best").resolve().name == f"step_{best['step']:08}"
 
 
