@@ -1,5 +1,6 @@
 """Detects forged faces: pictures in, verdicts and masks out."""
 
+import functools
 import operator
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from flax_unet.checkpoint import store
 from flax_unet.media.faces import Box
 from flax_unet.media.images import read_image, resized
-from flax_unet.nn.inference import compiled
+from flax_unet.nn.inference import Compute, compiled
 from flax_unet.nn.unet import UNet, UNetOutput
 from flax_unet.utils.errors import InputError
 from flax_unet.verdict import Verdict
@@ -62,11 +63,7 @@ class Detector:
         self._devices = list(devices or jax.local_devices())
         platform = self._devices[0].platform
         self.batch_size = _BATCH.get(platform, _BATCH_ELSEWHERE) * len(self._devices)
-
-        def compute(output: UNetOutput, _: jax.Array) -> dict[str, jax.Array]:
-            return _outputs(output, mask_threshold, keep_logits=keep_logits)
-
-        self._forward = compiled(model, self._devices, compute)
+        self._forward = compiled(model, self._devices, _compute(mask_threshold, keep_logits))
 
     @classmethod
     def from_checkpoint(
@@ -152,23 +149,26 @@ class Detector:
         return devices * 2 ** (each - 1).bit_length()
 
 
-def _outputs(
-    output: UNetOutput, mask_threshold: float | None, *, keep_logits: bool
-) -> dict[str, jax.Array]:
-    """The fields of verdicts that the network has heads for."""
-    fields = {}
-    if output.real_probability is not None:
-        fields["real_probability"] = output.real_probability
-    if output.mask_logits is not None and output.is_manipulated is not None:
-        probability = nnx.softmax(output.mask_logits)[..., 1]
-        fields["mask_probability"] = probability
-        if mask_threshold is None:
-            fields["mask"] = output.is_manipulated
-        else:
-            fields["mask"] = probability > mask_threshold
-        if keep_logits:
-            fields["mask_logits"] = output.mask_logits
-    return fields
+@functools.cache  # detectors share programs where the function is the same
+def _compute(mask_threshold: float | None, keep_logits: bool) -> Compute:
+    """The function that computes the fields of verdicts that the network has heads for."""
+
+    def compute(output: UNetOutput, _: jax.Array) -> dict[str, jax.Array]:
+        fields = {}
+        if output.real_probability is not None:
+            fields["real_probability"] = output.real_probability
+        if output.mask_logits is not None and output.is_manipulated is not None:
+            probability = nnx.softmax(output.mask_logits)[..., 1]
+            fields["mask_probability"] = probability
+            if mask_threshold is None:
+                fields["mask"] = output.is_manipulated
+            else:
+                fields["mask"] = probability > mask_threshold
+            if keep_logits:
+                fields["mask_logits"] = output.mask_logits
+        return fields
+
+    return compute
 
 
 def _image(picture: Picture) -> Image.Image:

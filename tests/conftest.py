@@ -1,8 +1,11 @@
 """Fixtures: small stand-ins of every published layout."""
 
+import contextlib
+import ctypes
 import dataclasses
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,6 +56,9 @@ def programs() -> Iterator[None]:
     yield
     jax.clear_caches()
     gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # the C library is not GNU's
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Files that cannot be converted: one message, status 2, the destination untouched."""
 
-import dataclasses
 import io
 import json
 import os
@@ -267,7 +266,7 @@ def test_a_linked_destination_is_followed(small_file: Path, tmp_path: Path) -> N
     from_torch.convert(small_file, tmp_path / "real", verify=False)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     before = (tmp_path / "real" / "source.json").read_text()
-    from_torch.convert(small_file, tmp_path / "link", overwrite=True)
+    from_torch.convert(small_file, tmp_path / "link", overwrite=True, size=(32, 32))
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "source.json").read_text() != before
 
@@ -292,7 +291,7 @@ def test_dry_run_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = listing(tmp_path)
-    from_torch.main([str(small_file), "--dry-run"])
+    from_torch.main([str(small_file), "--dry-run", "--size", "32x32"])
     assert listing(tmp_path) == before
 
 
@@ -320,7 +319,8 @@ def test_model_that_computes_something_else_is_not_put_in_place(
 
     monkeypatch.setattr(parity, "load_twin", with_swapped_means)
     before = listing(tmp_path)
-    message = fails(from_torch.main, small_file, "--out", tmp_path / "new" / "out")
+    out = tmp_path / "new" / "out"
+    message = fails(from_torch.main, small_file, "--out", out, "--size", "32x32")
     assert "computes something else" in message
     assert "EXCEEDED" in message
     assert listing(tmp_path) == before
@@ -343,64 +343,59 @@ def test_picture_that_cannot_be_read(
     assert not out.exists()
 
 
-def limited(
-    limit: str, *arguments: object, blind: bool = False
-) -> subprocess.CompletedProcess[str]:
-    """Runs a module in a process in which no file can grow past a limit.
+LIMITED = """
+import contextlib, io, json, os, resource, runpy, sys
+import flax_unet.utils.files
 
-    `blind` makes the look ahead for room see nothing.
-    """
-    code = (
-        "import resource, runpy, signal, sys; "
-        + ("import os, flax_unet.utils.files; del os.posix_fallocate; " if blind else "")
-        + "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
-        "sys.argv = sys.argv[1:]; "
-        "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
-    )
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_disk_that_fills_up_unforeseen(tmp_path: Path) -> None:
-    """The libraries' writes fail halfway; what they leave is cleaned up all the same."""
-    path, out = tmp_path / "ckpt.pth", tmp_path / "results" / "out"
-    torch.save(small_tensors("ynet-slim", base_width=16), path)
-    before = listing(tmp_path)
-    done = limited("2**20", "convert.from_torch", path, "--out", out, "--no-verify", blind=True)
-    assert done.returncode == 2, done.stderr
-    assert "error: " in done.stderr
-    assert "cannot be written" in done.stderr
-    assert listing(tmp_path).keys() - {"results"} == before.keys()
-
-    from_torch.convert(path, out, verify=False)
-    before = listing(tmp_path)
-    done = limited("2**20", "convert.to_torch", out, tmp_path / "back.pth", blind=True)
-    assert done.returncode == 2, done.stderr
-    assert "back.pth cannot be written" in done.stderr
-    assert listing(tmp_path) == before
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+ended = []
+for is_foreseen, *command in json.loads(sys.argv[1]):
+    if not is_foreseen and hasattr(os, "posix_fallocate"):
+        del os.posix_fallocate  # the look ahead for room sees nothing
+    sys.argv = command
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        try:
+            runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+        except SystemExit as status:
+            ended.append((status.code, errors.getvalue()))
+print(json.dumps(ended))
+"""
 
 
 def test_full_disk(tmp_path: Path) -> None:
-    """A full disk is found before anything is written."""
-    small = dataclasses.replace(SMALL["ynet-slim"], base_width=16)
-    path, out = tmp_path / "ckpt.pth", tmp_path / "results" / "out"
-    torch.save(small_tensors("ynet-slim", base_width=small.base_width), path)
-    before = listing(tmp_path)
-    done = limited("2**20", "convert.from_torch", path, "--out", out, "--no-verify")
-    assert done.returncode == 2, done.stderr
-    assert "error: " in done.stderr
-    assert "cannot be written" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert listing(tmp_path) == before
+    """A full disk is found before anything is written.
 
-    from_torch.convert(path, out, verify=False)
+    Where that is not foreseen, the libraries' writes fail halfway, and what they leave is deleted.
+    The commands run in a process whose files cannot grow past a limit.
+    """
+    path, converted = tmp_path / "ckpt.pth", tmp_path / "converted"
+    torch.save(small_tensors("ynet-slim", base_width=16), path)
+    from_torch.convert(path, converted, verify=False)
     before = listing(tmp_path)
-    done = limited("2**20", "convert.to_torch", out, tmp_path / "back.pth")
-    assert done.returncode == 2, done.stderr
-    assert "cannot be written" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert listing(tmp_path) == before
+    commands = [
+        (is_foreseen, *map(str, command))
+        for is_foreseen, number in ((True, 1), (False, 2))
+        for command in (
+            ("convert.from_torch", path, "--out", tmp_path / f"{number}" / "out", "--no-verify"),
+            ("convert.to_torch", converted, tmp_path / f"{number}.pth"),
+        )
+    ]
+    process = [sys.executable, "-c", LIMITED, json.dumps(commands)]
+    done = subprocess.run(process, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ended = json.loads(done.stdout.splitlines()[-1])
+    assert len(ended) == 4
+    for (is_foreseen, _, *arguments), (status, errors) in zip(commands, ended, strict=True):
+        assert status == 2, errors
+        assert "error: " in errors
+        assert "cannot be written" in errors
+        if is_foreseen:
+            assert "Traceback" not in errors
+        elif arguments[0] == str(converted):
+            assert "2.pth cannot be written" in errors
+    after = listing(tmp_path)
+    after.pop("2", None)
+    assert after == before
 
 
 @pytest.mark.parametrize("where", ["/proc/flax-unet-test", "/dev/null/out"])

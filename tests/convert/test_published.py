@@ -12,8 +12,14 @@ from flax_unet.nn.inference import compiled
 from tests.published import GOLDEN, LAYOUTS, SIZES, distance, measure
 from tests.tolerances import NETWORK, PIXELS, PROBABILITY
 
+QUICK = ("ynet-slim", "segmenter-bilinear")
+"""Between them all kinds of layers; the others take seconds and gigabytes."""
 
-@pytest.mark.parametrize("layout", GOLDEN)
+
+@pytest.mark.parametrize(
+    "layout",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in GOLDEN],
+)
 def test_converted_checkpoint_gives_the_original_codes_figures(layout: str, tmp_path: Path) -> None:
     found, measured = measure(layout, tmp_path)
     assert found == layout
@@ -24,6 +30,7 @@ def test_converted_checkpoint_gives_the_original_codes_figures(layout: str, tmp_
     assert (measured.mask_pixels or 0) <= PIXELS
 
 
+@pytest.mark.slow
 def test_other_sizes_give_the_original_codes_figures(tmp_path: Path) -> None:
     """The original reads a part of the deepest map where its pools do not cover it."""
     stand_in.main(["ynet-224", str(tmp_path / "ckpt.pth"), "--seed", "0"])
@@ -39,7 +46,8 @@ def test_other_sizes_give_the_original_codes_figures(tmp_path: Path) -> None:
         assert (pixels or 0) <= PIXELS, golden["size"]
 
 
-@pytest.mark.parametrize("layout", ["ynet-slim", "segmenter-bilinear"])
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", QUICK)
 def test_another_seed_at_full_size_is_the_twins(layout: str, tmp_path: Path) -> None:
     stand_in.main([layout, str(tmp_path / "ckpt.pth"), "--seed", "11"])
     parity = convert(tmp_path / "ckpt.pth", None).parity

@@ -6,14 +6,22 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import nnx
+from jax.typing import DTypeLike
 from matplotlib import cbook
 from PIL import Image
 
+from convert import mapping, parity, stand_in
 from convert.from_torch import convert
+from convert.torch_unet import ReferenceUNet
+from flax_unet import UNet, UNetConfig
+from flax_unet.checkpoint.store import build
 from flax_unet.media.opencv import opencv
 from tests.conftest import small_tensors
 
@@ -33,6 +41,23 @@ def small_checkpoint(directory: Path, layout: str = "ynet-224") -> Path:
     config["model"]["image_size"] = SIDE
     (directory / layout / "config.json").write_text(json.dumps(config))
     return directory / layout
+
+
+def both(
+    config: UNetConfig, seed: int, dtype: DTypeLike = jnp.float32
+) -> tuple[UNet, ReferenceUNet]:
+    """A model and its twin with the same seeded weights, in eval mode."""
+    tensors = stand_in.state_dict(config, seed)
+    matched = mapping.match(config, {key: array.shape for key, array in tensors.items()})
+    assert not matched.problems
+    model = build(config, mapping.to_flax(matched.rules, tensors), dtype=dtype)
+    return model, parity.load_twin(ReferenceUNet(config), tensors)
+
+
+@nnx.jit
+def run(module: Any, x: Any) -> Any:
+    """A layer or network as one program; each operation would be compiled by itself otherwise."""
+    return module(x)
 
 
 def noise(width: int = 100, height: int = 80, seed: int = 0) -> Image.Image:

@@ -14,12 +14,18 @@ import pytest
 from convert.from_torch import convert
 from flax_unet import InputError, UNetConfig, load
 from flax_unet.checkpoint import metadata, store
+from tests.flax_unet.samples import small_checkpoint
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
-def converted(small_file: Path, tmp_path: Path) -> Path:
-    convert(small_file, tmp_path / "model", verify=False)
-    return tmp_path / "model"
+def converted(model: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(model, tmp_path / "model"))
 
 
 def edit(path: Path, change: Callable[[dict], None]) -> None:
@@ -42,7 +48,7 @@ def truncate(directory: Path) -> None:
 
 def test_classifiers_of_the_format_before(small_file: Path, tmp_path: Path) -> None:
     """They read the whole of the deepest map; what that changes is not changed in silence."""
-    convert(small_file, tmp_path / "out", verify=False)
+    convert(small_file, tmp_path / "out", verify=False)  # at the published size
 
     def as_before(**source: object) -> None:
         edit(tmp_path / "out" / "config.json", lambda c: c.update(format_version=1))

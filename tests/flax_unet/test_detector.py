@@ -19,7 +19,7 @@ from PIL import Image
 from flax_unet import Detector, InputError, UNet, UNetConfig, Verdict, load
 from flax_unet.media.faces import Box
 from flax_unet.media.images import to_input
-from flax_unet.nn.inference import compiled
+from flax_unet.nn.inference import compiled, program
 from flax_unet.predict import __main__ as predict
 from tests.conftest import listing
 from tests.flax_unet.samples import SIDE, noise, small_checkpoint
@@ -166,6 +166,7 @@ def compilations() -> Iterator[list[str]]:
 
 
 def test_compiled_once_for_each_padded_size(model: Path, compilations: list[str]) -> None:
+    program.cache_clear()  # of the other tests' detectors
     detector = Detector.from_checkpoint(model, devices=jax.local_devices()[:1])
     compilations.clear()
     for count in [3, 4, 1, 2, 5, 6, 7, 8, 3, 25, 13, 1]:
@@ -244,6 +245,13 @@ def test_maps_lie_on_the_picture(box: Box, detector: Detector) -> None:
         inside = whole[box.top : box.bottom, box.left : box.right]
         expected = grid[np.ix_(rows.astype(int), columns.astype(int))]
         np.testing.assert_array_equal(inside[inner], expected[inner])
+
+
+def test_detectors_share_programs(model: Path, detector: Detector) -> None:
+    detector([noise()])
+    before = program.cache_info()
+    Detector.from_checkpoint(model)([noise()])
+    assert program.cache_info() == before._replace(hits=before.hits + 1)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from convert.from_torch import convert
 from flax_unet.app import html as page_html
 from flax_unet.app import judge as judging
 from flax_unet.app.judge import Judge
@@ -28,8 +26,7 @@ from flax_unet.media.faces import FaceFinder, find
 from flax_unet.media.images import read_image
 from flax_unet.media.videos import Sampling, VideoWriter
 from flax_unet.predict import __main__ as predict
-from tests.conftest import small_tensors
-from tests.flax_unet.samples import CLIP, needs_shared
+from tests.flax_unet.samples import CLIP, needs_shared, small_checkpoint
 
 EXAMPLES = Path(judging.__file__).parent / "examples"
 FACE, FACES = EXAMPLES / "2_forged.jpg", EXAMPLES / "3_both.jpg"
@@ -56,15 +53,9 @@ sys.addaudithook(note)
 """
 
 
-def model(layout: str, directory: Path) -> Path:
-    torch.save(small_tensors(layout), directory / f"{layout}.pth")
-    convert(directory / f"{layout}.pth", directory / layout, verify=False)
-    return directory / layout
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return model("ynet-224", tmp_path_factory.mktemp("model"))
+    return small_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +136,14 @@ def test_no_face(judge: Judge, tmp_path: Path) -> None:
 
 def test_heads_that_a_network_lacks_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "classifier").mkdir()
-    report = Judge(model("classifier-224", tmp_path))(FACE, tmp_path / "classifier")
+    report = Judge(small_checkpoint(tmp_path, "classifier-224"))(FACE, tmp_path / "classifier")
     assert str(report.result.decision.verdict) in page_html.verdict(report)
     assert "marks no pixels" in page_html.verdict(report)
     assert not page_html.has_heat(report)
     assert "marked" not in page_html.faces(report)
 
     (tmp_path / "segmenter").mkdir()
-    report = Judge(model("segmenter-224", tmp_path))(FACE, tmp_path / "segmenter")
+    report = Judge(small_checkpoint(tmp_path, "segmenter-224"))(FACE, tmp_path / "segmenter")
     assert "no classifier" in page_html.verdict(report)
     assert "marked MANIPULATED" in page_html.verdict(report)
     assert 'class="bar' not in page_html.verdict(report)
@@ -208,18 +199,23 @@ def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     assert set((place / "hosts").read_text().split()) <= {"127.0.0.1", "localhost"}
 
 
-@pytest.fixture
-def visit(served: Served) -> Iterator[Visit]:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=NO_CALLS.split())
-        page = browser.new_page()
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(served: Served, browser: Browser) -> Iterator[Visit]:
+    with browser.new_page() as page:
         page.set_default_timeout(PATIENCE)
         visit = Visit(page, [], [])
         page.on("request", lambda request: visit.requests.append(request.url))
         page.on("pageerror", lambda error: visit.errors.append(str(error)))
         page.goto(served.url)
         yield visit
-        browser.close()
     assert visit.errors == []
     assert {urlsplit(url).hostname for url in visit.requests} <= {"127.0.0.1", None}
     assert {urlsplit(url).scheme for url in visit.requests} <= {"http", "data", "blob"}
@@ -370,12 +366,15 @@ def test_work_ends_when_it_is_not_wanted(judge: Judge, clip: Path, tmp_path: Pat
 
 
 @needs_browser
-def test_work_for_a_page_that_was_closed_ends(visit: Visit, served: Served, tmp_path: Path) -> None:
-    with VideoWriter(tmp_path / "long.webm", (128, 128), RATE) as film:
+def test_work_for_a_page_that_was_closed_ends(
+    visit: Visit, browser: Browser, served: Served, tmp_path: Path
+) -> None:
+    face = read_image(FACE).resize((128, 128))
+    with VideoWriter(tmp_path / "long.webm", face.size, RATE) as film:
         for _ in range(judging.MOST_FRAMES):
-            film.write(read_image(FACE))
+            film.write(face)
     before = served.results()
-    page = visit.page.context.browser.new_page()  # type: ignore[union-attr]
+    page = browser.new_page()
     page.goto(served.url)
     page.get_by_text("Options").click()
     page.get_by_label("every N-th frame").check()
@@ -389,12 +388,12 @@ def test_work_for_a_page_that_was_closed_ends(visit: Visit, served: Served, tmp_
 
 @needs_browser
 @needs_shared
-def test_overlay_of_the_clip_plays(visit: Visit, checkpoint: Path, tmp_path: Path) -> None:
+def test_overlay_of_the_clip_plays(browser: Browser, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    predict.main([str(checkpoint), str(CLIP), "--out", str(out)])
+    predict.main([str(checkpoint), str(CLIP), "--every", "3", "--out", str(out)])
     (result,) = json.loads((out / "predictions.json").read_text())["files"]
     (out / "player.html").write_text(f'<video muted src="{result["overlay"]}"></video>')
-    page = visit.page.context.browser.new_page()  # type: ignore[union-attr]
+    page = browser.new_page()
     page.goto((out / "player.html").as_uri())
     video = page.locator("video")
     played = """video => new Promise((resolve, reject) => {
@@ -409,6 +408,7 @@ def test_overlay_of_the_clip_plays(visit: Visit, checkpoint: Path, tmp_path: Pat
     assert size == [result["width"], result["height"]]
     seconds = video.evaluate("video => video.duration")
     assert abs(seconds - result["frames"][-1]["seconds"]) < 0.2
+    page.close()
 
 
 @needs_browser

@@ -14,13 +14,16 @@ import torch
 from flax import nnx
 
 from convert import mapping, parity, torch_unet
-from flax_unet import PUBLISHED, UNet
+from flax_unet import PUBLISHED, UNet, UNetConfig
 from flax_unet.checkpoint.store import flat
 from flax_unet.detector import Detector
 from flax_unet.nn import inference
 from flax_unet.nn.inference import compiled, folded
 from flax_unet.nn.layers import BatchNorm, DoubleConv
+from tests.flax_unet.samples import both, run
 from tests.rounding import assert_rounded, through
+
+SHALLOW = UNetConfig(4, 2, 2, (8,), image_size=32)
 
 
 def scrambled(model: nnx.Module) -> None:
@@ -32,14 +35,14 @@ def scrambled(model: nnx.Module) -> None:
             module.mean[...] = jnp.asarray(rng.normal(size=size), jnp.float32)
             module.var[...] = jnp.asarray(10 ** rng.uniform(-6, 3, size), jnp.float32)
             module.scale[...] = jnp.asarray(
-                rng.normal(size=size) * np.sqrt(module.var[...] + 1e-5), jnp.float32
+                rng.normal(size=size) * np.sqrt(np.asarray(module.var[...]) + 1e-5), jnp.float32
             )
             module.bias[...] = jnp.asarray(rng.normal(size=size), jnp.float32)
 
 
 def in_network(layer: DoubleConv) -> DoubleConv:
     """The layer, folded as one of a network."""
-    model = UNet(dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4), rngs=nnx.Rngs(0))
+    model, _ = both(SHALLOW, seed=0)
     model.inc = layer
     return folded(model).inc
 
@@ -78,22 +81,21 @@ def test_layer(bias: bool) -> None:
     layer.eval()
     scrambled(layer)
     x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 16, 16, 5)), jnp.float32)
-    before = layer(x)
+    before = run(layer, x)
     expected = through(twin_of_layer(layer), to_torch(x)).channels_last()
     assert_rounded(before, expected)
-    assert_rounded(in_network(layer)(x), expected)
-    np.testing.assert_array_equal(layer(x), before)  # which is still what it was
+    assert_rounded(run(in_network(layer), x), expected)
+    np.testing.assert_array_equal(run(layer, x), before)  # which is still what it was
 
 
 @pytest.mark.parametrize("layout", ["ynet-224", "segmenter-bilinear"])
 def test_network(layout: str) -> None:
     config = dataclasses.replace(PUBLISHED[layout], base_width=4)
-    model = UNet(config, rngs=nnx.Rngs(2))
-    model.eval()
+    model, _ = both(config, seed=2)
     scrambled(model)
     image = np.random.default_rng(2).random((2, 64, 64, 3), np.float32)
     mask_logits, real_logit = through(twin_of(model), to_torch(image))
-    for output in model(image), compiled(model)(image):
+    for output in run(model, image), compiled(model)(image):
         assert_rounded(output.mask_logits, mask_logits.channels_last())
         if model.config.has_classifier:
             assert_rounded(output.real_logit, real_logit)
@@ -105,10 +107,9 @@ def test_weights_lie_in_the_order_that_a_platform_reads(monkeypatch: pytest.Monk
 
     Layers of the classifier may be as small as the windows of kernels.
     """
-    config = dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4, classifier_widths=(2, 2))
-    model = UNet(config, rngs=nnx.Rngs(0))
-    model.eval()
-    image = np.random.default_rng(2).random((2, 64, 64, 3), np.float32)
+    config = dataclasses.replace(SHALLOW, classifier_widths=(2, 2))
+    model, _ = both(config, seed=0)
+    image = np.random.default_rng(2).random((2, 32, 32, 3), np.float32)
     mask_logits, real_logit = through(twin_of(model), to_torch(image))
     wanted = inference._ORDERS["gpu"]
     monkeypatch.setattr(inference, "_ORDERS", {"cpu": wanted})
@@ -126,12 +127,11 @@ def test_weights_lie_in_the_order_that_a_platform_reads(monkeypatch: pytest.Monk
 
 
 def test_networks_of_one_architecture_share_a_program() -> None:
-    config = dataclasses.replace(PUBLISHED["ynet-slim"], base_width=3)
+    config = dataclasses.replace(SHALLOW, base_width=3)
     image = np.random.default_rng(2).integers(0, 256, (2, 32, 32, 3), np.uint8)
     forwards: list[Any] = []
     for seed in range(2):
-        model = UNet(config, rngs=nnx.Rngs(seed))
-        model.eval()
+        model, _ = both(config, seed)
         forwards.append(compiled(model))
         forwards[-1](image)
     program = forwards[0].args[0]
@@ -161,13 +161,11 @@ def test_weights_are_rounded_once_in_bfloat16() -> None:
     """The fold itself loses nothing, and no call rounds anything again."""
     layers = {}
     for dtype in (jnp.float32, jnp.bfloat16):
-        config = dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4)
-        model = UNet(config, dtype=dtype, rngs=nnx.Rngs(1))
-        model.eval()
+        model, _ = both(SHALLOW, 1, dtype)
         scrambled(model)
         layers[dtype] = nnx.to_pure_dict(nnx.state(folded(model), nnx.Param))
     for wide, narrow in zip(*map(jax.tree.leaves, layers.values()), strict=True):
-        np.testing.assert_array_equal(narrow, wide.astype(narrow.dtype))
+        np.testing.assert_array_equal(narrow, np.asarray(wide).astype(narrow.dtype))
     levels = {key: of for key, of in layers[jnp.bfloat16].items() if key[:2] in ("in", "do", "up")}
     assert {leaf.dtype for leaf in jax.tree.leaves(levels)} == {jnp.dtype("bfloat16")}
 
@@ -178,10 +176,10 @@ def test_damaged_statistics_show_in_the_outputs_alone() -> None:
     layer.eval()
     assert layer.norm1 is not None
     layer.norm1.var[...] = jnp.full(7, -1.0)
-    assert np.isnan(in_network(layer)(jnp.ones((1, 8, 8, 5)))).any()
+    assert np.isnan(run(in_network(layer), jnp.ones((1, 8, 8, 5)))).any()
 
 
 def test_twice_is_an_error() -> None:
-    model = UNet(dataclasses.replace(PUBLISHED["ynet-slim"], base_width=4), rngs=nnx.Rngs(0))
+    model, _ = both(SHALLOW, seed=0)
     with pytest.raises(ValueError, match="folded already"):
         folded(folded(model))

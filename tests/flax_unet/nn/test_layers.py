@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from flax_unet.nn import layers
 from flax_unet.nn.batch_norm import batch_norm
+from tests.flax_unet.samples import run
 from tests.rounding import (
     Rounded,
     Statistics,
@@ -63,7 +64,7 @@ def assert_computes(
     ours: Callable[[jax.Array], jax.Array], theirs: nn.Module, x: np.ndarray
 ) -> None:
     """Asserts that a layer gives what PyTorch's does, and that 1e-3 on a weight would be seen."""
-    found = ours(jnp.asarray(x))
+    found = run(ours, x) if isinstance(ours, nnx.Module) else jax.jit(ours)(x)
     assert_rounded(found, through(theirs, to_torch(x)).channels_last())
     for name, weight in theirs.named_parameters():
         off = copy.deepcopy(theirs)
@@ -98,7 +99,8 @@ def test_max_pool() -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 3, (2, 6, 8, 5)).astype(np.float32)
     slope = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
-    ours = jax.value_and_grad(lambda x: (layers.max_pool(x) * slope).sum())(jnp.asarray(x))
+    weighted = jax.jit(jax.value_and_grad(lambda x: (layers.max_pool(x) * slope).sum()))
+    ours = weighted(jnp.asarray(x))
     image = to_torch(x).requires_grad_()
     terms = (F.max_pool2d(image, 2) * to_torch(slope)).double()
     terms.sum().backward()
@@ -164,7 +166,7 @@ def test_gradient_of_batch_norm(offset: int) -> None:
     def loss(weights: nnx.State, x: jax.Array) -> jax.Array:
         return (nnx.merge(graphdef, weights, rest, copy=True)(x) * slope).sum()
 
-    of_weights, of_x = jax.grad(loss, (0, 1))(weights, jnp.asarray(x))
+    of_weights, of_x = jax.jit(jax.grad(loss, (0, 1)))(weights, jnp.asarray(x))
     found = of_x.transpose(0, 3, 1, 2), of_weights["scale"][...], of_weights["bias"][...]
     expected = batch_norm_gradients(theirs, to_torch(x), to_torch(slope))
     for values, wanted in zip(found, expected, strict=True):
@@ -216,8 +218,9 @@ def test_rematerialised_layer_keeps_its_input_alone() -> None:
         """Bytes from which the gradient is computed."""
         layer.remat = remat
         graphdef, state = nnx.split(layer)
-        _, pull = jax.vjp(lambda s, x: nnx.merge(graphdef, s, copy=True)(x), state, x)
-        return sum(of.nbytes for of in jax.tree.leaves(pull))
+        of_layer = lambda s, x: nnx.merge(graphdef, s, copy=True)(x)  # noqa: E731
+        pull = jax.eval_shape(lambda s, x: jax.vjp(of_layer, s, x)[1], state, x)
+        return sum(of.size * of.dtype.itemsize for of in jax.tree.leaves(pull))
 
     assert kept(remat=True) < x.nbytes + 4096
     assert kept(remat=False) > 5 * x.nbytes
@@ -252,5 +255,5 @@ def test_double_convolution_gradient() -> None:
     # Terms are of random signs: their sizes add up to about sqrt(n) times what is left of them.
     products, pixels = (3 * 9, 4 * 9, 5 * 9, 4 * 9), 2 * 8 * 8
     tolerance = of_sums(*products, *[pixels] * 8, cancelled=max(products) ** 0.5)
-    found = jax.grad(loss)(jnp.asarray(x))
+    found = jax.jit(jax.grad(loss))(jnp.asarray(x))
     assert_close(found, from_torch(x_torch.grad), tolerance)

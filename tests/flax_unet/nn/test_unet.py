@@ -12,13 +12,14 @@ import pytest
 import torch
 from flax import nnx
 
-from convert import mapping, parity, stand_in
+from convert import mapping, parity
 from convert.torch_unet import ReferenceUNet
 from flax_unet import PUBLISHED, UNet, UNetConfig, UNetOutput
 from flax_unet.checkpoint.store import abstract_weights, build, flat
 from flax_unet.nn import layers
 from flax_unet.nn.inference import compiled
 from tests.conftest import SMALL, images
+from tests.flax_unet.samples import both, run
 from tests.published import LAYOUTS
 from tests.rounding import Rounded, assert_rounded, running, through
 from tests.tolerances import NETWORK, PROBABILITY, assert_close
@@ -31,15 +32,6 @@ RELATIVES = {
     "no hidden layer": dataclasses.replace(SMALL["classifier-224"], classifier_widths=()),
     "decoder from the second level": UNetConfig(base_width=4, decoder_levels=2, image_size=32),
 }
-
-
-def both(config: UNetConfig, seed: int) -> tuple[UNet, ReferenceUNet]:
-    """A model and its twin with the same seeded weights."""
-    tensors = stand_in.state_dict(config, seed)
-    matched = mapping.match(config, {key: array.shape for key, array in tensors.items()})
-    assert not matched.problems
-    model = build(config, mapping.to_flax(matched.rules, tensors))
-    return model, parity.load_twin(ReferenceUNet(config), tensors)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -77,7 +69,7 @@ def test_classifier_pools_as_published(rows: int, columns: int, reads: str | Non
     height, width = x[:, :16, :16].shape[1:3]
     x[:, :height, :width] = images(3, 16)[:, :height, :width]
     x[1, -2:, -2:], x[2, 26:28, 24:] = 40, 30  # in the corner; at the last row that is read
-    found, expected = model(x), parity.twin_output(twin, x)
+    found, expected = run(model, x), parity.twin_output(twin, x)
     assert_close(found.real_probability, expected.real_probability, PROBABILITY)
     layer = twin.get_submodule
     deepest = layer("down1")(twin.inc(torch.from_numpy(x).permute(0, 3, 1, 2)))
@@ -120,14 +112,22 @@ def test_every_layer_is_the_twins(layout: str) -> None:
     for hook in hooks:
         hook.remove()
     assert seen.keys() == blocks.keys()
+
+    @nnx.jit
+    def run_blocks(model: UNet, inputs: dict[str, list[jax.Array]]) -> dict[str, jax.Array]:
+        found = {}
+        for name, arrays in inputs.items():
+            if name.startswith("linear"):
+                found[name] = getattr(model.classifier, name.replace("_", ""))(*arrays)
+            else:
+                maps = [x.transpose(0, 2, 3, 1) for x in arrays]
+                maps = [layers.max_pool(maps[0])] if name.startswith("down") else maps
+                found[name] = getattr(model, name)(*maps).transpose(0, 3, 1, 2)
+        return found
+
+    outputs = run_blocks(model, {name: [x.numpy() for x in of] for name, of in seen.items()})
     for name, inputs in seen.items():
-        if name.startswith("linear"):
-            found = getattr(model.classifier, name.replace("_", ""))(jnp.asarray(inputs[0].numpy()))
-        else:
-            arrays = [jnp.asarray(x.permute(0, 2, 3, 1).numpy()) for x in inputs]
-            if name.startswith("down"):
-                arrays = [layers.max_pool(arrays[0])]
-            found = getattr(model, name)(*arrays).transpose(0, 3, 1, 2)
+        found = outputs[name]
         assert_rounded(found, through(blocks[name], *inputs), name)
         for path, kernel in list(blocks[name].named_parameters()):
             if kernel.ndim > 1:
@@ -178,7 +178,7 @@ def test_training_forward_is_the_twins(config: UNetConfig) -> None:
             module.register_forward_hook(record(name))
     logits = through(exact, torch.from_numpy(x).permute(0, 3, 1, 2))[0]
     # The twin's output in training; inference_mode does not matter to the statistics.
-    outputs = model(x), parity.twin_output(twin, x)
+    outputs = run(model, x), parity.twin_output(twin, x)
     theirs = {key: value.numpy() for key, value in twin.state_dict().items()}
     rules = mapping.match(config, {key: value.shape for key, value in theirs.items()}).rules
     ours = mapping.to_torch(rules, nnx.to_pure_dict(nnx.state(model)))
@@ -194,7 +194,7 @@ def test_training_forward_is_the_twins(config: UNetConfig) -> None:
 
 def test_initial_values_are_distributed_as_pytorchs() -> None:
     """Uniform within PyTorch's bounds, which PyTorch's own initial values fill too."""
-    config = UNetConfig(base_width=8, levels=2, decoder_levels=2, classifier_widths=(64,))
+    config = UNetConfig(base_width=8, levels=1, decoder_levels=1, classifier_widths=(64,))
     initialise = nnx.jit(lambda: UNet(config, rngs=nnx.Rngs(0)))
     leaves = flat(nnx.to_pure_dict(nnx.state(initialise())))
     torch.manual_seed(0)
@@ -223,7 +223,8 @@ def test_bfloat16_is_as_close_to_float32_as_pytorchs() -> None:
     assert found.mask_logits is not None
     assert found.real_logit is not None
     assert found.mask_logits.dtype == found.real_logit.dtype == jnp.float32
-    assert narrow.inc(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16
+    of_inc = jax.eval_shape(narrow.inc, jax.ShapeDtypeStruct(x.shape, jnp.bfloat16))
+    assert of_inc.dtype == jnp.bfloat16
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
         logits = twin(torch.from_numpy(x).permute(0, 3, 1, 2))[0]
     errors = [

@@ -20,7 +20,7 @@ from PIL import Image
 from benchmarks import prediction
 from convert import parity
 from convert.torch_unet import ReferenceUNet
-from flax_unet import Detector, load
+from flax_unet import Detector, detector, load
 from flax_unet.media.faces import Box
 from flax_unet.media.videos import Sampling, VideoReader
 from flax_unet.predict import __main__ as predict
@@ -677,6 +677,7 @@ def test_progress_bar(
 
 
 @needs_shared
+@pytest.mark.slow
 def test_the_clip(model: Path, tmp_path: Path, capsys: Printed) -> None:
     out = tmp_path / "out"
     assert run(model, CLIP, "--out", out) == 0
@@ -701,10 +702,11 @@ def test_speed(tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch)
         return 1.0, 0
 
     monkeypatch.setattr(prediction, "run_module", run_here)
-    prediction.main(["--frames", "8", "--base-width", "2", "--out", str(tmp_path / "speed.json")])
+    monkeypatch.setitem(detector._BATCH, "cpu", 2)
+    prediction.main(["--frames", "2", "--base-width", "2", "--out", str(tmp_path / "speed.json")])
     result = json.loads((tmp_path / "speed.json").read_text())
     assert json.loads(capsys.readouterr().out) == result
-    assert result["frames"] == result["frames_with_a_face"] == 8
+    assert result["frames"] == result["frames_with_a_face"] == 2
     parts = {"decode", "find_faces", "network", "draw_and_encode"}
     assert result["frames_a_second"].keys() == {"command", *parts}
     assert result["seconds_for_one_frame"] > 0
