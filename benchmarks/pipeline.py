@@ -27,6 +27,7 @@ from convert.torch_unet import ReferenceUNet
 from flax_unet import UNet, load
 from flax_unet.media.images import read_image, to_input
 from flax_unet.nn.config import Size
+from flax_unet.nn.decision import is_real
 from flax_unet.nn.inference import compiled
 from flax_unet.utils.arguments import at_least_one
 from flax_unet.utils.errors import InputError, command
@@ -125,7 +126,7 @@ def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
     expected, _ = pytorch(twin, source)
     predictions, _ = score(model, data, devices, batch_size)
     found = np.asarray(predictions.real_probability)
-    np.testing.assert_array_equal(found > 0.5, expected > 0.5)
+    np.testing.assert_array_equal(is_real(found), is_real(expected))
     np.testing.assert_allclose(found, expected, rtol=0, atol=CLOSE)
     input_rates = {
         "pytorch": drained(source),
@@ -150,8 +151,8 @@ def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
         "frames": len(data),
         "batch_size": batch_size,
         "threads": threads,
-        "same_decision": int(np.sum((found > 0.5) == (expected > 0.5))),
-        "called_real": int(np.sum(expected > 0.5)),
+        "same_decision": int(np.sum(is_real(found) == is_real(expected))),
+        "called_real": int(np.sum(is_real(expected))),
         "frames_a_second": {name: statistics.median(values) for name, values in rates.items()},
         "ratio_ours_to_pytorch": figure(ratios),
         "input_frames_a_second": input_rates,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.machine import GIB, compilations, options, peak_memory, report
-from flax_unet.utils.errors import command
+from flax_unet.utils.errors import InputError, command
 from train.data.dataset import EMBEDDED, open_dataset
 from train.data.export import export
 from train.fit import __main__ as fit
@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         watch.join()
         lines = read(workdir / METRICS)
     during = {step: found for step, found in seen.items() if step < args.steps}
+    if not during:
+        raise InputError(f"--steps {args.steps}: training ended before its first look; give more")
     wanted = {min(during, key=lambda s, f=f: abs(s - f * args.steps)) for f in (0.2, 0.4, 0.6, 0.8)}
     marks = sorted({min(during), *wanted, max(during)})
     result = {

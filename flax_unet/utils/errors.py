@@ -16,6 +16,12 @@ _EXTRAS = {  # which extra installs a package that is missing
     "gradio": "app",
     "wandb": "wandb",
 }
+_DISTRIBUTIONS = {  # whose name is not the package's
+    "cv2": "opencv-python-headless",
+    "sklearn": "scikit-learn",
+    "tensorflow_datasets": "tensorflow-datasets",
+    "yaml": "pyyaml",
+}
 
 
 class InputError(ValueError):
@@ -46,8 +52,12 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
         except ModuleNotFoundError as error:
             if error.name not in _EXTRAS:
                 raise
-            install = f"pip install 'flax-unet[{_EXTRAS[error.name]}]'"
-            print(f"error: this needs the package {error.name}: {install}", file=sys.stderr)
+            extra, name = _EXTRAS[error.name], _DISTRIBUTIONS.get(error.name, error.name)
+            print(
+                f"error: this needs the package {error.name} of the extra {extra}: "
+                f"pip install {name}, or in a checkout pip install -e '.[{extra}]'",
+                file=sys.stderr,
+            )
             sys.exit(2)
         except KeyboardInterrupt:
             sys.exit(130)  # the shells' number for Ctrl-C

@@ -151,5 +151,5 @@ def test_package_works_without_torch(converted: Path, tmp_path: Path) -> None:
     )
     assert "face.png" in done.stdout
     assert done.returncode == 2
-    assert "pip install 'flax-unet[convert]'" in done.stderr
+    assert "pip install -e '.[convert]'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -61,7 +61,7 @@ def check_metric(metric: str | None, config: UNetConfig, data: Dataset) -> None:
         return
     if metric is None:
         raise InputError(
-            f"{wanted} is not defined: the validation frames have no masks; add masks to them, or "
+            f"{wanted} is not defined: none of the validation frames has a mask; add masks, or "
             "train without validation"
         )
     near = difflib.get_close_matches(metric, sorted(comparable), n=1, cutoff=0)

@@ -600,7 +600,7 @@ def test_without_opencv(
     noise().save(tmp_path / "face.png")
     film = write_video(tmp_path / "film.avi", numbered(3))
     monkeypatch.setitem(sys.modules, "cv2", None)
-    needed = "this needs the package cv2: pip install 'flax-unet[media]'"
+    needed = "this needs the package cv2 of the extra media: pip install opencv-python-headless, or"
     assert needed in fails(predict.main, model, tmp_path / "face.png")
     assert needed in fails(predict.main, model, film, "--faces", "none")
     assert run(model, tmp_path / "face.png", "--faces", "none") == 0

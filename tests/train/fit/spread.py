@@ -1,6 +1,6 @@
-"""A process of training on several devices, for the tests: prints its losses and gradients.
+"""A process of training, for the tests: prints losses and gradients on each number of devices.
 
-python -m tests.train.fit.spread DEVICES [ADDRESS PROCESSES PROCESS]
+python -m tests.train.fit.spread DEVICES[,DEVICES...] [ADDRESS PROCESSES PROCESS]
 """
 
 import json
@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-DEVICES = int(sys.argv[1])
-jax.config.update("jax_num_cpu_devices", DEVICES)
+COUNTS = [int(count) for count in sys.argv[1].split(",")]
+jax.config.update("jax_num_cpu_devices", max(COUNTS))
 jax.config.update("jax_enable_x64", True)
 if len(sys.argv) > 2:
     jax.distributed.initialize(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
@@ -50,9 +50,8 @@ def recording() -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), update)
 
 
-def train(dtype: str) -> tuple[list, dict]:
+def train(dtype: str, devices: list[distributed.Device]) -> tuple[list, dict]:
     """Losses of each step, and the gradient of the first."""
-    devices = jax.local_devices()
     distributed.connect(devices)
     process, processes = distributed.process()
     share = BATCH // processes
@@ -75,7 +74,9 @@ def train(dtype: str) -> tuple[list, dict]:
 
 
 if __name__ == "__main__":
-    losses, gradient = train("float64")
-    result = {"float64": losses, "float32": train("float32")[0], "gradient": gradient}
-    if distributed.process()[0] == 0:
-        print(json.dumps(result))
+    for count in COUNTS:
+        devices = jax.local_devices()[:count]
+        losses, gradient = train("float64", devices)
+        result = {"float64": losses, "float32": train("float32", devices)[0], "gradient": gradient}
+        if distributed.process()[0] == 0:
+            print(json.dumps(result))

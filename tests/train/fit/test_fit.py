@@ -1,5 +1,6 @@
 """Training from its command line: what it writes, resuming, interruptions."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -10,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 import torch
@@ -23,22 +23,24 @@ from convert import to_torch
 from convert.from_torch import convert
 from convert.parity import load_twin
 from convert.torch_unet import ReferenceUNet
-from flax_unet import UNet, UNetConfig
-from flax_unet.checkpoint import metadata, store
+from flax_unet import UNetConfig
+from flax_unet.checkpoint import store
 from flax_unet.checkpoint.store import flat
+from flax_unet.nn.inference import compiled
 from flax_unet.predict import __main__ as predict
 from flax_unet.utils import files
 from tests.conftest import Original, images, listing
 from tests.published import LAYOUTS
 from tests.tolerances import DEVICES_32, NETWORK, assert_close, assert_same_tensors
 from tests.train.children import await_steps, finish, start, together
-from tests.train.folders import write_folder
+from tests.train.fit.conftest import SHALLOW, write_checkpoint
 from train.eval import __main__ as evaluation
 from train.fit import __main__ as fit
 from train.fit.checkpoints import held
 from train.fit.tracking import read
 
-TINY = ["--size", "16", "--base-width", "2", "--batch-size", "4", "--learning-rate", "1e-3"]
+FIXED = ["--batch-size", "4", "--learning-rate", "1e-3"]
+TINY = ["--size", "16", "--base-width", "2"]  # of the published layout, which has four levels
 FIT = "train.fit"
 FIELDS = {
     *("step", "epoch", "loss", "mask_loss", "class_loss"),
@@ -46,14 +48,25 @@ FIELDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """30 frames of 10 videos."""
-    return write_folder(tmp_path_factory.mktemp("data") / "data", videos=10)
+@pytest.fixture(scope="session")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four steps with checkpoints after the second and the fourth."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    run(data, workdir, "--steps", 4, "--save-every", 2)
+    return workdir
+
+
+@pytest.fixture
+def workdir(trained: Path, tmp_path: Path) -> Path:
+    """A copy of that run."""
+    return shutil.copytree(trained, tmp_path / "run", symlinks=True)
 
 
 def options(data: Path, workdir: Path, *more: object) -> list[str]:
-    fixed = ["--data", str(data), "--workdir", str(workdir), *TINY]
+    """Options of a run; from the shallow checkpoint unless they describe the network."""
+    described = {"--base-width", "--init-from"} & set(more)
+    begin = [] if described else ["--init-from", str(data.parent / "start")]
+    fixed = ["--data", str(data), "--workdir", str(workdir), *FIXED, *begin]
     return [*fixed, *map(str, more)]
 
 
@@ -91,7 +104,7 @@ def test_what_a_run_writes_is_read_by_every_command(data: Path, tmp_path: Path) 
     model = flax_unet.load(workdir / "last")
     assert model.config.input_size == (32, 16)
     picture = images(2, 32)[:, :, :16]
-    expected = model(picture)
+    expected = compiled(model)(picture)
     to_torch.main([str(workdir / "last"), str(tmp_path / "back.pth")])
     tensors = torch.load(tmp_path / "back.pth", weights_only=True)
     arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
@@ -197,10 +210,10 @@ def test_memory_may_run_short_on_the_way(
     run(data, tmp_path / "run", "--steps", 1)
     assert not rematerialised
     fit.main(["--workdir", str(tmp_path / "run"), "--resume", "--steps", "2", "--remat"])
-    levels = UNetConfig(base_width=2).levels
-    assert len(rematerialised) == 2 * levels + 1
+    assert len(rematerialised) == 2 * SHALLOW.levels + 1
 
 
+@pytest.mark.slow
 def test_kills_and_sigterm_change_nothing(data: Path, tmp_path: Path) -> None:
     steps = 30
     calm = killed.fit(tmp_path / "calm", str(data), steps)
@@ -224,10 +237,8 @@ def test_kills_and_sigterm_change_nothing(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["delete", "corrupt", "truncate", "empty", "config"])
 def test_damaged_newest_checkpoint_is_passed_over(
-    damage: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    damage: str, data: Path, workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workdir = tmp_path / "run"
-    run(data, workdir, "--steps", 4, "--save-every", 2)
     expected = weights(workdir)
     newest = (workdir / "last").resolve()
     large = max((newest / "training").rglob("*"), key=lambda path: path.stat().st_size)
@@ -245,25 +256,23 @@ def test_damaged_newest_checkpoint_is_passed_over(
     run(data, workdir, "--steps", 3, "--save-every", 2, "--keep", 1)
     assert (workdir / "last").resolve().name == "step_00000003"
     run(data, workdir, "--steps", 4, "--save-every", 2)
-    told = capsys.readouterr()
-    assert f"{newest} is passed over" in told.err
-    assert "goes on after step 2" in told.out
+    printed = capsys.readouterr()
+    assert f"{newest} is passed over" in printed.err
+    assert "goes on after step 2" in printed.out
     for path, leaf in weights(workdir).items():
         np.testing.assert_array_equal(leaf, expected[path])
 
 
 def test_full_disk_loses_nothing(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+    data: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
 ) -> None:
-    workdir = tmp_path / "run"
-    run(data, workdir, "--steps", 2)
     before = listing(workdir / "checkpoints")
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, "posix_fallocate", full)
-    message = fails(fit.main, *options(data, workdir, "--steps", 4, "--save-every", 1))
+    message = fails(fit.main, *options(data, workdir, "--steps", 6, "--save-every", 1))
     assert "No space left on device" in message
     assert listing(workdir / "checkpoints") == before
 
@@ -284,6 +293,7 @@ def test_data_that_changed_is_refused(
     data: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
     copy, workdir = shutil.copytree(data, tmp_path / "copy"), tmp_path / "run"
+    shutil.copytree(data.parent / "start", tmp_path / "start")
     run(copy, workdir, "--steps", 1)
     crop = next((copy / "crops").iterdir())
     with Image.open(crop) as image:
@@ -294,13 +304,11 @@ def test_data_that_changed_is_refused(
 
 
 def test_two_runs_in_one_place_are_refused(
-    data: Path, tmp_path: Path, fails: Callable[..., str]
+    data: Path, workdir: Path, fails: Callable[..., str]
 ) -> None:
-    workdir = tmp_path / "run"
-    run(data, workdir, "--steps", 1)
     before = listing(workdir)
     with held(workdir):
-        assert "in use by another run" in fails(fit.main, *options(data, workdir, "--steps", 2))
+        assert "in use by another run" in fails(fit.main, *options(data, workdir, "--steps", 6))
     assert listing(workdir) == before
 
 
@@ -352,26 +360,21 @@ def test_loss_that_is_not_finite_stops(
 def test_starts_from_a_checkpoint_with_a_fresh_head(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fails: Callable[..., str]
 ) -> None:
-    config = UNetConfig(base_width=2, levels=4, decoder_levels=0, image_size=16)
-    classifier = nnx.to_pure_dict(nnx.state(UNet(config, rngs=nnx.Rngs(5))))
     start = tmp_path / "start"
-    start.mkdir()
-    on_host = jax.tree.map(np.asarray, classifier)
-    store.write(start, config, {metadata.WEIGHTS: on_host})
-    metadata.write_json(start / metadata.SOURCE, {})
+    write_checkpoint(start, dataclasses.replace(SHALLOW, decoder_levels=0))
     fixed = ["--data", str(data), "--batch-size", "4", "--init-from", str(start)]
     fixed += ["--learning-rate", "0", "--steps", "1", "--freeze-encoder"]
     fit.main([*fixed, "--heads", "both", "--workdir", str(tmp_path / "run")])
     assert f"{start} has no mask head; it starts fresh" in capsys.readouterr().out
     trained = weights(tmp_path / "run")
-    for path, leaf in flat(on_host).items():
+    for path, leaf in flat(store.load_weights(start)).items():
         np.testing.assert_array_equal(trained[path], leaf)
     message = fails(fit.main, *fixed, "--base-width", "4", "--workdir", tmp_path / "other")
     assert "base_width: 2 there, 4 here" in message
 
 
 def test_original_class_loads_what_was_trained_from_scratch(data: Path, tmp_path: Path) -> None:
-    run(data, tmp_path / "run", "--steps", 1)
+    run(data, tmp_path / "run", "--steps", 1, *TINY)
     to_torch.to_torch(tmp_path / "run" / "last", tmp_path / "back.pth")
     tensors = torch.load(tmp_path / "back.pth", weights_only=True)
     assert list(tensors) == list(LAYOUTS["ynet-224"]["tensors"])
@@ -382,7 +385,7 @@ def test_original_class_loads_what_was_trained_from_scratch(data: Path, tmp_path
     assert kernel.shape == (64, 32, 3, 3)
     assert 0.99 * bound < kernel.abs().max() <= bound
     assert (tensors["down5.maxpool_conv.1.double_conv.1.running_var"] == 1).all()
-    run(data, tmp_path / "slim", "--steps", 1, "--layout", "ynet-slim")
+    run(data, tmp_path / "slim", "--steps", 1, *TINY, "--layout", "ynet-slim")
     to_torch.to_torch(tmp_path / "slim" / "last", tmp_path / "slim.pth")
     slim = torch.load(tmp_path / "slim.pth", weights_only=True)
     ReferenceUNet(config).load_state_dict(slim, strict=True)
@@ -423,14 +426,13 @@ def test_original_class_loads_what_was_trained_from_its_file(
 def test_level_of_the_classifier_alone_goes_with_it(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fixed = ["--data", str(data), "--batch-size", "4", "--steps", "1", "--learning-rate", "0"]
-    deep, shallow = str(tmp_path / "deep"), str(tmp_path / "shallow")
-    size = ["--layout", "ynet-320", "--base-width", "2", "--size", "64"]
-    fit.main([*fixed, *size, "--workdir", deep])
-    alone = ["--heads", "mask", "--schedule", "constant"]
-    fit.main([*fixed, "--init-from", f"{deep}/last", *alone, "--workdir", shallow])
-    assert f"the classifier of {deep}/last is not trained" in capsys.readouterr().out
-    assert not any(path.startswith("down5") for path in weights(tmp_path / "shallow"))
+    deep, shallow = tmp_path / "deep", tmp_path / "shallow"
+    write_checkpoint(deep, dataclasses.replace(SHALLOW, levels=3))
+    alone = ("--heads", "mask", "--schedule", "constant", "--steps", 1)
+    run(data, shallow, "--init-from", deep, *alone)
+    assert f"the classifier of {deep} is not trained" in capsys.readouterr().out
+    assert any(path.startswith("down3") for path in flat(store.load_weights(deep)))
+    assert not any(path.startswith("down3") for path in weights(shallow))
 
 
 def test_early_stopping_and_a_file_of_options(
@@ -438,39 +440,24 @@ def test_early_stopping_and_a_file_of_options(
 ) -> None:
     file = tmp_path / "options.yaml"
     file.write_text(
-        f"data: {data}\nsplit: 60/20/20\nsize: 16\nbase-width: 2\nbatch_size: 4\nlearning_rate: 0\n"
-        "early_stopping: 2\nbest_metric: frames.log_loss\nkeep: 1\nclass_balance: balanced\n"
+        f"data: {data}\nsplit: 60/20/20\ninit-from: {data.parent}/start\nbatch_size: 4\n"
+        "learning_rate: 0\nearly_stopping: 2\nbest_metric: frames.log_loss\nkeep: 1\n"
+        "class_balance: balanced\n"
     )
     fit.main(["--config", str(file), "--workdir", str(tmp_path / "run"), "--epochs", "9"])
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     # Weights that stay as they are gain nothing after the first evaluation but by the statistics.
     evaluations = read(tmp_path / "run" / "validation.jsonl")
     assert read(tmp_path / "run" / "metrics.jsonl")[-1]["step"] == evaluations[-1]["step"]
     assert len(evaluations) < 9
     best = min(evaluations, key=lambda line: line["frames.log_loss"])
-    assert f"of step {best['step']}" in told
+    assert f"of step {best['step']}" in printed
     assert (tmp_path / "run" / "best").resolve().name == f"step_{best['step']:08}"
 
 
-def test_signal_to_one_process_ends_all(data: Path, tmp_path: Path) -> None:
-    workdir = tmp_path / "run"
-    children = together(
-        FIT, [options(data, workdir, "--steps", 100_000, "--log-every", 1, "--sync-batch-norm")]
-    )
-    try:
-        await_steps(children[0], workdir / "metrics.jsonl")
-        assert children[0].poll() is None
-        children[1].send_signal(signal.SIGTERM)
-        told = [child.communicate(timeout=300)[1] for child in children]
-    finally:
-        for child in children:
-            child.kill()
-            child.communicate()
-    assert [child.returncode for child in children] == [128 + signal.SIGTERM] * 2, told
-    flax_unet.load(workdir / "last")
-
-
-def test_resumes_on_other_devices_and_processes(data: Path, tmp_path: Path) -> None:
+def test_resumes_on_other_devices_and_processes_until_one_gets_a_signal(
+    data: Path, tmp_path: Path
+) -> None:
     more = ("--sync-batch-norm", "--log-every", "1", "--learning-rate", "1e-5")
     one, two = tmp_path / "one", tmp_path / "two"
     calls = [
@@ -479,13 +466,24 @@ def test_resumes_on_other_devices_and_processes(data: Path, tmp_path: Path) -> N
         options(data, two, *more, "--steps", 4, "--devices", 4),
     ]
     finish(start(FIT, calls, devices=4))
-    printed = [finish(child) for child in together(FIT, [options(data, two, *more, "--steps", 6)])]
-    assert "goes on after step 4" in printed[0]
-    assert "goes on" not in printed[1]  # one process speaks for all
+    children = together(FIT, [options(data, two, *more, "--steps", 100_000)])
+    try:
+        await_steps(children[0], two / "metrics.jsonl", more_than=5)
+        assert children[0].poll() is None
+        children[1].send_signal(signal.SIGTERM)
+        ended = [child.communicate(timeout=300) for child in children]
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+    assert [child.returncode for child in children] == [128 + signal.SIGTERM] * 2, ended
+    flax_unet.load(two / "last")
+    assert "goes on after step 4" in ended[0][0]
+    assert "goes on" not in ended[1][0]  # one process speaks for all
     logs = [read(directory / "metrics.jsonl") for directory in (one, two)]
-    assert [line["step"] for line in logs[1]] == list(range(1, 7))
+    assert [line["step"] for line in logs[1]] == list(range(1, len(logs[1]) + 1))
     for name in ("mask_loss", "class_loss"):
-        found, expected = ([line[name] for line in log] for log in logs)
+        found, expected = ([line[name] for line in log[:6]] for log in logs)
         np.testing.assert_allclose(found, expected, atol=DEVICES_32, rtol=0)
 
 

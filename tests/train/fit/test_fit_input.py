@@ -205,7 +205,7 @@ def test_run_with_former_names_of_options_continues(data: Path, tmp_path: Path) 
 def test_package_that_is_missing(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     fixed = ["--data", data, "--base-width", "2", "--size", "16", "--batch-size", "4"]
     message = fails(fit.main, *fixed, "--wandb", "offline", "--workdir", tmp_path / "run")
-    assert "pip install 'flax-unet[wandb]'" in message
+    assert "pip install wandb, or in a checkout pip install -e '.[wandb]'" in message
     assert not (tmp_path / "run").exists()
 
 
@@ -220,5 +220,5 @@ def test_masks_that_only_training_has(
     for mask in (partly / "masks").iterdir():
         if mask.name.partition("_")[0] in {video.removesuffix(".mp4") for video in videos}:
             mask.unlink()
-    assert "none has a mask" in fails(fit.main, *words)
+    assert "none of the validation frames has a mask" in fails(fit.main, *words)
     assert not (tmp_path / "run").exists()

@@ -16,14 +16,12 @@ from flax_unet.checkpoint import store
 from flax_unet.checkpoint.store import flat
 from tests.tolerances import DEVICES_32
 from tests.train.children import finish, together
-from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
 from train.fit import __main__ as fit
 from train.fit.tracking import Tracker
 
 EVENT: Any = vars(event_pb2)["Event"]  # which type checkers do not see
-SIDE = 16
-TINY = ["--size", str(SIDE), "--base-width", "2", "--batch-size", "4"]
+SIDE = 16  # of the network's input
 
 
 class FakeRun:
@@ -86,14 +84,13 @@ def events(workdir: Path, kind: str) -> dict[tuple[str, int], Any]:
     return found
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """30 frames of 10 videos."""
-    return write_folder(tmp_path_factory.mktemp("data") / "data", videos=10)
+def options(data: Path, workdir: Path, *more: object) -> list[str]:
+    fixed = ["--data", data, "--workdir", workdir, "--init-from", data.parent / "start"]
+    return [*map(str, fixed), "--batch-size", "4", *map(str, more)]
 
 
 def run(data: Path, workdir: Path, *more: object) -> None:
-    fit.main(["--data", str(data), "--workdir", str(workdir), *TINY, *map(str, more)])
+    fit.main(options(data, workdir, *more))
 
 
 @pytest.mark.parametrize("kind", ["validation", "training"])
@@ -161,8 +158,7 @@ def test_histograms_reach_both_trackers(
 def test_histograms_of_several_devices_and_processes(data: Path, tmp_path: Path) -> None:
     more = ["--sync-batch-norm", "--histograms", "--steps", "1", "--learning-rate", "1e-5"]
     run(data, tmp_path / "one", *more)
-    fixed = ["--data", str(data), "--workdir", str(tmp_path / "two"), *TINY, *more]
-    for child in together("train.fit", [fixed]):
+    for child in together("train.fit", [options(data, tmp_path / "two", *more)]):
         finish(child)
     expected, found = (events(tmp_path / name, "histo") for name in ("one", "two"))
     assert found.keys() == expected.keys()

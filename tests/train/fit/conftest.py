@@ -1,0 +1,41 @@
+"""What the tests of training start from, made once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from flax_unet import UNet, UNetConfig
+from flax_unet.checkpoint import metadata, store
+from tests.train.folders import write_folder
+
+# Two levels instead of four, which compile in half the time.
+SHALLOW = UNetConfig(
+    base_width=2, levels=2, decoder_levels=2, classifier_widths=(8,), image_size=16
+)
+
+
+@pytest.fixture(autouse=True)
+def programs() -> Iterator[None]:
+    """Forgets the programs of each run: the next one compiles its own."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 frames of 10 videos; beside them `start`, a checkpoint of SHALLOW."""
+    folder = tmp_path_factory.mktemp("training")
+    write_checkpoint(folder / "start", SHALLOW)
+    return write_folder(folder / "data", videos=10)
+
+
+def write_checkpoint(path: Path, config: UNetConfig) -> None:
+    """A checkpoint with PyTorch's initial values."""
+    path.mkdir()
+    weights = nnx.to_pure_dict(nnx.state(UNet(config, rngs=nnx.Rngs(5))))
+    store.write(path, config, {metadata.WEIGHTS: jax.tree.map(np.asarray, weights)})
+    metadata.write_json(path / metadata.SOURCE, {})
