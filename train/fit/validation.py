@@ -61,7 +61,7 @@ def check_metric(metric: str | None, config: UNetConfig, data: Dataset) -> None:
         return
     if metric is None:
         raise InputError(
-            f"{wanted} is not defined: of the validation frames none has a mask; add masks to them, "
+            f"{wanted} is not defined: of the validation frames none has a mask; add masks, "
             "or train without validation"
         )
     near = difflib.get_close_matches(metric, sorted(comparable), n=1, cutoff=0)
