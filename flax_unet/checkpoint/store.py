@@ -1,6 +1,7 @@
 """Reads and writes checkpoints: the weights by Orbax, beside their metadata."""
 
 import contextlib
+import functools
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
@@ -46,8 +47,12 @@ def flat(tree: Tree) -> dict[str, Any]:
 
 def abstract_weights(config: UNetConfig) -> Tree:
     """Shape and dtype of every parameter and statistic, without allocating any."""
-    model = nnx.eval_shape(lambda: UNet(config, rngs=nnx.Rngs(0)))
-    return nnx.to_pure_dict(nnx.state(model))
+    return nnx.to_pure_dict(_abstract(config, jnp.float32)[1])
+
+
+@functools.lru_cache(maxsize=16)  # tracing a network takes a quarter of a second
+def _abstract(config: UNetConfig, dtype: DTypeLike) -> tuple[nnx.GraphDef[UNet], nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: UNet(config, dtype=dtype, rngs=nnx.Rngs(0))))
 
 
 def build(config: UNetConfig, weights: Tree, *, dtype: DTypeLike = jnp.float32) -> UNet:
@@ -58,8 +63,7 @@ def build(config: UNetConfig, weights: Tree, *, dtype: DTypeLike = jnp.float32) 
         weights: a tree like `abstract_weights(config)`.
         dtype: what the convolutions compute in, float32 or bfloat16.
     """
-    model = nnx.eval_shape(lambda: UNet(config, dtype=dtype, rngs=nnx.Rngs(0)))
-    graphdef, state = nnx.split(model)
+    graphdef, state = jax.tree.map(lambda leaf: leaf, _abstract(config, dtype))  # a copy
     nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, weights))
     model = nnx.merge(graphdef, state)
     model.eval()
