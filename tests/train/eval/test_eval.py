@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -222,8 +223,9 @@ def test_two_processes_of_two_devices(shared: tuple[Path, Path, Path], tmp_path:
         children.append(start(EVAL, calls("two", "--batch-size", 7), devices=2, prelude=joined))
     printed = [finish(child) for child in children]
     assert "Correct" in printed[1]
-    said = [line for line in printed[2].splitlines() if not line.startswith("[Gloo]")]
-    assert not said  # one process speaks for all
+    # Gloo's threads write at once, so that its lines can be cut into each other.
+    lines = [line for line in printed[2].splitlines() if line.strip()]
+    assert not [line for line in lines if not re.search("Gloo|peer ranks", line)]  # one prints
     for name in sizes:
         assert_same_results(tmp_path / "two" / name, tmp_path / "one" / name)
     report = json.loads((tmp_path / "two" / "few" / "report.json").read_text())
