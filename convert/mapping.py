@@ -95,7 +95,8 @@ class Remap(NamedTuple):
     problems: list[str]  # empty when the invariants hold
 
 
-def expand(config: UNetConfig) -> list[Rule]:
+@functools.cache
+def expand(config: UNetConfig) -> tuple[Rule, ...]:
     """The rules that set a leaf of the network of `config`, with its numbers filled in."""
     leaves = _leaf_shapes(config)
     numbers = {
@@ -111,7 +112,7 @@ def expand(config: UNetConfig) -> list[Rule]:
             source, target = rule.source.format(**values), rule.target.format(**values)
             if target in leaves:  # not every network has upsampling kernels, biases, ...
                 expanded.append(Rule(source, target, rule.axes))
-    return expanded
+    return tuple(expanded)
 
 
 def match(config: UNetConfig, shapes: Mapping[str, Shape]) -> Remap:
@@ -178,7 +179,8 @@ def to_torch(rules: Mapping[str, Rule], weights: Tree) -> dict[str, np.ndarray]:
 
 def source_shape(rule: Rule, leaves: Mapping[str, Shape]) -> Shape:
     """The shape that the rule's source must have, given the shapes of the target's leaves."""
-    return tuple(leaves[rule.target][axis] for axis in np.argsort(rule.axes))
+    shape = leaves[rule.target]
+    return tuple(shape[rule.axes.index(axis)] for axis in range(len(shape)))
 
 
 @functools.cache

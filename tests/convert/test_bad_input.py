@@ -366,7 +366,8 @@ def test_full_disk(tmp_path: Path) -> None:
     """A full disk is found before anything is written.
 
     Where that is not foreseen, the libraries' writes fail halfway, and what they leave is deleted.
-    The commands run in a process whose files cannot grow past a limit.
+    The commands run in a process whose files cannot grow past a limit. It ends after the one that
+    leaves threads behind which go on writing.
     """
     path, converted = tmp_path / "ckpt.pth", tmp_path / "converted"
     torch.save(small_tensors("ynet-slim", base_width=16), path)
@@ -376,8 +377,8 @@ def test_full_disk(tmp_path: Path) -> None:
         (is_foreseen, *map(str, command))
         for is_foreseen, number in ((True, 1), (False, 2))
         for command in (
-            ("convert.from_torch", path, "--out", tmp_path / f"{number}" / "out", "--no-verify"),
             ("convert.to_torch", converted, tmp_path / f"{number}.pth"),
+            ("convert.from_torch", path, "--out", tmp_path / f"{number}" / "out", "--no-verify"),
         )
     ]
     process = [sys.executable, "-c", LIMITED, json.dumps(commands)]

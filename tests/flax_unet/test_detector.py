@@ -13,16 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from flax import nnx
 from PIL import Image
 
-from flax_unet import Detector, InputError, UNet, UNetConfig, Verdict, load
+from flax_unet import Detector, InputError, UNetConfig, Verdict, load
 from flax_unet.media.faces import Box
 from flax_unet.media.images import to_input
 from flax_unet.nn.inference import compiled, program
 from flax_unet.predict import __main__ as predict
 from tests.conftest import listing
-from tests.flax_unet.samples import SIDE, noise, small_checkpoint
+from tests.flax_unet.samples import SIDE, both, noise, small_checkpoint
 from tests.tolerances import NETWORK, PROBABILITY, assert_close
 from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
@@ -69,8 +68,7 @@ def test_gives_what_the_network_gives(model: Path, detector: Detector) -> None:
 
 def test_network_of_pictures_that_are_not_square() -> None:
     config = UNetConfig(2, 2, 2, (4,), image_size=(16, 24))
-    network = UNet(config, rngs=nnx.Rngs(0))
-    network.eval()
+    network, _ = both(config, seed=0)
     (verdict,) = Detector(network)([noise()])
     grid = noise().resize((24, 16), Image.Resampling.NEAREST)
     output = compiled(network)(np.asarray(grid, np.float32)[None] / 255)

@@ -40,6 +40,16 @@ def scrambled(model: nnx.Module) -> None:
             module.bias[...] = jnp.asarray(rng.normal(size=size), jnp.float32)
 
 
+def double_conv(bias: bool) -> DoubleConv:
+    """A layer in eval mode with initial values."""
+    initialise = nnx.jit(
+        lambda: DoubleConv(5, 7, 9, bias=bias, dtype=jnp.float32, rngs=nnx.Rngs(1))
+    )
+    layer = initialise()
+    layer.eval()
+    return layer
+
+
 def in_network(layer: DoubleConv) -> DoubleConv:
     """The layer, folded as one of a network."""
     model, _ = both(SHALLOW, seed=0)
@@ -77,8 +87,7 @@ def twin_of(model: UNet) -> torch_unet.ReferenceUNet:
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_layer(bias: bool) -> None:
-    layer = DoubleConv(5, 7, 9, bias=bias, dtype=jnp.float32, rngs=nnx.Rngs(1))
-    layer.eval()
+    layer = double_conv(bias=bias)
     scrambled(layer)
     x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 16, 16, 5)), jnp.float32)
     before = run(layer, x)
@@ -172,8 +181,7 @@ def test_weights_are_rounded_once_in_bfloat16() -> None:
 
 def test_damaged_statistics_show_in_the_outputs_alone() -> None:
     """Not by warnings of NumPy, which tests raise."""
-    layer = DoubleConv(5, 7, 9, bias=True, dtype=jnp.float32, rngs=nnx.Rngs(1))
-    layer.eval()
+    layer = double_conv(bias=True)
     assert layer.norm1 is not None
     layer.norm1.var[...] = jnp.full(7, -1.0)
     assert np.isnan(run(in_network(layer), jnp.ones((1, 8, 8, 5)))).any()
