@@ -125,7 +125,9 @@ def test_every_layer_is_the_twins(layout: str) -> None:
                 found[name] = getattr(model, name)(*maps).transpose(0, 3, 1, 2)
         return found
 
-    outputs = run_blocks(model, {name: [x.numpy() for x in of] for name, of in seen.items()})
+    outputs = run_blocks(
+        model, {name: [jnp.asarray(x.numpy()) for x in of] for name, of in seen.items()}
+    )
     for name, inputs in seen.items():
         found = outputs[name]
         assert_rounded(found, through(blocks[name], *inputs), name)
