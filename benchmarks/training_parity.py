@@ -31,10 +31,11 @@ from flax_unet.nn.inference import compiled
 from flax_unet.utils.arguments import image_size
 from flax_unet.utils.errors import command
 from train import distributed
+from train.data.augment import Augmentation
 from train.data.dataset import EMBEDDED, open_dataset
 from train.data.sampler import Sampler
 from train.eval.segmentation import PixelCounts, dice
-from train.fit.config import RECIPES, Augmentation, FitConfig
+from train.fit.config import RECIPES, FitConfig
 from train.fit.losses import objective_of
 from train.fit.optimizer import Plateau, set_plateau
 from train.fit.step import zero_totals

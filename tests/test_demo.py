@@ -16,6 +16,7 @@ from train.eval import __main__ as evaluation
 DEMO = Path(__file__).parent.parent / "checkpoints" / "demo.pth"
 
 
+@pytest.mark.slow
 def test_demonstration_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is good at what it was trained for, and counts exactly what PyTorch counts."""
     conversion = convert(DEMO, tmp_path / "demo")

@@ -17,7 +17,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "flax_unet.media": ("flax_unet.media", "flax_unet.nn.config", "flax_unet.utils"),
     "convert": ("convert", "flax_unet"),
     "train": ("train", "flax_unet"),
-    "train.data": ("train.data", "train.distributed", "train.fit.config", "flax_unet"),
+    "train.data": ("train.data", "train.distributed", "train.options", "flax_unet"),
     "train.eval": ("train.eval", "train.data", "train.distributed", "flax_unet"),
 }
 LEAST_LINES = 30  # of a module with one importer

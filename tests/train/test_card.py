@@ -404,7 +404,7 @@ def test_nothing_is_replaced_without_overwrite(model: Path, report: Path, fails:
 
     before = readme.read_text()
     report.write_text("{")
-    assert "no JSON" in fails(card.main, model, "--evaluation", report, "--overwrite")
+    assert "is not JSON" in fails(card.main, model, "--evaluation", report, "--overwrite")
     assert readme.read_text() == before  # a failure leaves the old card
 
 

@@ -1,13 +1,28 @@
 """Augments training pictures: each change keeps the label and is made to a share of pictures."""
 
+import dataclasses
+import functools
 import io
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from train.fit.config import Augmentation
+from train.options import option
 
 _GREY = 127
+_share = functools.partial(option, 0.0, least=0, most=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """The share of pictures, from 0 to 1, to which each change is made at random."""
+
+    flip: float = _share("mirror left to right")
+    jpeg: float = _share("compress as JPEG of quality 30 to 95")
+    blur: float = _share("blur with a radius up to 2 pixels")
+    noise: float = _share("add noise of a deviation up to 10 of 255")
+    colour: float = _share("change brightness, contrast and saturation by up to 30 %")
+    cut_out: float = _share("grey out a rectangle up to half the side; it counts as untouched")
 
 
 def augment(

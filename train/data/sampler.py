@@ -6,11 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from flax_unet.nn.config import Size
-from train.data.augment import augment
+from train.data.augment import Augmentation, augment
 from train.data.dataset import Dataset
 from train.data.loader import Batch, frames_ahead, load_frame, stack
 from train.data.prefetch import prefetch
-from train.fit.config import Augmentation
 
 
 class Sampler:

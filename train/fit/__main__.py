@@ -7,7 +7,7 @@ from typing import Any
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from train.fit.config import CHANGEABLE, GROUPS, FitConfig
-from train.fit.options import OptionParser, fields_of, flag, valid
+from train.options import OptionParser, fields_of, flag, valid
 
 _EPILOG = """\
 Without --data it trains a demonstration: a small network on forged portraits that are made on

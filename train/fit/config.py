@@ -1,7 +1,6 @@
 """The options of a training run, in groups, and the configuration that they make."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -9,8 +8,9 @@ from typing import Any, Self
 from flax_unet.checkpoint import metadata
 from flax_unet.nn.config import DTYPES, PUBLISHED, UNetConfig
 from flax_unet.utils.errors import InputError
+from train.data.augment import Augmentation
 from train.data.layouts.options import MASK_THRESHOLD, REAL_LABEL, FolderOptions
-from train.fit.options import fields_of, option, plain, unknown_option, valid
+from train.options import fields_of, option, plain, unknown_option, valid
 
 DEFAULT_LAYOUT = "ynet-224"
 
@@ -157,21 +157,6 @@ class Recipe:
     early_stopping: int | None = option(
         None, "stop after this many evaluations without a better --best-metric", least=1
     )
-
-
-_share = functools.partial(option, 0.0, least=0, most=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """The share of pictures, from 0 to 1, to which each change is made at random."""
-
-    flip: float = _share("mirror left to right")
-    jpeg: float = _share("compress as JPEG of quality 30 to 95")
-    blur: float = _share("blur with a radius up to 2 pixels")
-    noise: float = _share("add noise of a deviation up to 10 of 255")
-    colour: float = _share("change brightness, contrast and saturation by up to 30 %")
-    cut_out: float = _share("grey out a rectangle up to half the side; it counts as untouched")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from tests.train.folders import write_folder
-from train.data.augment import augment
+from train.data.augment import Augmentation, augment
 from train.data.dataset import Dataset, open_dataset
 from train.data.sampler import Sampler
-from train.fit.config import Augmentation
 
 EVERY_CHANGE = Augmentation(*[0.5] * 6)
 

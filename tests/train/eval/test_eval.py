@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -84,7 +85,18 @@ def test_every_decision_is_pytorchs(tmp_path: Path, capsys: pytest.CaptureFixtur
             assert opened.width > 300
 
 
-def test_the_original_folder_is_trained_on_and_scored_as_pytorch_does(tmp_path: Path) -> None:
+def expected_of(checkpoint: Path, original: Path) -> dict[str, Any]:
+    """What PyTorch finds in the test frames of the original's folder."""
+    return published_procedure(
+        checkpoint,
+        original / "testing",
+        crops="crops/crops_testing",
+        masks="masks/masks_testing",
+        metadata="../../metadata.json",
+    )
+
+
+def test_the_original_folder_is_scored_as_pytorch_does(tmp_path: Path) -> None:
     model = write_model(tmp_path, "ynet-224", 8)
     data = write_original(tmp_path / "dfdc_deepfake_challenge")
     audit.main([str(data), "--json", str(tmp_path / "audit.json")])
@@ -94,29 +106,25 @@ def test_the_original_folder_is_trained_on_and_scored_as_pytorch_does(tmp_path: 
         **{"train": 12, "test": 6}
     }
 
-    def expected_of(checkpoint: Path) -> dict[str, Any]:
-        return published_procedure(
-            checkpoint,
-            data / "testing",
-            crops="crops/crops_testing",
-            masks="masks/masks_testing",
-            metadata="../../metadata.json",
-        )
-
-    expected = expected_of(tmp_path / "ckpt.pth")
+    expected = expected_of(tmp_path / "ckpt.pth", data)
     assert len(set(expected["predicted"].values())) == 2  # or the test would show little
     out = tmp_path / "out"
     chosen = ["--checkpoint", str(model), "--data", str(data.parent), "--out", str(out)]
     evaluation.main(chosen)
     assert_same_decisions(out, expected)
 
+
+@pytest.mark.slow
+def test_the_original_folder_is_trained_on_as_pytorch_scores_it(tmp_path: Path) -> None:
+    model = write_model(tmp_path, "ynet-224", 8)
+    data = write_original(tmp_path / "dfdc_deepfake_challenge")
     run = tmp_path / "run"
     options = {"--data": data, "--validation": "testing", "--init-from": model, "--workdir": run}
     options |= {"--batch-size": 4, "--steps": 2, "--learning-rate": 1e-6}
     # Or a few steps make all decisions alike: the stand-in hardly differs between frames.
     fit.main([*(str(part) for option in options.items() for part in option), "--freeze-encoder"])
     to_torch.main([str(run / "last"), str(tmp_path / "trained.pth")])
-    expected = expected_of(tmp_path / "trained.pth")
+    expected = expected_of(tmp_path / "trained.pth", data)
     assert len(set(expected["predicted"].values())) == 2
     (validated,) = read(run / "validation.jsonl")
     assert (validated["step"], validated["frames.n"]) == (2, 6)
@@ -125,6 +133,7 @@ def test_the_original_folder_is_trained_on_and_scored_as_pytorch_does(tmp_path: 
     assert abs(validated["pixels.dice"] - dice) <= 1e-4  # of a pixel or two that are ties
 
 
+@pytest.mark.slow
 def test_full_size_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_model(tmp_path, "ynet-224", 64)
     folder = write_folder(tmp_path / "data", videos=4, frames=2, side=256)
@@ -222,8 +231,9 @@ def test_two_processes_of_two_devices(shared: tuple[Path, Path, Path], tmp_path:
         children.append(start(EVAL, calls("two", "--batch-size", 7), devices=2, prelude=joined))
     printed = [finish(child) for child in children]
     assert "Correct" in printed[1]
-    said = [line for line in printed[2].splitlines() if not line.startswith("[Gloo]")]
-    assert not said  # one process speaks for all
+    # Gloo's threads write at once, so that its lines can be cut into each other.
+    lines = [line for line in printed[2].splitlines() if line.strip()]
+    assert not [line for line in lines if not re.search("Gloo|peer ranks", line)]  # one prints
     for name in sizes:
         assert_same_results(tmp_path / "two" / name, tmp_path / "one" / name)
     report = json.loads((tmp_path / "two" / "few" / "report.json").read_text())
