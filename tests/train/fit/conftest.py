@@ -19,7 +19,7 @@ SHALLOW = UNetConfig(
 
 
 @pytest.fixture(autouse=True)
-def programs() -> Iterator[None]:
+def programs_of_a_run() -> Iterator[None]:
     """Forgets the programs of each run: the next one compiles its own."""
     yield
     jax.clear_caches()
