@@ -9,9 +9,6 @@ from pathlib import Path
 
 from train.fit.tracking import read
 
-# The processes are compared with one another, and LLVM's optimizations take half of a compilation.
-XLA_FLAGS = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-
 _PROGRAM = """
 {prelude}
 from {module}.__main__ import main
@@ -37,7 +34,7 @@ def start(
         prelude: statements to run first.
         cache: directory of JAX's compilation cache, if not the tests' own.
     """
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": XLA_FLAGS}
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
     if cache is not None:
         environment["JAX_COMPILATION_CACHE_DIR"] = cache
     return subprocess.Popen(

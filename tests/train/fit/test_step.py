@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -38,7 +37,6 @@ from tests.tolerances import (
     WEIGHTS_64,
     assert_close,
 )
-from tests.train.children import XLA_FLAGS
 from train import distributed
 from train.fit import losses as ours
 from train.fit.config import RECIPES
@@ -90,7 +88,6 @@ def run_spread(devices: str, processes: int = 1) -> list[dict[str, Any]]:
             command + (place if processes > 1 else []),
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "XLA_FLAGS": XLA_FLAGS},
         )
         for place in several
     ]
