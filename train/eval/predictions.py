@@ -75,7 +75,7 @@ AGGREGATES = tuple(_RULES)  # the default first
 
 
 def evaluate_predictions(
-    predictions: Predictions, *, aggregate: str = "mean_probability", seed: int = 0
+    predictions: Predictions, *, aggregate: str = "mean_probability", seed: int | None = 0
 ) -> dict[str, Any]:
     """All metrics, as plain dicts of Python numbers without NaN.
 
@@ -85,7 +85,7 @@ def evaluate_predictions(
     Args:
         predictions: of at least one frame.
         aggregate: how a video's frames become one verdict, one of AGGREGATES.
-        seed: of the bootstrap.
+        seed: of the bootstrap; None: without intervals, which take most of the time.
 
     Returns:
         `frames` and `videos` if the checkpoint classifies; `pixels` if it predicts masks, with
@@ -100,10 +100,12 @@ def evaluate_predictions(
         raise InputError(f"aggregate is {aggregate}; it must be one of {', '.join(AGGREGATES)}")
     video, video_is_real = _numbered(predictions.video, predictions.is_real)
     is_real = predictions.is_real
-    intervals = (
-        f"{bootstrap.LEVEL:.0%} percentile bootstrap that resamples videos, "
-        f"{bootstrap.RESAMPLES} resamples, seed {seed}"
-    )
+    intervals = "not computed"
+    if seed is not None:
+        intervals = (
+            f"{bootstrap.LEVEL:.0%} percentile bootstrap that resamples videos, "
+            f"{bootstrap.RESAMPLES} resamples, seed {seed}"
+        )
 
     def head(task: Task, **extra: str) -> dict[str, Any]:
         meaning = {metric.name: metric.meaning for metric in task.metrics if metric.meaning}
@@ -183,7 +185,11 @@ def _numbered(video: np.ndarray, is_real: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _figures(
-    task: Task, observations: Verdicts | Masks, video: np.ndarray, seed: int, unit: str = "frame"
+    task: Task,
+    observations: Verdicts | Masks,
+    video: np.ndarray,
+    seed: int | None,
+    unit: str = "frame",
 ) -> dict[str, Any]:
     """The metrics of a task with their intervals; `notes` state why one is None."""
     sums = observations.sums(np.ones(len(video)))
@@ -200,6 +206,8 @@ def _figures(
         group[name] = None if np.isnan(value) else value
     if len(video) == 0:
         return {**section, "intervals": {}, "notes": ["no frame has a mask label"]}
+    if seed is None:
+        return {**section, "intervals": {}, "notes": notes}
 
     def resampled(weights: np.ndarray) -> dict[str, float]:
         sums = observations.sums(weights)

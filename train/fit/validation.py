@@ -31,7 +31,7 @@ def evaluate(
 ) -> dict[str, float]:
     """The metrics of a network, by their dotted names in report.json."""
     predictions, _ = score(model, data, devices, batch_size)
-    return _flat(evaluate_predictions(predictions))
+    return _flat(evaluate_predictions(predictions, seed=None))
 
 
 def higher_is_better(metric: str) -> bool:
@@ -54,7 +54,7 @@ def check_metric(metric: str | None, config: UNetConfig, data: Dataset) -> None:
         config: of the network.
         data: the validation frames.
     """
-    known = _flat(evaluate_predictions(_guesses(config, data)))
+    known = _flat(evaluate_predictions(_guesses(config, data), seed=None))
     comparable = {name for name in known if _better(name) != "neither"}
     wanted = metric or default_metric(config)
     if wanted in comparable:
