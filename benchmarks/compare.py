@@ -7,7 +7,7 @@ outside the clock. Ratios are PyTorch's time over this project's: above 1, this 
 
 Sizes that do not fit the memory, or take longer than --patience a call, are left out and listed. On
 a GPU, --minutes 7 keeps it all within ten: small batches come first, so that the largest ones are
-left out. No data library is needed; without Matplotlib there is no chart.
+left out. It needs none of the data libraries, and draws the chart only if Matplotlib is installed.
 """
 
 import argparse

@@ -159,7 +159,7 @@ def peak_memory() -> int:
 
 
 def _kibibytes(path: Path, field: str) -> int | None:
-    """Bytes of a field that the system gives in KiB; None where there is no such file or field."""
+    """Bytes of a field that the system gives in KiB; None if the file or field is missing."""
     found = re.search(rf"^{field}:\s*(\d+) kB$", path.read_text() if path.exists() else "", re.M)
     return 2**10 * int(found[1]) if found else None
 

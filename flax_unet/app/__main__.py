@@ -18,8 +18,8 @@ downloaded: they are the files that `python -m flax_unet.predict --out` writes. 
 few visitors: it judges one file at a time, and of a video {MOST_FRAMES:,} frames at most.
 
 Nothing leaves this machine. The page needs no internet and makes no call there. Uploads and results
-lie in a temporary directory for six hours at most; the command deletes it at its end. Whoever can
-reach the address can use the page: there is no password. By default that is only this machine.
+lie in a temporary directory for six hours at most; the command deletes it at its end. The page
+has no password: everyone who reaches its address can use it. By default only this machine can.
 """
 
 
