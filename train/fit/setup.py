@@ -53,11 +53,15 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
     devices = distributed.select_devices(config.machines.devices)
     total = len(devices) * processes
     # The weights and the origin of a run that is resumed come from its checkpoint, later.
-    network = Checkpoints(workdir, config.logging.keep).network()
-    source = config.start.init_from if network is None else None
-    network = network or network_config(config.network, source)
+    resumable = Checkpoints(workdir, config.logging.keep).network()
+    source = config.start.init_from if resumable is None else None
+    network = resumable or network_config(config.network, source)
     layout, unused = origin(network, config.network.layout, source)
-    weights, notes = initial_weights(network, config.start.seed, source)
+    if resumable is None:
+        weights, notes = initial_weights(network, config.start.seed, source)
+    else:
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), store.abstract_weights(network))
+        weights, notes = zeros, []
     check_batch(recipe, network, total)
     data, validation = open_parts(config)
     check_labels(network, data)
@@ -150,9 +154,16 @@ def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[
     Raises:
         InputError: the checkpoint is damaged, or one of another network.
     """
-    fresh = nnx.state(UNet(config, rngs=nnx.Rngs(seed)))
-    weights, notes = flat(jax.tree.map(np.asarray, nnx.to_pure_dict(fresh))), []
-    if start is not None:
+
+    def drawn() -> dict[str, np.ndarray]:
+        fresh = nnx.state(UNet(config, rngs=nnx.Rngs(seed)))
+        return flat(jax.tree.map(np.asarray, nnx.to_pure_dict(fresh)))
+
+    notes = []
+    if start is None:
+        found = drawn()
+    else:
+        weights = flat(store.abstract_weights(config))
         found, before = flat(store.load_weights(start)), metadata.load_config(start)
         # Encoder levels below the one from which the decoder starts belong to the classifier.
         shared = config.decoder_levels or before.decoder_levels or config.levels
@@ -167,7 +178,8 @@ def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[
                 found = {path: leaf for path, leaf in found.items() if path not in has}
             elif needs and not has:
                 notes.append(f"{start} has no {head}; it starts fresh")
-                found |= {path: weights[path] for path in needs}
+                fresh = drawn()
+                found |= {path: fresh[path] for path in needs}
         paths = sorted(found.keys() | weights)
         shapes = [[getattr(tree.get(p), "shape", None) for p in paths] for tree in (found, weights)]
         if differing := [p for p, x, y in zip(paths, *shapes, strict=True) if x != y]:
@@ -178,8 +190,7 @@ def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[
                 f"arrays do not fit, {differing[0]} first. Leave out the options that differ from "
                 "it, or start without --init-from"
             )
-        weights = found
-    return unflatten_dict({tuple(path.split("/")): leaf for path, leaf in weights.items()}), notes
+    return unflatten_dict({tuple(path.split("/")): leaf for path, leaf in found.items()}), notes
 
 
 def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:

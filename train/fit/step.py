@@ -70,7 +70,8 @@ def first_state(
     average = {"params": params, "batch_stats": batch_stats}
     copies = jax.tree.map(jnp.copy, average) if averaged else None
     step = jnp.zeros((), jnp.int32)
-    return TrainState(step, params, batch_stats, optimizer.init(params), copies)
+    # As one program: by itself it would be one for each shape of its arrays.
+    return TrainState(step, params, batch_stats, jax.jit(optimizer.init)(params), copies)
 
 
 def split(
