@@ -20,6 +20,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -56,15 +57,27 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True, scope="module")
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return psutil.Process().memory_info().rss
+
+
+@pytest.fixture(autouse=True)
 def programs() -> Iterator[None]:
-    """Forgets what a module compiled, so that the memory of a worker does not grow."""
+    """Forgets what was compiled once it takes much memory."""
+    global after_forgetting
     yield
+    if resident() < after_forgetting + 2**28:
+        return
     jax.clear_caches()
     gc.collect()
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # the C library is not GNU's
             ctypes.CDLL(None).malloc_trim(0)
+    after_forgetting = resident()
+
+
+after_forgetting = resident()
 
 
 @pytest.fixture(autouse=True)

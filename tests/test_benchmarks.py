@@ -207,7 +207,7 @@ def test_nothing_is_timed_that_does_not_compute_the_same(
 
 
 def test_peak_memory_is_that_of_the_call() -> None:
-    config = UNetConfig(base_width=16, image_size=224)
+    config = UNetConfig(base_width=8, image_size=224)
     small = contenders.subject_of(config)
     row = compare.Row("inference", "float32", 8)
     with ThreadPoolExecutor() as threads:  # each waits for a process
@@ -217,7 +217,7 @@ def test_peak_memory_is_that_of_the_call() -> None:
         )
     assert few is not None
     assert many is not None
-    picture = 224 * 224 * 16 * 4  # bytes of one of the widest maps
+    picture = 224 * 224 * 8 * 4  # bytes of one of the widest maps
     assert many - few > 24 * 2 * picture
 
 

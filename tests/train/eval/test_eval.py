@@ -199,6 +199,9 @@ def call(shared: tuple[Path, Path, Path], out: Path, *options: object) -> list[s
     return [*fixed, *map(str, options)]
 
 
+NO_PLOTS = "from train.eval import plots; plots._save = lambda *_: None"  # half of a call's time
+
+
 def test_devices_and_batches_change_nothing(
     shared: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -207,7 +210,7 @@ def test_devices_and_batches_change_nothing(
         call(shared, tmp_path / f"{devices}-{batch}", "--devices", devices, "--batch-size", batch)
         for devices, batch in setups
     ]
-    finish(start(EVAL, calls, devices=4))
+    finish(start(EVAL, calls, devices=4, prelude=NO_PLOTS))
     for devices, batch in setups[1:]:
         assert_same_results(tmp_path / f"{devices}-{batch}", tmp_path / "1-4")
 
@@ -225,10 +228,11 @@ def test_two_processes_of_two_devices(shared: tuple[Path, Path, Path], tmp_path:
             for name, limit in sizes.items()
         ]
 
-    children = [start(EVAL, calls("one", "--devices", 1), devices=1)]
+    children = [start(EVAL, calls("one", "--devices", 1), devices=1, prelude=NO_PLOTS)]
     for number in range(2):
         joined = f"import jax; jax.distributed.initialize({address!r}, 2, {number})"
-        children.append(start(EVAL, calls("two", "--batch-size", 7), devices=2, prelude=joined))
+        both = f"{joined}; {NO_PLOTS}"
+        children.append(start(EVAL, calls("two", "--batch-size", 7), devices=2, prelude=both))
     printed = [finish(child) for child in children]
     assert "Correct" in printed[1]
     # Gloo's threads write at once, so that its lines can be cut into each other.

@@ -28,7 +28,7 @@ from train.fit.losses import Objective  # noqa: E402
 from train.fit.step import first_state, make_step, split, zero_totals  # noqa: E402
 
 STEPS, SIZE, BATCH = 20, 16, 8
-CONFIG = UNetConfig(base_width=4, levels=2, decoder_levels=2, image_size=SIZE)
+CONFIG = UNetConfig(base_width=4, levels=1, decoder_levels=1, image_size=SIZE)
 
 
 def weights() -> dict:

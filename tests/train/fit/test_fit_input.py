@@ -11,6 +11,7 @@ import pytest
 from flax_unet import InputError
 from flax_unet.checkpoint import store
 from tests.conftest import listing
+from tests.train.fit.conftest import SHALLOW, write_checkpoint
 from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
 from train.fit import __main__ as fit
@@ -19,7 +20,9 @@ from train.fit.config import FitConfig
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("data") / "data", videos=4)
+    folder = tmp_path_factory.mktemp("data")
+    write_checkpoint(folder / "start", SHALLOW)
+    return write_folder(folder / "data", videos=4)
 
 
 @pytest.mark.parametrize(
@@ -138,8 +141,8 @@ def test_heads_without_labels(
 ) -> None:
     bare = shutil.copytree(data, tmp_path / "bare")
     shutil.rmtree(bare / "masks")
-    fixed = ["--data", bare, "--workdir", tmp_path / "run", "--base-width", 2, "--batch-size", 4]
-    fixed += ["--size", 32]
+    fixed = ["--data", bare, "--workdir", tmp_path / "run", "--batch-size", 4]
+    fixed += ["--init-from", data.parent / "start"]
     assert "--heads classifier" in fails(fit.main, *fixed)
     assert not (tmp_path / "run").exists()
     built, build = [], store.build
@@ -167,14 +170,14 @@ def test_work_directories(data: Path, tmp_path: Path, fails: Callable[..., str])
     assert listing(other) == before
 
     run = tmp_path / "run"
-    fixed = ["--data", str(data), "--workdir", str(run), "--base-width", "2", "--size", "16"]
+    fixed = ["--data", str(data), "--workdir", str(run), "--init-from", str(data.parent / "start")]
     fit.main([*fixed, "--batch-size", "4", "--steps", "1"])
     message = fails(fit.main, *fixed, "--batch-size", "6")
     assert "was trained with --batch-size 4, not 6" in message
 
 
 def test_options_of_a_run_start_another(data: Path, tmp_path: Path) -> None:
-    fixed = ["--data", str(data), "--base-width", "2", "--size", "16", "--batch-size", "4"]
+    fixed = ["--data", str(data), "--init-from", str(data.parent / "start"), "--batch-size", "4"]
     fit.main([*fixed, "--steps", "1", "--workdir", str(tmp_path / "one")])
     fit.main([*fixed, "--workdir", str(tmp_path / "one"), "--resume"])
     file = str(tmp_path / "one" / "training.json")
@@ -188,7 +191,7 @@ def test_options_of_a_run_start_another(data: Path, tmp_path: Path) -> None:
 
 
 def test_run_with_former_names_of_options_continues(data: Path, tmp_path: Path) -> None:
-    fixed = ["--data", str(data), "--base-width", "2", "--size", "16", "--batch-size", "4"]
+    fixed = ["--data", str(data), "--init-from", str(data.parent / "start"), "--batch-size", "4"]
     fixed += ["--workdir", str(tmp_path / "run"), "--class-loss-weight", "0.7"]
     fit.main([*fixed, "--class-balance", "balanced", "--steps", "1"])
     file = tmp_path / "run" / "training.json"

@@ -45,6 +45,7 @@ from train.fit.step import first_state, make_step, split, zero_totals
 
 SIZE = 16
 SMALL = UNetConfig(base_width=4, levels=2, decoder_levels=2, image_size=SIZE)
+SHALLOW = dataclasses.replace(SMALL, levels=1, decoder_levels=1)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -68,8 +69,10 @@ def test_first_steps_follow_pytorch_in_float32(monkeypatch: pytest.MonkeyPatch) 
     """With the gradients that wide networks have on CPUs."""
     monkeypatch.setattr(conv, "_LEAST_PRODUCTS", 0)
     jax.clear_caches()  # of what was traced with the others
-    config = dataclasses.replace(PUBLISHED["ynet-320"], base_width=2, image_size=64)
-    batches = random_batches(3, 64, 4, seed=2)
+    config = dataclasses.replace(
+        PUBLISHED["ynet-320"], base_width=2, levels=2, decoder_levels=2, image_size=32
+    )
+    batches = random_batches(3, 32, 4, seed=2)
     course = lesson("combined", config, 1e-4, batches, [])
     expected = train_torch(course, "float32", seed=2)
     found = train_flax(course, expected.first, "float32")
@@ -98,10 +101,9 @@ def run_spread(devices: str, processes: int = 1) -> list[dict[str, Any]]:
 
 
 def test_number_of_devices_and_processes_does_not_matter() -> None:
-    one_device, *several = run_spread("1,2,4")
+    one_device, four = run_spread("1,4")
     (processes,) = run_spread("2", processes=2)
-    assert len(several) == 2
-    for found in (*several, processes):
+    for found in (four, processes):
         assert_same_course(found, one_device)
 
 
@@ -177,7 +179,7 @@ def first_step(weights_from: int = 0, **options: Any) -> tuple[Any, Any, Any]:
     devices = jax.local_devices()[:1]
     of_model = {key: options.pop(key) for key in ("freeze_encoder", "remat") if key in options}
     dtype = jnp.dtype(options.pop("dtype", "float32"))
-    model = UNet(SMALL, dtype=dtype, rngs=nnx.Rngs(weights_from))
+    model = UNet(SHALLOW, dtype=dtype, rngs=nnx.Rngs(weights_from))
     graphdef, *state = split(model, **of_model)
     weights, statistics = jax.tree.map(lambda x: x.astype(dtype), state)
     optimizer = optax.sgd(1.0)
@@ -268,7 +270,7 @@ def test_gives_its_gradients_when_they_are_asked_for() -> None:
 
 def test_moving_average_starts_quickly() -> None:
     (batch,) = random_batches(1, SIZE, 8, seed=6)
-    first = nnx.to_pure_dict(nnx.state(UNet(SMALL, rngs=nnx.Rngs(0)), nnx.Param))
+    first = nnx.to_pure_dict(nnx.state(UNet(SHALLOW, rngs=nnx.Rngs(0)), nnx.Param))
     state, _ = take_step(batch, ema=0.999)
     decay = 2 / 11  # (1 + 1) / (10 + 1)
     expected = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, first, state.params)
@@ -278,7 +280,7 @@ def test_moving_average_starts_quickly() -> None:
 def test_step_is_compiled_once(tmp_path: Path) -> None:
     del tmp_path
     devices = jax.local_devices()[:1]
-    graphdef, weights, statistics = split(UNet(SMALL, rngs=nnx.Rngs(0)))
+    graphdef, weights, statistics = split(UNet(SHALLOW, rngs=nnx.Rngs(0)))
     optimizer = optax.adam(1e-3)
     traced = []
     inner = make_step(graphdef, optimizer, Objective())
