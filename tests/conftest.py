@@ -67,7 +67,7 @@ def programs() -> Iterator[None]:
     """Forgets what was compiled once it takes much memory."""
     global after_forgetting
     yield
-    if resident() < after_forgetting + 2**28:
+    if resident() < after_forgetting + 2**27:
         return
     jax.clear_caches()
     gc.collect()

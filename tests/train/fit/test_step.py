@@ -29,7 +29,6 @@ from benchmarks.training_parity import (
 from flax_unet import PUBLISHED, UNet, UNetConfig, UNetOutput
 from flax_unet.nn import conv
 from tests.tolerances import (
-    DEVICES_32,
     DEVICES_64,
     ELEMENT,
     LOSS_64,
@@ -44,14 +43,13 @@ from train.fit.losses import Objective, cross_entropy, losses, mask_loss
 from train.fit.step import first_state, make_step, split, zero_totals
 
 SIZE = 16
-SMALL = UNetConfig(base_width=4, levels=2, decoder_levels=2, image_size=SIZE)
-SHALLOW = dataclasses.replace(SMALL, levels=1, decoder_levels=1)
+SHALLOW = UNetConfig(base_width=4, levels=1, decoder_levels=1, image_size=SIZE)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_follows_pytorch_in_float64(recipe: str) -> None:
     batches = random_batches(50, SIZE, 8, seed=1)
-    course = lesson(recipe, SMALL, 1e-4, batches, random_batches(1, SIZE, 8, seed=2))
+    course = lesson(recipe, SHALLOW, 1e-4, batches, random_batches(1, SIZE, 8, seed=2))
     with jax.enable_x64(True):
         expected = train_torch(course, "float64", seed=1)
         found = train_flax(course, expected.first, "float64")
@@ -101,6 +99,7 @@ def run_spread(devices: str, processes: int = 1) -> list[dict[str, Any]]:
 
 
 def test_number_of_devices_and_processes_does_not_matter() -> None:
+    """In float64; the commands' own tests compare the losses in float32."""
     one_device, four = run_spread("1,4")
     (processes,) = run_spread("2", processes=2)
     for found in (four, processes):
@@ -108,8 +107,7 @@ def test_number_of_devices_and_processes_does_not_matter() -> None:
 
 
 def assert_same_course(found: dict[str, Any], one_device: dict[str, Any]) -> None:
-    for dtype, tolerance in (("float64", DEVICES_64), ("float32", DEVICES_32)):
-        np.testing.assert_allclose(found[dtype], one_device[dtype], atol=tolerance, rtol=0)
+    np.testing.assert_allclose(found["losses"], one_device["losses"], atol=DEVICES_64, rtol=0)
     for path, gradient in one_device["gradient"].items():
         np.testing.assert_allclose(
             found["gradient"][path], gradient, atol=DEVICES_64, rtol=0, err_msg=path
