@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flax_unet.nn.decision import fake_probability, is_real
 from flax_unet.utils.errors import counted
 from train.eval.metrics import CLASSIFICATION, SEGMENTATION, Task
@@ -51,12 +53,12 @@ def write_csv(path: Path, predictions: Predictions) -> None:
     columns: dict[str, Iterable[Any]] = {
         "file": predictions.file,
         "video": predictions.video,
-        "label": _classes(predictions.is_real),
+        "label": np.where(predictions.is_real, "REAL", "FAKE"),
     }
     if (real_probability := predictions.real_probability) is not None:
         columns["real_probability"] = real_probability.tolist()
         columns["fake_probability"] = fake_probability(real_probability).tolist()
-        columns["predicted"] = _classes(is_real(real_probability))
+        columns["predicted"] = np.where(is_real(real_probability), "REAL", "FAKE")
     if predictions.manipulated_pixels is not None:
         columns["manipulated_pixels"] = predictions.manipulated_pixels.tolist()
     counts = predictions.pixel_counts()
@@ -67,10 +69,6 @@ def write_csv(path: Path, predictions: Predictions) -> None:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
-
-
-def _classes(are_real: Iterable[bool]) -> list[str]:
-    return ["REAL" if real else "FAKE" for real in are_real]
 
 
 def _frames_per_video(min: int, median: float, max: int) -> str:

@@ -4,6 +4,7 @@ import difflib
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from flax_unet import UNet, UNetConfig
 from flax_unet.nn.inference import compiled
@@ -31,7 +32,7 @@ def evaluate(
 ) -> dict[str, float]:
     """The metrics of a network, by their dotted names in report.json."""
     predictions, _ = score(model, data, devices, batch_size)
-    return _flat(evaluate_predictions(predictions, seed=None))
+    return _numbers(evaluate_predictions(predictions, seed=None))
 
 
 def higher_is_better(metric: str) -> bool:
@@ -47,14 +48,11 @@ def is_better(metric: str, value: float, than: float | None) -> bool:
 
 
 def check_metric(metric: str | None, config: UNetConfig, data: Dataset) -> None:
-    """Raises an InputError unless a metric can select the best network on these frames.
+    """Raises an InputError unless a metric can select the best network on the validation frames.
 
-    Args:
-        metric: its dotted name; None: the default one.
-        config: of the network.
-        data: the validation frames.
+    `metric` is its dotted name; None: the default one.
     """
-    known = _flat(evaluate_predictions(_guesses(config, data), seed=None))
+    known = _numbers(evaluate_predictions(_guesses(config, data), seed=None))
     comparable = {name for name in known if _better(name) != "neither"}
     wanted = metric or default_metric(config)
     if wanted in comparable:
@@ -116,11 +114,7 @@ def sheet(model: UNet, data: Dataset) -> np.ndarray | None:
     return np.concatenate(lines)
 
 
-def _flat(figures: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name, value in figures.items():
-        if isinstance(value, dict) and name not in ("meaning", "intervals", "notes"):
-            found |= _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[prefix + name] = value
-    return found
+def _numbers(figures: dict[str, Any]) -> dict[str, float]:
+    """What is defined in a report, by dotted names; without its texts and intervals."""
+    leaves = flatten_dict(figures, sep=".")
+    return {name: value for name, value in leaves.items() if isinstance(value, int | float)}
