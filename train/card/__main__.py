@@ -12,7 +12,8 @@ from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_file
 from train.card import figures, text
-from train.card.markup import at, line, yaml
+from train.card.markup import line, yaml
+from train.eval.metrics import at
 from train.eval.report import REPORT
 
 _TRAINING = "training.json"  # of a trained checkpoint: where training stands

@@ -13,16 +13,10 @@ RESAMPLES = 1000
 
 
 def resampled_weights(cluster: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """The weights of N observations in each of RESAMPLES resamples.
+    """Yields the weights of N observations in each of RESAMPLES resamples: (N,) float64, whole.
 
     A resample draws C of the C clusters with replacement, each with all its observations.
-
-    Args:
-        cluster: (N,) whole numbers from 0 to C - 1, each used.
-        seed: of the draws.
-
-    Yields:
-        (N,) float64, whole numbers.
+    `cluster` is (N,) whole numbers from 0 to C - 1, each used.
     """
     random = np.random.default_rng(seed)
     clusters = int(cluster.max()) + 1

@@ -54,11 +54,7 @@ class Verdicts:
         self._thresholds = falling[self._ends]
 
     def sums(self, weights: np.ndarray | None = None) -> Sums:
-        """The sums of a set that holds verdict i weights[i] times; None: once.
-
-        Args:
-            weights: (N,) whole numbers.
-        """
+        """The sums where verdict i counts weights[i] times, (N,) whole numbers; None: once."""
         if weights is None:
             weights = np.ones(len(self.score))
         called = np.cumsum(weights[self._order])[self._ends]

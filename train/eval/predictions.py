@@ -50,26 +50,22 @@ def _mean(values: np.ndarray, video: np.ndarray) -> np.ndarray:
     return np.add.reduceat(values[order].astype(np.float64), starts) / np.bincount(video)
 
 
-def _mean_logit(_: np.ndarray, real_logit: np.ndarray | None, video: np.ndarray) -> np.ndarray:
-    if real_logit is None:
-        raise ValueError("predictions lack real_logit")
-    return np.exp(-np.logaddexp(0, -_mean(real_logit, video)))  # the sigmoid, without overflow
+def _sigmoid_of_mean(logits: np.ndarray, video: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -_mean(logits, video)))  # the sigmoid, without overflow
 
 
-def _lowest(real_probability: np.ndarray, _: np.ndarray | None, video: np.ndarray) -> np.ndarray:
+def _lowest(values: np.ndarray, video: np.ndarray) -> np.ndarray:
     lowest = np.ones(video.max() + 1)
-    np.minimum.at(lowest, video, real_probability)
+    np.minimum.at(lowest, video, values)
     return lowest
 
 
-_Rule = Callable[[np.ndarray, np.ndarray | None, np.ndarray], np.ndarray]
-
-# The real_probability (V,) of videos, in words, and as a function of their frames'
-# real_probability (N,), real_logit (N,) and number of the video (N,).
-_RULES: dict[str, tuple[str, _Rule]] = {
-    "mean_probability": ("mean real_probability of the frames", lambda p, _, v: _mean(p, v)),
-    "mean_logit": ("sigmoid of the mean real_logit of the frames", _mean_logit),
-    "max": ("that of the frame with the highest fake probability", _lowest),
+# The real_probability (V,) of videos, in words; as a function of a column (N,) of their frames and
+# the number of each frame's video (N,); and that column.
+_RULES: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray], str]] = {
+    "mean_probability": ("mean real_probability of the frames", _mean, "real_probability"),
+    "mean_logit": ("sigmoid of the mean real_logit of the frames", _sigmoid_of_mean, "real_logit"),
+    "max": ("that of the frame with the highest fake probability", _lowest, "real_probability"),
 }
 AGGREGATES = tuple(_RULES)  # the default first
 
@@ -114,11 +110,10 @@ def evaluate_predictions(
 
     figures = {}
     if predictions.real_probability is not None:
-        real_probability = predictions.real_probability.astype(np.float64)
-        verdicts = Verdicts(is_real, real_probability)
+        verdicts = Verdicts(is_real, predictions.real_probability)
         figures["frames"] = head(CLASSIFICATION) | _figures(CLASSIFICATION, verdicts, video, seed)
-        meaning, combine = _RULES[aggregate]
-        verdicts = Verdicts(video_is_real, combine(real_probability, predictions.real_logit, video))
+        meaning, combine, column = _RULES[aggregate]
+        verdicts = Verdicts(video_is_real, combine(getattr(predictions, column), video))
         frames = np.bincount(video)
         figures["videos"] = {
             **head(CLASSIFICATION, aggregate=meaning),

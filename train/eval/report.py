@@ -1,8 +1,6 @@
 """An evaluation as text for people, and its predictions as CSV."""
 
 import csv
-import functools
-import operator
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import numpy as np
 
 from flax_unet.nn.decision import fake_probability, is_real
 from flax_unet.utils.errors import counted
-from train.eval.metrics import CLASSIFICATION, SEGMENTATION, Task
+from train.eval.metrics import CLASSIFICATION, SEGMENTATION, Task, at
 from train.eval.predictions import Predictions
 from train.eval.segmentation import dice
 
@@ -79,10 +77,7 @@ def _frames_per_video(min: int, median: float, max: int) -> str:
 
 def _table(task: Task, figures: Mapping[str, Any]) -> str:
     """Aligned columns: for each section its figures and their intervals; then the notes."""
-    sections = {
-        title: functools.reduce(operator.getitem, keys, figures)
-        for title, keys in task.columns.items()
-    }
+    sections = {title: at(figures, *path) for title, path in task.columns.items()}
     cells = [["", *(cell for title in sections for cell in (title, ""))]]
     for metric in task.metrics:
         cells.append([metric.title])

@@ -31,14 +31,10 @@ class Timing(NamedTuple):
 def score(
     model: UNet, dataset: Dataset, devices: list[distributed.Device], batch_size: int
 ) -> tuple[Predictions, Timing]:
-    """Runs the network over every frame of a data set exactly once.
+    """Runs a network in eval mode over every frame of a data set exactly once.
 
-    Args:
-        model: in eval mode.
-        dataset: the frames.
-        devices: of this process.
-        batch_size: frames per step on all devices of all processes, rounded up to a multiple of
-            their number, at most the whole data set. Padding is not counted.
+    `devices` are this process's. `batch_size` is frames per step on all devices of all processes,
+    rounded up to a multiple of their number, at most the whole data set. Padding is not counted.
     """
     process, processes = distributed.process()
     total = len(devices) * processes

@@ -165,18 +165,13 @@ def check_batch(
 ) -> None:
     """Raises an InputError unless a batch can be divided among devices, and in parts on each.
 
-    Args:
-        recipe: its batch size, and how it is computed.
-        network: what is trained.
-        total: devices of all processes.
-        last: pictures of the last, smaller batch of an epoch, to check it instead.
+    `total` are the devices of all processes; `last` are the pictures of the last, smaller batch of
+    an epoch, to check it instead.
     """
     batch, what = recipe.batch_size, f"--batch-size {recipe.batch_size}"
     if last is not None:
-        batch, what = (
-            last,
-            f"--keep-last-batch: the last batch of an epoch, which has {last} pictures,",
-        )
+        batch = last
+        what = f"--keep-last-batch: the last batch of an epoch, which has {last} pictures,"
     unit = total * recipe.accumulate
     if batch % unit:
         below, above = batch // unit * unit, -(-batch // unit) * unit
@@ -228,15 +223,16 @@ def check_labels(network: UNetConfig, train: Dataset) -> None:
 
 def _balanced(objective: Objective, network: UNetConfig, train: Dataset) -> Objective:
     """The same loss with classes weighted by the inverse of their shares in the data."""
-    mask_classes = objective.mask_classes
+    frame_classes = _class_weights(float(train.table.is_real.mean()))
+    objective = dataclasses.replace(objective, frame_classes=frame_classes)
     if network.has_mask_head:
         labelled = train.take(np.flatnonzero(train.table.has_mask | train.table.is_real))
         sample = labelled.sample(_MASKS_COUNTED, 0)
         size = network.input_size
         marked = [load_frame(sample, row, size).mask.mean() for row in range(len(sample))]
         mask_classes = _class_weights(float(np.mean(marked)))
-    frame_classes = _class_weights(float(train.table.is_real.mean()))
-    return dataclasses.replace(objective, mask_classes=mask_classes, frame_classes=frame_classes)
+        objective = dataclasses.replace(objective, mask_classes=mask_classes)
+    return objective
 
 
 def _class_weights(share: float) -> tuple[float, float]:

@@ -225,9 +225,8 @@ class Trainer:
                 if is_logged := done % log_every == 0 or is_last:
                     self._log(done, clock, bar)
                 with clock.paused():
-                    gained = False
-                    if is_last or self._is_evaluated(done):
-                        gained = self._evaluate(done, gradients)
+                    is_evaluated = is_last or self._is_evaluated(done)
+                    gained = is_evaluated and self._evaluate(done, gradients)
                     ends = is_last or self.received is not None
                     if not ends and self._is_out_of_patience():
                         ends = True

@@ -83,4 +83,4 @@ def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[
                 f"arrays do not fit, {differing[0]} first. Leave out the options that differ from "
                 "it, or start without --init-from"
             )
-    return unflatten_dict({tuple(path.split("/")): leaf for path, leaf in found.items()}), notes
+    return unflatten_dict(found, sep="/"), notes
