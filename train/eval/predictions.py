@@ -25,22 +25,12 @@ class Predictions:
     real_probability: np.ndarray | None = None  # (N,) float64 in [0, 1], from float32
     real_logit: np.ndarray | None = None  # (N,) float64
     has_mask: np.ndarray | None = None  # (N,) bool, whether there is a mask label
-    # Pixels, (N,) int64, as in PixelCounts; used only where has_mask is true.
-    tp: np.ndarray | None = None
-    fp: np.ndarray | None = None
-    fn: np.ndarray | None = None
-    tn: np.ndarray | None = None
+    pixels: PixelCounts | None = None  # used only where has_mask is true
     manipulated_pixels: np.ndarray | None = None  # (N,) int64, predicted, with a label or without
     # (2, 2, BINS) int64, pixels of frames with a mask label by [is the frame FAKE][is the pixel
     # labelled MANIPULATED][bin of its logit, rising].
     histogram: np.ndarray | None = None
     mask_is_finite: np.ndarray | None = None  # (N,) bool, whether all logits of the mask are finite
-
-    def pixel_counts(self) -> PixelCounts | None:
-        """The counts of pixels of every frame; None: the checkpoint predicts no mask."""
-        if self.tp is None or self.fp is None or self.fn is None or self.tn is None:
-            return None
-        return PixelCounts(self.tp, self.fp, self.fn, self.tn)
 
 
 def _mean(values: np.ndarray, video: np.ndarray) -> np.ndarray:
@@ -125,8 +115,7 @@ def evaluate_predictions(
             },
             **_figures(CLASSIFICATION, verdicts, np.arange(len(frames)), seed, "video"),
         }
-    counts = predictions.pixel_counts()
-    if counts is not None:
+    if (counts := predictions.pixels) is not None:
         if predictions.has_mask is None or predictions.histogram is None:
             raise ValueError("predictions have counts of pixels without has_mask or histogram")
 

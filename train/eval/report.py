@@ -59,9 +59,8 @@ def write_csv(path: Path, predictions: Predictions) -> None:
         columns["predicted"] = np.where(is_real(real_probability), "REAL", "FAKE")
     if predictions.manipulated_pixels is not None:
         columns["manipulated_pixels"] = predictions.manipulated_pixels.tolist()
-    counts = predictions.pixel_counts()
-    if counts is not None and predictions.has_mask is not None:
-        scores = zip(dice(counts).tolist(), predictions.has_mask.tolist(), strict=True)
+    if predictions.pixels is not None and predictions.has_mask is not None:
+        scores = zip(dice(predictions.pixels).tolist(), predictions.has_mask.tolist(), strict=True)
         columns["dice"] = [score if has_mask else "" for score, has_mask in scores]
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)

@@ -16,6 +16,7 @@ from train.data.loader import load_frame
 from train.eval.metrics import CLASSIFICATION, SEGMENTATION
 from train.eval.predictions import BINS, Predictions, evaluate_predictions
 from train.eval.scoring import score
+from train.eval.segmentation import PixelCounts
 
 _BETTER = {m.name: m.better for task in (CLASSIFICATION, SEGMENTATION) for m in task.metrics}
 _PICTURES = 6  # on the sheet of masks
@@ -38,13 +39,6 @@ def evaluate(
 def higher_is_better(metric: str) -> bool:
     """Whether a metric should rise."""
     return _better(metric) != "lower"
-
-
-def is_better(metric: str, value: float, than: float | None) -> bool:
-    """Whether a value is better than another one; None: there is not another one yet."""
-    if than is None:
-        return True
-    return value > than if higher_is_better(metric) else value < than
 
 
 def check_metric(metric: str | None, config: UNetConfig, data: Dataset) -> None:
@@ -77,7 +71,7 @@ def _guesses(config: UNetConfig, data: Dataset) -> Predictions:
         parts |= {"real_probability": real, "real_logit": np.log(real / (1 - real))}
     if config.has_mask_head:
         ones = np.ones(count, np.int64)
-        parts |= dict.fromkeys(("tp", "fp", "fn", "tn", "manipulated_pixels"), ones)
+        parts |= {"pixels": PixelCounts(*[ones] * 4), "manipulated_pixels": ones}
         parts |= {"has_mask": table.has_mask, "histogram": np.ones((2, 2, BINS), np.int64)}
     return Predictions(table.file, table.video, table.is_real, **parts)
 

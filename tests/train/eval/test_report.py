@@ -14,6 +14,7 @@ from tests.train.eval.verdicts import predictions
 from train.eval import plots, report
 from train.eval.classification import Verdicts
 from train.eval.predictions import BINS, Predictions, evaluate_predictions
+from train.eval.segmentation import PixelCounts
 
 PLOTS = (
     plots.write_roc,
@@ -30,7 +31,7 @@ def with_masks(names: list[str]) -> Predictions:
         *(np.array(names), np.array(["v, 1", 'v "2"', "ü\n3"]), np.array([False, False, True])),
         real_probability=np.array([0.25, 0.75, 0.625]),
         real_logit=np.log([1 / 3, 3, 5 / 3]),
-        **{"tp": tp, "fp": fp, "fn": fn, "tn": 100 - tp - fp - fn},
+        pixels=PixelCounts(tp, fp, fn, 100 - tp - fp - fn),
         has_mask=np.array([True, False, True]),
         manipulated_pixels=np.array([15, 7, 0]),
         histogram=np.ones((2, 2, BINS), np.int64),
