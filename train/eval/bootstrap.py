@@ -30,13 +30,9 @@ def intervals(
 ) -> tuple[dict[str, list[float] | None], list[str]]:
     """The intervals of some metrics, as [low, high], and notes on resamples that they leave out.
 
-    Args:
-        figures_of: the metrics of N weighted observations, NaN where one is not defined.
-        cluster: the video of each observation, in any numbering; at least one observation.
-        seed: of the resamples.
-
-    Returns:
-        None for a metric that is defined in no resample, and for all metrics of a single video.
+    An interval is None for a metric that is defined in no resample, and for all of a single video.
+    `figures_of` gives the metrics of N weighted observations, NaN where one is not defined, and
+    `cluster` is the video of each observation, of one or more, in any numbering.
     """
     _, cluster = np.unique(cluster, return_inverse=True)
     names = list(figures_of(np.ones(len(cluster))))

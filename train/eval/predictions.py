@@ -68,10 +68,9 @@ def evaluate_predictions(
     A metric that is not defined is None, and the `notes` of its section state the reason.
     `meaning` holds the definitions; `intervals` holds [low, high] or None.
 
-    Args:
-        predictions: of at least one frame.
-        aggregate: how a video's frames become one verdict, one of AGGREGATES.
-        seed: of the bootstrap; None: without intervals, which take most of the time.
+    `predictions` are of at least one frame. `aggregate`, one of AGGREGATES, is how a video's frames
+    become one verdict. `seed` is the bootstrap's; None: without intervals, which take most of the
+    time.
 
     Returns:
         `frames` and `videos` if the checkpoint classifies; `pixels` if it predicts masks, with

@@ -47,11 +47,9 @@ def objective_of(network: UNetConfig, recipe: Recipe) -> Objective:
 def mask_loss(mask_logits: jax.Array, mask: jax.Array, classes: tuple[float, float]) -> jax.Array:
     """The cross-entropy of each picture's pixels, averaged over the picture: (B,), at least 0.
 
-    Args:
-        mask_logits: (B, H, W, 2).
-        mask: (B, H, W), 1 = MANIPULATED.
-        classes: weights of the classes. Unlike PyTorch's, they are not divided by their sum over
-            the batch, so that a picture's loss does not depend on the others.
+    `mask_logits` is (B, H, W, 2) and `mask` (B, H, W), 1 = MANIPULATED. Unlike PyTorch's, the
+    weights of the classes are not divided by their sum over the batch, so that a picture's loss
+    does not depend on the others.
     """
     # For two classes, softmax's cross-entropy is the logistic one of their difference. It does not
     # index by class, so its gradient needs no scatter.

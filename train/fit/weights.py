@@ -52,35 +52,33 @@ def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[
         fresh = nnx.state(UNet(config, rngs=nnx.Rngs(seed)))
         return flat(jax.tree.map(np.asarray, nnx.to_pure_dict(fresh)))
 
-    notes = []
     if start is None:
-        found = drawn()
-    else:
-        weights = flat(store.abstract_weights(config))
-        found, before = flat(store.load_weights(start)), metadata.load_config(start)
-        # Encoder levels below the one from which the decoder starts belong to the classifier.
-        shared = config.decoder_levels or before.decoder_levels or config.levels
-        deep = range(shared + 1, max(config.levels, before.levels) + 1)
-        classifier = ("classifier/", *(f"down{level}/" for level in deep))
-        for head, layers in {"classifier": classifier, "mask head": ("up", "outc/")}.items():
-            has, needs = (
-                {path for path in leaves if path.startswith(layers)} for leaves in (found, weights)
-            )
-            if has and not needs:
-                notes.append(f"the {head} of {start} is not trained and is left out")
-                found = {path: leaf for path, leaf in found.items() if path not in has}
-            elif needs and not has:
-                notes.append(f"{start} has no {head}; it starts fresh")
-                fresh = drawn()
-                found |= {path: fresh[path] for path in needs}
-        paths = sorted(found.keys() | weights)
-        shapes = [[getattr(tree.get(p), "shape", None) for p in paths] for tree in (found, weights)]
-        if differing := [p for p, x, y in zip(paths, *shapes, strict=True) if x != y]:
-            theirs, ours = before.to_json(), config.to_json()
-            fields = [f"{k}: {v} there, {ours[k]} here" for k, v in theirs.items() if v != ours[k]]
-            raise InputError(
-                f"{start} is of another network ({'; '.join(fields)}), so {len(differing)} of its "
-                f"arrays do not fit, {differing[0]} first. Leave out the options that differ from "
-                "it, or start without --init-from"
-            )
+        return unflatten_dict(drawn(), sep="/"), []
+    notes = []
+    weights = flat(store.abstract_weights(config))
+    found, before = flat(store.load_weights(start)), metadata.load_config(start)
+    # Encoder levels below the one from which the decoder starts belong to the classifier.
+    shared = config.decoder_levels or before.decoder_levels or config.levels
+    deep = range(shared + 1, max(config.levels, before.levels) + 1)
+    classifier = ("classifier/", *(f"down{level}/" for level in deep))
+    for head, layers in {"classifier": classifier, "mask head": ("up", "outc/")}.items():
+        has, needs = (
+            {path for path in leaves if path.startswith(layers)} for leaves in (found, weights)
+        )
+        if has and not needs:
+            notes.append(f"the {head} of {start} is not trained and is left out")
+            found = {path: leaf for path, leaf in found.items() if path not in has}
+        elif needs and not has:
+            notes.append(f"{start} has no {head}; it starts fresh")
+            fresh = drawn()
+            found |= {path: fresh[path] for path in needs}
+    there, here = ({(path, x.shape) for path, x in of.items()} for of in (found, weights))
+    if differing := sorted({path for path, _ in there ^ here}):
+        theirs, ours = before.to_json(), config.to_json()
+        fields = [f"{k}: {v} there, {ours[k]} here" for k, v in theirs.items() if v != ours[k]]
+        raise InputError(
+            f"{start} is of another network ({'; '.join(fields)}), so {len(differing)} of its "
+            f"arrays do not fit, {differing[0]} first. Leave out the options that differ from "
+            "it, or start without --init-from"
+        )
     return unflatten_dict(found, sep="/"), notes
