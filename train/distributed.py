@@ -32,12 +32,8 @@ def join(
 ) -> None:
     """Connects this process with the others, if there are any, before JAX is used.
 
-    Without arguments it joins the processes of a cluster that JAX recognises.
-
-    Args:
-        coordinator: HOST:PORT of process 0.
-        num_processes: how many there are.
-        process_id: which one this is, from 0.
+    Without arguments it joins the processes of a cluster that JAX recognises. `coordinator` is the
+    HOST:PORT of process 0, and `process_id` counts from 0.
 
     Raises:
         InputError: the options are incomplete, or the others cannot be reached.
@@ -70,10 +66,7 @@ def join(
 
 
 def select_devices(wanted: str) -> list[Device]:
-    """The devices of this process that `--devices` selects.
-
-    Args:
-        wanted: `all`, how many, or which by number: `0,2`.
+    """The devices of this process that `--devices` selects: `all`, how many, or which: `0,2`.
 
     Raises:
         InputError: the text is malformed, or there are fewer devices.
@@ -109,11 +102,9 @@ def map_step(
     """`function(state, totals, batch)` on every device of every process, in step.
 
     The batch, from `shard_batch`, is divided among the devices; everything else is the same on
-    each, the results too. `state` and `totals`, from `replicate`, are donated.
-
-    Args:
-        function: averages over the axis AXIS whatever differs among devices.
-        devices: of this process; those with the same numbers are used on each.
+    each, the results too. `state` and `totals`, from `replicate`, are donated. The function
+    averages over the axis AXIS whatever differs among devices. `devices` are this process's; those
+    with the same numbers are used on each.
     """
     return jax.pmap(
         function,
@@ -175,10 +166,7 @@ def connect(devices: list[Device]) -> None:
 
     On CPUs the first exchange among a group of devices sets up its connections and gives up after
     half a minute. The first one of a training step would come after its compilation, for which a
-    busy machine may need longer than another.
-
-    Args:
-        devices: of this process, as for `map_step`.
+    busy machine may need longer than another. `devices` are those of `map_step`.
     """
     barrier()
     if jax.process_count() > 1:

@@ -12,7 +12,8 @@ from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_file
 from train.card import figures, text
-from train.card.markup import at, line, yaml
+from train.card.markup import line, yaml
+from train.eval.metrics import at
 from train.eval.report import REPORT
 
 _TRAINING = "training.json"  # of a trained checkpoint: where training stands
@@ -22,11 +23,8 @@ def card(path: Path, evaluation: Path | None = None) -> str:
     """The model card of a checkpoint: Markdown below YAML front matter.
 
     Texts from the checkpoint and the report appear as code, so that none of them passes for the
-    card's own words. Of paths, only the last part appears.
-
-    Args:
-        path: the checkpoint.
-        evaluation: what `train.eval --out` wrote, or the report.json in it; None: no figures.
+    card's own words. Of paths, only the last part appears. `evaluation` is what `train.eval --out`
+    wrote, or the report.json in it; None: no figures.
 
     Raises:
         InputError: checkpoint or report is missing, or the report is of another checkpoint.

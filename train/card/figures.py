@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 from flax_unet.nn.config import UNetConfig
-from train.card.markup import at, code, entries, is_number, line, number
+from train.card.markup import code, entries, is_number, line, number
 from train.data.dataset import EMBEDDED
-from train.eval.metrics import CLASSIFICATION, SEGMENTATION, Metric, Task
+from train.eval.metrics import CLASSIFICATION, SEGMENTATION, Metric, Task, at
 
 _FOLDERS = re.compile(r"[^:]*[/\\]")  # of a path, which are private
 

@@ -9,13 +9,6 @@ UNKNOWN = "not recorded"
 _MOST = 10  # entries of a list that are shown
 
 
-def at(value: Any, *names: str) -> Any:
-    """The value at a path of names in nested objects, None if there is none."""
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
 def entries(value: Any) -> list[Any]:
     """The first entries of a list; [] for anything else."""
     return value[:_MOST] if isinstance(value, list) else []

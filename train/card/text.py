@@ -9,8 +9,9 @@ from flax_unet.nn.config import UNetConfig, shown_size
 from flax_unet.nn.decision import DECISION
 from flax_unet.summary import layers
 from train.card.figures import data_name
-from train.card.markup import at, code, entries, line, number
+from train.card.markup import code, entries, line, number
 from train.data.dataset import EMBEDDED
+from train.eval.metrics import at
 
 _PACKAGES = ("flax-unet", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "pillow", "torch")
 _MEASURES = {"max_abs": "absolute", "max_rel": "relative"}

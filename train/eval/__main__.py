@@ -137,15 +137,17 @@ def _write(
 ) -> None:
     """Writes the report's files; plots only for a classifier."""
     from train.eval import plots
+    from train.eval.classification import Verdicts
 
     metadata.write_json(stage / REPORT, result)
     write_csv(stage / PREDICTIONS, predictions)
     if predictions.real_probability is not None:
-        plots.write_roc(stage / "roc.png", predictions)
-        plots.write_precision_recall(stage / "precision_recall.png", predictions)
-        plots.write_scores(stage / "scores.png", predictions)
-        plots.write_calibration(stage / "calibration.png", predictions)
-        plots.write_worst(stage / "worst.png", list(plots.worst(predictions, model, data)))
+        verdicts = Verdicts(predictions.is_real, predictions.real_probability)
+        plots.write_roc(stage / "roc.png", verdicts)
+        plots.write_precision_recall(stage / "precision_recall.png", verdicts)
+        plots.write_scores(stage / "scores.png", verdicts)
+        plots.write_calibration(stage / "calibration.png", verdicts)
+        plots.write_worst(stage / "worst.png", list(plots.worst(verdicts, model, data)))
 
 
 def _parser() -> argparse.ArgumentParser:

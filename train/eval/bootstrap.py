@@ -13,16 +13,10 @@ RESAMPLES = 1000
 
 
 def resampled_weights(cluster: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """The weights of N observations in each of RESAMPLES resamples.
+    """Yields the weights of N observations in each of RESAMPLES resamples: (N,) float64, whole.
 
     A resample draws C of the C clusters with replacement, each with all its observations.
-
-    Args:
-        cluster: (N,) whole numbers from 0 to C - 1, each used.
-        seed: of the draws.
-
-    Yields:
-        (N,) float64, whole numbers.
+    `cluster` is (N,) whole numbers from 0 to C - 1, each used.
     """
     random = np.random.default_rng(seed)
     clusters = int(cluster.max()) + 1
@@ -36,13 +30,9 @@ def intervals(
 ) -> tuple[dict[str, list[float] | None], list[str]]:
     """The intervals of some metrics, as [low, high], and notes on resamples that they leave out.
 
-    Args:
-        figures_of: the metrics of N weighted observations, NaN where one is not defined.
-        cluster: the video of each observation, in any numbering; at least one observation.
-        seed: of the resamples.
-
-    Returns:
-        None for a metric that is defined in no resample, and for all metrics of a single video.
+    An interval is None for a metric that is defined in no resample, and for all of a single video.
+    `figures_of` gives the metrics of N weighted observations, NaN where one is not defined, and
+    `cluster` is the video of each observation, of one or more, in any numbering.
     """
     _, cluster = np.unique(cluster, return_inverse=True)
     names = list(figures_of(np.ones(len(cluster))))

@@ -28,19 +28,13 @@ class Sums(NamedTuple):
 
 
 class Verdicts:
-    """N verdicts, sorted once, to be summed with many sets of weights.
-
-    Attributes:
-        is_fake: (N,) bool, the labels.
-        score: (N,) float64, the fake probabilities.
-        called_fake: (N,) bool, the decisions.
-    """
+    """N verdicts, sorted once, to be summed with many sets of weights."""
 
     def __init__(self, is_real: np.ndarray, real_probability: np.ndarray):
         """Takes labels, (N,) bool, and probabilities, (N,) float64 in [0, 1]."""
-        is_fake = self.is_fake = ~is_real
-        score = self.score = decision.fake_probability(real_probability)
-        called = self.called_fake = ~decision.is_real(real_probability)
+        is_fake = self.is_fake = ~is_real  # (N,) bool, the labels
+        score = self.score = decision.fake_probability(real_probability)  # (N,) float64
+        called = self.called_fake = ~decision.is_real(real_probability)  # (N,) bool
         eps = np.finfo(np.float64).eps
         given_to_label = np.clip(np.where(is_fake, score, 1 - score), eps, 1 - eps)
         self._excess = score - is_fake
@@ -54,11 +48,7 @@ class Verdicts:
         self._thresholds = falling[self._ends]
 
     def sums(self, weights: np.ndarray | None = None) -> Sums:
-        """The sums of a set that holds verdict i weights[i] times; None: once.
-
-        Args:
-            weights: (N,) whole numbers.
-        """
+        """The sums where verdict i counts weights[i] times, (N,) whole numbers; None: once."""
         if weights is None:
             weights = np.ones(len(self.score))
         called = np.cumsum(weights[self._order])[self._ends]

@@ -10,6 +10,13 @@ from train.eval import classification, segmentation
 from train.eval.classification import CALIBRATION_BINS, ratio
 
 
+def at(value: Any, *names: str) -> Any:
+    """The value at a path of names in nested objects, None if there is none."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
 @dataclass(frozen=True)
 class Metric:
     """A figure of a report."""
@@ -31,9 +38,7 @@ class Metric:
 
     def find(self, section: Any) -> Any:
         """Its value in a section of a report, None if that lacks it."""
-        for name in self.name.split("."):
-            section = section.get(name) if isinstance(section, dict) else None
-        return section
+        return at(section, *self.name.split("."))
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """Plots of an evaluation, as PNG. The positive class is FAKE, its score the fake probability.
 
-Predictions must be those of a classifier. A plot that needs frames of both classes states which
-class is missing.
+A plot that needs frames of both classes states which class is missing.
 """
 
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +18,6 @@ from train.data.dataset import Dataset
 from train.data.loader import load_frame
 from train.eval import classification
 from train.eval.classification import Verdicts
-from train.eval.predictions import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,9 +37,8 @@ _LETTERS = 30  # of a title, that fit on a line above such a picture
 _TITLE_LINES = 4
 
 
-def write_roc(path: Path, predictions: Predictions) -> None:
+def write_roc(path: Path, verdicts: Verdicts) -> None:
     """The ROC with its area and its equal error rate."""
-    verdicts = _verdicts(predictions)
     figure, axes = _axes("ROC, positive class FAKE", _FALSE_RATE, _TRUE_RATE)
     if _has(axes, verdicts, "REAL", "FAKE"):
         sums = verdicts.sums()
@@ -54,9 +51,8 @@ def write_roc(path: Path, predictions: Predictions) -> None:
     _save(figure, path)
 
 
-def write_precision_recall(path: Path, predictions: Predictions) -> None:
+def write_precision_recall(path: Path, verdicts: Verdicts) -> None:
     """Precision over recall, with the average precision and chance."""
-    verdicts = _verdicts(predictions)
     precision_label = "FAKE among the frames called FAKE (precision)"
     figure, axes = _axes("Precision and recall of FAKE", _TRUE_RATE, precision_label)
     if _has(axes, verdicts, "FAKE"):
@@ -72,9 +68,8 @@ def write_precision_recall(path: Path, predictions: Predictions) -> None:
     _save(figure, path)
 
 
-def write_scores(path: Path, predictions: Predictions) -> None:
+def write_scores(path: Path, verdicts: Verdicts) -> None:
     """Histograms of the fake probabilities of REAL and of FAKE frames."""
-    verdicts = _verdicts(predictions)
     share = "frames of the label, per cent (log)"
     figure, axes = _axes("Scores of REAL and FAKE frames", "fake probability", share)
     # Before the bars: a logarithmic axis finds no limits of its own around bars of one height.
@@ -85,23 +80,20 @@ def write_scores(path: Path, predictions: Predictions) -> None:
         score = verdicts.score[verdicts.is_fake == is_fake]
         weights = np.full(len(score), 100 / max(len(score), 1))  # classes of unequal sizes compare
         label = f"labelled {name}, n = {len(score):,}"
-        axes.hist(
-            score,
-            edges,
-            weights=weights,
-            histtype="stepfilled",
-            color=color,
-            alpha=0.5,
-            label=label,
-        )
+        shown: dict[str, Any] = {
+            "histtype": "stepfilled",
+            "color": color,
+            "alpha": 0.5,
+            "label": label,
+        }
+        axes.hist(score, edges, weights=weights, **shown)
     axes.axvline(0.5, ls=":", color="black", label="called FAKE from 0.5 up")
     axes.legend(loc="upper center")
     _save(figure, path)
 
 
-def write_calibration(path: Path, predictions: Predictions) -> None:
+def write_calibration(path: Path, verdicts: Verdicts) -> None:
     """The share of FAKE over the mean fake probability, in the bins of the calibration error."""
-    verdicts = _verdicts(predictions)
     count, mean_score, share = verdicts.calibration()
     error = f"calibration error {np.average(np.abs(mean_score - share), weights=count):.4f}"
     share_label = "FAKE among the frames of a bin (share)"
@@ -114,15 +106,12 @@ def write_calibration(path: Path, predictions: Predictions) -> None:
     _save(figure, path)
 
 
-def worst(predictions: Predictions, model: UNet, data: Dataset) -> Iterator[Mistake]:
+def worst(verdicts: Verdicts, model: UNet, data: Dataset) -> Iterator[Mistake]:
     """At most WORST frames that are called wrongly, the surest first.
 
-    Args:
-        predictions: verdicts of the model on every frame of `data`, in its order.
-        model: runs again on these frames, for their masks.
-        data: the frames.
+    `verdicts` are the model's on every frame of `data`, in its order. The model runs again on the
+    mistakes, for their masks.
     """
-    verdicts = _verdicts(predictions)
     wrong = np.flatnonzero(verdicts.called_fake != verdicts.is_fake)
     error = np.abs(verdicts.score - verdicts.is_fake)[wrong]
     forward = compiled(model)
@@ -162,12 +151,6 @@ def write_worst(path: Path, rows: Sequence[Mistake]) -> None:
                 axes.imshow(tinted(image, mask))
                 axes.set_title(f"{what} MANIPULATED:\n{np.mean(mask == 1):.1%}", fontsize=7)
     _save(figure, path)
-
-
-def _verdicts(predictions: Predictions) -> Verdicts:
-    if predictions.real_probability is None:
-        raise ValueError("these predictions have no verdicts")
-    return Verdicts(predictions.is_real, predictions.real_probability)
 
 
 def _counts(verdicts: Verdicts) -> str:

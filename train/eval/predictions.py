@@ -25,22 +25,12 @@ class Predictions:
     real_probability: np.ndarray | None = None  # (N,) float64 in [0, 1], from float32
     real_logit: np.ndarray | None = None  # (N,) float64
     has_mask: np.ndarray | None = None  # (N,) bool, whether there is a mask label
-    # Pixels, (N,) int64, as in PixelCounts; used only where has_mask is true.
-    tp: np.ndarray | None = None
-    fp: np.ndarray | None = None
-    fn: np.ndarray | None = None
-    tn: np.ndarray | None = None
+    pixels: PixelCounts | None = None  # used only where has_mask is true
     manipulated_pixels: np.ndarray | None = None  # (N,) int64, predicted, with a label or without
     # (2, 2, BINS) int64, pixels of frames with a mask label by [is the frame FAKE][is the pixel
     # labelled MANIPULATED][bin of its logit, rising].
     histogram: np.ndarray | None = None
     mask_is_finite: np.ndarray | None = None  # (N,) bool, whether all logits of the mask are finite
-
-    def pixel_counts(self) -> PixelCounts | None:
-        """The counts of pixels of every frame; None: the checkpoint predicts no mask."""
-        if self.tp is None or self.fp is None or self.fn is None or self.tn is None:
-            return None
-        return PixelCounts(self.tp, self.fp, self.fn, self.tn)
 
 
 def _mean(values: np.ndarray, video: np.ndarray) -> np.ndarray:
@@ -50,26 +40,22 @@ def _mean(values: np.ndarray, video: np.ndarray) -> np.ndarray:
     return np.add.reduceat(values[order].astype(np.float64), starts) / np.bincount(video)
 
 
-def _mean_logit(_: np.ndarray, real_logit: np.ndarray | None, video: np.ndarray) -> np.ndarray:
-    if real_logit is None:
-        raise ValueError("predictions lack real_logit")
-    return np.exp(-np.logaddexp(0, -_mean(real_logit, video)))  # the sigmoid, without overflow
+def _sigmoid_of_mean(logits: np.ndarray, video: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -_mean(logits, video)))  # the sigmoid, without overflow
 
 
-def _lowest(real_probability: np.ndarray, _: np.ndarray | None, video: np.ndarray) -> np.ndarray:
+def _lowest(values: np.ndarray, video: np.ndarray) -> np.ndarray:
     lowest = np.ones(video.max() + 1)
-    np.minimum.at(lowest, video, real_probability)
+    np.minimum.at(lowest, video, values)
     return lowest
 
 
-_Rule = Callable[[np.ndarray, np.ndarray | None, np.ndarray], np.ndarray]
-
-# The real_probability (V,) of videos, in words, and as a function of their frames'
-# real_probability (N,), real_logit (N,) and number of the video (N,).
-_RULES: dict[str, tuple[str, _Rule]] = {
-    "mean_probability": ("mean real_probability of the frames", lambda p, _, v: _mean(p, v)),
-    "mean_logit": ("sigmoid of the mean real_logit of the frames", _mean_logit),
-    "max": ("that of the frame with the highest fake probability", _lowest),
+# The real_probability (V,) of videos, in words; as a function of a column (N,) of their frames and
+# the number of each frame's video (N,); and that column.
+_RULES: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray], str]] = {
+    "mean_probability": ("mean real_probability of the frames", _mean, "real_probability"),
+    "mean_logit": ("sigmoid of the mean real_logit of the frames", _sigmoid_of_mean, "real_logit"),
+    "max": ("that of the frame with the highest fake probability", _lowest, "real_probability"),
 }
 AGGREGATES = tuple(_RULES)  # the default first
 
@@ -82,10 +68,9 @@ def evaluate_predictions(
     A metric that is not defined is None, and the `notes` of its section state the reason.
     `meaning` holds the definitions; `intervals` holds [low, high] or None.
 
-    Args:
-        predictions: of at least one frame.
-        aggregate: how a video's frames become one verdict, one of AGGREGATES.
-        seed: of the bootstrap; None: without intervals, which take most of the time.
+    `predictions` are of at least one frame. `aggregate`, one of AGGREGATES, is how a video's frames
+    become one verdict. `seed` is the bootstrap's; None: without intervals, which take most of the
+    time.
 
     Returns:
         `frames` and `videos` if the checkpoint classifies; `pixels` if it predicts masks, with
@@ -114,11 +99,10 @@ def evaluate_predictions(
 
     figures = {}
     if predictions.real_probability is not None:
-        real_probability = predictions.real_probability.astype(np.float64)
-        verdicts = Verdicts(is_real, real_probability)
+        verdicts = Verdicts(is_real, predictions.real_probability)
         figures["frames"] = head(CLASSIFICATION) | _figures(CLASSIFICATION, verdicts, video, seed)
-        meaning, combine = _RULES[aggregate]
-        verdicts = Verdicts(video_is_real, combine(real_probability, predictions.real_logit, video))
+        meaning, combine, column = _RULES[aggregate]
+        verdicts = Verdicts(video_is_real, combine(getattr(predictions, column), video))
         frames = np.bincount(video)
         figures["videos"] = {
             **head(CLASSIFICATION, aggregate=meaning),
@@ -130,8 +114,7 @@ def evaluate_predictions(
             },
             **_figures(CLASSIFICATION, verdicts, np.arange(len(frames)), seed, "video"),
         }
-    counts = predictions.pixel_counts()
-    if counts is not None:
+    if (counts := predictions.pixels) is not None:
         if predictions.has_mask is None or predictions.histogram is None:
             raise ValueError("predictions have counts of pixels without has_mask or histogram")
 

@@ -1,15 +1,15 @@
 """An evaluation as text for people, and its predictions as CSV."""
 
 import csv
-import functools
-import operator
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flax_unet.nn.decision import fake_probability, is_real
 from flax_unet.utils.errors import counted
-from train.eval.metrics import CLASSIFICATION, SEGMENTATION, Task
+from train.eval.metrics import CLASSIFICATION, SEGMENTATION, Task, at
 from train.eval.predictions import Predictions
 from train.eval.segmentation import dice
 
@@ -51,26 +51,21 @@ def write_csv(path: Path, predictions: Predictions) -> None:
     columns: dict[str, Iterable[Any]] = {
         "file": predictions.file,
         "video": predictions.video,
-        "label": _classes(predictions.is_real),
+        "label": np.where(predictions.is_real, "REAL", "FAKE"),
     }
     if (real_probability := predictions.real_probability) is not None:
         columns["real_probability"] = real_probability.tolist()
         columns["fake_probability"] = fake_probability(real_probability).tolist()
-        columns["predicted"] = _classes(is_real(real_probability))
+        columns["predicted"] = np.where(is_real(real_probability), "REAL", "FAKE")
     if predictions.manipulated_pixels is not None:
         columns["manipulated_pixels"] = predictions.manipulated_pixels.tolist()
-    counts = predictions.pixel_counts()
-    if counts is not None and predictions.has_mask is not None:
-        scores = zip(dice(counts).tolist(), predictions.has_mask.tolist(), strict=True)
+    if predictions.pixels is not None and predictions.has_mask is not None:
+        scores = zip(dice(predictions.pixels).tolist(), predictions.has_mask.tolist(), strict=True)
         columns["dice"] = [score if has_mask else "" for score, has_mask in scores]
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
-
-
-def _classes(are_real: Iterable[bool]) -> list[str]:
-    return ["REAL" if real else "FAKE" for real in are_real]
 
 
 def _frames_per_video(min: int, median: float, max: int) -> str:
@@ -81,10 +76,7 @@ def _frames_per_video(min: int, median: float, max: int) -> str:
 
 def _table(task: Task, figures: Mapping[str, Any]) -> str:
     """Aligned columns: for each section its figures and their intervals; then the notes."""
-    sections = {
-        title: functools.reduce(operator.getitem, keys, figures)
-        for title, keys in task.columns.items()
-    }
+    sections = {title: at(figures, *path) for title, path in task.columns.items()}
     cells = [["", *(cell for title in sections for cell in (title, ""))]]
     for metric in task.metrics:
         cells.append([metric.title])

@@ -15,6 +15,7 @@ from train import distributed
 from train.data.dataset import Dataset
 from train.data.loader import Batch, batches
 from train.eval.predictions import BINS, Predictions
+from train.eval.segmentation import PixelCounts
 
 _IN_FLIGHT = 2  # batches on the devices before the first one's results are fetched
 
@@ -31,14 +32,10 @@ class Timing(NamedTuple):
 def score(
     model: UNet, dataset: Dataset, devices: list[distributed.Device], batch_size: int
 ) -> tuple[Predictions, Timing]:
-    """Runs the network over every frame of a data set exactly once.
+    """Runs a network in eval mode over every frame of a data set exactly once.
 
-    Args:
-        model: in eval mode.
-        dataset: the frames.
-        devices: of this process.
-        batch_size: frames per step on all devices of all processes, rounded up to a multiple of
-            their number, at most the whole data set. Padding is not counted.
+    `devices` are this process's. `batch_size` is frames per step on all devices of all processes,
+    rounded up to a multiple of their number, at most the whole data set. Padding is not counted.
     """
     process, processes = distributed.process()
     total = len(devices) * processes
@@ -51,16 +48,15 @@ def score(
 
 
 def _figures(output: UNetOutput, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """The results for a device's share of the frames."""
-    verdicts = {"real_logit": output.real_logit, "real_probability": output.real_probability}
-    found = {name: array for name, array in verdicts.items() if array is not None}
-    return {**found, **_segmented(output, batch)}
+    """The results for a device's share of the frames.
 
-
-def _segmented(output: UNetOutput, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Counts of pixels by predicted and true class, and the histogram of the labelled ones."""
+    They are verdicts, counts of pixels by predicted and true class, and the histogram of the
+    labelled ones.
+    """
+    named = {"real_logit": output.real_logit, "real_probability": output.real_probability}
+    verdicts = {name: array for name, array in named.items() if array is not None}
     if output.mask_logits is None or output.is_manipulated is None:
-        return {}
+        return verdicts
     found, wanted = output.is_manipulated, batch["mask"] == 1
     pixels = {
         "tp": found & wanted,
@@ -75,6 +71,7 @@ def _segmented(output: UNetOutput, batch: dict[str, jax.Array]) -> dict[str, jax
     counted = jnp.broadcast_to(batch["has_mask"][:, None, None], bins.shape).astype(jnp.int32)
     histogram = jnp.zeros((4 * BINS,), jnp.int32).at[group * BINS + bins].add(counted)
     return {
+        **verdicts,
         **counts,
         "mask_is_finite": jnp.isfinite(output.mask_logits).all((1, 2, 3)),
         "histogram": histogram.reshape(1, 2, 2, BINS),
@@ -149,11 +146,9 @@ def _predictions(dataset: Dataset, parts: dict[str, np.ndarray]) -> Predictions:
         raise AssertionError("frames were lost or scored twice")
     wide = {"f": np.float64, "i": np.int64, "b": np.bool_}
     columns = {name: array[order].astype(wide[array.dtype.kind]) for name, array in parts.items()}
-    table = dataset.table
-    return Predictions(
-        file=table.file,
-        video=table.video,
-        is_real=table.is_real,
-        histogram=None if histogram is None else histogram.sum(0),
-        **columns,
-    )
+    masks: dict[str, Any] = {}
+    if histogram is not None:
+        masks["histogram"] = histogram.sum(0)
+        masks["pixels"] = PixelCounts(*map(columns.pop, PixelCounts._fields))
+    labels = (dataset.table.file, dataset.table.video, dataset.table.is_real)
+    return Predictions(*labels, **columns, **masks)

@@ -37,9 +37,8 @@ def iou(counts: PixelCounts) -> np.ndarray:
 def histogram_auc(histogram: np.ndarray) -> float:
     """Area under the ROC from counts of pixels, NaN without pixels of both classes.
 
-    Args:
-        histogram: (2, bins) counts by [is labelled MANIPULATED][bin of the score, rising]. Pixels
-            that share a bin count as a tie.
+    The counts are (2, bins) by [is labelled MANIPULATED][bin of the score, rising]. Pixels that
+    share a bin count as a tie.
     """
     untouched, manipulated = histogram.astype(np.float64)
     below = np.cumsum(untouched) - untouched

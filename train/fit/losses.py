@@ -47,11 +47,9 @@ def objective_of(network: UNetConfig, recipe: Recipe) -> Objective:
 def mask_loss(mask_logits: jax.Array, mask: jax.Array, classes: tuple[float, float]) -> jax.Array:
     """The cross-entropy of each picture's pixels, averaged over the picture: (B,), at least 0.
 
-    Args:
-        mask_logits: (B, H, W, 2).
-        mask: (B, H, W), 1 = MANIPULATED.
-        classes: weights of the classes. Unlike PyTorch's, they are not divided by their sum over
-            the batch, so that a picture's loss does not depend on the others.
+    `mask_logits` is (B, H, W, 2) and `mask` (B, H, W), 1 = MANIPULATED. Unlike PyTorch's, the
+    weights of the classes are not divided by their sum over the batch, so that a picture's loss
+    does not depend on the others.
     """
     # For two classes, softmax's cross-entropy is the logistic one of their difference. It does not
     # index by class, so its gradient needs no scatter.
@@ -88,12 +86,9 @@ def dice_loss(
 
 
 def cross_entropy(logit: jax.Array, label: jax.Array, classes: tuple[float, float]) -> jax.Array:
-    """The binary cross-entropy of each element, at least 0.
+    """The binary cross-entropy of each element, at least 0, by the weights of the classes 0 and 1.
 
-    Args:
-        logit: log-odds of class 1, of any shape.
-        label: of the same shape, 0 or 1.
-        classes: weights of the classes 0 and 1.
+    `logit` is the log-odds of class 1, of any shape, and `label`, of the same shape, is 0 or 1.
     """
     loss = optax.sigmoid_binary_cross_entropy(logit, label.astype(logit.dtype))
     if classes == (1.0, 1.0):

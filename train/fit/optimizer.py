@@ -70,17 +70,17 @@ def make_optimizer(recipe: Recipe, schedule: optax.Schedule) -> optax.GradientTr
     """The optimizer of a recipe, for the gradient of the mean loss over the batch."""
     decay = recipe.weight_decay
     decay = WEIGHT_DECAY[recipe.optimizer] if decay is None else decay
-    if recipe.optimizer == "adamw":
-        parts: list[optax.GradientTransformation] = [optax.adamw(schedule, weight_decay=decay)]
-    elif recipe.optimizer == "rmsprop":  # PyTorch's: the momentum comes before the learning rate
-        parts = [
-            optax.add_decayed_weights(decay),
+    in_gradient = optax.add_decayed_weights(decay)  # as in PyTorch's Adam and RMSprop
+    parts: list[optax.GradientTransformation] = {
+        "adam": [in_gradient, optax.adam(schedule)],
+        "adamw": [optax.adamw(schedule, weight_decay=decay)],
+        "rmsprop": [
+            in_gradient,
             optax.scale_by_rms(decay=0.99, eps=1e-8, eps_in_sqrt=False),
-            optax.trace(_MOMENTUM),
+            optax.trace(_MOMENTUM),  # in PyTorch's, the momentum comes before the learning rate
             optax.scale_by_learning_rate(schedule),
-        ]
-    else:  # PyTorch's Adam: weight decay is a part of the gradient
-        parts = [optax.add_decayed_weights(decay), optax.adam(schedule)]
+        ],
+    }[recipe.optimizer]
     if recipe.schedule == "plateau":
         parts.append(optax.inject_hyperparams(optax.scale)(**{_FACTOR: 1.0}))
     if recipe.clip_norm is not None:

@@ -5,16 +5,12 @@ import dataclasses
 import functools
 import math
 import shlex
-from pathlib import Path
 
 import jax
 import numpy as np
-from flax import nnx
-from flax.traverse_util import unflatten_dict
 
-from flax_unet import UNet, UNetConfig
+from flax_unet import UNetConfig
 from flax_unet.checkpoint import metadata, store
-from flax_unet.checkpoint.store import Tree, flat
 from flax_unet.nn.config import shown_size
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError
@@ -26,14 +22,14 @@ from train.data.loader import load_frame
 from train.data.sampler import Sampler
 from train.data.splits import parse_share, parse_shares
 from train.fit.checkpoints import OPTIONS, Checkpoints, held
-from train.fit.config import DEFAULT_LAYOUT, OF_ONE_START, FitConfig, Recipe, network_config
+from train.fit.config import OF_ONE_START, FitConfig, Recipe, network_config
 from train.fit.losses import Objective, objective_of
 from train.fit.tracking import write_curves
 from train.fit.trainer import Trainer
 from train.fit.validation import check_metric
+from train.fit.weights import initial_weights, origin
 
 _MASKS_COUNTED = 500  # frames from which the share of manipulated pixels is estimated
-_SLIM = "ynet-slim"  # its class lacks the level below the encoder that the others own but never use
 _NOTE = """\
 This trains the demonstration: a small network, on forged portraits that are made on this machine.
 To train the full network on data of your own:
@@ -123,76 +119,6 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
     return None
 
 
-def origin(config: UNetConfig, layout: str | None, start: Path | None) -> tuple[str, Tree]:
-    """What a checkpoint keeps of the one that training started from, to convert back to PyTorch.
-
-    Returns:
-        A published layout, and the tensors, by their names there, of the level that the original
-        class owns and never uses.
-
-    Raises:
-        InputError: the checkpoint `start` is damaged.
-    """
-    if start is None:
-        return layout or DEFAULT_LAYOUT, {}
-    source, before = metadata.load_source(start), metadata.load_config(start)
-    known = source.get("layout") or metadata.trained(source).get("layout") or DEFAULT_LAYOUT
-    layout = layout or str(known).partition(",")[0]  # after a comma: how it differs
-    parts = ("widths", "has_classifier", "decoder_levels")  # of the class that owns the level
-    if layout == _SLIM or any(getattr(config, part) != getattr(before, part) for part in parts):
-        return layout, {}
-    unused, level = store.load_unused(start), f"down{config.levels + 1}."
-    return layout, {key: unused[key] for key in unused if key.startswith(level)}
-
-
-def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[Tree, list[str]]:
-    """The first parameters and statistics, on the host, and notes on their origin.
-
-    They are those of the checkpoint `start`, if there is one; heads that it lacks, or all of them
-    without it, get PyTorch's initial values, drawn by `seed`.
-
-    Raises:
-        InputError: the checkpoint is damaged, or one of another network.
-    """
-
-    def drawn() -> dict[str, np.ndarray]:
-        fresh = nnx.state(UNet(config, rngs=nnx.Rngs(seed)))
-        return flat(jax.tree.map(np.asarray, nnx.to_pure_dict(fresh)))
-
-    notes = []
-    if start is None:
-        found = drawn()
-    else:
-        weights = flat(store.abstract_weights(config))
-        found, before = flat(store.load_weights(start)), metadata.load_config(start)
-        # Encoder levels below the one from which the decoder starts belong to the classifier.
-        shared = config.decoder_levels or before.decoder_levels or config.levels
-        deep = range(shared + 1, max(config.levels, before.levels) + 1)
-        classifier = ("classifier/", *(f"down{level}/" for level in deep))
-        for head, layers in {"classifier": classifier, "mask head": ("up", "outc/")}.items():
-            has, needs = (
-                {path for path in leaves if path.startswith(layers)} for leaves in (found, weights)
-            )
-            if has and not needs:
-                notes.append(f"the {head} of {start} is not trained and is left out")
-                found = {path: leaf for path, leaf in found.items() if path not in has}
-            elif needs and not has:
-                notes.append(f"{start} has no {head}; it starts fresh")
-                fresh = drawn()
-                found |= {path: fresh[path] for path in needs}
-        paths = sorted(found.keys() | weights)
-        shapes = [[getattr(tree.get(p), "shape", None) for p in paths] for tree in (found, weights)]
-        if differing := [p for p, x, y in zip(paths, *shapes, strict=True) if x != y]:
-            theirs, ours = before.to_json(), config.to_json()
-            fields = [f"{k}: {v} there, {ours[k]} here" for k, v in theirs.items() if v != ours[k]]
-            raise InputError(
-                f"{start} is of another network ({'; '.join(fields)}), so {len(differing)} of its "
-                f"arrays do not fit, {differing[0]} first. Leave out the options that differ from "
-                "it, or start without --init-from"
-            )
-    return unflatten_dict({tuple(path.split("/")): leaf for path, leaf in found.items()}), notes
-
-
 def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
     """The frames to train on, and those to validate on, if any.
 
@@ -239,18 +165,13 @@ def check_batch(
 ) -> None:
     """Raises an InputError unless a batch can be divided among devices, and in parts on each.
 
-    Args:
-        recipe: its batch size, and how it is computed.
-        network: what is trained.
-        total: devices of all processes.
-        last: pictures of the last, smaller batch of an epoch, to check it instead.
+    `total` are the devices of all processes; `last` are the pictures of the last, smaller batch of
+    an epoch, to check it instead.
     """
     batch, what = recipe.batch_size, f"--batch-size {recipe.batch_size}"
     if last is not None:
-        batch, what = (
-            last,
-            f"--keep-last-batch: the last batch of an epoch, which has {last} pictures,",
-        )
+        batch = last
+        what = f"--keep-last-batch: the last batch of an epoch, which has {last} pictures,"
     unit = total * recipe.accumulate
     if batch % unit:
         below, above = batch // unit * unit, -(-batch // unit) * unit
@@ -302,15 +223,16 @@ def check_labels(network: UNetConfig, train: Dataset) -> None:
 
 def _balanced(objective: Objective, network: UNetConfig, train: Dataset) -> Objective:
     """The same loss with classes weighted by the inverse of their shares in the data."""
-    mask_classes = objective.mask_classes
+    frame_classes = _class_weights(float(train.table.is_real.mean()))
+    objective = dataclasses.replace(objective, frame_classes=frame_classes)
     if network.has_mask_head:
         labelled = train.take(np.flatnonzero(train.table.has_mask | train.table.is_real))
         sample = labelled.sample(_MASKS_COUNTED, 0)
         size = network.input_size
         marked = [load_frame(sample, row, size).mask.mean() for row in range(len(sample))]
         mask_classes = _class_weights(float(np.mean(marked)))
-    frame_classes = _class_weights(float(train.table.is_real.mean()))
-    return dataclasses.replace(objective, mask_classes=mask_classes, frame_classes=frame_classes)
+        objective = dataclasses.replace(objective, mask_classes=mask_classes)
+    return objective
 
 
 def _class_weights(share: float) -> tuple[float, float]:

@@ -119,12 +119,10 @@ class Tracker:
 def read(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines; a line that was cut short ends it."""
     found = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                break
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    with contextlib.suppress(ValueError):
+        for line in lines:
+            found.append(json.loads(line))
     return found
 
 

@@ -225,9 +225,8 @@ class Trainer:
                 if is_logged := done % log_every == 0 or is_last:
                     self._log(done, clock, bar)
                 with clock.paused():
-                    gained = False
-                    if is_last or self._is_evaluated(done):
-                        gained = self._evaluate(done, gradients)
+                    is_evaluated = is_last or self._is_evaluated(done)
+                    gained = is_evaluated and self._evaluate(done, gradients)
                     ends = is_last or self.received is not None
                     if not ends and self._is_out_of_patience():
                         ends = True
@@ -316,12 +315,13 @@ class Trainer:
             progress.evaluations_without_gain = 0
             progress.plateau = Plateau(factor=progress.plateau.factor)
             best = None
-        gained = validation.is_better(metric, value, best["value"] if best else None)
+        rises = validation.higher_is_better(metric)
+        gained = not best or (value > best["value"] if rises else value < best["value"])
         if gained:
             progress.best = {"metric": metric, "value": value, "step": done}
         progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
         if recipe.schedule == "plateau" and self._is_evaluated(done):
-            before, rises = progress.plateau.factor, validation.higher_is_better(metric)
+            before = progress.plateau.factor
             progress.plateau = progress.plateau.after(value, recipe, higher_is_better=rises)
             if progress.plateau.factor != before:
                 now = np.float32(progress.plateau.factor)

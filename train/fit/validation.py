@@ -4,6 +4,7 @@ import difflib
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from flax_unet import UNet, UNetConfig
 from flax_unet.nn.inference import compiled
@@ -15,6 +16,7 @@ from train.data.loader import load_frame
 from train.eval.metrics import CLASSIFICATION, SEGMENTATION
 from train.eval.predictions import BINS, Predictions, evaluate_predictions
 from train.eval.scoring import score
+from train.eval.segmentation import PixelCounts
 
 _BETTER = {m.name: m.better for task in (CLASSIFICATION, SEGMENTATION) for m in task.metrics}
 _PICTURES = 6  # on the sheet of masks
@@ -31,7 +33,7 @@ def evaluate(
 ) -> dict[str, float]:
     """The metrics of a network, by their dotted names in report.json."""
     predictions, _ = score(model, data, devices, batch_size)
-    return _flat(evaluate_predictions(predictions, seed=None))
+    return _numbers(evaluate_predictions(predictions, seed=None))
 
 
 def higher_is_better(metric: str) -> bool:
@@ -39,22 +41,12 @@ def higher_is_better(metric: str) -> bool:
     return _better(metric) != "lower"
 
 
-def is_better(metric: str, value: float, than: float | None) -> bool:
-    """Whether a value is better than another one; None: there is not another one yet."""
-    if than is None:
-        return True
-    return value > than if higher_is_better(metric) else value < than
-
-
 def check_metric(metric: str | None, config: UNetConfig, data: Dataset) -> None:
-    """Raises an InputError unless a metric can select the best network on these frames.
+    """Raises an InputError unless a metric can select the best network on the validation frames.
 
-    Args:
-        metric: its dotted name; None: the default one.
-        config: of the network.
-        data: the validation frames.
+    `metric` is its dotted name; None: the default one.
     """
-    known = _flat(evaluate_predictions(_guesses(config, data), seed=None))
+    known = _numbers(evaluate_predictions(_guesses(config, data), seed=None))
     comparable = {name for name in known if _better(name) != "neither"}
     wanted = metric or default_metric(config)
     if wanted in comparable:
@@ -79,7 +71,7 @@ def _guesses(config: UNetConfig, data: Dataset) -> Predictions:
         parts |= {"real_probability": real, "real_logit": np.log(real / (1 - real))}
     if config.has_mask_head:
         ones = np.ones(count, np.int64)
-        parts |= dict.fromkeys(("tp", "fp", "fn", "tn", "manipulated_pixels"), ones)
+        parts |= {"pixels": PixelCounts(*[ones] * 4), "manipulated_pixels": ones}
         parts |= {"has_mask": table.has_mask, "histogram": np.ones((2, 2, BINS), np.int64)}
     return Predictions(table.file, table.video, table.is_real, **parts)
 
@@ -116,11 +108,7 @@ def sheet(model: UNet, data: Dataset) -> np.ndarray | None:
     return np.concatenate(lines)
 
 
-def _flat(figures: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name, value in figures.items():
-        if isinstance(value, dict) and name not in ("meaning", "intervals", "notes"):
-            found |= _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[prefix + name] = value
-    return found
+def _numbers(figures: dict[str, Any]) -> dict[str, float]:
+    """What is defined in a report, by dotted names; without its texts and intervals."""
+    leaves = flatten_dict(figures, sep=".")
+    return {name: value for name, value in leaves.items() if isinstance(value, int | float)}

@@ -6,6 +6,7 @@ import pytest
 from tests.train.eval.verdicts import CLOSE, by_definition, predictions
 from train.eval import bootstrap
 from train.eval.predictions import BINS, evaluate_predictions
+from train.eval.segmentation import PixelCounts
 
 
 def test_intervals_by_resampling_videos(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,10 +23,7 @@ def test_intervals_by_resampling_videos(monkeypatch: pytest.MonkeyPatch) -> None
             real_probability,
             video.astype(str),
             has_mask=np.ones(60, bool),
-            tp=tp,
-            fp=fp,
-            fn=fn,
-            tn=tn,
+            pixels=PixelCounts(tp, fp, fn, tn),
             histogram=np.ones((2, 2, BINS), np.int64),
         ),
         seed=5,

@@ -13,6 +13,7 @@ from flax_unet.utils.errors import InputError
 from tests.train.eval.verdicts import CLOSE, by_definition, predictions
 from train.eval import bootstrap
 from train.eval.predictions import AGGREGATES, BINS, Predictions, evaluate_predictions
+from train.eval.segmentation import PixelCounts
 
 
 @pytest.fixture
@@ -181,7 +182,8 @@ def test_heads_that_are_missing_are_left_out() -> None:
     segmenter = Predictions(
         *(np.array(["a"]), np.array(["a"]), np.array([True])),
         has_mask=np.array([False]),
-        **dict.fromkeys(("tp", "fp", "fn", "tn", "manipulated_pixels"), one),
+        pixels=PixelCounts(*[one] * 4),
+        manipulated_pixels=one,
         histogram=np.zeros((2, 2, BINS), np.int64),
     )
     figures = evaluate_predictions(segmenter)

@@ -8,8 +8,8 @@ from flax import nnx
 from flax_unet import UNet, UNetConfig
 from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
+from train.eval.classification import Verdicts
 from train.eval.plots import WORST, worst
-from train.eval.predictions import Predictions
 
 
 def test_only_wrong_frames_and_the_surest_first(tmp_path: Path) -> None:
@@ -19,9 +19,7 @@ def test_only_wrong_frames_and_the_surest_first(tmp_path: Path) -> None:
     model.eval()
 
     def shown(real_probability: np.ndarray) -> list[str]:
-        table = data.table
-        of = Predictions(table.file, table.video, table.is_real, real_probability=real_probability)
-        rows = list(worst(of, model, data))
+        rows = list(worst(Verdicts(data.table.is_real, real_probability), model, data))
         assert all(image.shape == (32, 32, 3) for _, image, _, _ in rows)
         assert all(mask is not None and found is not None for _, _, mask, found in rows)
         return [title.splitlines()[0] for title, *_ in rows]

@@ -12,7 +12,9 @@ from PIL import Image
 
 from tests.train.eval.verdicts import predictions
 from train.eval import plots, report
+from train.eval.classification import Verdicts
 from train.eval.predictions import BINS, Predictions, evaluate_predictions
+from train.eval.segmentation import PixelCounts
 
 PLOTS = (
     plots.write_roc,
@@ -29,7 +31,7 @@ def with_masks(names: list[str]) -> Predictions:
         *(np.array(names), np.array(["v, 1", 'v "2"', "ü\n3"]), np.array([False, False, True])),
         real_probability=np.array([0.25, 0.75, 0.625]),
         real_logit=np.log([1 / 3, 3, 5 / 3]),
-        **{"tp": tp, "fp": fp, "fn": fn, "tn": 100 - tp - fp - fn},
+        pixels=PixelCounts(tp, fp, fn, 100 - tp - fp - fn),
         has_mask=np.array([True, False, True]),
         manipulated_pixels=np.array([15, 7, 0]),
         histogram=np.ones((2, 2, BINS), np.int64),
@@ -144,7 +146,7 @@ def line(axes: Axes, label: str) -> np.ndarray:
 
 def test_curves(drawn: list[Figure], tmp_path: Path) -> None:
     """Fake probabilities 0.9 FAKE, 0.8 REAL, 0.7 FAKE, 0.2 REAL."""
-    of = predictions([False, True, False, True], [0.1, 0.2, 0.3, 0.8])
+    of = Verdicts(np.array([False, True, False, True]), np.array([0.1, 0.2, 0.3, 0.8]))
     for write in PLOTS:
         write(tmp_path / "plot.png", of)
         with Image.open(tmp_path / "plot.png") as image:
@@ -170,13 +172,13 @@ def test_curves(drawn: list[Figure], tmp_path: Path) -> None:
 def test_plots_of_constant_scores(score: float, drawn: list[Figure], tmp_path: Path) -> None:
     """Warnings are errors here."""
     for write in PLOTS:
-        write(tmp_path / "plot.png", predictions([True, False], [score] * 2))
+        write(tmp_path / "plot.png", Verdicts(np.array([True, False]), np.array([score] * 2)))
     assert drawn[2].axes[0].get_ylim() == (0.1, 120)
 
 
 @pytest.mark.parametrize("missing", ["FAKE", "REAL"])
 def test_plots_of_one_class(missing: str, drawn: list[Figure], tmp_path: Path) -> None:
-    of = predictions([missing == "FAKE"] * 3, [0.2, 0.5, 0.9])
+    of = Verdicts(np.array([missing == "FAKE"] * 3), np.array([0.2, 0.5, 0.9]))
     for write in PLOTS:
         write(tmp_path / f"{write.__name__}.png", of)
     words = [" ".join(text.get_text() for text in figure.axes[0].texts) for figure in drawn]

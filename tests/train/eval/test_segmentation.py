@@ -15,7 +15,7 @@ from tests.tolerances import AUC
 from tests.train.eval.verdicts import CLOSE, predictions
 from train.eval import bootstrap, scoring
 from train.eval.predictions import BINS, evaluate_predictions
-from train.eval.segmentation import histogram_auc
+from train.eval.segmentation import PixelCounts, histogram_auc
 
 
 @settings(max_examples=30, deadline=None)
@@ -30,18 +30,20 @@ def test_masks(seed: int, count: int) -> None:
     for frame in np.flatnonzero(has_mask):
         chosen = (int(not is_real[frame]), labels[frame].astype(int), levels[frame])
         np.add.at(histogram, chosen, 1)
-    found = {
-        "tp": (labels & guesses).sum((1, 2)),
-        "fp": (~labels & guesses).sum((1, 2)),
-        "fn": (labels & ~guesses).sum((1, 2)),
-        "tn": (~labels & ~guesses).sum((1, 2)),
-    }
-    for counts in found.values():
+    found = PixelCounts(
+        tp=(labels & guesses).sum((1, 2)),
+        fp=(~labels & guesses).sum((1, 2)),
+        fn=(labels & ~guesses).sum((1, 2)),
+        tn=(~labels & ~guesses).sum((1, 2)),
+    )
+    for counts in found:
         counts[~has_mask] = 10**6  # to be left alone
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bootstrap, "RESAMPLES", 3)
         pixels = evaluate_predictions(
-            predictions(is_real, np.ones(count), has_mask=has_mask, histogram=histogram, **found)
+            predictions(
+                is_real, np.ones(count), has_mask=has_mask, histogram=histogram, pixels=found
+            )
         )["pixels"]
     assert pixels["positive"] == "MANIPULATED"
     json.dumps(pixels, allow_nan=False)
@@ -95,7 +97,7 @@ def test_pixel_auc_of_logits_of_any_size(scale: float) -> None:
     is_fake = jnp.arange(6) % 2
     has_mask = jnp.arange(6) != 4
     batch = {"mask": jnp.asarray(labels, jnp.uint8), "is_fake": is_fake, "has_mask": has_mask}
-    found = scoring._segmented(output, batch)
+    found = scoring._figures(output, batch)
     histogram = np.asarray(found["histogram"])[0]
     assert found["mask_is_finite"].all()
     for chosen, counts in {(0, 1, 2, 3, 5): histogram.sum(0), (1, 3, 5): histogram[1]}.items():
@@ -119,5 +121,5 @@ def test_logits_that_are_not_finite_are_marked() -> None:
     logits = jnp.zeros((2, 4, 4, 2)).at[1, 2, 3, 0].set(jnp.nan)
     masks = jnp.zeros((2, 4, 4), jnp.uint8)
     batch = {"mask": masks, "is_fake": jnp.zeros(2, int), "has_mask": jnp.ones(2, bool)}
-    found = scoring._segmented(UNetOutput(logits, None), batch)
+    found = scoring._figures(UNetOutput(logits, None), batch)
     assert found["mask_is_finite"].tolist() == [True, False]

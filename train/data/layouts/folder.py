@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from flax_unet.utils.errors import counted
 from flax_unet.utils.filenames import utf8
 from train.data.layouts import image_files, masks, metadata, tree
 from train.data.layouts.faults import BadFileError, Fault
@@ -80,7 +81,9 @@ def scan(
     originals = {name for crop in every for name in crop.original.split("\n") if name}
     if absent := sorted(originals - {crop.video for crop in every}):
         shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        notes.append(f"{len(absent)} originals of fakes are not in the folder: {shown}")
+        verb = "is" if len(absent) == 1 else "are"
+        originals = counted(len(absent), "original")
+        notes.append(f"{originals} of fakes {verb} not in the folder: {shown}")
     return splits, faults, notes
 
 

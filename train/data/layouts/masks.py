@@ -9,11 +9,12 @@ from pathlib import PurePosixPath
 import numpy as np
 from PIL import Image
 
+from flax_unet.media import images
 from train.data.layouts import image_files
 from train.data.layouts.faults import BadFileError
 from train.data.layouts.image_files import File
 
-SUFFIXES = frozenset({".gif", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+SUFFIXES = images.SUFFIXES - {".ppm"}
 ENDINGS = ("_mask", "_diff")  # that a mask's name may have behind its crop's
 
 _CLASSES = ("P", "L", "1")  # modes of one channel, of palette indices or grey levels

@@ -19,17 +19,12 @@ REAL_LABEL = (
 class FolderOptions:
     """How to read what the files of a folder leave open.
 
-    Attributes:
-        mask_threshold: the lowest grey level of a mask that means MANIPULATED, 1 to 255; None
-            where masks hold classes.
-        real_label: the label that means REAL, compared as text; None for REAL itself.
-
     Raises:
         InputError: the threshold is out of range.
     """
 
-    mask_threshold: int | None = None
-    real_label: str | None = None
+    mask_threshold: int | None = None  # None where masks hold classes
+    real_label: str | None = None  # compared as text; None for REAL itself
 
     def __post_init__(self) -> None:
         if self.mask_threshold is not None and not 1 <= self.mask_threshold <= 255:

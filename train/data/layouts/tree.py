@@ -12,6 +12,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from flax_unet.media.images import SUFFIXES
 from flax_unet.utils.errors import InputError
 from train.data.layouts import image_files
 from train.data.layouts.image_files import File
@@ -25,7 +26,7 @@ SPLITS = {  # by folder
 WHOLE = "whole"  # the split of a folder without subfolders
 ROOTS = {".": WHOLE, **SPLITS}
 CROPS, MASKS = "crops", "masks"
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})  # suffixes of crops
+PICTURES = SUFFIXES - {".gif", ".ppm", ".tif", ".tiff"}  # suffixes of crops
 
 
 class Part(NamedTuple):

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import locked, staged_directory
 
-_held: dict[Path, contextlib.AbstractContextManager] = {}  # directories that this process reads
+_held = contextlib.ExitStack()  # shared locks on the directories that this process reads
 
 
 def fingerprint(parts: Iterable[object]) -> str:
@@ -28,10 +29,9 @@ def cached(family: Path, key: str, fill: Callable[[Path], None]) -> Path:
     Only one process at a time fills a directory of a family; the others wait. Older directories of
     the family are deleted then, unless a process uses them.
 
-    Args:
-        family: holds everything made from one source; the directories beside it are families too.
-        key: identifies a state of the source.
-        fill: writes into an empty directory, which is renamed afterwards.
+    A family holds everything made from one source, the directories beside it are families too, and
+    `key` identifies a state of the source. `fill` writes into an empty directory, which is renamed
+    afterwards.
 
     Raises:
         InputError: the cache cannot be written.
@@ -50,10 +50,14 @@ def cached(family: Path, key: str, fill: Callable[[Path], None]) -> Path:
             except InputError:
                 if not directory.exists():  # else, without locks, another process was faster
                     raise
-    if directory not in _held:  # no other process deletes it until this one ends
-        _held[directory] = locked(directory, shared=True)
-        _held[directory].__enter__()
+    _hold(directory)
     return directory
+
+
+@functools.cache
+def _hold(directory: Path) -> None:
+    """Keeps other processes from deleting a directory until this one ends."""
+    _held.enter_context(locked(directory, shared=True))
 
 
 def _make_writable(family: Path) -> None:

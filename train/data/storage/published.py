@@ -53,16 +53,8 @@ class _Packer:
             self.modes[found.mode] += 1
             if found.mask_is_emptied:
                 self.emptied.append(crop.file)
-            yield [
-                {
-                    "file": crop.file,
-                    "video": crop.video,
-                    "original": crop.original,
-                    "image": found.image,
-                    "mask": found.mask,
-                    "label": crop.label,
-                }
-            ]
+            named = {"file": crop.file, "video": crop.video, "original": crop.original}
+            yield [Record(**named, image=found.image, mask=found.mask, label=crop.label)]
 
     def notes(self) -> Iterator[str]:
         """Notes on the pictures that were read."""

@@ -403,7 +403,7 @@ def test_several_originals_are_kept_and_grouped(tmp_path: Path) -> None:
         assert {f"v00{i}.mp4" for i in range(4)} in groups
     edit(folder, **{"v001.mp4": {"label": "FAKE", "original": ["v000.mp4", "gone.mp4"]}})
     (note,) = open_dataset(str(folder), None).notes
-    assert note == "1 originals of fakes are not in the folder: gone.mp4"
+    assert note == "1 original of fakes is not in the folder: gone.mp4"
 
 
 def test_originals_are_found_without_their_suffix(tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ def test_originals_are_found_without_their_suffix(tmp_path: Path) -> None:
     dataset = open_dataset(str(data), "train")
     of_video = dict(zip(dataset.table.video, dataset.table.original, strict=True))
     assert of_video["a003.mp4"] == "a000.mp4\ngone"
-    assert dataset.notes == ["1 originals of fakes are not in the folder: gone"]
+    assert dataset.notes == ["1 original of fakes is not in the folder: gone"]
     assert audit.audit(str(data))["shared_sources"] == {"a002.mp4": ["test", "train"]}
 
 
