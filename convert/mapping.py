@@ -99,19 +99,14 @@ class Remap(NamedTuple):
 def expand(config: UNetConfig) -> tuple[Rule, ...]:
     """The rules that set a leaf of the network of `config`, with its numbers filled in."""
     leaves = _leaf_shapes(config)
-    numbers = {
-        "down": config.levels,
-        "up": config.decoder_levels,
-        "linear": len(config.classifier_widths) + 1 if config.classifier_widths is not None else 0,
-    }
-    expanded = []
+    most = max(config.levels, len(config.classifier_widths or ()) + 1)
+    expanded: dict[Rule, None] = {}  # each once, also where there is nothing to fill in
     for rule in RULES:
-        name = next((name for name in numbers if f"{{{name}}}" in rule.source), None)
-        for number in range(1, numbers[name] + 1) if name else (0,):
-            values = {name: number} if name else {}
+        for number in range(1, most + 1):
+            values = dict.fromkeys(("down", "up", "linear"), number)
             source, target = rule.source.format(**values), rule.target.format(**values)
-            if target in leaves:  # not every network has upsampling kernels, biases, ...
-                expanded.append(Rule(source, target, rule.axes))
+            if target in leaves:  # not every network has so many levels, or biases, ...
+                expanded[Rule(source, target, rule.axes)] = None
     return tuple(expanded)
 
 

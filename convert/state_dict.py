@@ -27,11 +27,7 @@ CONTAINERS = (
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 """What DataParallel, torch.compile and Lightning-style wrappers put before every key."""
 DTYPES: dict[str, torch.dtype] = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float64": torch.float64,
-    "int64": torch.int64,
+    name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64", "int64")
 }
 """The types of tensors that a state dict may hold, by NumPy's name."""
 
@@ -110,14 +106,12 @@ def _unwrap(path: Path, content: Any) -> tuple[Mapping[str, Any], str]:
         steps.append((known or inner)[0])
         content = content[steps[-1]]
     where = f" under {'.'.join(steps)}" if steps else ""
+    found = type(content).__name__
+    if isinstance(content, Mapping):
+        found += f" with {', '.join(map(str, list(content)[:8]))}"
     raise InputError(
-        f"{path} holds no state dict{where}, but a {type(content).__name__}"
-        + (
-            f" with {', '.join(map(str, list(content)[:8]))}"
-            if isinstance(content, Mapping)
-            else ""
-        )
-        + ". Save one with torch.save(model.state_dict(), OUT)"
+        f"{path} holds no state dict{where}, but a {found}. "
+        "Save one with torch.save(model.state_dict(), OUT)"
     )
 
 
