@@ -34,8 +34,7 @@ def folded(model: UNet) -> UNet:
     Weights are cast to the dtype that they are used in here, once; otherwise every call repeats
     the cast. Before that all is in float64, so that in bfloat16 only the result is rounded.
 
-    Args:
-        model: in eval mode; it stays as it is.
+    The model, which is in eval mode, stays as it is.
     """
     model = nnx.clone(model)
     for _, module in nnx.iter_modules(model):
@@ -106,11 +105,8 @@ def compiled(
     whole, shares = (NamedSharding(mesh, spec) for spec in (_WHOLE, _SHARES))
     # In the order that it is read in; otherwise every call copies it into that order.
     state = jax.tree.map(lambda x: jax.device_put(x, format_of(x, whole)), state)
-    return functools.partial(_run, program(graphdef, devices, compute), state, shares)
-
-
-def _run(run: Callable[..., Any], state: nnx.State, shares: Sharding, batch: Any) -> Any:
-    return run(state, jax.device_put(batch, shares))
+    run = program(graphdef, devices, compute)
+    return lambda batch: run(state, jax.device_put(batch, shares))
 
 
 @functools.lru_cache(maxsize=8)
