@@ -72,9 +72,7 @@ def convert(
     stage = contextlib.nullcontext() if out is None else _stage(path, out.resolve(), overwrite)
     with stage as directory, jax.default_device(cpu):
         # PyTorch and Flax take seconds to import, so only what needs them does.
-        from convert import layout, mapping, state_dict
-        from convert.parity import noise
-        from convert.parity import verify as compare
+        from convert import layout, mapping, parity, state_dict
         from flax_unet.checkpoint import store
 
         pictures = [read_image(Path(image)) for image in images]
@@ -93,15 +91,17 @@ def convert(
             unused = {key: content.tensors[key] for key in matched.unused if key in content.tensors}
             trees = {metadata.WEIGHTS: weights, metadata.UNUSED: unused}
             store.write(directory, config, trees)
-        parity = None
+        comparison = None
         if verify:
             # What was written is what is checked.
             model = store.load(directory) if directory else store.build(config, weights)
             crops = [to_input(picture, config.input_size)[None] for picture in pictures]
-            compared = np.concatenate([noise(config.input_size), *crops])
-            parity = compare(model, content.tensors, compared)
-            if not parity.holds:
-                raise InputError(f"{path}: the converted model computes something else:\n{parity}")
+            inputs = np.concatenate([parity.noise(config.input_size), *crops])
+            comparison = parity.verify(model, content.tensors, inputs)
+            if not comparison.holds:
+                raise InputError(
+                    f"{path}: the converted model computes something else:\n{comparison}"
+                )
         source = {
             "file": path.name,
             "size_bytes": path.stat().st_size,
@@ -116,12 +116,12 @@ def convert(
                 for key in content.order
             },
             "unused": matched.unused,
-            "parity": parity.to_json() if parity else None,
+            "parity": comparison.to_json() if comparison else None,
             "made_by": made_by(),
         }
         if directory is not None:
             metadata.write_json(directory / metadata.SOURCE, source)
-    return Conversion(name, config, source, parity, out)
+    return Conversion(name, config, source, comparison, out)
 
 
 def _stage(path: Path, out: Path, overwrite: bool) -> contextlib.AbstractContextManager[Path]:

@@ -36,13 +36,6 @@ class Rule(NamedTuple):
     axes: Axes  # target = transpose(source, axes)
 
 
-class Ignored(NamedTuple):
-    """Tensors of the source that the network does not use; kept beside the weights."""
-
-    source: str  # a pattern as in fnmatch; `{spare}` is the number after the deepest `{down}`
-    reason: str
-
-
 _NORM = (
     ("weight", "scale", VECTOR),
     ("bias", "bias", VECTOR),
@@ -77,14 +70,18 @@ RULES: tuple[Rule, ...] = (
     Rule("outc.conv.bias", "outc/bias", VECTOR),
 )
 
-IGNORED: tuple[Ignored, ...] = (
-    Ignored("*.num_batches_tracked", "read only by a BatchNorm with cumulative averages"),
-    Ignored("mask_values", "grey levels of the training masks, stored by the parent project"),
-    *(
-        Ignored(f"down{{spare}}.*.{leaf}", "stored below the deepest level that a head reads")
+IGNORED: dict[str, str] = {
+    "*.num_batches_tracked": "read only by a BatchNorm with cumulative averages",
+    "mask_values": "grey levels of the training masks, stored by the parent project",
+    **{
+        f"down{{spare}}.*.{leaf}": "stored below the deepest level that a head reads"
         for leaf in ("weight", "bias", "running_mean", "running_var")
-    ),
-)
+    },
+}
+"""Tensors of the source that the network does not use, kept beside the weights; and why not.
+
+They are patterns as in fnmatch; `{spare}` is the number after the deepest `{down}`.
+"""
 
 
 class Remap(NamedTuple):
@@ -114,18 +111,14 @@ def match(config: UNetConfig, shapes: Mapping[str, Shape]) -> Remap:
     """Matches the keys and shapes of a source with the network of `config`."""
     leaves = _leaf_shapes(config)
     rules = expand(config)
-    by_key: dict[str, list[Rule]] = {}
-    for rule in rules:
-        by_key.setdefault(rule.source, []).append(rule)
-    spare = config.levels + 1
-    ignored = [(row.source.format(spare=spare), row.reason) for row in IGNORED]
+    ignored = {of.format(spare=config.levels + 1): reason for of, reason in IGNORED.items()}
 
     used: dict[str, Rule] = {}
     unused: dict[str, str] = {}
     problems = []
     for key, shape in shapes.items():
-        hits = by_key.get(key, [])
-        reasons = [reason for pattern, reason in ignored if fnmatchcase(key, pattern)]
+        hits = [rule for rule in rules if rule.source == key]
+        reasons = [reason for pattern, reason in ignored.items() if fnmatchcase(key, pattern)]
         if len(hits) + len(reasons) > 1:
             problems.append(f"ambiguous  {key}: {len(hits) + len(reasons)} rows of the table match")
         elif reasons:

@@ -103,12 +103,9 @@ def twin_output(twin: ReferenceUNet, images: np.ndarray) -> UNetOutput:
 
 
 def verify(model: UNet, tensors: Mapping[str, np.ndarray], images: np.ndarray) -> Parity:
-    """Compares `model` with the PyTorch twin that holds the source's tensors.
+    """Compares a converted model with the PyTorch twin that holds the source's tensors.
 
-    Args:
-        model: the converted model, in eval mode, on the CPU.
-        tensors: the source's tensors by their PyTorch key.
-        images: (B, H, W, 3) float32 in [0, 1].
+    The model is in eval mode, on the CPU; the images are (B, H, W, 3) float32 in [0, 1].
     """
     twin = load_twin(ReferenceUNet(model.config), tensors)
     forward = compiled(model)

@@ -7,7 +7,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +58,9 @@ def read(path: Path) -> StateDict:
         raise InputError(f"{path} is not a file; name a .pth, .pt or .safetensors file")
     content = safe_load.load(path)
     found, container = _unwrap(path, content)
-    prefix = _common_prefix(found)
+    # The wrappers' prefix, such as `module._orig_mod.`, that most of the network's keys have.
+    prefixes = Counter(match[1] for key in found if (match := _PREFIXED.match(key)))
+    prefix = max(prefixes, key=prefixes.__getitem__, default="")
     size = path.stat().st_size
     tensors: dict[str, np.ndarray] = {}
     values: dict[str, Any] = {}
@@ -137,12 +139,6 @@ def _is_plain(value: Any, depth: int = 2) -> bool:
         or type(value) in (bool, str, int)
         or (type(value) is float and math.isfinite(value))
     )
-
-
-def _common_prefix(keys: Iterable[str]) -> str:
-    """The wrappers' prefix, such as `module._orig_mod.`, that most of the network's keys have."""
-    found = Counter(match[1] for key in keys if (match := _PREFIXED.match(key)))
-    return max(found, key=found.__getitem__, default="")
 
 
 def _to_numpy(path: Path, key: str, tensor: torch.Tensor) -> np.ndarray:

@@ -115,9 +115,7 @@ def unused_level(config: UNetConfig) -> dict[str, Tensor]:
 def shapes(config: UNetConfig, *, with_unused_level: bool = False) -> dict[str, tuple[int, ...]]:
     """Keys and shapes of a PyTorch state dict, in file order.
 
-    Args:
-        config: the network.
-        with_unused_level: whether the file stores one more level than the network reads.
+    `with_unused_level` is for files that store one more level than the network reads.
     """
     with torch.device("meta"):
         tensors = ReferenceUNet(config).state_dict()
