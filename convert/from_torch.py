@@ -91,17 +91,15 @@ def convert(
             unused = {key: content.tensors[key] for key in matched.unused if key in content.tensors}
             trees = {metadata.WEIGHTS: weights, metadata.UNUSED: unused}
             store.write(directory, config, trees)
-        comparison = None
+        proof = None
         if verify:
             # What was written is what is checked.
             model = store.load(directory) if directory else store.build(config, weights)
             crops = [to_input(picture, config.input_size)[None] for picture in pictures]
             inputs = np.concatenate([parity.noise(config.input_size), *crops])
-            comparison = parity.verify(model, content.tensors, inputs)
-            if not comparison.holds:
-                raise InputError(
-                    f"{path}: the converted model computes something else:\n{comparison}"
-                )
+            proof = parity.verify(model, content.tensors, inputs)
+            if not proof.holds:
+                raise InputError(f"{path}: the converted model computes something else:\n{proof}")
         source = {
             "file": path.name,
             "size_bytes": path.stat().st_size,
@@ -116,12 +114,12 @@ def convert(
                 for key in content.order
             },
             "unused": matched.unused,
-            "parity": comparison.to_json() if comparison else None,
+            "parity": proof.to_json() if proof else None,
             "made_by": made_by(),
         }
         if directory is not None:
             metadata.write_json(directory / metadata.SOURCE, source)
-    return Conversion(name, config, source, comparison, out)
+    return Conversion(name, config, source, proof, out)
 
 
 def _stage(path: Path, out: Path, overwrite: bool) -> contextlib.AbstractContextManager[Path]:

@@ -64,10 +64,8 @@ def read(path: Path) -> StateDict:
     size = path.stat().st_size
     tensors: dict[str, np.ndarray] = {}
     values: dict[str, Any] = {}
-    order = []
-    for full_key, value in found.items():
-        key = full_key.removeprefix(prefix)
-        order.append(key)
+    order = [key.removeprefix(prefix) for key in found]
+    for key, (full_key, value) in zip(order, found.items(), strict=True):
         if isinstance(value, torch.Tensor):
             size -= math.prod(value.shape) * value.element_size()
             if size < 0:

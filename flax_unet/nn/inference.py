@@ -105,8 +105,11 @@ def compiled(
     whole, shares = (NamedSharding(mesh, spec) for spec in (_WHOLE, _SHARES))
     # In the order that it is read in; otherwise every call copies it into that order.
     state = jax.tree.map(lambda x: jax.device_put(x, format_of(x, whole)), state)
-    run = program(graphdef, devices, compute)
-    return lambda batch: run(state, jax.device_put(batch, shares))
+    return functools.partial(_run, program(graphdef, devices, compute), state, shares)
+
+
+def _run(run: Callable[..., Any], state: nnx.State, shares: Sharding, batch: Any) -> Any:
+    return run(state, jax.device_put(batch, shares))
 
 
 @functools.lru_cache(maxsize=8)
