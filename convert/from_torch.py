@@ -71,10 +71,55 @@ def convert(
     # A link stays, and its target is replaced.
     stage = contextlib.nullcontext() if out is None else _stage(path, out.resolve(), overwrite)
     with stage as directory, jax.default_device(cpu):
-        conversion = _convert(path, directory, verify=verify, images=images, size=size)
+        # PyTorch and Flax take seconds to import, so only what needs them does.
+        from convert import layout, mapping, parity, state_dict
+        from flax_unet.checkpoint import store
+
+        pictures = [read_image(Path(image)) for image in images]
+        content = state_dict.read(path)
+        shapes = {key: array.shape for key, array in content.tensors.items()}
+        try:
+            name, config, matched = layout.identify({**shapes, **dict.fromkeys(content.values, ())})
+            if size is not None:
+                config = dataclasses.replace(config, image_size=size)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        except ValueError as error:
+            raise InputError(f"--size {shown_size(size or (0, 0))}: {error}") from error
+        weights = mapping.to_flax(matched.rules, content.tensors)
         if directory is not None:
-            metadata.write_json(directory / metadata.SOURCE, conversion.source)
-    return dataclasses.replace(conversion, out=out)
+            unused = {key: content.tensors[key] for key in matched.unused if key in content.tensors}
+            trees = {metadata.WEIGHTS: weights, metadata.UNUSED: unused}
+            store.write(directory, config, trees)
+        proof = None
+        if verify:
+            # What was written is what is checked.
+            model = store.load(directory) if directory else store.build(config, weights)
+            crops = [to_input(picture, config.input_size)[None] for picture in pictures]
+            inputs = np.concatenate([parity.noise(config.input_size), *crops])
+            proof = parity.verify(model, content.tensors, inputs)
+            if not proof.holds:
+                raise InputError(f"{path}: the converted model computes something else:\n{proof}")
+        source = {
+            "file": path.name,
+            "size_bytes": path.stat().st_size,
+            "sha256": file_sha256(path),
+            "layout": name,
+            "container": content.container,
+            "prefix": content.prefix,
+            "entries": {
+                key: {"value": content.values[key]}
+                if key in content.values
+                else {"shape": list(shapes[key]), "dtype": content.tensors[key].dtype.name}
+                for key in content.order
+            },
+            "unused": matched.unused,
+            "parity": proof.to_json() if proof else None,
+            "made_by": made_by(),
+        }
+        if directory is not None:
+            metadata.write_json(directory / metadata.SOURCE, source)
+    return Conversion(name, config, source, proof, out)
 
 
 def _stage(path: Path, out: Path, overwrite: bool) -> contextlib.AbstractContextManager[Path]:
@@ -88,75 +133,17 @@ def _stage(path: Path, out: Path, overwrite: bool) -> contextlib.AbstractContext
     return staged_directory(out, may_replace=metadata.may_be_replaced)
 
 
-def _convert(
-    path: Path,
-    directory: Path | None,
-    *,
-    verify: bool,
-    images: Sequence[str | Path],
-    size: Size | None,
-) -> Conversion:
-    # PyTorch and Flax take seconds to import, so only what needs them does.
-    from convert import layout, mapping, state_dict
-    from convert.parity import noise
-    from convert.parity import verify as compare
-    from flax_unet.checkpoint import store
-
-    pictures = [read_image(Path(image)) for image in images]
-    content = state_dict.read(path)
-    shapes = {key: array.shape for key, array in content.tensors.items()}
-    try:
-        name, config, matched = layout.identify({**shapes, **dict.fromkeys(content.values, ())})
-        if size is not None:
-            config = dataclasses.replace(config, image_size=size)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except ValueError as error:
-        raise InputError(f"--size {shown_size(size or (0, 0))}: {error}") from error
-    weights = mapping.to_flax(matched.rules, content.tensors)
-    if directory is not None:
-        unused = {key: content.tensors[key] for key in matched.unused if key in content.tensors}
-        trees = {metadata.WEIGHTS: weights, metadata.UNUSED: unused}
-        store.write(directory, config, trees)
-    parity = None
-    if verify:
-        # What was written is what is checked.
-        model = store.load(directory) if directory else store.build(config, weights)
-        crops = [to_input(picture, config.input_size)[None] for picture in pictures]
-        parity = compare(model, content.tensors, np.concatenate([noise(config.input_size), *crops]))
-        if not parity.holds:
-            raise InputError(f"{path}: the converted model computes something else:\n{parity}")
-    source = {
-        "file": path.name,
-        "size_bytes": path.stat().st_size,
-        "sha256": file_sha256(path),
-        "layout": name,
-        "container": content.container,
-        "prefix": content.prefix,
-        "entries": {
-            key: {"value": content.values[key]}
-            if key in content.values
-            else {"shape": list(shapes[key]), "dtype": content.tensors[key].dtype.name}
-            for key in content.order
-        },
-        "unused": matched.unused,
-        "parity": parity.to_json() if parity else None,
-        "made_by": made_by(),
-    }
-    return Conversion(name, config, source, parity, None)
-
-
 def _report(conversion: Conversion) -> str:
     """What was done, as a short table."""
     source, config = conversion.source, conversion.config
     entries = source["entries"]
-    used = [entry for key, entry in entries.items() if key not in source["unused"]]
+    used = {key: entry for key, entry in entries.items() if key not in source["unused"]}
     parameters = sum(
         int(np.prod(entry["shape"]))
-        for key, entry in entries.items()
-        if key not in source["unused"] and not key.endswith(("running_mean", "running_var"))
+        for key, entry in used.items()
+        if not key.endswith(("running_mean", "running_var"))
     )
-    types = ", ".join(sorted({entry["dtype"] for entry in used}))
+    types = ", ".join(sorted({entry["dtype"] for entry in used.values()}))
     heads = {
         "classifier (1 = REAL)": config.has_classifier,
         "mask (1 = MANIPULATED)": config.has_mask_head,

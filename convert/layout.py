@@ -13,10 +13,7 @@ _DEEP_IMAGE_SIZE = 320  # what the published networks with five levels were trai
 
 
 def identify(shapes: Mapping[str, Shape]) -> tuple[str, UNetConfig, Remap]:
-    """Finds the network that a state dict belongs to.
-
-    Args:
-        shapes: shape by key, without the prefixes of wrappers.
+    """Finds the network that a state dict belongs to; its keys are without wrappers' prefixes.
 
     Returns:
         The layout's name, its configuration, and where each tensor goes.

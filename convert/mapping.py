@@ -36,13 +36,6 @@ class Rule(NamedTuple):
     axes: Axes  # target = transpose(source, axes)
 
 
-class Ignored(NamedTuple):
-    """Tensors of the source that the network does not use; kept beside the weights."""
-
-    source: str  # a pattern as in fnmatch; `{spare}` is the number after the deepest `{down}`
-    reason: str
-
-
 _NORM = (
     ("weight", "scale", VECTOR),
     ("bias", "bias", VECTOR),
@@ -77,14 +70,18 @@ RULES: tuple[Rule, ...] = (
     Rule("outc.conv.bias", "outc/bias", VECTOR),
 )
 
-IGNORED: tuple[Ignored, ...] = (
-    Ignored("*.num_batches_tracked", "read only by a BatchNorm with cumulative averages"),
-    Ignored("mask_values", "grey levels of the training masks, stored by the parent project"),
-    *(
-        Ignored(f"down{{spare}}.*.{leaf}", "stored below the deepest level that a head reads")
+IGNORED: dict[str, str] = {
+    "*.num_batches_tracked": "read only by a BatchNorm with cumulative averages",
+    "mask_values": "grey levels of the training masks, stored by the parent project",
+    **{
+        f"down{{spare}}.*.{leaf}": "stored below the deepest level that a head reads"
         for leaf in ("weight", "bias", "running_mean", "running_var")
-    ),
-)
+    },
+}
+"""Tensors of the source that the network does not use, kept beside the weights; and why not.
+
+They are patterns as in fnmatch; `{spare}` is the number after the deepest `{down}`.
+"""
 
 
 class Remap(NamedTuple):
@@ -99,19 +96,14 @@ class Remap(NamedTuple):
 def expand(config: UNetConfig) -> tuple[Rule, ...]:
     """The rules that set a leaf of the network of `config`, with its numbers filled in."""
     leaves = _leaf_shapes(config)
-    numbers = {
-        "down": config.levels,
-        "up": config.decoder_levels,
-        "linear": len(config.classifier_widths) + 1 if config.classifier_widths is not None else 0,
-    }
-    expanded = []
+    most = max(config.levels, len(config.classifier_widths or ()) + 1)
+    expanded: dict[Rule, None] = {}  # each once, also where there is nothing to fill in
     for rule in RULES:
-        name = next((name for name in numbers if f"{{{name}}}" in rule.source), None)
-        for number in range(1, numbers[name] + 1) if name else (0,):
-            values = {name: number} if name else {}
+        for number in range(1, most + 1):
+            values = dict.fromkeys(("down", "up", "linear"), number)
             source, target = rule.source.format(**values), rule.target.format(**values)
-            if target in leaves:  # not every network has upsampling kernels, biases, ...
-                expanded.append(Rule(source, target, rule.axes))
+            if target in leaves:  # not every network has so many levels, or biases, ...
+                expanded[Rule(source, target, rule.axes)] = None
     return tuple(expanded)
 
 
@@ -119,18 +111,14 @@ def match(config: UNetConfig, shapes: Mapping[str, Shape]) -> Remap:
     """Matches the keys and shapes of a source with the network of `config`."""
     leaves = _leaf_shapes(config)
     rules = expand(config)
-    by_key: dict[str, list[Rule]] = {}
-    for rule in rules:
-        by_key.setdefault(rule.source, []).append(rule)
-    spare = config.levels + 1
-    ignored = [(row.source.format(spare=spare), row.reason) for row in IGNORED]
+    ignored = {of.format(spare=config.levels + 1): reason for of, reason in IGNORED.items()}
 
     used: dict[str, Rule] = {}
     unused: dict[str, str] = {}
     problems = []
     for key, shape in shapes.items():
-        hits = by_key.get(key, [])
-        reasons = [reason for pattern, reason in ignored if fnmatchcase(key, pattern)]
+        hits = [rule for rule in rules if rule.source == key]
+        reasons = [reason for pattern, reason in ignored.items() if fnmatchcase(key, pattern)]
         if len(hits) + len(reasons) > 1:
             problems.append(f"ambiguous  {key}: {len(hits) + len(reasons)} rows of the table match")
         elif reasons:

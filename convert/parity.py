@@ -84,15 +84,11 @@ def load_twin(model: ReferenceUNet, tensors: Mapping[str, np.ndarray]) -> Refere
     Raises:
         RuntimeError: a tensor of the twin is missing, or has another shape.
     """
-    wanted = model.state_dict().keys()
-    floats = {
-        key: torch.tensor(np.asarray(array, np.float32))
-        for key, array in tensors.items()
-        if key in wanted and not key.endswith("num_batches_tracked")
-    }
-    missing = set(model.load_state_dict(floats, strict=False).missing_keys)
-    if lacking := sorted(key for key in missing if not key.endswith("num_batches_tracked")):
+    wanted = [key for key in model.state_dict() if not key.endswith("num_batches_tracked")]
+    if lacking := sorted(set(wanted) - tensors.keys()):
         raise RuntimeError(f"the PyTorch twin lacks {lacking}")
+    floats = {key: torch.tensor(np.asarray(tensors[key], np.float32)) for key in wanted}
+    model.load_state_dict(floats, strict=False)
     return model.eval()
 
 
@@ -107,12 +103,9 @@ def twin_output(twin: ReferenceUNet, images: np.ndarray) -> UNetOutput:
 
 
 def verify(model: UNet, tensors: Mapping[str, np.ndarray], images: np.ndarray) -> Parity:
-    """Compares `model` with the PyTorch twin that holds the source's tensors.
+    """Compares a converted model with the PyTorch twin that holds the source's tensors.
 
-    Args:
-        model: the converted model, in eval mode, on the CPU.
-        tensors: the source's tensors by their PyTorch key.
-        images: (B, H, W, 3) float32 in [0, 1].
+    The model is in eval mode, on the CPU; the images are (B, H, W, 3) float32 in [0, 1].
     """
     twin = load_twin(ReferenceUNet(model.config), tensors)
     forward = compiled(model)

@@ -7,7 +7,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,11 +27,7 @@ CONTAINERS = (
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 """What DataParallel, torch.compile and Lightning-style wrappers put before every key."""
 DTYPES: dict[str, torch.dtype] = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float64": torch.float64,
-    "int64": torch.int64,
+    name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64", "int64")
 }
 """The types of tensors that a state dict may hold, by NumPy's name."""
 
@@ -62,14 +58,14 @@ def read(path: Path) -> StateDict:
         raise InputError(f"{path} is not a file; name a .pth, .pt or .safetensors file")
     content = safe_load.load(path)
     found, container = _unwrap(path, content)
-    prefix = _common_prefix(found)
+    # The wrappers' prefix, such as `module._orig_mod.`, that most of the network's keys have.
+    prefixes = Counter(match[1] for key in found if (match := _PREFIXED.match(key)))
+    prefix = max(prefixes, key=prefixes.__getitem__, default="")
     size = path.stat().st_size
     tensors: dict[str, np.ndarray] = {}
     values: dict[str, Any] = {}
-    order = []
-    for full_key, value in found.items():
-        key = full_key.removeprefix(prefix)
-        order.append(key)
+    order = [key.removeprefix(prefix) for key in found]
+    for key, (full_key, value) in zip(order, found.items(), strict=True):
         if isinstance(value, torch.Tensor):
             size -= math.prod(value.shape) * value.element_size()
             if size < 0:
@@ -110,14 +106,12 @@ def _unwrap(path: Path, content: Any) -> tuple[Mapping[str, Any], str]:
         steps.append((known or inner)[0])
         content = content[steps[-1]]
     where = f" under {'.'.join(steps)}" if steps else ""
+    found = type(content).__name__
+    if isinstance(content, Mapping):
+        found += f" with {', '.join(map(str, list(content)[:8]))}"
     raise InputError(
-        f"{path} holds no state dict{where}, but a {type(content).__name__}"
-        + (
-            f" with {', '.join(map(str, list(content)[:8]))}"
-            if isinstance(content, Mapping)
-            else ""
-        )
-        + ". Save one with torch.save(model.state_dict(), OUT)"
+        f"{path} holds no state dict{where}, but a {found}. "
+        "Save one with torch.save(model.state_dict(), OUT)"
     )
 
 
@@ -143,12 +137,6 @@ def _is_plain(value: Any, depth: int = 2) -> bool:
         or type(value) in (bool, str, int)
         or (type(value) is float and math.isfinite(value))
     )
-
-
-def _common_prefix(keys: Iterable[str]) -> str:
-    """The wrappers' prefix, such as `module._orig_mod.`, that most of the network's keys have."""
-    found = Counter(match[1] for key in keys if (match := _PREFIXED.match(key)))
-    return max(found, key=found.__getitem__, default="")
 
 
 def _to_numpy(path: Path, key: str, tensor: torch.Tensor) -> np.ndarray:

@@ -67,11 +67,11 @@ def _published(
     from convert import layout, mapping
     from convert.torch_unet import shapes, unused_level
 
-    level = f"down{config.levels + 1}."
-    unused = {key: tensor for key, tensor in unused.items() if key.startswith(level)}
     # As float32, which the weights have been since they were converted; counters stay whole.
     unused = {
-        key: tensor.astype(np.float32) if tensor.ndim else tensor for key, tensor in unused.items()
+        key: tensor.astype(np.float32) if tensor.ndim else tensor
+        for key, tensor in unused.items()
+        if key.startswith(f"down{config.levels + 1}.")
     }
     trained = metadata.trained(source)
     names, name = layout.published_names(config), trained.get("layout")
@@ -81,10 +81,11 @@ def _published(
             torch.manual_seed(seed if isinstance(seed, int) else 0)
             fresh = unused_level(config)
         unused = {key: value.numpy() for key, value in fresh.items()} | unused
-    tensors = mapping.to_torch({rule.source: rule for rule in mapping.expand(config)}, weights)
+    rules = {rule.source: rule for rule in mapping.expand(config)}
+    tensors = unused | mapping.to_torch(rules, weights)
     counter = np.zeros((), np.int64)  # num_batches_tracked, which nothing reads
     return {
-        key: torch.from_numpy({**unused, **tensors}.get(key, counter.copy()))
+        key: torch.from_numpy(tensors.get(key, counter.copy()))
         for key in shapes(config, with_unused_level=bool(unused))
     }
 

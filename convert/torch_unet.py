@@ -5,6 +5,7 @@ ynet-224 stores and never uses.
 """
 
 import itertools
+from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
@@ -13,33 +14,25 @@ from torch.nn import functional as F
 from flax_unet.nn.config import IMAGE_CHANNELS, MASK_CLASSES, UNetConfig
 
 
-class DoubleConv(nn.Module):
+class DoubleConv(nn.Sequential):
     """(B, features_in, H, W) -> (B, features_out, H, W)."""
 
     def __init__(self, features_in: int, features_mid: int, features_out: int, bias: bool) -> None:
-        super().__init__()
         layers: list[nn.Module] = []
         for width_in, width_out in ((features_in, features_mid), (features_mid, features_out)):
             layers.append(nn.Conv2d(width_in, width_out, 3, padding=1, bias=bias))
             layers.append(nn.BatchNorm2d(width_out))
             layers.append(nn.ReLU(inplace=True))
-        self.double_conv = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.double_conv(x)
+        super().__init__(OrderedDict(double_conv=nn.Sequential(*layers)))
 
 
-class Down(nn.Module):
+class Down(nn.Sequential):
     """(B, features_in, 2H, 2W) -> (B, features_out, H, W)."""
 
     def __init__(self, features_in: int, features_out: int, bias: bool) -> None:
-        super().__init__()
-        self.maxpool_conv = nn.Sequential(
-            nn.MaxPool2d(2), DoubleConv(features_in, features_out, features_out, bias)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.maxpool_conv(x)
+        double_conv = DoubleConv(features_in, features_out, features_out, bias)
+        layers = nn.Sequential(nn.MaxPool2d(2), double_conv)
+        super().__init__(OrderedDict(maxpool_conv=layers))
 
 
 class Up(nn.Module):
@@ -58,17 +51,6 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         return self.conv(torch.cat([skip, self.up(x)], dim=1))
-
-
-class OutConv(nn.Module):
-    """(B, C, H, W) -> (B, classes, H, W)."""
-
-    def __init__(self, features_in: int, classes: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(features_in, classes, kernel_size=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
 
 
 def _pool(deepest: Tensor) -> Tensor:
@@ -97,7 +79,8 @@ class ReferenceUNet(nn.Module):
         for step in range(1, config.decoder_levels + 1):
             self.add_module(f"up{step}", Up(config, config.decoder_levels - step))
         if config.has_mask_head:
-            self.outc = OutConv(widths[0], MASK_CLASSES)
+            conv = nn.Conv2d(widths[0], MASK_CLASSES, kernel_size=1)
+            self.outc = nn.Sequential(OrderedDict(conv=conv))
 
     def forward(self, image: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """(B, 3, H, W) in [0, 1] -> mask logits (B, 2, H, W) | None, real logit (B,) | None."""
@@ -132,9 +115,7 @@ def unused_level(config: UNetConfig) -> dict[str, Tensor]:
 def shapes(config: UNetConfig, *, with_unused_level: bool = False) -> dict[str, tuple[int, ...]]:
     """Keys and shapes of a PyTorch state dict, in file order.
 
-    Args:
-        config: the network.
-        with_unused_level: whether the file stores one more level than the network reads.
+    `with_unused_level` is for files that store one more level than the network reads.
     """
     with torch.device("meta"):
         tensors = ReferenceUNet(config).state_dict()

@@ -75,14 +75,9 @@ class Detector:
         mask_threshold: float | None = None,
         keep_logits: bool = False,
     ) -> Self:
-        """Loads a converted or trained checkpoint.
+        """Loads a converted or trained checkpoint from its directory.
 
-        Args:
-            path: its directory.
-            dtype: of the convolutions, float32 or bfloat16.
-            devices: JAX devices of this process; None: all.
-            mask_threshold: as for `Detector`.
-            keep_logits: as for `Detector`.
+        The convolutions compute in `dtype`, float32 or bfloat16; the rest is as for `Detector`.
 
         Raises:
             InputError: the checkpoint is missing or damaged.
@@ -126,27 +121,20 @@ class Detector:
             crop = image if box == (0, 0, *image.size) else image.crop(box)
             crops.append(resized(crop, self.config.input_size))
             positions.append((image.size, box))
-        batch = np.stack(crops)
-        padding = self._padded(len(batch)) - len(batch)
-        batch = np.pad(batch, [(0, padding), (0, 0), (0, 0), (0, 0)])
+        devices = len(self._devices)
+        each = 2 ** (-(-len(crops) // devices) - 1).bit_length()  # faces: the least power of two
+        padding = devices * each - len(crops)
+        batch = np.pad(np.stack(crops), [(0, padding), (0, 0), (0, 0), (0, 0)])
         output = jax.device_get(self._forward(batch))
-        output = {name: values[: len(crops)] for name, values in output.items()}
         for name, values in output.items():
-            if not np.isfinite(values).all():
+            if not np.isfinite(values[: len(crops)]).all():
                 raise InputError(f"{name} is not finite; are the checkpoint's weights damaged?")
         if "real_probability" in output:
             output["real_probability"] = output["real_probability"].tolist()
-        missing = dict.fromkeys(("real_probability", "mask", "mask_probability"))
         return [
-            Verdict(*position, **missing | {name: values[i] for name, values in output.items()})
+            Verdict(*position, **{name: values[i] for name, values in output.items()})
             for i, position in enumerate(positions)
         ]
-
-    def _padded(self, count: int) -> int:
-        """The least power of two for each device that holds `count` faces."""
-        devices = len(self._devices)
-        each = -(-count // devices)
-        return devices * 2 ** (each - 1).bit_length()
 
 
 @functools.cache  # detectors share programs where the function is the same
@@ -160,10 +148,9 @@ def _compute(mask_threshold: float | None, keep_logits: bool) -> Compute:
         if output.mask_logits is not None and output.is_manipulated is not None:
             probability = nnx.softmax(output.mask_logits)[..., 1]
             fields["mask_probability"] = probability
-            if mask_threshold is None:
-                fields["mask"] = output.is_manipulated
-            else:
-                fields["mask"] = probability > mask_threshold
+            fields["mask"] = (
+                output.is_manipulated if mask_threshold is None else probability > mask_threshold
+            )
             if keep_logits:
                 fields["mask_logits"] = output.mask_logits
         return fields

@@ -21,8 +21,7 @@ from flax_unet.nn.config import (
 from flax_unet.utils.arguments import image_size, program_name
 from flax_unet.utils.errors import InputError, command
 
-_MEGABYTE = 2**20
-_FLOAT_BYTES = 4
+_FLOATS_A_MEGABYTE = 2**20 / 4
 
 
 class Layer(NamedTuple):
@@ -58,36 +57,38 @@ def layers(config: UNetConfig, size: Size) -> Iterator[Layer]:
     if config.classifier_widths is not None:
         sizes = (widths[-1], *config.classifier_widths, 1)
         for width_in, width_out in itertools.pairwise(sizes):
-            products = width_in * width_out
-            yield Layer("Linear", (width_out,), products + width_out, 2 * products)
+            yield _weighted("Linear", (width_out,), width_in * width_out)
     for level in reversed(range(config.decoder_levels)):
         sides, below, skip = maps[level], widths[level + 1], widths[level]
         if config.upsampling == "transposed":
             out = skip
-            kernel = 4 * below * skip
-            flops = 2 * kernel * math.prod(maps[level + 1])
-            yield Layer("ConvTranspose2d", (skip, *sides), kernel + skip, flops)
+            places = math.prod(maps[level + 1])
+            yield _weighted("ConvTranspose2d", (skip, *sides), 4 * below * skip, places)
         else:
             out = widths[max(level - 1, 0)]
             yield Layer("Upsample", (skip, *sides))
         yield from _double_conv(2 * skip, skip, out, sides, bias)
         yield Layer("Up", (out, *sides))
     if config.has_mask_head:
-        yield _conv(widths[0], MASK_CLASSES, 1, size, bias=True)
-        yield Layer("OutConv", (MASK_CLASSES, *size))
+        shape = (MASK_CLASSES, *size)
+        yield _weighted("Conv2d", shape, widths[0] * MASK_CLASSES, math.prod(size))
+        yield Layer("OutConv", shape)
 
 
 def _double_conv(features_in: int, mid: int, out: int, sides: Size, bias: bool) -> Iterator[Layer]:
     for width_in, width in ((features_in, mid), (mid, out)):
-        yield _conv(width_in, width, 3, sides, bias=bias)
-        yield Layer("BatchNorm2d", (width, *sides), 2 * width)
-        yield Layer("ReLU", (width, *sides))
+        shape = (width, *sides)
+        yield _weighted("Conv2d", shape, 9 * width_in * width, math.prod(sides), bias=bias)
+        yield Layer("BatchNorm2d", shape, 2 * width)
+        yield Layer("ReLU", shape)
     yield Layer("DoubleConv", (out, *sides))
 
 
-def _conv(features_in: int, out: int, kernel: int, sides: Size, *, bias: bool) -> Layer:
-    products = features_in * out * kernel * kernel
-    return Layer("Conv2d", (out, *sides), products + bias * out, 2 * products * math.prod(sides))
+def _weighted(
+    name: str, shape: tuple[int, ...], weights: int, places: int = 1, *, bias: bool = True
+) -> Layer:
+    """A layer that multiplies its weights at so many places, and may add a bias to each channel."""
+    return Layer(name, shape, weights + bias * shape[0], 2 * weights * places)
 
 
 def table(rows: Sequence[Layer], size: Size) -> str:
@@ -97,14 +98,13 @@ def table(rows: Sequence[Layer], size: Size) -> str:
         name = f"{row.type}-{number}"
         lines.append(f"{name:>20}  {[-1, *row.shape]!s:>25} {row.parameters:>15,}")
     parameters = sum(row.parameters for row in rows)
-    megabytes = {
-        "Input size": IMAGE_CHANNELS * math.prod(size) * _FLOAT_BYTES / _MEGABYTE,
+    floats = {
+        "Input size": IMAGE_CHANNELS * math.prod(size),
         # Every output once forward and once as a gradient.
-        "Forward/backward pass size": (
-            sum(math.prod(row.shape) for row in rows) * 2 * _FLOAT_BYTES / _MEGABYTE
-        ),
-        "Params size": parameters * _FLOAT_BYTES / _MEGABYTE,
+        "Forward/backward pass size": 2 * sum(math.prod(row.shape) for row in rows),
+        "Params size": parameters,
     }
+    megabytes = {label: count / _FLOATS_A_MEGABYTE for label, count in floats.items()}
     lines += [
         "=" * 64,
         f"Total params: {parameters:,}",

@@ -27,9 +27,9 @@ class Verdict:
 
     size: tuple[int, int]
     box: Box
-    real_probability: float | None
-    mask: np.ndarray | None
-    mask_probability: np.ndarray | None
+    real_probability: float | None = None
+    mask: np.ndarray | None = None
+    mask_probability: np.ndarray | None = None
     mask_logits: np.ndarray | None = None
 
     @property

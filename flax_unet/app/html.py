@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterator
 from html import escape
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image, ImageOps
 from flax_unet.app.judge import Face, Report
 from flax_unet.media.faces import Box
 from flax_unet.predict.draw import TINT, label
-from flax_unet.predict.results import AGGREGATION, PictureResult, VideoResult
+from flax_unet.predict.results import AGGREGATION, VideoResult
 from flax_unet.verdict import Verdict
 
 _LARGEST = 1280  # pixels a side of the picture that is shown
@@ -54,11 +55,7 @@ def verdict(report: Report) -> str:
         parts += [_bar("fake", decision.fake_probability), _bar("real", decision.real_probability)]
     elif report.faces_found:
         parts.append("<p>This checkpoint has no classifier.</p>")
-    paragraphs = [_share(report), _aggregation(report)]
-    paragraphs += [f"<b>Note:</b> {escape(note)}." for note in result.notes]
-    if result.problem is not None:
-        paragraphs.append(f"<b>Note:</b> {escape(result.problem)}.")
-    parts += [f"<p>{paragraph}</p>" for paragraph in paragraphs if paragraph is not None]
+    parts += [f"<p>{paragraph}</p>" for paragraph in _paragraphs(report)]
     parts.append(f'<p class="fine">{_POLARITY}</p>')
     kind = (decision.verdict or "none").lower()
     return f'<section class="verdict {kind}" role="status">{"".join(parts)}</section>'
@@ -132,28 +129,22 @@ def _bar(name: str, probability: float | None) -> str:
 </div>"""
 
 
-def _aggregation(report: Report) -> str | None:
-    """Which faces and frames the verdict stands for."""
-    result = report.result
-    if result.decision.verdict is None:
-        return None
-    if isinstance(result, VideoResult):
+def _paragraphs(report: Report) -> Iterator[str]:
+    """How much of a single face is marked, what the verdict stands for, and notes."""
+    result, verdicts = report.result, report.frame.verdicts if report.frame else []
+    is_video = isinstance(result, VideoResult)
+    if verdicts and verdicts[0].manipulated_share is None:
+        yield "This checkpoint marks no pixels."
+    elif len(verdicts) == 1 and not is_video:
+        share = verdicts[0].manipulated_share
+        yield f"<b>{share:.1%}</b> of the face's pixels are marked MANIPULATED."
+    if result.decision.verdict is not None and is_video:
         judged = result.frames_judged
-        return f"The fake probability is the {AGGREGATION}; frames judged: {judged:,}."
-    several = isinstance(result, PictureResult) and len(result.faces) > 1
-    return "The verdict is that of the face with the highest fake probability." if several else None
-
-
-def _share(report: Report) -> str | None:
-    """How much of a single face is marked."""
-    if report.frame is None or not report.frame.verdicts:
-        return None
-    shares = [face.manipulated_share for face in report.frame.verdicts]
-    if shares[0] is None:
-        return "This checkpoint marks no pixels."
-    if report.result.kind == "video" or len(shares) > 1:
-        return None
-    return f"<b>{shares[0]:.1%}</b> of the face's pixels are marked MANIPULATED."
+        yield f"The fake probability is the {AGGREGATION}; frames judged: {judged:,}."
+    elif result.decision.verdict is not None and len(result.faces) > 1:
+        yield "The verdict is that of the face with the highest fake probability."
+    for note in (*result.notes, *filter(None, [result.problem])):
+        yield f"<b>Note:</b> {escape(note)}."
 
 
 def _card(face: Face) -> str:

@@ -71,13 +71,9 @@ class Judge:
     ) -> Report:
         """Judges a picture or a video. A problem with the file is in the report, not raised.
 
-        Args:
-            path: the file.
-            directory: an empty one for the results.
-            mode: which faces.
-            sampling: which frames of a video; the first MOST_FRAMES of them are judged.
-            progress: is called after each frame.
-            check_wanted: is called often; an exception that it raises ends the work.
+        The results go to `directory`, an empty one. Of a video, the first MOST_FRAMES of the chosen
+        frames are judged. `progress` is called after each of them, and `check_wanted` often; an
+        exception that it raises ends the work.
         """
         written = directory / "results"
         written.mkdir()

@@ -45,19 +45,17 @@ _THEME = Default(primary_hue="blue", font=_FONT, font_mono=_MONO)
 
 
 def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> None:
-    """Serves the page until the process is interrupted.
+    """Serves the page until the process is interrupted; files have `max_upload` bytes at most.
 
-    Args:
-        judge: judges the files.
-        folder: an empty directory for results, and Gradio's for temporary files.
-        host: address to listen on.
-        port: port to listen on.
-        max_upload: largest size of a file, in bytes.
+    `folder` is an empty directory for results, and Gradio's for temporary files.
 
     Raises:
         InputError: listening on the address fails.
     """
     page = build(judge, folder)
+    # Another site may point its own domain at this machine (DNS rebinding); the request then has
+    # its name. Where the page listens on this machine only, such requests are refused.
+    local_only = Middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK)
     try:
         page.launch(
             server_name=host,
@@ -67,7 +65,7 @@ def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> 
             prevent_thread_lock=True,
             quiet=True,
             ssr_mode=False,
-            app_kwargs={"middleware": _local_only(host)},
+            app_kwargs={"middleware": [local_only] if host in _LOOPBACK else []},
             footer_links=[],
             theme=_THEME,
             css=_CSS.read_text(),
@@ -81,16 +79,6 @@ def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> 
         threading.Event().wait()
     finally:
         page.close(verbose=False)
-
-
-def _local_only(host: str) -> list[Middleware]:
-    """Refuses other sites' requests where the page listens on this machine only.
-
-    A site may point its own domain at this machine (DNS rebinding); the request then has its name.
-    """
-    if host not in _LOOPBACK:
-        return []
-    return [Middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK)]
 
 
 def build(judge: Judge, folder: Path) -> gr.Blocks:
@@ -173,10 +161,9 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
         cleared = [verdict, found, archive]
         private: dict[str, Any] = {"api_visibility": "private"}
         at_once = private | {"queue": False, "show_progress": "hidden"}
-        one_at_a_time = private | {"concurrency_limit": 1, "concurrency_id": "network"}
-        given = [file, mode, way, count, kept]
-        shown = [kept, *cleared, picture, opacity, faces, video, timeline]
-        job = one_at_a_time | {"fn": run, "inputs": given, "outputs": shown}
+        job = private | {"fn": run, "concurrency_limit": 1, "concurrency_id": "network"}
+        job["inputs"] = [file, mode, way, count, kept]
+        job["outputs"] = [kept, *cleared, picture, opacity, faces, video, timeline]
         job["show_progress_on"] = verdict
         for event in (file.upload, again.click):
             event(_announce, file, cleared, **at_once).then(**job)

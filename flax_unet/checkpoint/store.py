@@ -16,17 +16,7 @@ from flax import nnx
 from flax.traverse_util import flatten_dict
 from jax.typing import DTypeLike
 
-from flax_unet.checkpoint.metadata import (
-    CONFIG,
-    FORMAT_VERSION,
-    MANIFEST,
-    UNUSED,
-    WEIGHTS,
-    load_config,
-    load_source,
-    read_json,
-    write_json,
-)
+from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import file_sha256
 from flax_unet.nn.config import UNetConfig
 from flax_unet.nn.unet import UNet
@@ -56,12 +46,9 @@ def _abstract(config: UNetConfig, dtype: DTypeLike) -> tuple[nnx.GraphDef[UNet],
 
 
 def build(config: UNetConfig, weights: Tree, *, dtype: DTypeLike = jnp.float32) -> UNet:
-    """A model in eval mode with the given weights.
+    """A model in eval mode with the given weights, a tree like `abstract_weights(config)`.
 
-    Args:
-        config: the architecture.
-        weights: a tree like `abstract_weights(config)`.
-        dtype: what the convolutions compute in, float32 or bfloat16.
+    Its convolutions compute in `dtype`, float32 or bfloat16.
     """
     graphdef, state = jax.tree.map(lambda leaf: leaf, _abstract(config, dtype))  # a copy
     nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, weights))
@@ -73,43 +60,32 @@ def build(config: UNetConfig, weights: Tree, *, dtype: DTypeLike = jnp.float32) 
 def write(directory: Path, config: UNetConfig, trees: Mapping[str, Tree]) -> None:
     """Writes all but `source.json` into an existing empty directory.
 
-    Args:
-        directory: where to.
-        config: the architecture.
-        trees: arrays on the host by the name of their folder; `weights` is one of them.
+    The trees are of arrays on the host, by the name of their folder; `weights` is one of them.
 
     Raises:
         InputError: the disk is full or cannot be written to.
     """
-    fields = {"format_version": FORMAT_VERSION, "model": config.to_json()}
-    write_json(directory / CONFIG, fields)
+    fields = {"format_version": metadata.FORMAT_VERSION, "model": config.to_json()}
+    metadata.write_json(directory / metadata.CONFIG, fields)
     check_space(directory.parent, sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _OVERHEAD)
+    digests: dict[str, str] = {}
     for name, tree in trees.items():
         if tree:
             with _orbax("weights cannot be written: {}") as checkpointer:
                 checkpointer.save(directory.resolve() / name, tree)
-    digests = {
-        path.relative_to(directory).as_posix(): file_sha256(path)
-        for name in trees
-        for path in sorted((directory / name).rglob("*"))
-        if path.is_file()
-    }
-    write_json(directory / MANIFEST, digests)
+            digests |= _digests(directory / name)
+    metadata.write_json(directory / metadata.MANIFEST, digests)
 
 
 def load(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> UNet:
-    """The model of a checkpoint, in eval mode.
+    """The model of a checkpoint, a directory that `convert.from_torch` or training wrote.
 
-    Args:
-        path: a directory written by `convert.from_torch`, or by training.
-        dtype: what the convolutions compute in, float32 or bfloat16.
+    It is in eval mode. Its convolutions compute in `dtype`, float32 or bfloat16.
 
     Raises:
         InputError: `path` is not a checkpoint, or it is damaged.
     """
-    config = load_config(path)
-    weights = load_tree(Path(path) / WEIGHTS, abstract_weights(config))
-    return build(config, weights, dtype=dtype)
+    return build(metadata.load_config(path), load_weights(path), dtype=dtype)
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -121,7 +97,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the checkpoint is damaged.
     """
-    source = load_source(path)
+    source = metadata.load_source(path)
     digest = hashlib.sha256()
     for name, leaf in sorted(flat(load_weights(path)).items()):
         digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
@@ -138,7 +114,7 @@ def load_weights(path: str | Path) -> Tree:
     Raises:
         InputError: the checkpoint is damaged.
     """
-    return load_tree(Path(path) / WEIGHTS, abstract_weights(load_config(path)))
+    return load_tree(Path(path) / metadata.WEIGHTS, abstract_weights(metadata.load_config(path)))
 
 
 def load_unused(path: str | Path) -> dict[str, np.ndarray]:
@@ -147,16 +123,14 @@ def load_unused(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: the checkpoint is damaged.
     """
-    directory = Path(path) / UNUSED
+    directory = Path(path) / metadata.UNUSED
     return load_tree(directory, None) if directory.exists() else {}
 
 
 def load_tree(directory: Path, expected: Tree | None) -> Tree:
-    """Reads an Orbax tree to the host, after its files have been checked.
+    """Reads an Orbax tree, a folder of a checkpoint, to the host, after its files are checked.
 
-    Args:
-        directory: a folder of a checkpoint.
-        expected: shapes and dtypes of its leaves, if they are known.
+    `expected` has the shapes and dtypes of its leaves, if they are known.
 
     Raises:
         InputError: the tree is damaged, or differs from `expected`.
@@ -213,21 +187,24 @@ def _orbax(message: str) -> Iterator[Any]:
         absl.logging.set_verbosity(verbosity)
 
 
+def _digests(directory: Path) -> dict[str, str]:
+    """The SHA-256 of each file in a folder of a checkpoint, by its path from the checkpoint."""
+    files = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    return {path.relative_to(directory.parent).as_posix(): file_sha256(path) for path in files}
+
+
 def _check_files(directory: Path) -> None:
     """Raises an InputError unless the files are those of the manifest, if there is one."""
-    manifest = directory.parent / MANIFEST
-    if not manifest.exists():
+    parent = directory.parent
+    if not (parent / metadata.MANIFEST).exists():
         return
-    digests = read_json(manifest)
-    expected = {name for name in digests if name.startswith(f"{directory.name}/")}
-    for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            name = path.relative_to(directory.parent).as_posix()
-            expected.discard(name)
-            if file_sha256(path) != digests.get(name):
-                raise InputError(f"{path} is damaged. Convert or copy the checkpoint again")
-    for name in sorted(expected):
-        raise InputError(f"{manifest.parent}: {name} is missing. Copy the checkpoint again")
+    expected, found = metadata.read_json(parent / metadata.MANIFEST), _digests(directory)
+    for name, digest in found.items():
+        if digest != expected.get(name):
+            raise InputError(f"{parent / name} is damaged. Convert or copy the checkpoint again")
+    for name in sorted(expected.keys() - found.keys()):
+        if name.startswith(f"{directory.name}/"):
+            raise InputError(f"{parent}: {name} is missing. Copy the checkpoint again")
 
 
 def _check_tree(directory: Path, found: Tree, expected: Tree | None) -> None:
@@ -243,7 +220,8 @@ def _check_tree(directory: Path, found: Tree, expected: Tree | None) -> None:
             if wanted.get(path) != shapes.get(path)
         ]:
             raise InputError(
-                f"{directory} does not hold the network of {CONFIG}:\n  " + "\n  ".join(problems)
+                f"{directory} does not hold the network of {metadata.CONFIG}:\n  "
+                + "\n  ".join(problems)
             )
     claimed = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in jax.tree.leaves(found))
     stored = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

@@ -76,10 +76,7 @@ class FaceFinder:
     """Finds faces. One thread at a time may use it."""
 
     def __init__(self, model: Path | None = None) -> None:
-        """Loads the model.
-
-        Args:
-            model: a YuNet model as ONNX; None: the one that the extra `media` installs.
+        """Loads a YuNet model, as ONNX; None: the one that the extra `media` installs.
 
         Raises:
             InputError: the model cannot be used.
@@ -101,10 +98,8 @@ class FaceFinder:
     def __call__(self, image: Image.Image, *, of_video: bool = False) -> list[Box]:
         """The faces of a picture without margin, the largest first; they may reach beyond it.
 
-        Args:
-            image: the picture.
-            of_video: a faster search, which may miss faces under about 3 % of the picture's longer
-                side; 1 % otherwise.
+        The search `of_video` is faster, and may miss faces under about 3 % of the picture's longer
+        side; 1 % otherwise.
         """
         image = image if image.mode == "RGB" else image.convert("RGB")
         found: list[tuple[float, Box]] = []
@@ -134,14 +129,10 @@ class FaceFinder:
 def find(
     finder: FaceFinder | None, image: Image.Image, mode: Mode, *, of_video: bool = False
 ) -> Found:
-    """Finds the boxes to judge in a picture.
+    """Finds the boxes to judge in a picture; `of_video` is as for `FaceFinder`.
 
-    Args:
-        finder: may be None where `mode` is `none`.
-        image: the picture.
-        mode: `none`: the picture is a crop of one face; `crop`: the faces in it are cut out;
-            `auto`: they are, unless one fills the picture.
-        of_video: as for `FaceFinder`.
+    In mode `none` the picture is a crop of one face, which needs no finder. In `crop` the faces in
+    it are cut out; in `auto` they are, unless one fills the picture.
     """
     whole = Box(0, 0, *image.size)
     if finder is None or mode == "none":

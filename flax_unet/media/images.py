@@ -38,15 +38,12 @@ class DecodeError(InputError):
 def decode(
     file: IO[bytes], max_pixels: int = MAX_PIXELS, notes: list[str] | None = None
 ) -> Image.Image:
-    """Decodes the first picture of a file fully.
+    """Decodes the first picture of a file fully; does not close the file.
 
-    Args:
-        file: open; not closed here.
-        max_pixels: a larger picture is an error.
-        notes: gets a note if the file holds more than one picture.
+    `notes` gets a note if the file holds more than one picture.
 
     Raises:
-        DecodeError: it is not a picture, damaged, or larger than the limits.
+        DecodeError: it is not a picture, damaged, or larger than the limits (`max_pixels` is one).
     """
     try:
         image = Image.open(file, formats=FORMATS)
@@ -71,9 +68,7 @@ def decode(
 def read_image(path: Path, notes: list[str] | None = None) -> Image.Image:
     """Reads a picture as RGB, upright by its EXIF data, converting other modes as PIL does.
 
-    Args:
-        path: the file. Of an animation or a file of several pages, the first picture is read.
-        notes: gets a note if the file holds more than one picture.
+    Of an animation or a file of several pages, the first picture is read, and `notes` gets a note.
 
     Raises:
         InputError: the file cannot be read, is not a picture, damaged, or larger than the limits.

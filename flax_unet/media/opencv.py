@@ -6,9 +6,6 @@ from typing import Any
 
 from flax_unet.utils.filenames import utf8
 
-# Silences OpenCV and its FFmpeg: exceptions hold what matters. Both are read at the first import.
-_QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
-
 
 def opencv() -> Any:
     """The module `cv2`.
@@ -16,8 +13,9 @@ def opencv() -> Any:
     Raises:
         ModuleNotFoundError: the extra is not installed.
     """
-    for name, level in _QUIET.items():
-        os.environ.setdefault(name, level)
+    # Silences it and its FFmpeg: exceptions hold what matters. Both are read at the first import.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
 
     return cv2

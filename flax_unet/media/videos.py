@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from PIL import Image
@@ -61,12 +61,7 @@ class VideoReader:
     """Reads the frames of a video, once. One thread at a time may use it."""
 
     def __init__(self, path: Path, sampling: Sampling, max_pixels: float = math.inf) -> None:
-        """Opens the file.
-
-        Args:
-            path: the file.
-            sampling: which of its frames are read.
-            max_pixels: decoding stops after so many; it bounds the time for a long video.
+        """Opens the file; decoding will stop after `max_pixels`, which bounds the time it takes.
 
         Raises:
             InputError: it is missing, not a video, without pictures or too large.
@@ -79,7 +74,7 @@ class VideoReader:
         if not any(start[at:].startswith(mark) for at, mark in _BEGINNINGS):
             formats = "AVI, MP4, MOV, MKV, WebM, ..."
             raise InputError(f"{path} is not a video of a known format ({formats})")
-        self._capture = self._open()
+        self._open()
         claimed, self._claimed_rate = self._get("FRAME_COUNT"), self._get("FPS")
         self._claimed = int(claimed) if 0 < claimed < 2**53 else None  # frames; often wrong
         plausible = 0 < self._claimed_rate <= _FASTEST
@@ -87,8 +82,7 @@ class VideoReader:
         self._share = 1 / sampling.every  # chosen frames among all
         self._read = 0  # frames
         self._seconds = -1.0  # time of the last frame
-        sides = self._get("FRAME_WIDTH"), self._get("FRAME_HEIGHT")
-        self._most = max_pixels / max(math.prod(sides), LEAST_PIXELS)  # frames
+        self._most = max_pixels / max(math.prod(self._size), LEAST_PIXELS)  # frames
         self._cut = False
 
     def frames(self) -> Generator[VideoFrame | None]:
@@ -98,7 +92,7 @@ class VideoReader:
             InputError: there are none.
         """
         given = 0
-        with contextlib.closing(self):
+        try:
             is_chosen = yield from self._choose()
             while self._grab():
                 number = self._read - 1
@@ -110,12 +104,10 @@ class VideoReader:
                     image = Image.fromarray(pixels[..., ::-1].copy())  # from BGR
                     yield VideoFrame(number, self._seconds, image)
                     given += 1
+        finally:
+            self._capture.release()
         if not given:
             raise InputError(f"{self.path} holds no frame that can be decoded; replace it")
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._capture.release()
 
     @property
     def rate(self) -> float:
@@ -151,8 +143,8 @@ class VideoReader:
         while self._grab():  # counted: what a file claims may be wrong
             yield None
         total, self._read, self._seconds = self._read, 0, -1.0
-        self.close()
-        self._capture = self._open()
+        self._capture.release()
+        self._open()
         parts = min(frames, total)
         self._share = parts / max(total, 1)
         # The middle of each of so many equal parts.
@@ -175,18 +167,18 @@ class VideoReader:
     def _get(self, name: str) -> float:
         return self._capture.get(getattr(self._cv2, f"CAP_PROP_{name}"))
 
-    def _open(self) -> Any:
+    def _open(self) -> None:
         # This backend only: another one reads % in a name as a pattern of many files' names.
-        capture = self._cv2.VideoCapture(file_name(self.path), self._cv2.CAP_FFMPEG)
-        if not capture.isOpened():
+        self._capture = self._cv2.VideoCapture(file_name(self.path), self._cv2.CAP_FFMPEG)
+        if not self._capture.isOpened():
             raise InputError(
                 f"{self.path} holds no video that can be decoded (sound alone, or damaged); "
                 "replace or remove it"
             )
-        width, height = self._cv2.CAP_PROP_FRAME_WIDTH, self._cv2.CAP_PROP_FRAME_HEIGHT
-        if (excess := too_large(int(capture.get(width)), int(capture.get(height)))) is not None:
+        sides = int(self._get("FRAME_WIDTH")), int(self._get("FRAME_HEIGHT"))
+        if (excess := too_large(*sides)) is not None:
             raise InputError(f"{self.path} {excess}")
-        return capture
+        self._size = sides
 
 
 class VideoWriter:
@@ -197,12 +189,9 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, size: tuple[int, int], frames_a_second: float) -> None:
-        """Opens the file.
+        """Opens the file, whose name ends in .webm.
 
-        Args:
-            path: its name ends in .webm.
-            size: (width, height), which is limited and made even.
-            frames_a_second: lower rates than 1 become 1.
+        The size is (width, height), and is limited and made even; lower rates than 1 become 1.
 
         Raises:
             InputError: OpenCV cannot write it.

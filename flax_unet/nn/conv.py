@@ -103,19 +103,16 @@ def _gradients_on_cpu(
     if gradient.size * kernel.shape[2] < _LEAST_PRODUCTS:
         return _plain_gradients(parts, kernel, gradient)
     of_kernel = _kernel_gradient(_side_by_side(parts), kernel, gradient)
-    by_columns = gradient.size < gradient.shape[-1] ** 2  # fewer pixels than channels
-    of_x = (_by_columns if by_columns else _by_turning)(kernel, gradient)
+    if gradient.size < gradient.shape[-1] ** 2:  # fewer pixels than channels
+        of_x = _by_columns(kernel, gradient)
+    else:  # by a convolution with the kernel turned around
+        of_x = _on_cpu((gradient,), jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
     ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
     return tuple(jnp.split(of_x, ends, axis=-1)), of_kernel
 
 
-def _by_turning(kernel: jax.Array, gradient: jax.Array) -> jax.Array:
-    """The gradient (B, H, W, C) of the input, by a convolution with the kernel turned around."""
-    return _on_cpu((gradient,), jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
-
-
 def _by_columns(kernel: jax.Array, gradient: jax.Array) -> jax.Array:
-    """The same, by what each pixel of the output (B, H, W, D) gives those in its window."""
+    """The gradient (B, H, W, C) of the input, by what each output (B, H, W, D) gives its window."""
     size, _, channels, features = kernel.shape
     wide = jnp.promote_types(kernel.dtype, jnp.float32)
     columns = jnp.matmul(

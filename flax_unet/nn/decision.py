@@ -9,8 +9,7 @@ DECISION = "REAL where real_probability > 0.5, else FAKE; exactly 0.5 is FAKE"
 def is_real(real_probability: Any) -> Any:
     """The published decision, `round(sigmoid)`: whether the probability is over 0.5.
 
-    Args:
-        real_probability: in [0, 1]: a float, or an array of NumPy or JAX.
+    The probability, in [0, 1], is a float, or an array of NumPy or JAX.
     """
     return real_probability > 0.5
 

@@ -34,8 +34,7 @@ def folded(model: UNet) -> UNet:
     Weights are cast to the dtype that they are used in here, once; otherwise every call repeats
     the cast. Before that all is in float64, so that in bfloat16 only the result is rounded.
 
-    Args:
-        model: in eval mode; it stays as it is.
+    The model, which is in eval mode, stays as it is.
     """
     model = nnx.clone(model)
     for _, module in nnx.iter_modules(model):

@@ -110,10 +110,9 @@ class UNet(nnx.Module):
             self.outc = Conv(widths[0], MASK_CLASSES, 1, dtype=head_dtype, rngs=rngs)
 
     def __call__(self, image: ArrayLike) -> UNetOutput:
-        """Classifies and segments a batch.
+        """Classifies and segments a batch (B, H, W, 3), floating point in [0, 1].
 
-        Args:
-            image: (B, H, W, 3) floating point in [0, 1], H and W divisible by `config.stride`.
+        H and W are divisible by `config.stride`.
 
         Raises:
             ValueError: the array has another shape or dtype; the message says what would work.

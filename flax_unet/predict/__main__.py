@@ -20,10 +20,10 @@ from flax_unet.media.videos import Sampling
 from flax_unet.nn.decision import POLARITY
 from flax_unet.predict import writer
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options, inspect
-from flax_unet.predict.results import FaceResult, FileResult, PictureResult, VideoResult
+from flax_unet.predict.results import FaceResult, FileResult, VideoResult
 from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
 from flax_unet.utils.cache import keep_compiled
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.errors import InputError, command, counted
 from flax_unet.utils.filenames import shown
 from flax_unet.utils.files import staged_directory
 
@@ -49,7 +49,7 @@ that is cut short counts as failed; what could be read of it is judged.
 
 def _line(result: FileResult) -> str:
     """A result for people."""
-    faces = result.faces if isinstance(result, PictureResult) else []
+    faces = [] if isinstance(result, VideoResult) else result.faces
     parts = []
     if result.problem is not None:
         parts.append("failed: " + result.problem.removeprefix(f"{result.file} "))
@@ -57,7 +57,7 @@ def _line(result: FileResult) -> str:
     if len(faces) > 1:
         parts.append(f"{len(faces)} faces")
     if isinstance(result, VideoResult) and (judged := result.frames_judged):
-        parts.append(f"mean of {judged:,} frame{'s' * (judged > 1)}")
+        parts.append(f"mean of {counted(judged, 'frame')}")
     lines = [f"{result.file}:  {'  '.join(parts) or 'no face to judge'}"]
     if len(faces) > 1:
         lines += [f"face at {tuple(face.box)}:  {'  '.join(_in_words(face))}" for face in faces]
@@ -203,8 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             writer.write_predictions(stage, found, args.checkpoint, detector, options)
     if args.out is not None and not args.json:
         masks = "masks, logits" if args.save_logits else "masks"
-        out = shown(str(args.out))
-        print(f"{out}: {writer.JSON}, {writer.TABLE}, {masks} and overlays")
+        print(f"{shown(str(args.out))}: {writer.JSON}, {writer.TABLE}, {masks} and overlays")
     if statuses["failed"] == statuses.total():
         raise InputError("every file failed; the reasons are above")
     if statuses["failed"]:

@@ -80,9 +80,7 @@ def label(verdict: Verdict, digits: int = 0) -> str:
 def write_timeline(path: Path, result: FileResult) -> None:
     """Plots the fake probability of each frame of a video, with gaps where no face was judged.
 
-    Args:
-        path: PNG file to write.
-        result: of a video with a verdict.
+    The result has a verdict; the file becomes a PNG.
     """
     from matplotlib.figure import Figure  # takes a second to import
 

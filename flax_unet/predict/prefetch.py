@@ -16,12 +16,8 @@ def ahead(
 
     What `source` raises is raised here. When this generator is closed, the thread finishes its
     element, closes `source` and ends. Where an element may take long, `source` should yield None
-    now and then, which is left out.
-
-    Args:
-        source: the generator.
-        limit: the thread pauses while the elements that are ready weigh this much or more.
-        weight: of an element.
+    now and then, which is left out. The thread pauses while the elements that are ready weigh
+    `limit` or more.
     """
     ready: collections.deque[T] = collections.deque()
     changed = threading.Condition()

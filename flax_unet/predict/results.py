@@ -7,16 +7,15 @@ from typing import Any, Self
 
 from flax_unet.media.discover import Kind
 from flax_unet.media.faces import Box
-from flax_unet.nn import decision
+from flax_unet.nn.decision import DECISION, fake_probability, is_real
 from flax_unet.predict.pipeline import InspectedFrame
-from flax_unet.verdict import Verdict
 
 Json = dict[str, Any]
 AGGREGATION = "mean over frames of the highest fake_probability among a frame's faces"
 MEANING = {
     "real_probability": "probability that the face is REAL (the classifier's class 1)",
     "fake_probability": "1 - real_probability",
-    "verdict": decision.DECISION,
+    "verdict": DECISION,
     "verdict of a picture": "that of the face with the highest fake_probability",
     "verdict of a video": f"of the {AGGREGATION}",
     "manipulated_share": "share of the box's pixels marked MANIPULATED (the mask's class 1)",
@@ -41,14 +40,13 @@ class Decision:
     @property
     def fake_probability(self) -> float | None:
         """1 - real_probability."""
-        real = self.real_probability
-        return None if real is None else decision.fake_probability(real)
+        return None if self.real_probability is None else fake_probability(self.real_probability)
 
     @property
     def verdict(self) -> str | None:
         """`REAL` or `FAKE`."""
         real = self.real_probability
-        return None if real is None else ("REAL" if decision.is_real(real) else "FAKE")
+        return None if real is None else ("REAL" if is_real(real) else "FAKE")
 
     def to_json(self) -> Json:
         """With the keys that `MEANING` explains."""
@@ -63,11 +61,6 @@ class FaceResult:
     box: Box
     decision: Decision
     manipulated_share: float | None
-
-    @classmethod
-    def of(cls, verdict: Verdict) -> Self:
-        """The result of a judged face."""
-        return cls(verdict.box, Decision(verdict.real_probability), verdict.manipulated_share)
 
     def to_json(self) -> Json:
         """An element of `faces` in predictions.json."""
@@ -87,7 +80,10 @@ class FrameResult:
     @classmethod
     def of(cls, frame: InspectedFrame) -> Self:
         """The result of a frame, without its pixels."""
-        faces = [FaceResult.of(verdict) for verdict in frame.verdicts]
+        faces = [
+            FaceResult(verdict.box, Decision(verdict.real_probability), verdict.manipulated_share)
+            for verdict in frame.verdicts
+        ]
         return cls(faces, frame.found.too_small, frame.index, frame.seconds)
 
     @property
@@ -99,16 +95,13 @@ class FrameResult:
     def to_json(self) -> Json:
         """The part that pictures and frames of videos have in common."""
         faces = [face.to_json() for face in self.faces]
-        return {
-            **self.decision.to_json(),
-            "faces": faces,
-            "too_small": [*map(list, self.too_small)],
-        }
+        too_small = [list(box) for box in self.too_small]
+        return {**self.decision.to_json(), "faces": faces, "too_small": too_small}
 
 
 @dataclasses.dataclass
 class FileResult:
-    """What was found in a file. Without frames it is a failure."""
+    """What was found in a picture, or in any other file without frames, which is a failure."""
 
     file: str
     kind: Kind
@@ -125,8 +118,20 @@ class FileResult:
         """`ok` or `failed`. A video that is cut short has failed, yet it has frames."""
         return "ok" if self.problem is None else "failed"
 
+    @property
+    def faces(self) -> list[FaceResult]:
+        """The faces that were judged, of all frames."""
+        return [face for frame in self.frames for face in frame.faces]
+
     def conclude(self) -> None:
-        """Derives the rest from the frames, which are complete."""
+        """Derives the rest from the frames, which are complete; notes what was not judged."""
+        for frame in self.frames:
+            self.decision = frame.decision
+            if small := len(frame.too_small):
+                faces = "a face is" if small == 1 else f"{small} faces are"
+                self.notes.append(f"{faces} too small to judge")
+            elif not frame.faces:
+                self.notes.append("no face found")
 
     def to_json(self) -> Json:
         """The entry in predictions.json."""
@@ -136,28 +141,6 @@ class FileResult:
             return head
         width, height = self.size
         return {**head, "width": width, "height": height, **self._found(), **self.files}
-
-    def _found(self) -> Json:
-        return {}
-
-
-class PictureResult(FileResult):
-    """What was found in a picture."""
-
-    @property
-    def faces(self) -> list[FaceResult]:
-        """The faces that were judged."""
-        return [face for frame in self.frames for face in frame.faces]
-
-    def conclude(self) -> None:
-        """Derives the decision, and a note on what was not judged."""
-        for frame in self.frames:
-            self.decision = frame.decision
-            if small := len(frame.too_small):
-                faces = "a face is" if small == 1 else f"{small} faces are"
-                self.notes.append(f"{faces} too small to judge")
-            elif not frame.faces:
-                self.notes.append("no face found")
 
     def _found(self) -> Json:
         return self.frames[0].to_json()
@@ -174,8 +157,7 @@ class VideoResult(FileResult):
     def conclude(self) -> None:
         """Derives decision and share as means, and a note on frames without a face to judge."""
         self.decision = Decision(_mean(frame.decision.real_probability for frame in self.frames))
-        faces = [face for frame in self.frames for face in frame.faces]
-        self.manipulated_share = _mean(face.manipulated_share for face in faces)
+        self.manipulated_share = _mean(face.manipulated_share for face in self.faces)
         if empty := len(self.frames) - self.frames_judged:
             self.notes.append(f"no face to judge in {empty:,} of {len(self.frames):,} frames")
 

@@ -15,22 +15,13 @@ from flax_unet.checkpoint.provenance import made_by
 from flax_unet.media.videos import VideoWriter
 from flax_unet.predict import draw
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options
-from flax_unet.predict.results import (
-    MEANING,
-    Decision,
-    FaceResult,
-    FileResult,
-    FrameResult,
-    PictureResult,
-    VideoResult,
-)
+from flax_unet.predict.results import MEANING, Decision, FileResult, FrameResult, VideoResult
 from flax_unet.utils.filenames import Names
 
 if TYPE_CHECKING:
     from flax_unet.detector import Detector
 
 JSON, TABLE = "predictions.json", "predictions.csv"
-_RESULTS = {"picture": PictureResult, "video": VideoResult, "folder": FileResult}
 _HEADER = 128  # bytes of the NumPy file of logits, for any number of faces
 _CORNERS = ("left", "top", "right", "bottom")
 _COLUMNS = (
@@ -41,26 +32,23 @@ _COLUMNS = (
 
 
 def file_results(inspected: Iterable[Inspected], directory: Path | None) -> Iterator[FileResult]:
-    """A result for each file, as soon as it is complete.
+    """A result for each file of `inspect`, as soon as it is complete.
 
-    Args:
-        inspected: from `inspect`.
-        directory: gets masks, logits, overlays and timelines; None writes none.
+    The directory gets masks, logits, overlays and timelines; None writes none.
 
     Raises:
         InputError: they cannot be written.
     """
     names = Names()
-    for _, group in itertools.groupby(inspected, key=lambda one: one.number):
-        first = next(group)
-        item = first.item
+    for (_, item), group in itertools.groupby(inspected, key=lambda one: (one.number, one.item)):
         stem = names.new(item.path.stem)
-        result = _RESULTS[item.kind](item.name, item.kind)
+        is_video = item.kind == "video"
+        result = (VideoResult if is_video else FileResult)(item.name, item.kind)
         files = result.files
-        frames = _frames(itertools.chain([first], group), result)  # noqa: B031
+        frames = _frames(group, result)
         if directory is not None:
             logits, overlay = directory / f"{stem}.logits.npy", directory / f"{stem}.overlay.webm"
-            if item.kind == "video":
+            if is_video:
                 frames = _write_video(write_logits(frames, logits, files), overlay, files)
             else:
                 frames = write_logits(_write_picture(frames, directory, stem, files), logits, files)
@@ -68,7 +56,7 @@ def file_results(inspected: Iterable[Inspected], directory: Path | None) -> Iter
             result.size = result.size or frame.image.size
             result.frames.append(FrameResult.of(frame))  # without pixels: videos may be long
         result.conclude()
-        if directory is not None and item.kind == "video" and result.decision.verdict is not None:
+        if directory is not None and is_video and result.decision.verdict is not None:
             files["timeline"] = f"{stem}.timeline.png"
             draw.write_timeline(directory / files["timeline"], result)
         yield result
@@ -108,9 +96,8 @@ def _write_video(
     shows_faces = False
     with contextlib.ExitStack() as stack:
         for frame in frames:
-            if film is None:
-                rate = frame.frames_a_second or 1.0
-                film = stack.enter_context(VideoWriter(path, frame.image.size, rate))
+            rate = frame.frames_a_second or 1.0
+            film = film or stack.enter_context(VideoWriter(path, frame.image.size, rate))
             film.write(_drawn(frame)[1])
             shows_faces |= bool(frame.verdicts or frame.found.too_small)
             yield frame
@@ -162,14 +149,10 @@ def write_predictions(
     detector: "Detector",
     options: Options,
 ) -> None:
-    """Writes predictions.json and predictions.csv.
+    """Writes predictions.json and predictions.csv, beside the files that the results name.
 
-    Args:
-        directory: holds the files that the results name.
-        results: from `file_results`.
-        checkpoint_path: only its last name is written.
-        detector: its network and its options of masks are written.
-        options: how files were inspected.
+    They also tell the last name of `checkpoint_path`, the detector's network and options of masks,
+    and the options by which files were inspected.
 
     Raises:
         InputError: a file cannot be written, or the checkpoint is damaged.
@@ -202,16 +185,14 @@ def _rows(result: FileResult) -> Iterator[dict[str, Any]]:
     common = {"file": _text(result.file), "kind": result.kind}
     problem, notes = _text(result.problem or ""), _text("; ".join(result.notes))
     status = {"status": result.status, "problem": problem, "notes": notes}
-    yield {"level": "file", **common, **status, **_decision(result)}
+    found = {**result.decision.to_json(), "manipulated_share": result.manipulated_share}
+    yield {"level": "file", **common, **status, **found}
     for frame in result.frames:
         for number, face in enumerate(frame.faces, start=1):
             position = {"frame": frame.index, "seconds": frame.seconds, "face": number}
-            corners = dict(zip(_CORNERS, face.box, strict=True))
-            yield {"level": "face", **common, **position, **corners, **_decision(face)}
-
-
-def _decision(result: FileResult | FaceResult) -> dict[str, Any]:
-    return {**result.decision.to_json(), "manipulated_share": result.manipulated_share}
+            found = face.to_json()
+            corners = dict(zip(_CORNERS, found.pop("box"), strict=True))
+            yield {"level": "face", **common, **position, **corners, **found}
 
 
 def _text(text: str) -> str:

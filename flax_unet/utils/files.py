@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -19,12 +20,8 @@ def staged_directory(
 ) -> Iterator[Path]:
     """An empty directory to fill, which becomes `destination` when the block succeeds.
 
-    When it fails, `destination` is as it was before.
-
-    Args:
-        destination: the path of the result.
-        may_replace: whether the file or directory at `destination` may be deleted; called only if
-            there is one.
+    When it fails, `destination` is as it was before. `may_replace` says whether the file or
+    directory there may be deleted; it is called only if there is one.
 
     Raises:
         InputError: `destination` exists and may not be replaced, or cannot be written to.
@@ -33,10 +30,10 @@ def staged_directory(
     if replaces and not may_replace(destination):
         raise InputError(f"{destination} exists already; remove it, or name another place")
     with _parents(destination):
+        stage = _beside(destination)
         with _name_in_errors(destination):
-            stage = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+            stage.mkdir()
         try:
-            stage.chmod(0o777 & ~_umask())  # mkdtemp's is for the owner alone
             yield stage
             with _name_in_errors(destination):
                 _replace(stage, destination) if replaces else stage.rename(destination)
@@ -55,12 +52,10 @@ def staged_file(destination: Path) -> Iterator[Path]:
     if destination.is_dir():
         raise InputError(f"{destination} is a directory; name a file")
     with _parents(destination):
+        stage = _beside(destination)
         with _name_in_errors(destination):
-            handle, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
-            os.close(handle)
-        stage = Path(name)
+            stage.touch(exist_ok=False)
         try:
-            stage.chmod(0o666 & ~_umask())
             yield stage
             with _name_in_errors(destination):
                 stage.replace(destination)
@@ -93,12 +88,10 @@ def check_space(directory: Path, size: int) -> None:
 def locked(
     directory: Path, *, shared: bool = False, waiting: str | None = None
 ) -> Iterator[bool | None]:
-    """Locks a directory against other processes until the block ends.
+    """Locks a directory until the block ends, against other processes that ask for it.
 
-    Args:
-        directory: what to lock; every process must ask for it.
-        shared: whether other processes may hold a shared lock at the same time.
-        waiting: a message to print before waiting for another process; None: do not wait.
+    Those may hold a `shared` lock at the same time. `waiting` is a message to print before waiting
+    for another process; None: do not wait.
 
     Yields:
         True where it is locked, False where another process holds it, and None where it cannot be
@@ -154,9 +147,15 @@ def _parents(path: Path) -> Iterator[None]:
         raise
 
 
+def _beside(path: Path) -> Path:
+    """A hidden path beside another one, where nothing is."""
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}"
+
+
 def _replace(stage: Path, destination: Path) -> None:
     """Renames `stage` to `destination`, then deletes what stood there."""
-    old = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    old = _beside(destination)
+    old.mkdir()
     destination.rename(old / "old")
     try:
         stage.rename(destination)
@@ -165,10 +164,3 @@ def _replace(stage: Path, destination: Path) -> None:
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    """The process's umask, which can be read only by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
