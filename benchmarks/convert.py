@@ -3,7 +3,6 @@
 Each conversion is a process of its own, as a user starts it: Python's start is in the figures.
 """
 
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,12 +26,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         file = Path(folder) / "ckpt.pth"
         # In a process of its own: the peak of this one is the least that a child's can be.
         run_module("convert.stand_in", "ynet-224", str(file))
-        environment = os.environ | {"XDG_CACHE_HOME": f"{folder}/cache"}
-        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
         conversions = {}
         for name, chosen in _OPTIONS.items():
             words = ["convert.from_torch", str(file), "--out", f"{folder}/out", "--overwrite"]
-            seconds, peak = run_module(*words, *chosen, environment=environment)
+            seconds, peak = run_module(*words, *chosen, cache=f"{folder}/cache")
             conversions[name] = {
                 "seconds": round(seconds, 1),
                 "peak_memory_mib": round(peak / _MIB),

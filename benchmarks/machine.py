@@ -118,8 +118,12 @@ def in_turn(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, li
     return seconds
 
 
-def run_module(*words: str, environment: Mapping[str, str] | None = None) -> tuple[float, int]:
+def run_module(*words: str, cache: str | None = None) -> tuple[float, int]:
     """Runs `python -m WORDS` in a process of its own, without its output.
+
+    Args:
+        words: the module and its arguments.
+        cache: folder of what is compiled, in the place of the user's.
 
     Returns:
         Its seconds, with Python's start, and its peak memory in bytes, which the system never
@@ -129,6 +133,10 @@ def run_module(*words: str, environment: Mapping[str, str] | None = None) -> tup
         InputError: it failed; its message is on standard error.
     """
     line = [sys.executable, "-m", *words]
+    environment = dict(os.environ)
+    if cache is not None:
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # it would go before the others
+        environment |= dict.fromkeys(("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR"), cache)
     start = time.perf_counter()
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, env=environment)
     try:
