@@ -24,23 +24,16 @@ from train.data.dataset import EMBEDDED
 from train.fit.checkpoints import TRAINING
 from train.fit.tracking import METRICS
 
-OPTIONS = {
-    "--batch-size": 8,
-    "--size": 16,
-    "--base-width": 4,
-    "--learning-rate": 1e-3,
-    "--log-every": 1,
-    "--save-every": 2,
-    "--ema": 0.9,
-    "--flip": 0.5,
-}
+OPTIONS = (
+    *("--batch-size=8", "--size=16", "--base-width=4", "--learning-rate=1e-3", "--log-every=1"),
+    *("--save-every=2", "--ema=0.9", "--flip=0.5"),
+)
 
 
 def fit(workdir: Path, data: str, steps: int) -> subprocess.Popen:
     """Starts training in a process of its own; the same call resumes it."""
-    chosen = {**OPTIONS, "--data": data, "--steps": steps, "--workdir": workdir}
-    words = [str(word) for pair in chosen.items() for word in pair]
-    line = [sys.executable, "-m", "train.fit", *words]
+    chosen = (*OPTIONS, f"--data={data}", f"--steps={steps}", f"--workdir={workdir}")
+    line = [sys.executable, "-m", "train.fit", *chosen]
     return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -72,12 +65,9 @@ def kill_at_random(workdir: Path, data: str, steps: int, rng: random.Random) -> 
 
 def differing(one: Path, other: Path) -> list[str]:
     """The arrays of two work directories' last checkpoints that are not the same, bit for bit."""
+    parts = (metadata.WEIGHTS, TRAINING)
     ours, theirs = (
-        {
-            f"{name}/{path}": leaf
-            for name in (metadata.WEIGHTS, TRAINING)
-            for path, leaf in flat(store.load_tree(workdir / "last" / name, None)).items()
-        }
+        flat({name: store.load_tree(workdir / "last" / name, None) for name in parts})
         for workdir in (one, other)
     )
     if ours.keys() != theirs.keys():

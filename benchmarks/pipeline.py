@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from benchmarks.machine import FILE, GIB, in_turn, options, peak_memory, report
-from benchmarks.subject import LAYOUT, WIDTH, network, tensors_of, write_model
+from benchmarks.subject import LAYOUT, WIDTH, tensors_of, write_model
 from convert.parity import load_twin
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNet, load
@@ -54,24 +54,17 @@ class Crops(torch.utils.data.Dataset):
         return torch.from_numpy(to_input(read_image(self.paths[index]), self.size)).permute(2, 0, 1)
 
 
-class Subject(NamedTuple):
-    """One network in both frameworks, and frames to score."""
+def prepare(folder: Path, base_width: int, frames: int) -> tuple[UNet, Dataset, list[Path]]:
+    """Writes and opens a stand-in, and the embedded test split's frames, again and again.
 
-    model: UNet
-    twin: ReferenceUNet
-    data: Dataset
-    paths: list[Path]  # of the frames of `data`
-
-
-def prepare(folder: Path, base_width: int, frames: int) -> Subject:
-    """Writes and opens a stand-in, and the embedded test split's frames, again and again."""
-    config = network(base_width)
+    Returns:
+        The network, the frames, and the path of each.
+    """
     model = load(write_model(folder, base_width))
     export(open_dataset(EMBEDDED, "test"), folder / "data")
     stored = open_dataset(str(folder / "data"), None)
     data = stored.take(np.arange(frames) % len(stored))
-    paths = [folder / "data" / file for file in data.table.file]
-    return Subject(model, load_twin(ReferenceUNet(config), tensors_of(config)), data, paths)
+    return model, data, [folder / "data" / file for file in data.table.file]
 
 
 def pytorch(twin: ReferenceUNet, source: DataLoader) -> tuple[np.ndarray, float]:
@@ -104,20 +97,18 @@ def drained(source: Iterable[Any]) -> float:
     return frames / (time.perf_counter() - start)
 
 
-def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
+def compare(
+    model: UNet, data: Dataset, paths: list[Path], batch_size: int, rounds: int
+) -> dict[str, Any]:
     """Frames a second of both, in turn, and the share of ours that waited for data.
 
     Raises:
         AssertionError: the decisions differ.
     """
-    model, twin, data, paths = subject
-    devices, size, threads = (
-        jax.local_devices()[:1],
-        model.config.input_size,
-        torch.get_num_threads(),
-    )
+    config, devices, threads = model.config, jax.local_devices()[:1], torch.get_num_threads()
+    twin = load_twin(ReferenceUNet(config), tensors_of(config))
     source = DataLoader(
-        Crops(paths, size),
+        Crops(paths, config.input_size),
         batch_size,
         num_workers=threads,
         multiprocessing_context="forkserver",  # JAX's threads do not survive a fork
@@ -130,40 +121,38 @@ def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
     np.testing.assert_allclose(found, expected, rtol=0, atol=CLOSE)
     input_rates = {
         "pytorch": drained(source),
-        "ours": drained(loader.batches(data, size, batch_size)),
+        "ours": drained(loader.batches(data, config.input_size, batch_size)),
     }
-    rates: dict[str, list[float]] = {"pytorch": [], "ours": []}
-    waiting, shares = [], []
+    measured = []
     for _ in tqdm(range(rounds), unit="round"):
-        rates["pytorch"].append(pytorch(twin, source)[1])
+        _, theirs = pytorch(twin, source)
         _, timing = score(model, data, devices, batch_size)
-        rates["ours"].append(timing.frames / timing.seconds)
-        waiting.append(timing.waiting_for_data / timing.seconds)
-        shares.append(rates["ours"][-1] / network_rate(model, data, batch_size))
-    ratios = [ours / theirs for ours, theirs in zip(rates["ours"], rates["pytorch"], strict=True)]
-
-    def figure(values: list[float]) -> dict[str, Any]:
-        return {"median": statistics.median(values), "all": values}
-
+        ours = timing.frames / timing.seconds
+        share = ours / network_rate(model, data, batch_size)
+        waiting = timing.waiting_for_data / timing.seconds
+        measured.append((theirs, ours, ours / theirs, share, waiting))
+    theirs, ours, ratio, share, waiting = (
+        {"median": statistics.median(values), "all": values}
+        for values in zip(*measured, strict=True)
+    )
     return {
         "layout": LAYOUT,
-        "base_width": model.config.base_width,
+        "base_width": config.base_width,
         "frames": len(data),
         "batch_size": batch_size,
         "threads": threads,
         "same_decision": int(np.sum(is_real(found) == is_real(expected))),
         "called_real": int(np.sum(is_real(expected))),
-        "frames_a_second": {name: statistics.median(values) for name, values in rates.items()},
-        "ratio_ours_to_pytorch": figure(ratios),
+        "frames_a_second": {"pytorch": theirs["median"], "ours": ours["median"]},
+        "ratio_ours_to_pytorch": ratio,
         "input_frames_a_second": input_rates,
-        "share_of_the_networks_own_rate": figure(shares),
-        "share_waiting_for_data": figure(waiting),
+        "share_of_the_networks_own_rate": share,
+        "share_waiting_for_data": waiting,
     }
 
 
-def memory(subject: Subject, batch_size: int, marks: list[int]) -> dict[str, Any]:
+def memory(model: UNet, data: Dataset, batch_size: int, marks: list[int]) -> dict[str, Any]:
     """The peak memory after so many frames were scored, and then so many more."""
-    model, _, data, _ = subject
     peaks = {}
     for frames in sorted(marks):
         score(model, data.take(np.arange(frames)), jax.local_devices(), batch_size)
@@ -197,11 +186,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     with tempfile.TemporaryDirectory() as directory:
         frames = max(args.memory or [args.frames])
-        subject = prepare(Path(directory), args.base_width, frames)
+        model, data, paths = prepare(Path(directory), args.base_width, frames)
         if args.memory is None:
-            result = compare(subject, args.batch_size, args.rounds)
+            result = compare(model, data, paths, args.batch_size, args.rounds)
         else:
-            result = memory(subject, args.batch_size, args.memory)
+            result = memory(model, data, args.batch_size, args.memory)
     report(result, args.out)
 
 

@@ -15,9 +15,11 @@ from tqdm import tqdm
 
 from benchmarks.contenders import WEIGHT_DECAY
 from benchmarks.machine import options
+from convert import mapping
 from convert.state_dict import write
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNetConfig
+from flax_unet.checkpoint.store import Tree
 from flax_unet.nn.config import Size
 from flax_unet.utils.errors import InputError, command
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
@@ -43,10 +45,10 @@ def optimise(
     model: ReferenceUNet,
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Frames],
-    *,
-    steps: int | None = None,
     recipe: str = "combined",
     after_step: Callable[[int], Any] = lambda number: None,
+    *,
+    steps: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """PyTorch's training by a published recipe, written from the published facts.
 
@@ -54,9 +56,9 @@ def optimise(
         model: in training mode, with the heads that the recipe trains.
         optimizer: of its parameters.
         batches: one a step; every fake has a mask, a real frame without one is untouched.
-        steps: how many, for the progress bar.
         recipe: a name of train.fit.config.RECIPES.
         after_step: gets the number of each step, from 1.
+        steps: how many, for the progress bar.
 
     Returns:
         The losses (N, 2) of masks and of classes, 0 for a head that is missing, and the learning
@@ -95,18 +97,23 @@ def dice_loss(mask_logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         mask: (B, H, W) int64, 1 = MANIPULATED.
     """
     p = mask_logits.softmax(1)
-    of_classes = []
-    for k in range(2):
-        t = (mask == k).to(p.dtype)
-        both, either = (p[:, k] * t).sum(), p[:, k].sum() + t.sum()
-        of_classes.append((2 * both + EPSILON) / (either + EPSILON))
-    return 1 - torch.stack(of_classes).mean()
+    t = F.one_hot(mask, 2).permute(0, 3, 1, 2).to(p.dtype)
+    both, either = (p * t).sum((0, 2, 3)), (p + t).sum((0, 2, 3))
+    return 1 - ((2 * both + EPSILON) / (either + EPSILON)).mean()
+
+
+def as_tree(model: ReferenceUNet) -> Tree:
+    """A copy of its parameters and statistics as `flax_unet.checkpoint.store` has them."""
+    rules = {rule.source: rule for rule in mapping.expand(model.config)}
+    tensors = {key: model.state_dict()[key].numpy().copy() for key in rules}
+    return mapping.to_flax(rules, tensors, tensors["inc.double_conv.0.weight"].dtype.type)
 
 
 def train(
-    config: UNetConfig,
     data: Dataset,
     *,
+    base_width: int,
+    size: int,
     epochs: int,
     learning_rate: float,
     batch_size: int,
@@ -116,8 +123,9 @@ def train(
     """Trains from scratch with Adam; the model in eval mode, and `optimise`'s losses.
 
     Args:
-        config: a network with both heads.
         data: at least a batch; every fake has a mask.
+        base_width: channels of the first level; the network has both heads.
+        size: pixels a side.
         epochs: passes over the data, each in an order of its own.
         learning_rate: of Adam; the published 1e-5 takes days on a CPU.
         batch_size: frames a step; the last, smaller batch of an epoch is left out.
@@ -139,19 +147,19 @@ def train(
             f"them {without[0]}; they would be learnt as untouched. Add their masks"
         )
     torch.manual_seed(seed)
+    config = UNetConfig(base_width=base_width, image_size=size)
     model = ReferenceUNet(config)  # channels last, as the pictures are: twice as fast on a CPU
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.Adam(model.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
     steps = epochs * (len(data) // batch_size)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     frames = _epochs(data, config.input_size, epochs, batch_size, seed)
-    losses, _ = optimise(
-        model,
-        optimizer,
-        frames,
-        steps=steps,
-        after_step=lambda _: rate.step() if cosine else None,
-    )
+
+    def after_step(_: int) -> None:
+        if cosine:
+            rate.step()
+
+    losses, _ = optimise(model, optimizer, frames, after_step=after_step, steps=steps)
     return model.eval(), losses
 
 
@@ -178,18 +186,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed=(0, "of weights and order"),
     )
     parser.add_argument("out", type=Path, help=".pth file to write")
-    args = parser.parse_args(argv)
+    settings = vars(parser.parse_args(argv))
+    out, data = settings.pop("out"), settings.pop("data")
     start = time.perf_counter()
-    model, _ = train(
-        UNetConfig(base_width=args.base_width, image_size=args.size),
-        open_dataset(args.data, "train"),
-        epochs=args.epochs,
-        learning_rate=args.learning_rate,
-        batch_size=args.batch_size,
-        seed=args.seed,
-    )
-    write(dict(model.state_dict()), args.out)
-    print(f"{args.out}: {args.out.stat().st_size:,} bytes, {time.perf_counter() - start:.0f} s")
+    model, _ = train(open_dataset(data, "train"), **settings)
+    write(dict(model.state_dict()), out)
+    print(f"{out}: {out.stat().st_size:,} bytes, {time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -6,27 +6,20 @@ compilations those count that come after the first logged step.
 
 import statistics
 import tempfile
-import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 from benchmarks.machine import GIB, compilations, options, peak_memory, report
 from flax_unet.utils.errors import InputError, command
 from train.data.dataset import EMBEDDED, open_dataset
 from train.data.export import export
 from train.fit import __main__ as fit
-from train.fit.tracking import METRICS, read
+from train.fit.tracking import METRICS, Tracker, read
+from train.options import flag
 
 _FRAMES = 256  # pictures and forgeries of them, seen again and again
-_PERIOD = 0.2  # seconds between looks at the log
-
-
-def _watch(log: Path, done: threading.Event, seen: dict[int, tuple[float, int]]) -> None:
-    """Notes peak memory (GiB) and compilations by step, as the log of a run grows."""
-    events = compilations()
-    while not done.wait(_PERIOD):
-        if lines := read(log):
-            seen[lines[-1]["step"]] = peak_memory() / GIB, len(events)
 
 
 @command
@@ -42,18 +35,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         log_every=(10, "steps between looks"),
     ).parse_args(argv)
     chosen = {"save_every": args.steps, **vars(args)}
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
-    seen: dict[int, tuple[float, int]] = {}
-    done = threading.Event()
+    words = [f"{flag(name)}={value}" for name, value in chosen.items()]
+    seen: dict[int, tuple[float, int]] = {}  # peak memory (GiB) and compilations by logged step
+    log, events = Tracker.log, compilations()
+
+    def look(tracker: Tracker, file: str, metrics: dict[str, Any]) -> None:
+        log(tracker, file, metrics)
+        seen[metrics["step"]] = peak_memory() / GIB, len(events)
+
     with tempfile.TemporaryDirectory() as directory:
         workdir, data = Path(directory) / "run", Path(directory) / "data"
         frames = open_dataset(EMBEDDED, "train").sample(_FRAMES, 0)
         export(frames, data)  # without a split to validate on, which takes time of its own
-        watch = threading.Thread(target=_watch, args=(workdir / METRICS, done, seen), daemon=True)
-        watch.start()
-        fit.main(["--workdir", str(workdir), "--data", str(data), *words])
-        done.set()
-        watch.join()
+        with mock.patch.object(Tracker, "log", look):
+            fit.main(["--workdir", str(workdir), "--data", str(data), *words])
         lines = read(workdir / METRICS)
     during = {step: found for step, found in seen.items() if step < args.steps}
     if not during:
