@@ -10,7 +10,6 @@ a GPU, --minutes 7 keeps it all within ten: a row of each task and dtype comes f
 of the data libraries, and draws the chart only if Matplotlib is installed.
 """
 
-import argparse
 import contextlib
 import json
 import math
@@ -33,14 +32,14 @@ from tqdm import tqdm
 
 from benchmarks import machine
 from benchmarks.contenders import CALLS, OURS, PYTORCH, Subject, make, subject_of
-from benchmarks.machine import DIRECTORY, GIB, Machine, in_turn, options, run_module
+from benchmarks.machine import DIRECTORY, GIB, Machine, benchmark, in_turn, run_module
 from benchmarks.subject import LAYOUT, WIDTH, network, write_model
 from benchmarks.table import ms, table, write_chart
 from flax_unet import UNetConfig
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.nn.config import DTYPES
 from flax_unet.summary import layers
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import staged_directory
 from train.data.synthetic.scene import ProceduralPortraits
 
@@ -231,13 +230,15 @@ def starts(base_width: int, *, with_compile: bool) -> dict[str, dict[str, float 
         return found
 
 
-def _report(args: argparse.Namespace) -> dict[str, Any]:
+def _report(
+    *, quick: bool, rounds: int, patience: float, minutes: float, base_width: int
+) -> dict[str, Any]:
     start = time.perf_counter()
-    names = [OURS, *(name for name in PYTORCH if not (args.quick and name == _COMPILED))]
-    of_starts = starts(args.base_width, with_compile=not args.quick)
-    subject = subject_of(network(args.base_width))
+    names = [OURS, *(name for name in PYTORCH if not (quick and name == _COMPILED))]
+    of_starts = starts(base_width, with_compile=not quick)
+    subject = subject_of(network(base_width))
     bounds = machine.measure()
-    rows = _QUICK if args.quick else _ROWS
+    rows = _QUICK if quick else _ROWS
     found: dict[Row, dict[str, Any]] = {}
     left_out: dict[Row, str] = {}
     # Seconds a picture and pass of the slowest, by dtype. At first by a small convolution, because
@@ -246,11 +247,11 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     pace = {of: operations_of(subject.config) / bounds.convolution_rates[of] for of in DTYPES}
     for row in tqdm(rows, unit="row", disable=None):
         try:
-            if (expected := pace[row.dtype] * row.passes) > args.patience:
+            if (expected := pace[row.dtype] * row.passes) > patience:
                 raise LeftOut(f"a call would take about {expected:.0f} s")
-            if time.perf_counter() - start > 60 * args.minutes:
-                raise LeftOut(f"{args.minutes:g} minutes were over")
-            result = compare(row, subject, bounds, names, 3 if args.quick else args.rounds)
+            if time.perf_counter() - start > 60 * minutes:
+                raise LeftOut(f"{minutes:g} minutes were over")
+            result = compare(row, subject, bounds, names, 3 if quick else rounds)
         except LeftOut as why:
             left_out[row] = str(why)
         else:
@@ -263,7 +264,7 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     rows = sorted(rows, key=lambda row: (row.task, DTYPES.index(row.dtype), row.batch))
     return {
         "layout": LAYOUT,
-        "base_width": args.base_width,
+        "base_width": base_width,
         "machine": bounds._asdict(),
         "tf32": False,
         "rows": [found[row] for row in rows if row in found],
@@ -273,19 +274,16 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    out=(None, "new directory for JSON and chart", DIRECTORY),
+    quick=(False, "two rows, without torch.compile"),
+    rounds=(5, "turns of each"),
+    patience=(10.0, "rows are left out of which one call would take more seconds"),
+    minutes=(math.inf, "rows are left out that would start later (default: no limit)"),
+    base_width=WIDTH,
+)
+def main(*, out: Path | None, **chosen: Any) -> None:
     """Runs the command line."""
-    args = options(
-        "compare",
-        __doc__,
-        out=(None, "new directory for JSON and chart", DIRECTORY),
-        quick=(False, "two rows, without torch.compile"),
-        rounds=(5, "turns of each"),
-        patience=(10.0, "rows are left out of which one call would take more seconds"),
-        minutes=(math.inf, "rows are left out that would start later (default: no limit)"),
-        base_width=WIDTH,
-    ).parse_args(argv)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs room, too
     if (torch.cuda.is_available()) != (jax.default_backend() == "gpu"):
         raise InputError(
@@ -293,8 +291,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "same device, or hide it from JAX: JAX_PLATFORMS=cpu"
         )
     # Before hours of work, since the directory may not be writable.
-    with contextlib.nullcontext() if args.out is None else staged_directory(args.out) as stage:
-        report = _report(args)
+    with contextlib.nullcontext() if out is None else staged_directory(out) as stage:
+        report = _report(**chosen)
         print(table(report))
         if stage is not None:
             (stage / "compare.json").write_text(json.dumps(report, indent=1) + "\n")

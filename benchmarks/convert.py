@@ -4,11 +4,9 @@ Each conversion is a process of its own, as a user starts it: Python's start is 
 """
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.machine import options, report, run_module
-from flax_unet.utils.errors import command
+from benchmarks.machine import benchmark, report, run_module
 
 _MIB = 2**20
 _OPTIONS = {  # of the conversion, by its name in the result
@@ -18,10 +16,9 @@ _OPTIONS = {  # of the conversion, by its name in the result
 }
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark()
+def main() -> None:
     """Runs the command line."""
-    options("convert", __doc__).parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "ckpt.pth"
         # In a process of its own: the peak of this one is the least that a child's can be.

@@ -10,7 +10,7 @@ clock. With --memory, the peak memory of scoring is measured instead.
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from benchmarks.machine import FILE, GIB, in_turn, options, peak_memory, report
+from benchmarks.machine import FILE, GIB, benchmark, in_turn, peak_memory, report
 from benchmarks.subject import LAYOUT, WIDTH, tensors_of, write_model
 from convert.parity import load_twin
 from convert.torch_unet import ReferenceUNet
@@ -30,7 +30,7 @@ from flax_unet.nn.config import Size
 from flax_unet.nn.decision import is_real
 from flax_unet.nn.inference import compiled
 from flax_unet.utils.arguments import at_least_one
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.errors import InputError
 from train.data import loader
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.export import export
@@ -38,6 +38,7 @@ from train.eval.scoring import score
 
 _CALLS = 5
 _TIMES_READ_AHEAD = 2  # frames, at least
+_SEVERAL = {"nargs": "+", "type": at_least_one, "metavar": "FRAMES"}
 CLOSE = 1e-5  # probabilities of both, absolute
 
 
@@ -151,47 +152,50 @@ def compare(
     }
 
 
-def memory(model: UNet, data: Dataset, batch_size: int, marks: list[int]) -> dict[str, Any]:
+def peaks(model: UNet, data: Dataset, batch_size: int, marks: list[int]) -> dict[str, Any]:
     """The peak memory after so many frames were scored, and then so many more."""
-    peaks = {}
+    found = {}
     for frames in sorted(marks):
         score(model, data.take(np.arange(frames)), jax.local_devices(), batch_size)
-        peaks[frames] = round(peak_memory() / GIB, 3)
+        found[frames] = round(peak_memory() / GIB, 3)
     return {
         "base_width": model.config.base_width,
         "batch_size": batch_size,
-        "peak_memory_gib_after_frames": peaks,
+        "peak_memory_gib_after_frames": found,
     }
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    frames=(160, "how many are scored"),
+    batch_size=(8, "frames a step"),
+    rounds=(3, "turns of each"),
+    base_width=WIDTH,
+    memory=(None, "measure the peak memory after scoring so many frames", _SEVERAL),
+    out=(None, "JSON file to write", FILE),
+)
+def main(
+    *,
+    frames: int,
+    batch_size: int,
+    rounds: int,
+    base_width: int,
+    memory: list[int] | None,
+    out: Path | None,
+) -> None:
     """Runs the command line."""
-    several = {"nargs": "+", "type": at_least_one, "metavar": "FRAMES"}
-    args = options(
-        "pipeline",
-        __doc__,
-        frames=(160, "how many are scored"),
-        batch_size=(8, "frames a step"),
-        rounds=(3, "turns of each"),
-        base_width=WIDTH,
-        memory=(None, "measure the peak memory after scoring so many frames", several),
-        out=(None, "JSON file to write", FILE),
-    ).parse_args(argv)
-    ahead = loader.frames_ahead(args.batch_size)
-    if args.memory is None and args.frames < _TIMES_READ_AHEAD * ahead:
+    least = _TIMES_READ_AHEAD * (ahead := loader.frames_ahead(batch_size))
+    if memory is None and frames < least:
         raise InputError(
-            f"--frames {args.frames}: expected at least {_TIMES_READ_AHEAD * ahead}; {ahead} are "
-            "read ahead, so that fewer would not show the time spent waiting for data"
+            f"--frames {frames}: expected at least {least}; {ahead} are read ahead, so that fewer "
+            "would not show the time spent waiting for data"
         )
     with tempfile.TemporaryDirectory() as directory:
-        frames = max(args.memory or [args.frames])
-        model, data, paths = prepare(Path(directory), args.base_width, frames)
-        if args.memory is None:
-            result = compare(model, data, paths, args.batch_size, args.rounds)
+        model, data, paths = prepare(Path(directory), base_width, max(memory or [frames]))
+        if memory is None:
+            result = compare(model, data, paths, batch_size, rounds)
         else:
-            result = memory(model, data, args.batch_size, args.memory)
-    report(result, args.out)
+            result = peaks(model, data, batch_size, memory)
+    report(result, out)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.machine import FILE, options, report, run_module
+from benchmarks.machine import FILE, FIRST, benchmark, report, run_module
 from benchmarks.subject import LAYOUT, WIDTH, write_model
 from flax_unet import Detector
 from flax_unet.media.faces import FaceFinder, find
 from flax_unet.media.videos import Sampling, VideoReader, VideoWriter
 from flax_unet.predict.draw import framed, overlay, union
-from flax_unet.utils.errors import command
 from train.data.synthetic.scene import ProceduralPortraits
 
 _SIZE, _RATE = (640, 480), 25.0  # of the clip that is made
@@ -102,30 +101,26 @@ def measure(model: Path, clip: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    frames=(300, "of the clip that is made"),
+    base_width=WIDTH,
+    out=(None, "JSON file to write", FILE),
+    clip=(None, "a video (default: one is made)", FIRST | {"nargs": "?"}),
+)
+def main(*, clip: Path | None, frames: int, base_width: int, out: Path | None) -> None:
     """Runs the command line."""
-    parser = options(
-        "prediction",
-        __doc__,
-        frames=(300, "of the clip that is made"),
-        base_width=WIDTH,
-        out=(None, "JSON file to write", FILE),
-    )
-    parser.add_argument("clip", type=Path, nargs="?", help="a video (default: one is made)")
-    args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
-        clip = args.clip or write_clip(folder / "clip.webm", args.frames)
+        film = clip or write_clip(folder / "clip.webm", frames)
         result = {
-            "clip": "made" if args.clip is None else clip.name,
+            "clip": clip.name if clip else "made",
             "layout": LAYOUT,
-            "base_width": args.base_width,
+            "base_width": base_width,
             "device": jax.devices()[0].device_kind,
             "threads": torch.get_num_threads(),
-            **measure(write_model(folder, args.base_width), clip, folder),
+            **measure(write_model(folder, base_width), film, folder),
         }
-    report(result, args.out)
+    report(result, out)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import collections
 import math
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,12 +30,12 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from benchmarks.machine import markdown, options, report
+from benchmarks.machine import benchmark, markdown, report
 from benchmarks.subject import LAYOUT, faces, network, training
 from flax_unet import UNet, UNetConfig
 from flax_unet.nn import inference
 from flax_unet.nn.config import DTYPES
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.errors import InputError
 from train import distributed
 
 _H100 = """
@@ -207,7 +207,7 @@ def operations(call: Callable[[], Any]) -> Iterator[Operation]:
                     yield re.sub(r"[.\d]+$", "", name), event.start_ns, event.end_ns
 
 
-def profile() -> dict[str, dict[str, float]]:
+def profiled() -> dict[str, dict[str, float]]:
     """Shares of the time of inference and of a step of training, on the first device."""
     from benchmarks.contenders import CALLS, OURS, make, subject_of  # needs PyTorch
 
@@ -220,26 +220,23 @@ def profile() -> dict[str, dict[str, float]]:
     return found
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    h100=(False, "compile for an NVIDIA H100, even where there is none"),
+    batch_size=(8, "pictures"),
+    profile=(False, "run on this machine, and report where the time goes"),
+)
+def main(*, h100: bool, batch_size: int, profile: bool) -> None:
     """Runs the command line."""
-    args = options(
-        "program",
-        __doc__,
-        h100=(False, "compile for an NVIDIA H100, even where there is none"),
-        batch_size=(8, "pictures"),
-        profile=(False, "run on this machine, and report where the time goes"),
-    ).parse_args(argv)
-    if args.profile:
-        report({"shares_of_the_time": profile()})
+    if profile:
+        report({"shares_of_the_time": profiled()})
         return
-    device = _described() if args.h100 else jax.local_devices()[0]
+    device = _described() if h100 else jax.local_devices()[0]
     rows = []
-    made = programs(network(), device, args.batch_size)
+    made = programs(network(), device, batch_size)
     for name, program in tqdm(made, unit="program", total=3 * len(DTYPES), disable=None):
         count, *sizes = figures(program).values()
         rows.append([name, str(count), *(f"{size / 1e9:.2f}" for size in sizes)])
-    print(f"{LAYOUT}, batches of {args.batch_size}, for {device.device_kind}\n")
+    print(f"{LAYOUT}, batches of {batch_size}, for {device.device_kind}\n")
     header = ["", "kernels", "GB moved", "in convolutions", "in copies of another order"]
     print("\n".join(markdown([*header, "temporary memory, GB"], rows)))
 

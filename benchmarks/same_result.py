@@ -8,7 +8,6 @@ on a CPU and falls to 0 at the end, so that runs end settled.
 import json
 import statistics
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ import jax
 import numpy as np
 
 from benchmarks import train_torch
-from benchmarks.machine import FILE, markdown, options, write_curves
+from benchmarks.machine import FILE, benchmark, markdown, write_curves
 from flax_unet import UNet
 from flax_unet.checkpoint import store
-from flax_unet.utils.errors import command
 from train.data.dataset import EMBEDDED, open_dataset
 from train.fit import __main__ as fit
 from train.fit import tracking
@@ -53,26 +51,20 @@ def train_pytorch(seed: int, settings: dict[str, Any]) -> tuple[UNet, np.ndarray
     return store.build(model.config, train_torch.as_tree(model)), losses
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    seeds=(3, "runs of each framework"),
+    base_width=(8, "channels of the first level"),
+    size=(96, "pixels a side"),
+    epochs=(5, "passes over the data"),
+    learning_rate=(1e-3, "of Adam, at first"),
+    batch_size=(32, "frames a step"),
+    curves=(None, "PNG file to write", FILE),
+)
+def main(*, seeds: int, curves: Path | None, **settings: Any) -> None:
     """Runs the command line."""
-    settings = vars(
-        options(
-            "same_result",
-            __doc__,
-            seeds=(3, "runs of each framework"),
-            base_width=(8, "channels of the first level"),
-            size=(96, "pixels a side"),
-            epochs=(5, "passes over the data"),
-            learning_rate=(1e-3, "of Adam, at first"),
-            batch_size=(32, "frames a step"),
-            curves=(None, "PNG file to write", FILE),
-        ).parse_args(argv)
-    )
-    seeds, picture = settings.pop("seeds"), settings.pop("curves")
     test = open_dataset(EMBEDDED, "test")
     figures: dict[str, list[tuple[float, float]]] = {}
-    curves: dict[str, list[np.ndarray]] = {}
+    courses: dict[str, list[np.ndarray]] = {}
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as directory:
             trained = {
@@ -83,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             found = evaluate(model, test, jax.local_devices(), settings["batch_size"])
             worth = found["frames.accuracy"], found["pixels.fake_frames.dice"]
             figures.setdefault(name, []).append(worth)
-            curves.setdefault(name, []).append(losses)
+            courses.setdefault(name, []).append(losses)
     rows = []
     for name, runs in figures.items():
         cells = [name]
@@ -94,15 +86,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     header = ["", "accuracy of test frames, %", "Dice of fake test frames, %"]
     print("\n".join(markdown(header, rows)))
     print(json.dumps(figures))
-    if picture is not None:
+    if curves is not None:
         mean = np.ones(_SMOOTHED) / _SMOOTHED
         panels = {}
         for column, title in enumerate(("mask loss", "class loss")):
             panels[f"{title}, mean of {_SMOOTHED} steps"] = {
                 name: [np.convolve(losses[:, column], mean, "valid") for losses in runs]
-                for name, runs in curves.items()
+                for name, runs in courses.items()
             }
-        write_curves(picture, panels)
+        write_curves(curves, panels)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.contenders import WEIGHT_DECAY
-from benchmarks.machine import options
+from benchmarks.machine import FIRST, benchmark
 from convert import mapping
 from convert.state_dict import write
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNetConfig
 from flax_unet.checkpoint.store import Tree
 from flax_unet.nn.config import Size
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.errors import InputError
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.loader import Batch, batches
 
@@ -46,10 +46,8 @@ def optimise(
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Frames],
     recipe: str = "combined",
-    after_step: Callable[[int], Any] = lambda number: None,
-    *,
     steps: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Iterator[tuple[float, float]]:
     """PyTorch's training by a published recipe, written from the published facts.
 
     Args:
@@ -57,18 +55,15 @@ def optimise(
         optimizer: of its parameters.
         batches: one a step; every fake has a mask, a real frame without one is untouched.
         recipe: a name of train.fit.config.RECIPES.
-        after_step: gets the number of each step, from 1.
         steps: how many, for the progress bar.
 
-    Returns:
-        The losses (N, 2) of masks and of classes, 0 for a head that is missing, and the learning
-        rates (N,) of the steps.
+    Yields:
+        After each step its losses of masks and of classes, 0 for a head that is missing.
     """
     dtype = next(model.parameters()).dtype
     weight = 0.5 if recipe == "combined" else 1.0
-    losses, rates = [], []
     progress = tqdm(batches, total=steps, unit="step", desc="PyTorch")
-    for number, frames in enumerate(progress, start=1):
+    for frames in progress:
         mask_logits, real_logit = model(image_of(frames, dtype))
         mask_loss = class_loss = torch.zeros((), dtype=dtype)
         if mask_logits is not None:
@@ -81,12 +76,10 @@ def optimise(
             class_loss = F.binary_cross_entropy_with_logits(real_logit, is_real)
         optimizer.zero_grad()
         (weight * mask_loss + weight * class_loss).backward()
-        losses.append((mask_loss.item(), class_loss.item()))
-        rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        after_step(number)
-        progress.set_postfix_str("mask {:.3f}, class {:.3f}".format(*losses[-1]))
-    return np.array(losses), np.array(rates)
+        losses = mask_loss.item(), class_loss.item()
+        progress.set_postfix_str("mask {:.3f}, class {:.3f}".format(*losses))
+        yield losses
 
 
 def dice_loss(mask_logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -120,7 +113,7 @@ def train(
     seed: int,
     cosine: bool = False,
 ) -> tuple[ReferenceUNet, np.ndarray]:
-    """Trains from scratch with Adam; the model in eval mode, and `optimise`'s losses.
+    """Trains from scratch with Adam; the model in eval mode, and the losses (N, 2) of its steps.
 
     Args:
         data: at least a batch; every fake has a mask.
@@ -154,13 +147,12 @@ def train(
     steps = epochs * (len(data) // batch_size)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     frames = _epochs(data, config.input_size, epochs, batch_size, seed)
-
-    def after_step(_: int) -> None:
+    losses = []
+    for found in optimise(model, optimizer, frames, steps=steps):
+        losses.append(found)
         if cosine:
             rate.step()
-
-    losses, _ = optimise(model, optimizer, frames, after_step=after_step, steps=steps)
-    return model.eval(), losses
+    return model.eval(), np.array(losses)
 
 
 def _epochs(data: Dataset, size: Size, epochs: int, batch_size: int, seed: int) -> Iterator[Frames]:
@@ -171,23 +163,18 @@ def _epochs(data: Dataset, size: Size, epochs: int, batch_size: int, seed: int) 
             yield frames_of(batch, epoch)
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    data=(EMBEDDED, "data set, as for train.eval"),
+    base_width=(8, "channels of the first level"),
+    size=(224, "pixels a side"),
+    epochs=(5, "passes over the data"),
+    learning_rate=(1e-3, "of Adam"),
+    batch_size=(32, "frames a step"),
+    seed=(0, "of weights and order"),
+    out=(None, ".pth file to write", FIRST),
+)
+def main(*, out: Path, data: str, **settings: Any) -> None:
     """Runs the command line."""
-    parser = options(
-        "train_torch",
-        __doc__,
-        data=(EMBEDDED, "data set, as for train.eval"),
-        base_width=(8, "channels of the first level"),
-        size=(224, "pixels a side"),
-        epochs=(5, "passes over the data"),
-        learning_rate=(1e-3, "of Adam"),
-        batch_size=(32, "frames a step"),
-        seed=(0, "of weights and order"),
-    )
-    parser.add_argument("out", type=Path, help=".pth file to write")
-    settings = vars(parser.parse_args(argv))
-    out, data = settings.pop("out"), settings.pop("data")
     start = time.perf_counter()
     model, _ = train(open_dataset(data, "train"), **settings)
     write(dict(model.state_dict()), out)

@@ -6,13 +6,12 @@ compilations those count that come after the first logged step.
 
 import statistics
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.machine import GIB, compilations, options, peak_memory, report
-from flax_unet.utils.errors import InputError, command
+from benchmarks.machine import GIB, benchmark, compilations, peak_memory, report
+from flax_unet.utils.errors import InputError
 from train.data.dataset import EMBEDDED, open_dataset
 from train.data.export import export
 from train.fit import __main__ as fit
@@ -22,19 +21,17 @@ from train.options import flag
 _FRAMES = 256  # pictures and forgeries of them, seen again and again
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    steps=(500, "of training"),
+    base_width=(8, "channels of the first level; the full size is 64"),
+    size=(64, "pixels a side"),
+    batch_size=(32, "pictures a step"),
+    log_every=(10, "steps between looks"),
+)
+def main(**asked: int) -> None:
     """Runs the command line."""
-    args = options(
-        "training_cost",
-        __doc__,
-        steps=(500, "of training"),
-        base_width=(8, "channels of the first level; the full size is 64"),
-        size=(64, "pixels a side"),
-        batch_size=(32, "pictures a step"),
-        log_every=(10, "steps between looks"),
-    ).parse_args(argv)
-    chosen = {"save_every": args.steps, **vars(args)}
+    steps = asked["steps"]
+    chosen = {"save_every": steps, **asked}
     words = [f"{flag(name)}={value}" for name, value in chosen.items()]
     seen: dict[int, tuple[float, int]] = {}  # peak memory (GiB) and compilations by logged step
     log, events = Tracker.log, compilations()
@@ -50,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         with mock.patch.object(Tracker, "log", look):
             fit.main(["--workdir", str(workdir), "--data", str(data), *words])
         lines = read(workdir / METRICS)
-    during = {step: found for step, found in seen.items() if step < args.steps}
+    during = {step: found for step, found in seen.items() if step < steps}
     if not during:
-        raise InputError(f"--steps {args.steps}: training ended before its first look; give more")
-    wanted = {min(during, key=lambda s, f=f: abs(s - f * args.steps)) for f in (0.2, 0.4, 0.6, 0.8)}
+        raise InputError(f"--steps {steps}: training ended before its first look; give more")
+    wanted = {min(during, key=lambda s, f=f: abs(s - f * steps)) for f in (0.2, 0.4, 0.6, 0.8)}
     marks = sorted({min(during), *wanted, max(during)})
     result = {
         "images_a_second": statistics.median(line["images_per_second"] for line in lines[1:]),
@@ -61,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "peak_memory_gib_after_step": {step: round(during[step][0], 3) for step in marks},
         "compilations_after_the_first_logged_step": during[marks[-1]][1] - during[marks[0]][1],
     }
-    report({**vars(args), **result})
+    report({**asked, **result})
 
 
 if __name__ == "__main__":

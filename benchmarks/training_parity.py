@@ -8,7 +8,8 @@ learning rate. That changes no output, but the running mean moves along.)
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.contenders import WEIGHT_DECAY
-from benchmarks.machine import FILE, markdown, options, write_curves
+from benchmarks.machine import FILE, benchmark, markdown, write_curves
 from benchmarks.subject import training
 from benchmarks.train_torch import EPSILON, as_tree, frames_of, image_of, optimise
 from convert.torch_unet import ReferenceUNet
@@ -28,7 +29,6 @@ from flax_unet.checkpoint.store import Tree, flat
 from flax_unet.nn.config import Size
 from flax_unet.nn.inference import compiled
 from flax_unet.utils.arguments import image_size
-from flax_unet.utils.errors import command
 from train import distributed
 from train.data.augment import Augmentation
 from train.data.dataset import EMBEDDED, open_dataset
@@ -108,13 +108,14 @@ def train_torch(lesson: Lesson, dtype: str, seed: int) -> Course:
     else:
         optimizer = torch.optim.Adam(model.parameters(), **settings)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", patience=2)
-
-    def after_step(number: int) -> None:
+    losses, rates = [], []
+    steps = optimise(model, optimizer, lesson.batches, lesson.recipe)
+    for number, found in enumerate(steps, start=1):
+        losses.append(found)
+        rates.append(optimizer.param_groups[0]["lr"])
         if lesson.recipe == "segmentation" and number % _CHECK_EVERY == 0:
             plateau.step(_torch_dice(model, lesson.held_out, dtype))
-
-    losses, rates = optimise(model, optimizer, lesson.batches, lesson.recipe, after_step)
-    return Course(first, losses, rates, as_tree(model))
+    return Course(first, np.array(losses), np.array(rates), as_tree(model))
 
 
 def _torch_dice(model: ReferenceUNet, batches: Batches, dtype: str) -> float:
@@ -206,39 +207,37 @@ def comparisons(lessons: dict[str, Lesson], seed: int) -> Iterator[tuple[str, Co
     yield f"combined: PyTorch float32 on 1 thread, on {threads}", one_thread, torch32
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    steps=(50, "of each training"),
+    base_width=(8, "channels of the first level; the full size is 64"),
+    size=("64", "height x width in pixels, or one number", {"type": image_size}),
+    batch_size=(8, "pictures a step"),
+    learning_rate=(1e-4, "at first"),
+    seed=(0, "of weights and order"),
+    curves=(None, "PNG file to write", FILE),
+)
+def main(
+    *, steps: int, base_width: int, learning_rate: float, curves: Path | None, **shape: Any
+) -> None:
     """Runs the command line."""
-    args = options(
-        "training_parity",
-        __doc__,
-        steps=(50, "of each training"),
-        base_width=(8, "channels of the first level; the full size is 64"),
-        size=("64", "height x width in pixels, or one number", {"type": image_size}),
-        batch_size=(8, "pictures a step"),
-        learning_rate=(1e-4, "at first"),
-        seed=(0, "of weights and order"),
-        curves=(None, "PNG file to write", FILE),
-    ).parse_args(argv)
     jax.config.update("jax_enable_x64", True)
-    shape = args.size, args.batch_size, args.seed
-    batches = embedded_batches("train", args.steps, *shape)
-    held_out = embedded_batches("validation", 1, *shape)
-    network = UNetConfig(base_width=args.base_width, image_size=args.size)
+    batches = embedded_batches("train", steps, **shape)
+    held_out = embedded_batches("validation", 1, **shape)
+    network = UNetConfig(base_width=base_width, image_size=shape["size"])
     lessons = {
-        recipe: lesson(recipe, network, args.learning_rate, batches, held_out) for recipe in RECIPES
+        recipe: lesson(recipe, network, learning_rate, batches, held_out) for recipe in RECIPES
     }
-    curves = {}
+    apart_by_step = {}
     header = ["compared", "losses, relative", "weights and statistics, absolute"]
     print("\n".join(markdown([*header, "falls of the learning rate"], [])))
-    for name, found, expected in comparisons(lessons, args.seed):
+    for name, found, expected in comparisons(lessons, shape["seed"]):
         apart = compare(found, expected)
         falls = f"{apart['falls']} in both" if apart["rates"] < 1e-12 else "others"
         cells = (name, f"{apart['losses']:.1e}", f"{apart['weights']:.1e}", falls)
         print(f"| {' | '.join(cells)} |", flush=True)
-        curves[name] = [apart["losses_by_step"]]
-    if args.curves is not None:
-        write_curves(args.curves, {"largest relative difference of a loss": curves})
+        apart_by_step[name] = [apart["losses_by_step"]]
+    if curves is not None:
+        write_curves(curves, {"largest relative difference of a loss": apart_by_step})
 
 
 if __name__ == "__main__":
