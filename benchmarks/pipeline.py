@@ -10,7 +10,7 @@ clock. With --memory, the peak memory of scoring is measured instead.
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from benchmarks.machine import FILE, GIB, benchmark, in_turn, peak_memory, report
-from benchmarks.subject import LAYOUT, WIDTH, tensors_of, write_model
+from benchmarks.subject import LAYOUT, SEED, WIDTH, write_model
+from convert import stand_in
 from convert.parity import load_twin
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNet, load
@@ -68,17 +69,13 @@ def prepare(folder: Path, base_width: int, frames: int) -> tuple[UNet, Dataset, 
     return model, data, [folder / "data" / file for file in data.table.file]
 
 
-def pytorch(twin: ReferenceUNet, source: DataLoader) -> tuple[np.ndarray, float]:
-    """Probabilities of REAL, and frames a second after the first batch."""
-    found: list[np.ndarray] = []
-    start = end = 0.0
-    with torch.inference_mode():
-        for image in source:
+def pytorch(twin: ReferenceUNet, source: DataLoader) -> Iterator[np.ndarray]:
+    """Probabilities of REAL, by batch."""
+    for image in source:
+        with torch.inference_mode():
             _, real_logit = twin(image)
-            found.append(torch.sigmoid(real_logit).numpy())
-            end = time.perf_counter()
-            start = start or end
-    return np.concatenate(found), sum(map(len, found[1:])) / (end - start)
+            found = torch.sigmoid(real_logit).numpy()
+        yield found
 
 
 def network_rate(model: UNet, data: Dataset, batch_size: int) -> float:
@@ -89,8 +86,8 @@ def network_rate(model: UNet, data: Dataset, batch_size: int) -> float:
     return batch_size / statistics.mean(seconds)
 
 
-def drained(source: Iterable[Any]) -> float:
-    """Frames a second of reading alone, after the first batch."""
+def rate_of(source: Iterable[Any]) -> float:
+    """Frames a second of a source of batches, after the first one."""
     frames, start = 0, 0.0
     for batch in source:
         frames += len(batch[0] if isinstance(batch, tuple) else batch) if start else 0
@@ -107,7 +104,7 @@ def compare(
         AssertionError: the decisions differ.
     """
     config, devices, threads = model.config, jax.local_devices()[:1], torch.get_num_threads()
-    twin = load_twin(ReferenceUNet(config), tensors_of(config))
+    twin = load_twin(ReferenceUNet(config), stand_in.state_dict(config, SEED))
     source = DataLoader(
         Crops(paths, config.input_size),
         batch_size,
@@ -115,18 +112,18 @@ def compare(
         multiprocessing_context="forkserver",  # JAX's threads do not survive a fork
         persistent_workers=True,
     )
-    expected, _ = pytorch(twin, source)
+    expected = np.concatenate([*pytorch(twin, source)])
     predictions, _ = score(model, data, devices, batch_size)
     found = np.asarray(predictions.real_probability)
     np.testing.assert_array_equal(is_real(found), is_real(expected))
     np.testing.assert_allclose(found, expected, rtol=0, atol=CLOSE)
     input_rates = {
-        "pytorch": drained(source),
-        "ours": drained(loader.batches(data, config.input_size, batch_size)),
+        "pytorch": rate_of(source),
+        "ours": rate_of(loader.batches(data, config.input_size, batch_size)),
     }
     measured = []
     for _ in tqdm(range(rounds), unit="round"):
-        _, theirs = pytorch(twin, source)
+        theirs = rate_of(pytorch(twin, source))
         _, timing = score(model, data, devices, batch_size)
         ours = timing.frames / timing.seconds
         share = ours / network_rate(model, data, batch_size)

@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -84,23 +83,6 @@ def time_parts(model: Path, clip: Path, film: Path) -> tuple[dict[str, float], d
             counts.update(faces=len(faces))
 
 
-def measure(model: Path, clip: Path, folder: Path) -> dict[str, Any]:
-    """Frames a second of the command and of its parts."""
-    words = ["flax_unet.predict", str(model), str(clip), "--out"]
-    whole, _ = run_module(*words, str(folder / "whole"))
-    start, _ = run_module(*words, str(folder / "start"), "--every", str(10**9))
-    seconds, counts = time_parts(model, clip, folder / "parts.webm")
-    frames = counts["frames"]
-    return {
-        **counts,
-        "seconds_for_one_frame": start,
-        "frames_a_second": {
-            "command": frames / whole,
-            **{part: frames / spent for part, spent in seconds.items()},
-        },
-    }
-
-
 @benchmark(
     frames=(300, "of the clip that is made"),
     base_width=WIDTH,
@@ -112,14 +94,22 @@ def main(*, clip: Path | None, frames: int, base_width: int, out: Path | None) -
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         film = clip or write_clip(folder / "clip.webm", frames)
-        result = {
-            "clip": clip.name if clip else "made",
-            "layout": LAYOUT,
-            "base_width": base_width,
-            "device": jax.devices()[0].device_kind,
-            "threads": torch.get_num_threads(),
-            **measure(write_model(folder, base_width), film, folder),
-        }
+        model = write_model(folder, base_width)
+        words = ["flax_unet.predict", str(model), str(film), "--out"]
+        whole, _ = run_module(*words, str(folder / "whole"))
+        start, _ = run_module(*words, str(folder / "start"), "--every", str(10**9))
+        seconds, counts = time_parts(model, film, folder / "parts.webm")
+    seconds = {"command": whole, **seconds}
+    result = {
+        "clip": clip.name if clip else "made",
+        "layout": LAYOUT,
+        "base_width": base_width,
+        "device": jax.devices()[0].device_kind,
+        "threads": torch.get_num_threads(),
+        **counts,
+        "seconds_for_one_frame": start,
+        "frames_a_second": {part: counts["frames"] / of for part, of in seconds.items()},
+    }
     report(result, out)
 
 

@@ -15,7 +15,7 @@ from flax_unet.utils.errors import InputError
 from train.data.dataset import EMBEDDED, open_dataset
 from train.data.export import export
 from train.fit import __main__ as fit
-from train.fit.tracking import METRICS, Tracker, read
+from train.fit.tracking import Tracker
 from train.options import flag
 
 _FRAMES = 256  # pictures and forgeries of them, seen again and again
@@ -33,12 +33,12 @@ def main(**asked: int) -> None:
     steps = asked["steps"]
     chosen = {"save_every": steps, **asked}
     words = [f"{flag(name)}={value}" for name, value in chosen.items()]
-    seen: dict[int, tuple[float, int]] = {}  # peak memory (GiB) and compilations by logged step
+    lines: list[dict[str, Any]] = []  # of the log, with peak memory and compilations at the time
     log, events = Tracker.log, compilations()
 
     def look(tracker: Tracker, file: str, metrics: dict[str, Any]) -> None:
         log(tracker, file, metrics)
-        seen[metrics["step"]] = peak_memory() / GIB, len(events)
+        lines.append({**metrics, "peak": peak_memory() / GIB, "compiled": len(events)})
 
     with tempfile.TemporaryDirectory() as directory:
         workdir, data = Path(directory) / "run", Path(directory) / "data"
@@ -46,17 +46,17 @@ def main(**asked: int) -> None:
         export(frames, data)  # without a split to validate on, which takes time of its own
         with mock.patch.object(Tracker, "log", look):
             fit.main(["--workdir", str(workdir), "--data", str(data), *words])
-        lines = read(workdir / METRICS)
-    during = {step: found for step, found in seen.items() if step < steps}
+    during = {line["step"]: line for line in lines if line["step"] < steps}
     if not during:
         raise InputError(f"--steps {steps}: training ended before its first look; give more")
     wanted = {min(during, key=lambda s, f=f: abs(s - f * steps)) for f in (0.2, 0.4, 0.6, 0.8)}
     marks = sorted({min(during), *wanted, max(during)})
+    first, last = during[marks[0]], during[marks[-1]]
     result = {
         "images_a_second": statistics.median(line["images_per_second"] for line in lines[1:]),
         "share_waiting_for_data": statistics.mean(line["data_wait"] for line in lines[1:]),
-        "peak_memory_gib_after_step": {step: round(during[step][0], 3) for step in marks},
-        "compilations_after_the_first_logged_step": during[marks[-1]][1] - during[marks[0]][1],
+        "peak_memory_gib_after_step": {step: round(during[step]["peak"], 3) for step in marks},
+        "compilations_after_the_first_logged_step": last["compiled"] - first["compiled"],
     }
     report({**asked, **result})
 
