@@ -10,9 +10,7 @@ a GPU, --minutes 7 keeps it all within ten: a row of each task and dtype comes f
 of the data libraries, and draws the chart only if Matplotlib is installed.
 """
 
-import argparse
 import contextlib
-import itertools
 import json
 import math
 import multiprocessing
@@ -21,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -32,38 +30,25 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks import machine
 from benchmarks.contenders import CALLS, OURS, PYTORCH, Subject, make, subject_of
-from benchmarks.machine import (
-    DIRECTORY,
-    GIB,
-    Machine,
-    free_memory,
-    in_turn,
-    markdown,
-    measure,
-    options,
-    peak_memory,
-    run_module,
-)
-from benchmarks.subject import FULL_WIDTH, LAYOUT, WIDTH, network, write_model
+from benchmarks.machine import DIRECTORY, GIB, Machine, benchmark, in_turn, run_module
+from benchmarks.subject import LAYOUT, WIDTH, network, write_model
+from benchmarks.table import ms, table, write_chart
 from flax_unet import UNetConfig
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.nn.config import DTYPES
 from flax_unet.summary import layers
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import staged_directory
 from train.data.synthetic.scene import ProceduralPortraits
 
 _PUBLISHED, _, _COMPILED = PYTORCH
-_BATCHES = {"inference": (32, 1, 128, 8), "training": (8, 64, 2)}  # by how much they say of a GPU
-_QUICK = [("inference", "float32", 1), ("training", "float32", 2)]
 # Difference of outputs to their mean magnitude: the largest one in float32; the mean in bfloat16,
 # which has 8 bits and whose operations autocast chooses.
 _CLOSE = {"float32": (np.max, 2e-3), "bfloat16": (np.mean, 0.05)}
 _TIMES_PLANNED = 3  # what all contenders take together, to our compiler's plan
 _PASSES = {"inference": 1, "training": 3}  # forwards; a backward pass costs two
-_CACHE = "JAX_COMPILATION_CACHE_DIR"  # if set, it would be used instead of these:
-_CACHES = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR")
 
 
 class Row(NamedTuple):
@@ -80,6 +65,14 @@ class Row(NamedTuple):
     def passes(self) -> int:
         """Forward passes of a picture that a call amounts to."""
         return self.batch * _PASSES[self.task]
+
+
+_TASKS = (  # with batches, by how much they say of a GPU
+    *(("inference", 32), ("training", 8), ("inference", 1), ("training", 64)),
+    *(("inference", 128), ("training", 2), ("inference", 8)),
+)
+_ROWS = [Row(task, dtype, batch) for task, batch in _TASKS for dtype in DTYPES]
+_QUICK = [Row("inference", "float32", 1), Row("training", "float32", 2)]
 
 
 class LeftOut(Exception):  # noqa: N818 - nothing went wrong
@@ -102,7 +95,7 @@ def check(row: Row, found: dict[str, dict[str, np.ndarray]]) -> None:
 
 
 def compare(
-    row: Row, subject: Subject, machine: Machine, names: Sequence[str], rounds: int
+    row: Row, subject: Subject, bounds: Machine, names: Sequence[str], rounds: int
 ) -> dict[str, Any]:
     """The figures of a row.
 
@@ -117,7 +110,7 @@ def compare(
         try:
             contender = make(name, row.task, subject, row.dtype)
             needed = _TIMES_PLANNED * (contender.planned or 0)
-            if needed > (free := free_memory()):
+            if needed > (free := machine.free_memory()):
                 raise LeftOut(f"it takes {needed / GIB:.1f} GiB, {free / GIB:.1f} are free")
             contender.call()
         except RuntimeError as error:  # out of memory, or no compiler: both frameworks' are such
@@ -136,32 +129,31 @@ def compare(
     check(row, results)
     seconds = in_turn({name: contender.call for name, contender in made.items()}, rounds)
     del made, contender
-    if machine.platform == "cpu":
+    if bounds.platform == "cpu":
         peaks = {name: memory_of_process(name, row, subject) for name in seconds}
     else:
         torch.cuda.empty_cache()
     operations = row.passes * operations_of(subject.config)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    ratios = {name: median[name] / median[OURS] for name in seconds if name != OURS}
+    median = {name: statistics.median(of) for name, of in seconds.items()}
+    ratios = {name: of / median[OURS] for name, of in median.items() if name != OURS}
     best = min(ratios, key=ratios.__getitem__)
-    rate = machine.product_rates[row.dtype]
-    moved = bytes_moved(row, subject.config)
+    rates = {name: operations / of for name, of in median.items()}
+    product_rate = bounds.product_rates[row.dtype]
     return {
         **row._asdict(),
-        "seconds": {
-            name: {"median": median[name], "all": values} for name, values in seconds.items()
-        },
+        "seconds": {name: {"median": median[name], "all": of} for name, of in seconds.items()},
         "pytorch_at_its_best": best,
         "ratio_to_pytorch_as_published": ratios[_PUBLISHED],
         "ratio_to_pytorch_at_its_best": ratios[best],
         "ratios": ratios,
-        "teraflops_a_second": {name: operations / of / 1e12 for name, of in median.items()},
-        "share_of_matrix_product_rate": {
-            name: operations / of / rate for name, of in median.items()
-        },
+        "teraflops_a_second": {name: of / 1e12 for name, of in rates.items()},
+        "share_of_matrix_product_rate": {name: of / product_rate for name, of in rates.items()},
         "peak_memory_bytes": peaks,
         "first_call_seconds": first,
-        "floor_seconds": {"operations": operations / rate, "bytes": moved / machine.bandwidth},
+        "floor_seconds": {
+            "operations": operations / product_rate,
+            "bytes": bytes_moved(row, subject.config) / bounds.bandwidth,
+        },
         "failed": failed,
     }
 
@@ -189,11 +181,11 @@ def memory_of_process(name: str, row: Row, subject: Subject) -> int | None:
 
 
 def _memory(name: str, task: str, dtype: str, subject: Subject) -> int:
-    before = peak_memory()
+    before = machine.peak_memory()
     contender = make(name, task, subject, dtype)
     for _ in range(2):  # the second has what an optimizer keeps
         contender.call()
-    return peak_memory() - before
+    return machine.peak_memory() - before
 
 
 def operations_of(config: UNetConfig) -> int:
@@ -231,158 +223,67 @@ def starts(base_width: int, *, with_compile: bool) -> dict[str, dict[str, float 
             commands["PyTorch, compiled"] = [*theirs, "--compile"]
         found: dict[str, dict[str, float | None]] = {}
         for number, (name, words) in enumerate(commands.items()):
-            caches = dict.fromkeys(_CACHES, f"{folder}/{number}")
-            environment = {key: of for key, of in os.environ.items() if key != _CACHE} | caches
             found[name] = dict.fromkeys(("first", "second"))
             with contextlib.suppress(InputError):
                 for start in found[name]:
-                    found[name][start] = run_module(*words, environment=environment)[0]
+                    found[name][start] = run_module(*words, cache=f"{folder}/{number}")[0]
         return found
 
 
-def table(report: dict[str, Any]) -> str:
-    """The whole comparison as Markdown."""
-    machine, width = report["machine"], report["base_width"]
-    rates = ", ".join(f"{of / 1e12:.2f} TFLOP/s {d}" for d, of in machine["product_rates"].items())
-    narrow = "" if width == FULL_WIDTH else f" (narrow: published is {FULL_WIDTH})"
-    rows = []
-    for row in report["rows"]:
-        label = f"{row['task']}, {row['dtype']}, batch {row['batch']}"
-        for name, times in row["seconds"].items():
-            ratio = f"{row['ratios'][name]:.2f}" if name in row["ratios"] else ""
-            peak = row["peak_memory_bytes"][name]
-            spread = f"{_ms(min(times['all']))} to {_ms(max(times['all']))}"
-            cells = [
-                label,
-                name,
-                f"{_ms(times['median'])} ({spread})",
-                f"**{ratio}**" if name == row["pytorch_at_its_best"] else ratio,
-                f"{row['teraflops_a_second'][name]:.2f}",
-                f"{row['share_of_matrix_product_rate'][name]:.0%}",
-                "" if peak is None else f"{peak / GIB:.2f}",
-                f"{row['first_call_seconds'][name]:.1f}",
-            ]
-            rows.append(cells)
-            label = ""
-        floor = row["floor_seconds"]
-        parts = f"operations {_ms(floor['operations'])}, bytes {_ms(floor['bytes'])}"
-        least = f"{_ms(max(floor.values()))} ({parts})"
-        rows.append(["", "at least, by operations and bytes", least, *[""] * 5])
-    header = ["", "contender", "ms a call, median (least to most)", "PyTorch's time over ours"]
-    header += ["TFLOP/s", "of the product rate", "peak memory, GiB"]
-    header += ["made, compiled and first called, s"]
-    verdicts = [
-        [name, *("failed" if of is None else f"{of:.1f}" for of in seconds.values())]
-        for name, seconds in report["starts"].items()
-    ]
-    lines = [
-        f"{report['layout']}, base width {width}{narrow}, on {machine['name']}: "
-        f"matrix products {rates}; {machine['bandwidth'] / 1e9:.0f} GB/s; TF32 off",
-        "",
-        *markdown(header, rows, left=2),
-        "",
-        *markdown(["to a first verdict, s", "first start", "second start"], verdicts),
-        "",
-        *(f"Left out: {row}: {why}" for row, why in report["left_out"].items()),
-    ]
-    return "\n".join(lines).rstrip()
-
-
-def _ms(seconds: float) -> str:
-    """Milliseconds to three digits at least: a GPU takes a few for a call, a CPU thousands."""
-    value = 1e3 * seconds
-    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
-
-
-def write_chart(path: Path, report: dict[str, Any]) -> None:
-    """A PNG with a bar for each row and form of PyTorch: its time over ours.
-
-    Raises:
-        ModuleNotFoundError: Matplotlib is not installed.
-    """
-    from matplotlib.figure import Figure
-
-    rows = report["rows"]
-    labels = [f"{row['task']}\n{row['dtype']}\nbatch {row['batch']}" for row in rows]
-    names = list(rows[0]["ratios"]) if rows else []
-    figure = Figure(figsize=(max(5.0, 1.4 * len(rows)), 4), layout="constrained")
-    axes = figure.subplots()
-    width, at = 0.8 / max(len(names), 1), np.arange(len(rows))
-    for number, name in enumerate(names):
-        axes.bar(at + number * width, [row["ratios"][name] for row in rows], width, label=name)
-    axes.axhline(1, color="black", lw=0.8)
-    axes.set_xticks(at + 0.4 - width / 2, labels, fontsize=8)
-    axes.set(ylabel="PyTorch's time over this project's", title=report["machine"]["name"])
-    axes.legend(fontsize=8)
-    figure.savefig(path, format="png", dpi=110)
-
-
-def _sorted(rows: Iterable[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: (row.task, DTYPES.index(row.dtype), row.batch))
-
-
-def _report(args: argparse.Namespace) -> dict[str, Any]:
+def _report(
+    *, quick: bool, rounds: int, patience: float, minutes: float, base_width: int
+) -> dict[str, Any]:
     start = time.perf_counter()
-    names = [OURS, *(name for name in PYTORCH if not (args.quick and name == _COMPILED))]
-    of_starts = starts(args.base_width, with_compile=not args.quick)
-    subject = subject_of(network(args.base_width))
-    machine = measure()
-    turns = itertools.zip_longest(*_BATCHES.values())
-    rows = [
-        Row(task, dtype, batch)
-        for turn in turns
-        for task, batch in zip(_BATCHES, turn, strict=True)
-        for dtype in DTYPES
-        if batch is not None
-    ]
-    rows = [Row(*row) for row in _QUICK] if args.quick else rows
+    names = [OURS, *(name for name in PYTORCH if not (quick and name == _COMPILED))]
+    of_starts = starts(base_width, with_compile=not quick)
+    subject = subject_of(network(base_width))
+    bounds = machine.measure()
+    rows = _QUICK if quick else _ROWS
     found: dict[Row, dict[str, Any]] = {}
     left_out: dict[Row, str] = {}
     # Seconds a picture and pass of the slowest, by dtype. At first by a small convolution, because
     # PyTorch takes minutes in bfloat16 on a CPU without instructions for it; training is judged by
     # inference until one of its rows was measured.
-    pace = {of: operations_of(subject.config) / machine.convolution_rates[of] for of in DTYPES}
+    pace = {of: operations_of(subject.config) / bounds.convolution_rates[of] for of in DTYPES}
     for row in tqdm(rows, unit="row", disable=None):
         try:
-            if (expected := pace[row.dtype] * row.passes) > args.patience:
+            if (expected := pace[row.dtype] * row.passes) > patience:
                 raise LeftOut(f"a call would take about {expected:.0f} s")
-            if time.perf_counter() - start > 60 * args.minutes:
-                raise LeftOut(f"{args.minutes:g} minutes were over")
-            result = compare(row, subject, machine, names, 3 if args.quick else args.rounds)
+            if time.perf_counter() - start > 60 * minutes:
+                raise LeftOut(f"{minutes:g} minutes were over")
+            result = compare(row, subject, bounds, names, 3 if quick else rounds)
         except LeftOut as why:
             left_out[row] = str(why)
         else:
             found[row] = result
             median = {name: of["median"] for name, of in result["seconds"].items()}
             # All that is left of a comparison that is ended from outside.
-            times = "; ".join(f"{name} {_ms(seconds)} ms" for name, seconds in median.items())
+            times = "; ".join(f"{name} {ms(seconds)} ms" for name, seconds in median.items())
             tqdm.write(f"{row}: {times}", file=sys.stderr)
             pace[row.dtype] = max(median.values()) / row.passes
+    rows = sorted(rows, key=lambda row: (row.task, DTYPES.index(row.dtype), row.batch))
     return {
         "layout": LAYOUT,
-        "base_width": args.base_width,
-        "machine": machine._asdict(),
+        "base_width": base_width,
+        "machine": bounds._asdict(),
         "tf32": False,
-        "rows": [found[row] for row in _sorted(found)],
-        "left_out": {str(row): left_out[row] for row in _sorted(left_out)},
+        "rows": [found[row] for row in rows if row in found],
+        "left_out": {str(row): left_out[row] for row in rows if row in left_out},
         "starts": of_starts,
         "made_by": made_by(),
     }
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    out=(None, "new directory for JSON and chart", DIRECTORY),
+    quick=(False, "two rows, without torch.compile"),
+    rounds=(5, "turns of each"),
+    patience=(10.0, "rows are left out of which one call would take more seconds"),
+    minutes=(math.inf, "rows are left out that would start later (default: no limit)"),
+    base_width=WIDTH,
+)
+def main(*, out: Path | None, **chosen: Any) -> None:
     """Runs the command line."""
-    args = options(
-        "compare",
-        __doc__,
-        out=(None, "new directory for JSON and chart", DIRECTORY),
-        quick=(False, "two rows, without torch.compile"),
-        rounds=(5, "turns of each"),
-        patience=(10.0, "rows are left out of which one call would take more seconds"),
-        minutes=(math.inf, "rows are left out that would start later (default: no limit)"),
-        base_width=WIDTH,
-    ).parse_args(argv)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs room, too
     if (torch.cuda.is_available()) != (jax.default_backend() == "gpu"):
         raise InputError(
@@ -390,8 +291,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "same device, or hide it from JAX: JAX_PLATFORMS=cpu"
         )
     # Before hours of work, since the directory may not be writable.
-    with contextlib.nullcontext() if args.out is None else staged_directory(args.out) as stage:
-        report = _report(args)
+    with contextlib.nullcontext() if out is None else staged_directory(out) as stage:
+        report = _report(**chosen)
         print(table(report))
         if stage is not None:
             (stage / "compare.json").write_text(json.dumps(report, indent=1) + "\n")

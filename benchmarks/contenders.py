@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.subject import Frames, faces, take, tensors_of, training
-from convert import mapping
+from benchmarks.subject import SEED, Frames, faces, take, training
+from convert import mapping, stand_in
 from convert.parity import load_twin
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNet, UNetConfig
@@ -54,7 +54,7 @@ class Subject(NamedTuple):
 
 def subject_of(config: UNetConfig) -> Subject:
     """A stand-in's weights and a few faces."""
-    return Subject(config, tensors_of(config), faces(config.input_size))
+    return Subject(config, stand_in.state_dict(config, SEED), faces(config.input_size))
 
 
 class Contender(NamedTuple):

@@ -3,13 +3,10 @@
 Each conversion is a process of its own, as a user starts it: Python's start is in the figures.
 """
 
-import os
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.machine import options, report, run_module
-from flax_unet.utils.errors import command
+from benchmarks.machine import benchmark, report, run_module
 
 _MIB = 2**20
 _OPTIONS = {  # of the conversion, by its name in the result
@@ -19,20 +16,17 @@ _OPTIONS = {  # of the conversion, by its name in the result
 }
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark()
+def main() -> None:
     """Runs the command line."""
-    options("convert", __doc__).parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "ckpt.pth"
         # In a process of its own: the peak of this one is the least that a child's can be.
         run_module("convert.stand_in", "ynet-224", str(file))
-        environment = os.environ | {"XDG_CACHE_HOME": f"{folder}/cache"}
-        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
         conversions = {}
         for name, chosen in _OPTIONS.items():
             words = ["convert.from_torch", str(file), "--out", f"{folder}/out", "--overwrite"]
-            seconds, peak = run_module(*words, *chosen, environment=environment)
+            seconds, peak = run_module(*words, *chosen, cache=f"{folder}/cache")
             conversions[name] = {
                 "seconds": round(seconds, 1),
                 "peak_memory_mib": round(peak / _MIB),

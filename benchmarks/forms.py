@@ -16,11 +16,10 @@ from flax import nnx
 from tqdm import tqdm
 
 from benchmarks.contenders import OURS, make, subject_of
-from benchmarks.machine import in_turn, options, report
+from benchmarks.machine import benchmark, in_turn, report
 from benchmarks.subject import network
 from flax_unet.nn import inference, layers
 from flax_unet.nn.conv import convolve
-from flax_unet.utils.errors import command
 
 _LEVELS = ((224, 64), (112, 128), (56, 256), (28, 512), (14, 1024))  # pixels a side, channels
 
@@ -77,27 +76,24 @@ def _network(task: str, batch: int) -> dict[str, Any]:
     return {"XLA's": theirs, "ours": ours}
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    batch_size=(8, "of the layers and of inference"),
+    rounds=(5, "turns of each"),
+    training_batch=(8, "of a training step"),
+)
+def main(*, batch_size: int, rounds: int, training_batch: int) -> None:
     """Runs the command line."""
-    args = options(
-        "forms",
-        __doc__,
-        batch_size=(8, "of the layers and of inference"),
-        rounds=(5, "turns of each"),
-        training_batch=(8, "of a training step"),
-    ).parse_args(argv)
 
     def milliseconds(calls: dict[str, Any]) -> dict[str, float]:
-        times = in_turn(calls, args.rounds)
+        times = in_turn(calls, rounds)
         return {name: round(1e3 * statistics.median(of), 1) for name, of in times.items()}
 
     found: dict[str, Any] = {}
     for side, channels in tqdm(_LEVELS, unit="level", disable=None):
-        for name, calls in _layers(args.batch_size, side, channels):
+        for name, calls in _layers(batch_size, side, channels):
             level = f"{side} px, {channels} channels"
             found.setdefault(name, {})[level] = milliseconds(calls)
-    for task, batch in (("inference", args.batch_size), ("training", args.training_batch)):
+    for task, batch in (("inference", batch_size), ("training", training_batch)):
         found[f"the network, {task}, batch {batch}"] = milliseconds(_network(task, batch))
     report({"milliseconds": found})
 

@@ -10,37 +10,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.machine import options
+from benchmarks.machine import benchmark
 from flax_unet.checkpoint import metadata, store
 from flax_unet.checkpoint.store import flat
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.errors import InputError
 from train.data.dataset import EMBEDDED
 from train.fit.checkpoints import TRAINING
 from train.fit.tracking import METRICS
 
-OPTIONS = {
-    "--batch-size": 8,
-    "--size": 16,
-    "--base-width": 4,
-    "--learning-rate": 1e-3,
-    "--log-every": 1,
-    "--save-every": 2,
-    "--ema": 0.9,
-    "--flip": 0.5,
-}
+OPTIONS = (
+    *("--batch-size=8", "--size=16", "--base-width=4", "--learning-rate=1e-3", "--log-every=1"),
+    *("--save-every=2", "--ema=0.9", "--flip=0.5"),
+)
 
 
 def fit(workdir: Path, data: str, steps: int) -> subprocess.Popen:
     """Starts training in a process of its own; the same call resumes it."""
-    chosen = {**OPTIONS, "--data": data, "--steps": steps, "--workdir": workdir}
-    words = [str(word) for pair in chosen.items() for word in pair]
-    line = [sys.executable, "-m", "train.fit", *words]
+    chosen = (*OPTIONS, f"--data={data}", f"--steps={steps}", f"--workdir={workdir}")
+    line = [sys.executable, "-m", "train.fit", *chosen]
     return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -72,12 +64,9 @@ def kill_at_random(workdir: Path, data: str, steps: int, rng: random.Random) -> 
 
 def differing(one: Path, other: Path) -> list[str]:
     """The arrays of two work directories' last checkpoints that are not the same, bit for bit."""
+    parts = (metadata.WEIGHTS, TRAINING)
     ours, theirs = (
-        {
-            f"{name}/{path}": leaf
-            for name in (metadata.WEIGHTS, TRAINING)
-            for path, leaf in flat(store.load_tree(workdir / "last" / name, None)).items()
-        }
+        flat({name: store.load_tree(workdir / "last" / name, None) for name in parts})
         for workdir in (one, other)
     )
     if ours.keys() != theirs.keys():
@@ -85,27 +74,24 @@ def differing(one: Path, other: Path) -> list[str]:
     return [path for path, leaf in ours.items() if not np.array_equal(leaf, theirs[path])]
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    data=(EMBEDDED, "data set, as for train.fit"),
+    kills=(20, "how many"),
+    steps=(150, "of each run"),
+    seed=(0, "of the moments"),
+)
+def main(*, data: str, kills: int, steps: int, seed: int) -> None:
     """Runs the command line."""
-    args = options(
-        "killed",
-        __doc__,
-        data=(EMBEDDED, "data set, as for train.fit"),
-        kills=(20, "how many"),
-        steps=(150, "of each run"),
-        seed=(0, "of the moments"),
-    ).parse_args(argv)
-    rng = random.Random(args.seed)  # noqa: S311
+    rng = random.Random(seed)  # noqa: S311
     with tempfile.TemporaryDirectory() as directory:
         calm, killed = Path(directory) / "calm", Path(directory) / "killed"
-        finish(fit(calm, args.data, args.steps))
-        for _ in tqdm(range(args.kills), unit="kill"):
-            if not kill_at_random(killed, args.data, args.steps, rng):
+        finish(fit(calm, data, steps))
+        for _ in tqdm(range(kills), unit="kill"):
+            if not kill_at_random(killed, data, steps, rng):
                 raise InputError("training ended before it could be killed; give more --steps")
-        passed_over = finish(fit(killed, args.data, args.steps)).count("passed over")
+        passed_over = finish(fit(killed, data, steps)).count("passed over")
         apart = differing(calm, killed)
-    print(f"{args.kills} kills, {passed_over} checkpoints passed over at the end")
+    print(f"{kills} kills, {passed_over} checkpoints passed over at the end")
     if apart:
         raise InputError(f"{len(apart)} arrays differ: {', '.join(apart[:5])}")
     print("the last checkpoints are the same to the last bit")

@@ -18,12 +18,14 @@ import jax.numpy as jnp
 
 from flax_unet.nn.config import DTYPES
 from flax_unet.utils.arguments import at_least_one
-from flax_unet.utils.errors import InputError
+from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_file
+from train.options import flag
 
 GIB = 2**30
 FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
 DIRECTORY: dict[str, Any] = {"type": Path, "metavar": "DIR"}
+FIRST: dict[str, Any] = {"type": Path, "is_first": True}  # a path, which has no option's name
 _TURNS = 4
 _SIZES = {"cpu": (3072, 2**27)}  # rows of a square matrix, bytes; by platform
 _SIZES_ELSEWHERE = (8192, 2**30)
@@ -118,8 +120,12 @@ def in_turn(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, li
     return seconds
 
 
-def run_module(*words: str, environment: Mapping[str, str] | None = None) -> tuple[float, int]:
+def run_module(*words: str, cache: str | None = None) -> tuple[float, int]:
     """Runs `python -m WORDS` in a process of its own, without its output.
+
+    Args:
+        words: the module and its arguments.
+        cache: folder of what is compiled, in the place of the user's.
 
     Returns:
         Its seconds, with Python's start, and its peak memory in bytes, which the system never
@@ -129,6 +135,10 @@ def run_module(*words: str, environment: Mapping[str, str] | None = None) -> tup
         InputError: it failed; its message is on standard error.
     """
     line = [sys.executable, "-m", *words]
+    environment = dict(os.environ)
+    if cache is not None:
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # it would go before the others
+        environment |= dict.fromkeys(("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR"), cache)
     start = time.perf_counter()
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, env=environment)
     try:
@@ -173,30 +183,36 @@ def compilations() -> list[str]:
     return events
 
 
-def options(name: str, description: str | None, **arguments: Any) -> argparse.ArgumentParser:
-    """The command line of `python -m benchmarks.NAME`.
+def benchmark(**arguments: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a function of options the command of its module, whose docstring is the help.
 
     Args:
-        name: of the module.
-        description: its docstring.
         arguments: by the option's name, its default, its help, and further keywords of argparse.
             The type is the default's; whole numbers start at 1 unless the default is 0.
     """
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{name}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for option, (default, text, *more) in arguments.items():
-        keywords: dict[str, Any] = {"default": default, "help": text}
-        if isinstance(default, bool):
-            keywords["action"] = "store_true"
-        elif default is not None:
-            keywords["type"] = at_least_one if type(default) is int and default else type(default)
-            if default != math.inf:
-                keywords["help"] += f" (default: {default})"
-        parser.add_argument(f"--{option.replace('_', '-')}", **(keywords | dict(*more)))
-    return parser
+
+    def command_of(run: Callable[..., None]) -> Callable[..., None]:
+        module: Any = sys.modules[run.__module__]
+        parser = argparse.ArgumentParser(
+            prog=f"python -m {module.__spec__.name}",  # where the module itself is __main__
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for option, (default, text, *more) in arguments.items():
+            keywords: dict[str, Any] = {"default": default, "help": text}
+            if isinstance(default, bool):
+                keywords["action"] = "store_true"
+            elif default is not None:
+                is_count = type(default) is int and default
+                keywords["type"] = at_least_one if is_count else type(default)
+                if default != math.inf:
+                    keywords["help"] += f" (default: {default})"
+            keywords |= dict(*more)
+            name = option if keywords.pop("is_first", False) else flag(option)
+            parser.add_argument(name, **keywords)
+        return command(lambda argv=None: run(**vars(parser.parse_args(argv))))
+
+    return command_of
 
 
 def report(result: dict[str, Any], out: Path | None = None) -> None:

@@ -10,9 +10,9 @@ clock. With --memory, the peak memory of scoring is measured instead.
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,8 +20,9 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from benchmarks.machine import FILE, GIB, in_turn, options, peak_memory, report
-from benchmarks.subject import LAYOUT, WIDTH, network, tensors_of, write_model
+from benchmarks.machine import FILE, GIB, benchmark, in_turn, peak_memory, report
+from benchmarks.subject import LAYOUT, SEED, WIDTH, write_model
+from convert import stand_in
 from convert.parity import load_twin
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNet, load
@@ -30,7 +31,7 @@ from flax_unet.nn.config import Size
 from flax_unet.nn.decision import is_real
 from flax_unet.nn.inference import compiled
 from flax_unet.utils.arguments import at_least_one
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.errors import InputError
 from train.data import loader
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.export import export
@@ -38,6 +39,7 @@ from train.eval.scoring import score
 
 _CALLS = 5
 _TIMES_READ_AHEAD = 2  # frames, at least
+_SEVERAL = {"nargs": "+", "type": at_least_one, "metavar": "FRAMES"}
 CLOSE = 1e-5  # probabilities of both, absolute
 
 
@@ -54,37 +56,26 @@ class Crops(torch.utils.data.Dataset):
         return torch.from_numpy(to_input(read_image(self.paths[index]), self.size)).permute(2, 0, 1)
 
 
-class Subject(NamedTuple):
-    """One network in both frameworks, and frames to score."""
+def prepare(folder: Path, base_width: int, frames: int) -> tuple[UNet, Dataset, list[Path]]:
+    """Writes and opens a stand-in, and the embedded test split's frames, again and again.
 
-    model: UNet
-    twin: ReferenceUNet
-    data: Dataset
-    paths: list[Path]  # of the frames of `data`
-
-
-def prepare(folder: Path, base_width: int, frames: int) -> Subject:
-    """Writes and opens a stand-in, and the embedded test split's frames, again and again."""
-    config = network(base_width)
+    Returns:
+        The network, the frames, and the path of each.
+    """
     model = load(write_model(folder, base_width))
     export(open_dataset(EMBEDDED, "test"), folder / "data")
     stored = open_dataset(str(folder / "data"), None)
     data = stored.take(np.arange(frames) % len(stored))
-    paths = [folder / "data" / file for file in data.table.file]
-    return Subject(model, load_twin(ReferenceUNet(config), tensors_of(config)), data, paths)
+    return model, data, [folder / "data" / file for file in data.table.file]
 
 
-def pytorch(twin: ReferenceUNet, source: DataLoader) -> tuple[np.ndarray, float]:
-    """Probabilities of REAL, and frames a second after the first batch."""
-    found: list[np.ndarray] = []
-    start = end = 0.0
-    with torch.inference_mode():
-        for image in source:
+def pytorch(twin: ReferenceUNet, source: DataLoader) -> Iterator[np.ndarray]:
+    """Probabilities of REAL, by batch."""
+    for image in source:
+        with torch.inference_mode():
             _, real_logit = twin(image)
-            found.append(torch.sigmoid(real_logit).numpy())
-            end = time.perf_counter()
-            start = start or end
-    return np.concatenate(found), sum(map(len, found[1:])) / (end - start)
+            found = torch.sigmoid(real_logit).numpy()
+        yield found
 
 
 def network_rate(model: UNet, data: Dataset, batch_size: int) -> float:
@@ -95,8 +86,8 @@ def network_rate(model: UNet, data: Dataset, batch_size: int) -> float:
     return batch_size / statistics.mean(seconds)
 
 
-def drained(source: Iterable[Any]) -> float:
-    """Frames a second of reading alone, after the first batch."""
+def rate_of(source: Iterable[Any]) -> float:
+    """Frames a second of a source of batches, after the first one."""
     frames, start = 0, 0.0
     for batch in source:
         frames += len(batch[0] if isinstance(batch, tuple) else batch) if start else 0
@@ -104,105 +95,104 @@ def drained(source: Iterable[Any]) -> float:
     return frames / (time.perf_counter() - start)
 
 
-def compare(subject: Subject, batch_size: int, rounds: int) -> dict[str, Any]:
+def compare(
+    model: UNet, data: Dataset, paths: list[Path], batch_size: int, rounds: int
+) -> dict[str, Any]:
     """Frames a second of both, in turn, and the share of ours that waited for data.
 
     Raises:
         AssertionError: the decisions differ.
     """
-    model, twin, data, paths = subject
-    devices, size, threads = (
-        jax.local_devices()[:1],
-        model.config.input_size,
-        torch.get_num_threads(),
-    )
+    config, devices, threads = model.config, jax.local_devices()[:1], torch.get_num_threads()
+    twin = load_twin(ReferenceUNet(config), stand_in.state_dict(config, SEED))
     source = DataLoader(
-        Crops(paths, size),
+        Crops(paths, config.input_size),
         batch_size,
         num_workers=threads,
         multiprocessing_context="forkserver",  # JAX's threads do not survive a fork
         persistent_workers=True,
     )
-    expected, _ = pytorch(twin, source)
+    expected = np.concatenate([*pytorch(twin, source)])
     predictions, _ = score(model, data, devices, batch_size)
     found = np.asarray(predictions.real_probability)
     np.testing.assert_array_equal(is_real(found), is_real(expected))
     np.testing.assert_allclose(found, expected, rtol=0, atol=CLOSE)
     input_rates = {
-        "pytorch": drained(source),
-        "ours": drained(loader.batches(data, size, batch_size)),
+        "pytorch": rate_of(source),
+        "ours": rate_of(loader.batches(data, config.input_size, batch_size)),
     }
-    rates: dict[str, list[float]] = {"pytorch": [], "ours": []}
-    waiting, shares = [], []
+    measured = []
     for _ in tqdm(range(rounds), unit="round"):
-        rates["pytorch"].append(pytorch(twin, source)[1])
+        theirs = rate_of(pytorch(twin, source))
         _, timing = score(model, data, devices, batch_size)
-        rates["ours"].append(timing.frames / timing.seconds)
-        waiting.append(timing.waiting_for_data / timing.seconds)
-        shares.append(rates["ours"][-1] / network_rate(model, data, batch_size))
-    ratios = [ours / theirs for ours, theirs in zip(rates["ours"], rates["pytorch"], strict=True)]
-
-    def figure(values: list[float]) -> dict[str, Any]:
-        return {"median": statistics.median(values), "all": values}
-
+        ours = timing.frames / timing.seconds
+        share = ours / network_rate(model, data, batch_size)
+        waiting = timing.waiting_for_data / timing.seconds
+        measured.append((theirs, ours, ours / theirs, share, waiting))
+    theirs, ours, ratio, share, waiting = (
+        {"median": statistics.median(values), "all": values}
+        for values in zip(*measured, strict=True)
+    )
     return {
         "layout": LAYOUT,
-        "base_width": model.config.base_width,
+        "base_width": config.base_width,
         "frames": len(data),
         "batch_size": batch_size,
         "threads": threads,
         "same_decision": int(np.sum(is_real(found) == is_real(expected))),
         "called_real": int(np.sum(is_real(expected))),
-        "frames_a_second": {name: statistics.median(values) for name, values in rates.items()},
-        "ratio_ours_to_pytorch": figure(ratios),
+        "frames_a_second": {"pytorch": theirs["median"], "ours": ours["median"]},
+        "ratio_ours_to_pytorch": ratio,
         "input_frames_a_second": input_rates,
-        "share_of_the_networks_own_rate": figure(shares),
-        "share_waiting_for_data": figure(waiting),
+        "share_of_the_networks_own_rate": share,
+        "share_waiting_for_data": waiting,
     }
 
 
-def memory(subject: Subject, batch_size: int, marks: list[int]) -> dict[str, Any]:
+def peaks(model: UNet, data: Dataset, batch_size: int, marks: list[int]) -> dict[str, Any]:
     """The peak memory after so many frames were scored, and then so many more."""
-    model, _, data, _ = subject
-    peaks = {}
+    found = {}
     for frames in sorted(marks):
         score(model, data.take(np.arange(frames)), jax.local_devices(), batch_size)
-        peaks[frames] = round(peak_memory() / GIB, 3)
+        found[frames] = round(peak_memory() / GIB, 3)
     return {
         "base_width": model.config.base_width,
         "batch_size": batch_size,
-        "peak_memory_gib_after_frames": peaks,
+        "peak_memory_gib_after_frames": found,
     }
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    frames=(160, "how many are scored"),
+    batch_size=(8, "frames a step"),
+    rounds=(3, "turns of each"),
+    base_width=WIDTH,
+    memory=(None, "measure the peak memory after scoring so many frames", _SEVERAL),
+    out=(None, "JSON file to write", FILE),
+)
+def main(
+    *,
+    frames: int,
+    batch_size: int,
+    rounds: int,
+    base_width: int,
+    memory: list[int] | None,
+    out: Path | None,
+) -> None:
     """Runs the command line."""
-    several = {"nargs": "+", "type": at_least_one, "metavar": "FRAMES"}
-    args = options(
-        "pipeline",
-        __doc__,
-        frames=(160, "how many are scored"),
-        batch_size=(8, "frames a step"),
-        rounds=(3, "turns of each"),
-        base_width=WIDTH,
-        memory=(None, "measure the peak memory after scoring so many frames", several),
-        out=(None, "JSON file to write", FILE),
-    ).parse_args(argv)
-    ahead = loader.frames_ahead(args.batch_size)
-    if args.memory is None and args.frames < _TIMES_READ_AHEAD * ahead:
+    least = _TIMES_READ_AHEAD * (ahead := loader.frames_ahead(batch_size))
+    if memory is None and frames < least:
         raise InputError(
-            f"--frames {args.frames}: expected at least {_TIMES_READ_AHEAD * ahead}; {ahead} are "
-            "read ahead, so that fewer would not show the time spent waiting for data"
+            f"--frames {frames}: expected at least {least}; {ahead} are read ahead, so that fewer "
+            "would not show the time spent waiting for data"
         )
     with tempfile.TemporaryDirectory() as directory:
-        frames = max(args.memory or [args.frames])
-        subject = prepare(Path(directory), args.base_width, frames)
-        if args.memory is None:
-            result = compare(subject, args.batch_size, args.rounds)
+        model, data, paths = prepare(Path(directory), base_width, max(memory or [frames]))
+        if memory is None:
+            result = compare(model, data, paths, batch_size, rounds)
         else:
-            result = memory(subject, args.batch_size, args.memory)
-    report(result, args.out)
+            result = peaks(model, data, batch_size, memory)
+    report(result, out)
 
 
 if __name__ == "__main__":

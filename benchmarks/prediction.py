@@ -10,22 +10,20 @@ import contextlib
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.machine import FILE, options, report, run_module
+from benchmarks.machine import FILE, FIRST, benchmark, report, run_module
 from benchmarks.subject import LAYOUT, WIDTH, write_model
 from flax_unet import Detector
 from flax_unet.media.faces import FaceFinder, find
 from flax_unet.media.videos import Sampling, VideoReader, VideoWriter
 from flax_unet.predict.draw import framed, overlay, union
-from flax_unet.utils.errors import command
 from train.data.synthetic.scene import ProceduralPortraits
 
 _SIZE, _RATE = (640, 480), 25.0  # of the clip that is made
@@ -85,47 +83,34 @@ def time_parts(model: Path, clip: Path, film: Path) -> tuple[dict[str, float], d
             counts.update(faces=len(faces))
 
 
-def measure(model: Path, clip: Path, folder: Path) -> dict[str, Any]:
-    """Frames a second of the command and of its parts."""
-    words = ["flax_unet.predict", str(model), str(clip), "--out"]
-    whole, _ = run_module(*words, str(folder / "whole"))
-    start, _ = run_module(*words, str(folder / "start"), "--every", str(10**9))
-    seconds, counts = time_parts(model, clip, folder / "parts.webm")
-    frames = counts["frames"]
-    return {
-        **counts,
-        "seconds_for_one_frame": start,
-        "frames_a_second": {
-            "command": frames / whole,
-            **{part: frames / spent for part, spent in seconds.items()},
-        },
-    }
-
-
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    frames=(300, "of the clip that is made"),
+    base_width=WIDTH,
+    out=(None, "JSON file to write", FILE),
+    clip=(None, "a video (default: one is made)", FIRST | {"nargs": "?"}),
+)
+def main(*, clip: Path | None, frames: int, base_width: int, out: Path | None) -> None:
     """Runs the command line."""
-    parser = options(
-        "prediction",
-        __doc__,
-        frames=(300, "of the clip that is made"),
-        base_width=WIDTH,
-        out=(None, "JSON file to write", FILE),
-    )
-    parser.add_argument("clip", type=Path, nargs="?", help="a video (default: one is made)")
-    args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
-        clip = args.clip or write_clip(folder / "clip.webm", args.frames)
-        result = {
-            "clip": "made" if args.clip is None else clip.name,
-            "layout": LAYOUT,
-            "base_width": args.base_width,
-            "device": jax.devices()[0].device_kind,
-            "threads": torch.get_num_threads(),
-            **measure(write_model(folder, args.base_width), clip, folder),
-        }
-    report(result, args.out)
+        film = clip or write_clip(folder / "clip.webm", frames)
+        model = write_model(folder, base_width)
+        words = ["flax_unet.predict", str(model), str(film), "--out"]
+        whole, _ = run_module(*words, str(folder / "whole"))
+        start, _ = run_module(*words, str(folder / "start"), "--every", str(10**9))
+        seconds, counts = time_parts(model, film, folder / "parts.webm")
+    seconds = {"command": whole, **seconds}
+    result = {
+        "clip": clip.name if clip else "made",
+        "layout": LAYOUT,
+        "base_width": base_width,
+        "device": jax.devices()[0].device_kind,
+        "threads": torch.get_num_threads(),
+        **counts,
+        "seconds_for_one_frame": start,
+        "frames_a_second": {part: counts["frames"] / of for part, of in seconds.items()},
+    }
+    report(result, out)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,10 @@ soon as threads have their work.
 """
 
 import collections
-import contextlib
-import json
 import math
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,14 +30,12 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from benchmarks.machine import DIRECTORY, markdown, options, report
+from benchmarks.machine import benchmark, markdown, report
 from benchmarks.subject import LAYOUT, faces, network, training
 from flax_unet import UNet, UNetConfig
-from flax_unet.checkpoint.provenance import made_by
 from flax_unet.nn import inference
 from flax_unet.nn.config import DTYPES
-from flax_unet.utils.errors import InputError, command
-from flax_unet.utils.files import staged_directory
+from flax_unet.utils.errors import InputError
 from train import distributed
 
 _H100 = """
@@ -61,7 +57,7 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 """
 _ARRAY = re.compile(r"\b(?:pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")  # its type's bits, its sides
 _WORKSPACE = re.compile(r", [su]8\[\d+\][^,]*\)$")  # last of what a library's kernel gives
-_INSTRUCTION = re.compile(r"  (?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)")
+_INSTRUCTION = re.compile(r"^  (?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)", re.MULTILINE)
 _FREE = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element"}  # no kernel
 _LEAST = 0.005  # of the time; what takes less is reported together
 _REST = "the rest"
@@ -74,7 +70,6 @@ class Kernel(NamedTuple):
 
     name: str  # XLA names fused ones by what they do
     operation: str
-    result: str  # its type
     bytes: int  # of operands and results
 
     @property
@@ -91,15 +86,12 @@ class Kernel(NamedTuple):
 def kernels(program: str) -> list[Kernel]:
     """The kernels of a compiled program, by its text."""
     found, sizes = [], {}
-    body = program[program.index("\nENTRY") :].splitlines()
-    for name, result, operation, rest in (
-        line.groups() for line in map(_INSTRUCTION.match, body) if line
-    ):
+    for name, result, operation, rest in _INSTRUCTION.findall(program, program.index("\nENTRY")):
         sizes[name] = _bytes(_WORKSPACE.sub(")", result) if operation == "custom-call" else result)
         if operation not in _FREE:
             operands = set(re.findall(r"%([\w.\-]+)", rest.partition(")")[0]))
             moved = sizes[name] + sum(sizes.get(operand, 0) for operand in operands)
-            found.append(Kernel(name, operation, result, moved))
+            found.append(Kernel(name, operation, moved))
     return found
 
 
@@ -116,8 +108,9 @@ def programs(config: UNetConfig, device: Any, batch: int) -> Iterator[tuple[str,
 
     Inference takes float32 pictures in [0, 1], training uint8 ones.
     """
-    mesh = Mesh(np.array([device]), (distributed.AXIS,))
-    whole, parts = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), (distributed.AXIS,)))
+    axis = distributed.AXIS
+    mesh = Mesh(np.array([device]), (axis,))
+    whole, parts = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(axis))
 
     def like(tree: Any, where: Callable[[Any], Any]) -> Any:
         return jax.tree.map(
@@ -132,10 +125,8 @@ def programs(config: UNetConfig, device: Any, batch: int) -> Iterator[tuple[str,
         model.eval()
         graphdef, state = nnx.split(inference.folded(model))
         forward = inference.program(graphdef, (device,), inference.whole_output)
-        lowered = forward.lower(
-            like(state, lambda x: inference.format_of(x, whole)),
-            like(image, lambda _: whole),
-        )
+        weights = like(state, lambda x: inference.format_of(x, whole))
+        lowered = forward.lower(weights, like(image, lambda _: whole))
         yield f"inference, {dtype}", lowered.compile()
         for task, remat in (("training", False), ("training with --remat", True)):
             step, state = training(model, [device], remat=remat)
@@ -156,18 +147,15 @@ def _described() -> Any:
     return described.devices[0]
 
 
-def figures(program: Any) -> dict[str, Any]:
+def figures(program: Any) -> dict[str, int]:
     """Kernels, bytes and planned memory of a compiled program."""
-    memory = program.memory_analysis()
     found = kernels(program.as_text())
-    copies = [kernel for kernel in found if kernel.is_copy]
     return {
         "kernels": len(found),
         "bytes": sum(kernel.bytes for kernel in found),
-        "bytes_of_convolutions": sum(k.bytes for k in found if k.is_convolution),
-        "bytes_of_copies": sum(kernel.bytes for kernel in copies),
-        "copies": [kernel._asdict() for kernel in copies],
-        "planned_memory_bytes": memory.temp_size_in_bytes,
+        "bytes_of_convolutions": sum(kernel.bytes for kernel in found if kernel.is_convolution),
+        "bytes_of_copies": sum(kernel.bytes for kernel in found if kernel.is_copy),
+        "planned_memory_bytes": program.memory_analysis().temp_size_in_bytes,
     }
 
 
@@ -219,7 +207,7 @@ def operations(call: Callable[[], Any]) -> Iterator[Operation]:
                     yield re.sub(r"[.\d]+$", "", name), event.start_ns, event.end_ns
 
 
-def profile() -> dict[str, dict[str, float]]:
+def profiled() -> dict[str, dict[str, float]]:
     """Shares of the time of inference and of a step of training, on the first device."""
     from benchmarks.contenders import CALLS, OURS, make, subject_of  # needs PyTorch
 
@@ -232,50 +220,25 @@ def profile() -> dict[str, dict[str, float]]:
     return found
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    h100=(False, "compile for an NVIDIA H100, even where there is none"),
+    batch_size=(8, "pictures"),
+    profile=(False, "run on this machine, and report where the time goes"),
+)
+def main(*, h100: bool, batch_size: int, profile: bool) -> None:
     """Runs the command line."""
-    args = options(
-        "program",
-        __doc__,
-        h100=(False, "compile for an NVIDIA H100, even where there is none"),
-        batch_size=(8, "pictures"),
-        profile=(False, "run on this machine, and report where the time goes"),
-        out=(None, "new directory for JSON and the programs' text", DIRECTORY),
-    ).parse_args(argv)
-    if args.profile:
-        report({"shares_of_the_time": profile()})
+    if profile:
+        report({"shares_of_the_time": profiled()})
         return
-    device = _described() if args.h100 else jax.local_devices()[0]
-    with contextlib.nullcontext() if args.out is None else staged_directory(args.out) as stage:
-        found = {}
-        made = programs(network(), device, args.batch_size)
-        for name, program in tqdm(made, unit="program", total=3 * len(DTYPES), disable=None):
-            found[name] = figures(program)
-            if stage is not None:
-                file = "-".join(re.findall(r"\w+", name))
-                (stage / f"{file}.txt").write_text(program.as_text())
-        result = {
-            "layout": LAYOUT,
-            "batch": args.batch_size,
-            "device": device.device_kind,
-            "programs": found,
-            "made_by": made_by(),
-        }
-        if stage is not None:
-            (stage / "program.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(_table(result))
-
-
-def _table(result: dict[str, Any]) -> str:
-    header = ["", "kernels", "GB moved", "in convolutions", "in copies of another order"]
+    device = _described() if h100 else jax.local_devices()[0]
     rows = []
-    for name, of in result["programs"].items():
-        sizes = (of["bytes"], of["bytes_of_convolutions"], of["bytes_of_copies"])
-        cells = [f"{size / 1e9:.2f}" for size in (*sizes, of["planned_memory_bytes"])]
-        rows.append([name, str(of["kernels"]), *cells])
-    head = f"{result['layout']}, batches of {result['batch']}, for {result['device']}"
-    return "\n".join([head, "", *markdown([*header, "temporary memory, GB"], rows)])
+    made = programs(network(), device, batch_size)
+    for name, program in tqdm(made, unit="program", total=3 * len(DTYPES), disable=None):
+        count, *sizes = figures(program).values()
+        rows.append([name, str(count), *(f"{size / 1e9:.2f}" for size in sizes)])
+    print(f"{LAYOUT}, batches of {batch_size}, for {device.device_kind}\n")
+    header = ["", "kernels", "GB moved", "in convolutions", "in copies of another order"]
+    print("\n".join(markdown([*header, "temporary memory, GB"], rows)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import statistics
 import time
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,14 +18,14 @@ import numpy as np
 from flax import nnx
 from tqdm import tqdm
 
-from benchmarks.machine import FILE, GIB, compilations, options, peak_memory, report
+from benchmarks.machine import FILE, GIB, benchmark, compilations, peak_memory, report
 from benchmarks.subject import LAYOUT, WIDTH, faces, network, take, training
 from flax_unet import UNet, UNetConfig
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.nn.config import DTYPES
 from flax_unet.utils.arguments import image_size
 from flax_unet.utils.cache import keep_compiled
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.errors import InputError
 from train import distributed
 from train.fit.step import zero_totals
 
@@ -48,8 +48,13 @@ def train(config: UNetConfig, dtype: str, batch_size: int, steps: int) -> dict[s
     state = distributed.replicate(state, devices)
     frames = faces(config.input_size)
     events = compilations()
-    running: collections.deque[Any] = collections.deque()
+    running: collections.deque[jax.Array] = collections.deque()  # losses of steps not yet done
     losses, ends, compiled = [], [time.perf_counter()], 0
+
+    def wait() -> None:
+        losses.append(float(distributed.fetch(running.popleft())))
+        ends.append(time.perf_counter())
+
     for number in tqdm(range(steps), unit="step", disable=None):
         batch = distributed.shard_batch(take(frames, number * batch_size, batch_size), devices)
         totals = distributed.replicate(zero_totals(), devices)
@@ -57,57 +62,51 @@ def train(config: UNetConfig, dtype: str, batch_size: int, steps: int) -> dict[s
         running.append(totals.loss)
         # As in training, the next step is asked for before the last one is done.
         if number == 0 or len(running) > 1:
-            losses.append(float(distributed.fetch(running.popleft())))
-            ends.append(time.perf_counter())
+            wait()
         if number == 0:
             compiled = len(events)
-    losses.extend(float(distributed.fetch(loss)) for loss in running)
-    ends.append(time.perf_counter())
+    wait()
     if not np.isfinite(losses).all():
         bad = int(np.flatnonzero(~np.isfinite(losses))[0]) + 1
         raise InputError(f"the loss of step {bad} is not finite; try --dtype float32")
-    seconds = np.diff(ends)
+    first, *others = np.diff(ends).tolist()
     stats = devices[0].memory_stats()
     peak = stats["peak_bytes_in_use"] if stats else peak_memory()
     return {
         "device": devices[0].device_kind,
-        "first_step_seconds": float(seconds[0]),
+        "first_step_seconds": first,
         "milliseconds_a_step": {
-            "mean": 1e3 * float(seconds[1:].sum()) / (steps - 1),
-            "median": 1e3 * statistics.median(seconds[1:]),
-            "least": 1e3 * float(seconds[1:].min()),
-            "most": 1e3 * float(seconds[1:].max()),
+            "mean": 1e3 * statistics.mean(others),
+            "median": 1e3 * statistics.median(others),
+            "least": 1e3 * min(others),
+            "most": 1e3 * max(others),
         },
-        "images_a_second": (steps - 1) * batch_size / float(seconds[1:].sum()),
+        "images_a_second": batch_size / statistics.mean(others),
         "peak_memory_gib": round(peak / GIB, 3),
         "compilations_after_the_first_step": len(events) - compiled,
         "losses": {"first": losses[0], "last": losses[-1]},
     }
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    steps=(200, "of training"),
+    dtype=("float32", "of convolutions", {"choices": DTYPES}),
+    batch_size=(32, "pictures a step"),
+    base_width=WIDTH,
+    size=("224", "height x width in pixels, or one number", {"type": image_size}),
+    out=(None, "JSON file to write", FILE),
+)
+def main(*, out: Path | None, **asked: Any) -> None:
     """Runs the command line."""
-    args = options(
-        "steps",
-        __doc__,
-        steps=(200, "of training"),
-        dtype=("float32", "of convolutions", {"choices": DTYPES}),
-        batch_size=(32, "pictures a step"),
-        base_width=WIDTH,
-        size=("224", "height x width in pixels, or one number", {"type": image_size}),
-        out=(None, "JSON file to write", FILE),
-    ).parse_args(argv)
-    if args.steps < 2:
+    if asked["steps"] < 2:
         raise InputError("--steps 1: expected at least 2; the first one is mostly compilation")
     try:
-        config = dataclasses.replace(network(args.base_width), image_size=args.size)
+        config = dataclasses.replace(network(asked["base_width"]), image_size=asked["size"])
     except ValueError as error:
         raise InputError(f"there is no such network: {error}") from error
     keep_compiled()
-    asked = {k: v for k, v in vars(args).items() if k != "out"}
-    found = train(config, args.dtype, args.batch_size, args.steps)
-    report({"layout": LAYOUT, **asked, **found, "made_by": made_by()}, args.out)
+    found = train(config, asked["dtype"], asked["batch_size"], asked["steps"])
+    report({"layout": LAYOUT, **asked, **found, "made_by": made_by()}, out)
 
 
 if __name__ == "__main__":

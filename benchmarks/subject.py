@@ -19,6 +19,7 @@ from train.fit.step import first_state, make_step, split, zero_totals
 LAYOUT = "ynet-224"
 FULL_WIDTH = PUBLISHED[LAYOUT].base_width
 WIDTH = (FULL_WIDTH, "channels of the first level; the full size is 64")  # an option
+SEED = 0  # of its weights
 _FACES = 16  # drawn, and seen again and again
 
 Frames = dict[str, np.ndarray]
@@ -29,19 +30,13 @@ def network(base_width: int = FULL_WIDTH) -> UNetConfig:
     return dataclasses.replace(PUBLISHED[LAYOUT], base_width=base_width)
 
 
-def tensors_of(config: UNetConfig) -> dict[str, np.ndarray]:
-    """A stand-in's weights by PyTorch's names."""
-    from convert import stand_in  # needs PyTorch
-
-    return stand_in.state_dict(config, 0)
-
-
 def write_model(folder: Path, base_width: int) -> Path:
     """Writes a stand-in as `ckpt.pth` and, converted, as the directory `model`: its path."""
     from convert.from_torch import convert
+    from convert.stand_in import state_dict  # needs PyTorch
     from convert.state_dict import from_numpy, write
 
-    tensors = tensors_of(network(base_width))
+    tensors = state_dict(network(base_width), SEED)
     content = {key: from_numpy(array, array.dtype.name) for key, array in tensors.items()}
     write(content, folder / "ckpt.pth")
     convert(folder / "ckpt.pth", folder / "model", verify=False)

@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.contenders import WEIGHT_DECAY
-from benchmarks.machine import options
+from benchmarks.machine import FIRST, benchmark
+from convert import mapping
 from convert.state_dict import write
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNetConfig
+from flax_unet.checkpoint.store import Tree
 from flax_unet.nn.config import Size
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.errors import InputError
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.loader import Batch, batches
 
@@ -43,30 +45,25 @@ def optimise(
     model: ReferenceUNet,
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Frames],
-    *,
-    steps: int | None = None,
     recipe: str = "combined",
-    after_step: Callable[[int], Any] = lambda number: None,
-) -> tuple[np.ndarray, np.ndarray]:
+    steps: int | None = None,
+) -> Iterator[tuple[float, float]]:
     """PyTorch's training by a published recipe, written from the published facts.
 
     Args:
         model: in training mode, with the heads that the recipe trains.
         optimizer: of its parameters.
         batches: one a step; every fake has a mask, a real frame without one is untouched.
-        steps: how many, for the progress bar.
         recipe: a name of train.fit.config.RECIPES.
-        after_step: gets the number of each step, from 1.
+        steps: how many, for the progress bar.
 
-    Returns:
-        The losses (N, 2) of masks and of classes, 0 for a head that is missing, and the learning
-        rates (N,) of the steps.
+    Yields:
+        After each step its losses of masks and of classes, 0 for a head that is missing.
     """
     dtype = next(model.parameters()).dtype
     weight = 0.5 if recipe == "combined" else 1.0
-    losses, rates = [], []
     progress = tqdm(batches, total=steps, unit="step", desc="PyTorch")
-    for number, frames in enumerate(progress, start=1):
+    for frames in progress:
         mask_logits, real_logit = model(image_of(frames, dtype))
         mask_loss = class_loss = torch.zeros((), dtype=dtype)
         if mask_logits is not None:
@@ -79,12 +76,10 @@ def optimise(
             class_loss = F.binary_cross_entropy_with_logits(real_logit, is_real)
         optimizer.zero_grad()
         (weight * mask_loss + weight * class_loss).backward()
-        losses.append((mask_loss.item(), class_loss.item()))
-        rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        after_step(number)
-        progress.set_postfix_str("mask {:.3f}, class {:.3f}".format(*losses[-1]))
-    return np.array(losses), np.array(rates)
+        losses = mask_loss.item(), class_loss.item()
+        progress.set_postfix_str("mask {:.3f}, class {:.3f}".format(*losses))
+        yield losses
 
 
 def dice_loss(mask_logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -95,29 +90,35 @@ def dice_loss(mask_logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         mask: (B, H, W) int64, 1 = MANIPULATED.
     """
     p = mask_logits.softmax(1)
-    of_classes = []
-    for k in range(2):
-        t = (mask == k).to(p.dtype)
-        both, either = (p[:, k] * t).sum(), p[:, k].sum() + t.sum()
-        of_classes.append((2 * both + EPSILON) / (either + EPSILON))
-    return 1 - torch.stack(of_classes).mean()
+    t = F.one_hot(mask, 2).permute(0, 3, 1, 2).to(p.dtype)
+    both, either = (p * t).sum((0, 2, 3)), (p + t).sum((0, 2, 3))
+    return 1 - ((2 * both + EPSILON) / (either + EPSILON)).mean()
+
+
+def as_tree(model: ReferenceUNet) -> Tree:
+    """A copy of its parameters and statistics as `flax_unet.checkpoint.store` has them."""
+    rules = {rule.source: rule for rule in mapping.expand(model.config)}
+    tensors = {key: model.state_dict()[key].numpy().copy() for key in rules}
+    return mapping.to_flax(rules, tensors, tensors["inc.double_conv.0.weight"].dtype.type)
 
 
 def train(
-    config: UNetConfig,
     data: Dataset,
     *,
+    base_width: int,
+    size: int,
     epochs: int,
     learning_rate: float,
     batch_size: int,
     seed: int,
     cosine: bool = False,
 ) -> tuple[ReferenceUNet, np.ndarray]:
-    """Trains from scratch with Adam; the model in eval mode, and `optimise`'s losses.
+    """Trains from scratch with Adam; the model in eval mode, and the losses (N, 2) of its steps.
 
     Args:
-        config: a network with both heads.
         data: at least a batch; every fake has a mask.
+        base_width: channels of the first level; the network has both heads.
+        size: pixels a side.
         epochs: passes over the data, each in an order of its own.
         learning_rate: of Adam; the published 1e-5 takes days on a CPU.
         batch_size: frames a step; the last, smaller batch of an epoch is left out.
@@ -139,20 +140,19 @@ def train(
             f"them {without[0]}; they would be learnt as untouched. Add their masks"
         )
     torch.manual_seed(seed)
+    config = UNetConfig(base_width=base_width, image_size=size)
     model = ReferenceUNet(config)  # channels last, as the pictures are: twice as fast on a CPU
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.Adam(model.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
     steps = epochs * (len(data) // batch_size)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     frames = _epochs(data, config.input_size, epochs, batch_size, seed)
-    losses, _ = optimise(
-        model,
-        optimizer,
-        frames,
-        steps=steps,
-        after_step=lambda _: rate.step() if cosine else None,
-    )
-    return model.eval(), losses
+    losses = []
+    for found in optimise(model, optimizer, frames, steps=steps):
+        losses.append(found)
+        if cosine:
+            rate.step()
+    return model.eval(), np.array(losses)
 
 
 def _epochs(data: Dataset, size: Size, epochs: int, batch_size: int, seed: int) -> Iterator[Frames]:
@@ -163,33 +163,22 @@ def _epochs(data: Dataset, size: Size, epochs: int, batch_size: int, seed: int) 
             yield frames_of(batch, epoch)
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    data=(EMBEDDED, "data set, as for train.eval"),
+    base_width=(8, "channels of the first level"),
+    size=(224, "pixels a side"),
+    epochs=(5, "passes over the data"),
+    learning_rate=(1e-3, "of Adam"),
+    batch_size=(32, "frames a step"),
+    seed=(0, "of weights and order"),
+    out=(None, ".pth file to write", FIRST),
+)
+def main(*, out: Path, data: str, **settings: Any) -> None:
     """Runs the command line."""
-    parser = options(
-        "train_torch",
-        __doc__,
-        data=(EMBEDDED, "data set, as for train.eval"),
-        base_width=(8, "channels of the first level"),
-        size=(224, "pixels a side"),
-        epochs=(5, "passes over the data"),
-        learning_rate=(1e-3, "of Adam"),
-        batch_size=(32, "frames a step"),
-        seed=(0, "of weights and order"),
-    )
-    parser.add_argument("out", type=Path, help=".pth file to write")
-    args = parser.parse_args(argv)
     start = time.perf_counter()
-    model, _ = train(
-        UNetConfig(base_width=args.base_width, image_size=args.size),
-        open_dataset(args.data, "train"),
-        epochs=args.epochs,
-        learning_rate=args.learning_rate,
-        batch_size=args.batch_size,
-        seed=args.seed,
-    )
-    write(dict(model.state_dict()), args.out)
-    print(f"{args.out}: {args.out.stat().st_size:,} bytes, {time.perf_counter() - start:.0f} s")
+    model, _ = train(open_dataset(data, "train"), **settings)
+    write(dict(model.state_dict()), out)
+    print(f"{out}: {out.stat().st_size:,} bytes, {time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -6,67 +6,59 @@ compilations those count that come after the first logged step.
 
 import statistics
 import tempfile
-import threading
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
-from benchmarks.machine import GIB, compilations, options, peak_memory, report
-from flax_unet.utils.errors import InputError, command
+from benchmarks.machine import GIB, benchmark, compilations, peak_memory, report
+from flax_unet.utils.errors import InputError
 from train.data.dataset import EMBEDDED, open_dataset
 from train.data.export import export
 from train.fit import __main__ as fit
-from train.fit.tracking import METRICS, read
+from train.fit.tracking import Tracker
+from train.options import flag
 
 _FRAMES = 256  # pictures and forgeries of them, seen again and again
-_PERIOD = 0.2  # seconds between looks at the log
 
 
-def _watch(log: Path, done: threading.Event, seen: dict[int, tuple[float, int]]) -> None:
-    """Notes peak memory (GiB) and compilations by step, as the log of a run grows."""
-    events = compilations()
-    while not done.wait(_PERIOD):
-        if lines := read(log):
-            seen[lines[-1]["step"]] = peak_memory() / GIB, len(events)
-
-
-@command
-def main(argv: Sequence[str] | None = None) -> None:
+@benchmark(
+    steps=(500, "of training"),
+    base_width=(8, "channels of the first level; the full size is 64"),
+    size=(64, "pixels a side"),
+    batch_size=(32, "pictures a step"),
+    log_every=(10, "steps between looks"),
+)
+def main(**asked: int) -> None:
     """Runs the command line."""
-    args = options(
-        "training_cost",
-        __doc__,
-        steps=(500, "of training"),
-        base_width=(8, "channels of the first level; the full size is 64"),
-        size=(64, "pixels a side"),
-        batch_size=(32, "pictures a step"),
-        log_every=(10, "steps between looks"),
-    ).parse_args(argv)
-    chosen = {"save_every": args.steps, **vars(args)}
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
-    seen: dict[int, tuple[float, int]] = {}
-    done = threading.Event()
+    steps = asked["steps"]
+    chosen = {"save_every": steps, **asked}
+    words = [f"{flag(name)}={value}" for name, value in chosen.items()]
+    lines: list[dict[str, Any]] = []  # of the log, with peak memory and compilations at the time
+    log, events = Tracker.log, compilations()
+
+    def look(tracker: Tracker, file: str, metrics: dict[str, Any]) -> None:
+        log(tracker, file, metrics)
+        lines.append({**metrics, "peak": peak_memory() / GIB, "compiled": len(events)})
+
     with tempfile.TemporaryDirectory() as directory:
         workdir, data = Path(directory) / "run", Path(directory) / "data"
         frames = open_dataset(EMBEDDED, "train").sample(_FRAMES, 0)
         export(frames, data)  # without a split to validate on, which takes time of its own
-        watch = threading.Thread(target=_watch, args=(workdir / METRICS, done, seen), daemon=True)
-        watch.start()
-        fit.main(["--workdir", str(workdir), "--data", str(data), *words])
-        done.set()
-        watch.join()
-        lines = read(workdir / METRICS)
-    during = {step: found for step, found in seen.items() if step < args.steps}
+        with mock.patch.object(Tracker, "log", look):
+            fit.main(["--workdir", str(workdir), "--data", str(data), *words])
+    during = {line["step"]: line for line in lines if line["step"] < steps}
     if not during:
-        raise InputError(f"--steps {args.steps}: training ended before its first look; give more")
-    wanted = {min(during, key=lambda s, f=f: abs(s - f * args.steps)) for f in (0.2, 0.4, 0.6, 0.8)}
+        raise InputError(f"--steps {steps}: training ended before its first look; give more")
+    wanted = {min(during, key=lambda s, f=f: abs(s - f * steps)) for f in (0.2, 0.4, 0.6, 0.8)}
     marks = sorted({min(during), *wanted, max(during)})
+    first, last = during[marks[0]], during[marks[-1]]
     result = {
         "images_a_second": statistics.median(line["images_per_second"] for line in lines[1:]),
         "share_waiting_for_data": statistics.mean(line["data_wait"] for line in lines[1:]),
-        "peak_memory_gib_after_step": {step: round(during[step][0], 3) for step in marks},
-        "compilations_after_the_first_logged_step": during[marks[-1]][1] - during[marks[0]][1],
+        "peak_memory_gib_after_step": {step: round(during[step]["peak"], 3) for step in marks},
+        "compilations_after_the_first_logged_step": last["compiled"] - first["compiled"],
     }
-    report({**vars(args), **result})
+    report({**asked, **result})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ learning rate. That changes no output, but the running mean moves along.)
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,10 +19,9 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.contenders import WEIGHT_DECAY
-from benchmarks.machine import FILE, markdown, options, write_curves
+from benchmarks.machine import FILE, benchmark, markdown, write_curves
 from benchmarks.subject import training
-from benchmarks.train_torch import EPSILON, frames_of, image_of, optimise
-from convert import mapping
+from benchmarks.train_torch import EPSILON, as_tree, frames_of, image_of, optimise
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNetConfig
 from flax_unet.checkpoint import store
@@ -29,7 +29,6 @@ from flax_unet.checkpoint.store import Tree, flat
 from flax_unet.nn.config import Size
 from flax_unet.nn.inference import compiled
 from flax_unet.utils.arguments import image_size
-from flax_unet.utils.errors import command
 from train import distributed
 from train.data.augment import Augmentation
 from train.data.dataset import EMBEDDED, open_dataset
@@ -102,22 +101,21 @@ def train_torch(lesson: Lesson, dtype: str, seed: int) -> Course:
     """PyTorch's training; weights are drawn from `seed`."""
     torch.manual_seed(seed)
     model = ReferenceUNet(lesson.network).to(_NUMBERS[dtype])
-    first = _as_tree(model, lesson.network)
+    first = as_tree(model)
     settings: Any = {"lr": lesson.learning_rate, "weight_decay": WEIGHT_DECAY}
     if lesson.recipe == "segmentation":
         optimizer = torch.optim.RMSprop(model.parameters(), **settings, momentum=0.9)
     else:
         optimizer = torch.optim.Adam(model.parameters(), **settings)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", patience=2)
-
-    def after_step(number: int) -> None:
+    losses, rates = [], []
+    steps = optimise(model, optimizer, lesson.batches, lesson.recipe)
+    for number, found in enumerate(steps, start=1):
+        losses.append(found)
+        rates.append(optimizer.param_groups[0]["lr"])
         if lesson.recipe == "segmentation" and number % _CHECK_EVERY == 0:
             plateau.step(_torch_dice(model, lesson.held_out, dtype))
-
-    losses, rates = optimise(
-        model, optimizer, lesson.batches, recipe=lesson.recipe, after_step=after_step
-    )
-    return Course(first, losses, rates, _as_tree(model, lesson.network))
+    return Course(first, np.array(losses), np.array(rates), as_tree(model))
 
 
 def _torch_dice(model: ReferenceUNet, batches: Batches, dtype: str) -> float:
@@ -191,64 +189,55 @@ def compare(found: Course, expected: Course) -> dict[str, Any]:
     }
 
 
-def _as_tree(model: ReferenceUNet, config: UNetConfig) -> Tree:
-    tensors = {key: tensor.detach().numpy().copy() for key, tensor in model.state_dict().items()}
-    dtype = tensors["inc.double_conv.0.weight"].dtype.type
-    return mapping.to_flax({rule.source: rule for rule in mapping.expand(config)}, tensors, dtype)
-
-
-@command
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line."""
-    args = options(
-        "training_parity",
-        __doc__,
-        steps=(50, "of each training"),
-        base_width=(8, "channels of the first level; the full size is 64"),
-        size=("64", "height x width in pixels, or one number", {"type": image_size}),
-        batch_size=(8, "pictures a step"),
-        learning_rate=(1e-4, "at first"),
-        seed=(0, "of weights and order"),
-        curves=(None, "PNG file to write", FILE),
-    ).parse_args(argv)
-    jax.config.update("jax_enable_x64", True)
-    seed, shape = args.seed, (args.size, args.batch_size, args.seed)
-    batches = embedded_batches("train", args.steps, *shape)
-    held_out = embedded_batches("validation", 1, *shape)
-    network = UNetConfig(base_width=args.base_width, image_size=args.size)
-    lessons = {
-        recipe: lesson(recipe, network, args.learning_rate, batches, held_out) for recipe in RECIPES
-    }
-    results: dict[str, dict[str, Any]] = {}
-    header = ["compared", "losses, relative", "weights and statistics, absolute"]
-    print("\n".join(markdown([*header, "falls of the learning rate"], [])))
+def comparisons(lessons: dict[str, Lesson], seed: int) -> Iterator[tuple[str, Course, Course]]:
+    """Two trainings at a time and what they are, by recipe in float64, then in float32."""
     for recipe, course in lessons.items():
         expected = train_torch(course, "float64", seed)
         found = train_flax(course, expected.first, "float64")
-        _print(results, f"{recipe}: Flax float64, PyTorch float64", found, expected)
+        yield f"{recipe}: Flax float64, PyTorch float64", found, expected
     course, threads = lessons["combined"], torch.get_num_threads()
     torch64, torch32 = (train_torch(course, dtype, seed) for dtype in ("float64", "float32"))
     torch.set_num_threads(1)
     one_thread = train_torch(course, "float32", seed)
     torch.set_num_threads(threads)
     flax32 = train_flax(course, torch32.first, "float32")
-    for name, found, expected in (
-        ("Flax float32, PyTorch float32", flax32, torch32),
-        ("Flax float32, PyTorch float64", flax32, torch64),
-        ("PyTorch float32, PyTorch float64", torch32, torch64),
-        (f"PyTorch float32 on 1 thread, on {threads}", one_thread, torch32),
-    ):
-        _print(results, f"combined: {name}", found, expected)
-    if args.curves is not None:
-        apart = {name: [result["losses_by_step"]] for name, result in results.items()}
-        write_curves(args.curves, {"largest relative difference of a loss": apart})
+    yield "combined: Flax float32, PyTorch float32", flax32, torch32
+    yield "combined: Flax float32, PyTorch float64", flax32, torch64
+    yield "combined: PyTorch float32, PyTorch float64", torch32, torch64
+    yield f"combined: PyTorch float32 on 1 thread, on {threads}", one_thread, torch32
 
 
-def _print(results: dict[str, dict[str, Any]], name: str, found: Course, expected: Course) -> None:
-    """Compares two trainings, keeps the result under a name, and prints its line."""
-    result = results[name] = compare(found, expected)
-    falls = f"{result['falls']} in both" if result["rates"] < 1e-12 else "others"
-    print(f"| {name} | {result['losses']:.1e} | {result['weights']:.1e} | {falls} |", flush=True)
+@benchmark(
+    steps=(50, "of each training"),
+    base_width=(8, "channels of the first level; the full size is 64"),
+    size=("64", "height x width in pixels, or one number", {"type": image_size}),
+    batch_size=(8, "pictures a step"),
+    learning_rate=(1e-4, "at first"),
+    seed=(0, "of weights and order"),
+    curves=(None, "PNG file to write", FILE),
+)
+def main(
+    *, steps: int, base_width: int, learning_rate: float, curves: Path | None, **shape: Any
+) -> None:
+    """Runs the command line."""
+    jax.config.update("jax_enable_x64", True)
+    batches = embedded_batches("train", steps, **shape)
+    held_out = embedded_batches("validation", 1, **shape)
+    network = UNetConfig(base_width=base_width, image_size=shape["size"])
+    lessons = {
+        recipe: lesson(recipe, network, learning_rate, batches, held_out) for recipe in RECIPES
+    }
+    apart_by_step = {}
+    header = ["compared", "losses, relative", "weights and statistics, absolute"]
+    print("\n".join(markdown([*header, "falls of the learning rate"], [])))
+    for name, found, expected in comparisons(lessons, shape["seed"]):
+        apart = compare(found, expected)
+        falls = f"{apart['falls']} in both" if apart["rates"] < 1e-12 else "others"
+        cells = (name, f"{apart['losses']:.1e}", f"{apart['weights']:.1e}", falls)
+        print(f"| {' | '.join(cells)} |", flush=True)
+        apart_by_step[name] = [apart["losses_by_step"]]
+    if curves is not None:
+        write_curves(curves, {"largest relative difference of a loss": apart_by_step})
 
 
 if __name__ == "__main__":

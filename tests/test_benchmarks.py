@@ -86,7 +86,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "network", lambda _: SMALL)
     monkeypatch.setattr(compare, "starts", lambda *_, **__: {})
     monkeypatch.setattr(compare, "memory_of_process", lambda *_: 2**30)
-    monkeypatch.setattr(compare, "measure", lambda: Machine("a", "cpu", 2, rates, rates, 1e10))
+    monkeypatch.setattr(machine, "measure", lambda: Machine("a", "cpu", 2, rates, rates, 1e10))
 
 
 def test_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,8 @@ def test_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [*compare._QUICK, ("inference", "float32", 2**40), ("inference", "bfloat16", 1)]
+    more = (("inference", "float32", 2**40), ("inference", "bfloat16", 1))
+    rows = [*compare._QUICK, *(compare.Row(*row) for row in more)]
     monkeypatch.setattr(compare, "_QUICK", rows)
     out = tmp_path / "out"
     compare.main(["--quick", "--base-width", "2", "--out", str(out)])
@@ -151,9 +152,9 @@ small = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
 steps.network = compare.network = lambda _: small
 rates = {"float32": 1e11, "bfloat16": 1e11}
 compare.starts = lambda *_, **__: {}
-compare.measure = lambda: machine.Machine("a CPU", "cpu", 2, rates, rates, 1e10)
+machine.measure = lambda: machine.Machine("a CPU", "cpu", 2, rates, rates, 1e10)
 compare.memory_of_process = lambda *_: None
-compare._QUICK = [("inference", "float32", 1)]
+compare._QUICK = [compare.Row("inference", "float32", 1)]
 compare.main(["--quick", "--base-width", "2", "--out", sys.argv[1] + "/compare"])
 chosen = "--steps 4 --batch-size 16 --base-width 2 --size 16 --out".split()
 steps.main([*chosen, sys.argv[1] + "/steps.json"])
@@ -183,8 +184,8 @@ def test_what_pytorch_has_no_instructions_for_is_left_out_before_it_takes_minute
 ) -> None:
     rates = {"float32": 1e11, "bfloat16": 1.0}
     slow = Machine("slow", "cpu", 2, dict.fromkeys(rates, 1e11), rates, 1e10)
-    monkeypatch.setattr(compare, "measure", lambda: slow)
-    monkeypatch.setattr(compare, "_QUICK", [("inference", "bfloat16", 1)])
+    monkeypatch.setattr(machine, "measure", lambda: slow)
+    monkeypatch.setattr(compare, "_QUICK", [compare.Row("inference", "bfloat16", 1)])
     compare.main(["--quick", "--base-width", "2"])
     assert "Left out: inference, bfloat16, batch 1: a call would" in capsys.readouterr().out
 
