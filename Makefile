@@ -24,10 +24,10 @@ check: $(INSTALLED)  ## Style and types
 	$(BIN)/pyright
 
 test: check  ## Style, types and the test suite without what takes minutes
-	$(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 test-all: check  ## Style, types and the whole test suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 format: $(INSTALLED)  ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

@@ -226,7 +226,7 @@ def starts(base_width: int, *, with_compile: bool) -> dict[str, dict[str, float 
             found[name] = dict.fromkeys(("first", "second"))
             with contextlib.suppress(InputError):
                 for start in found[name]:
-                    found[name][start] = run_module(*words, cache=f"{folder}/{number}")[0]
+                    found[name][start] = run_module(*words, cache=f"{folder}/{number}")
         return found
 
 

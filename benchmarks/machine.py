@@ -120,16 +120,10 @@ def in_turn(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, li
     return seconds
 
 
-def run_module(*words: str, cache: str | None = None) -> tuple[float, int]:
-    """Runs `python -m WORDS` in a process of its own, without its output.
+def run_module(*words: str, cache: str | None = None) -> float:
+    """Seconds that `python -m WORDS` takes in a process of its own, with Python's start.
 
-    Args:
-        words: the module and its arguments.
-        cache: folder of what is compiled, in the place of the user's.
-
-    Returns:
-        Its seconds, with Python's start, and its peak memory in bytes, which the system never
-        reports below this process's own peak.
+    `cache` is a folder of what is compiled, in the place of the user's.
 
     Raises:
         InputError: it failed; its message is on standard error.
@@ -140,16 +134,9 @@ def run_module(*words: str, cache: str | None = None) -> tuple[float, int]:
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # it would go before the others
         environment |= dict.fromkeys(("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR"), cache)
     start = time.perf_counter()
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, env=environment)
-    try:
-        _, status, used = os.wait4(process.pid, 0)
-    except BaseException:
-        process.kill()
-        raise
-    seconds, process.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if subprocess.run(line, stdout=subprocess.DEVNULL, env=environment).returncode:
         raise InputError(f"python -m {' '.join(words)} failed; its message is above")
-    return seconds, used.ru_maxrss * _UNIT
+    return time.perf_counter() - start
 
 
 def free_memory() -> int:

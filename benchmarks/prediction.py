@@ -96,8 +96,8 @@ def main(*, clip: Path | None, frames: int, base_width: int, out: Path | None) -
         film = clip or write_clip(folder / "clip.webm", frames)
         model = write_model(folder, base_width)
         words = ["flax_unet.predict", str(model), str(film), "--out"]
-        whole, _ = run_module(*words, str(folder / "whole"))
-        start, _ = run_module(*words, str(folder / "start"), "--every", str(10**9))
+        whole = run_module(*words, str(folder / "whole"))
+        start = run_module(*words, str(folder / "start"), "--every", str(10**9))
         seconds, counts = time_parts(model, film, folder / "parts.webm")
     seconds = {"command": whole, **seconds}
     result = {

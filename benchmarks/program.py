@@ -7,19 +7,11 @@ device is at hand and by rule where it is not, so that single kernels may differ
 
 Bytes are counted as if each kernel read its operands and wrote its results once, whole, and caches
 kept nothing between kernels. A loop counts as one kernel; the workspace of a library's does not.
-
-With --profile, inference and a step of training run under JAX's profiler in float32, and the shares
-of the time are reported by operation, under XLA's names. Where several operations run at a moment,
-each gets an equal part of it; where none does, the one that ended last gets it, because some end as
-soon as threads have their work.
 """
 
-import collections
 import math
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +22,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from benchmarks.machine import benchmark, markdown, report
+from benchmarks.machine import benchmark, markdown
 from benchmarks.subject import LAYOUT, faces, network, training
 from flax_unet import UNet, UNetConfig
 from flax_unet.nn import inference
@@ -59,10 +51,6 @@ _ARRAY = re.compile(r"\b(?:pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")  # its type's bits
 _WORKSPACE = re.compile(r", [su]8\[\d+\][^,]*\)$")  # last of what a library's kernel gives
 _INSTRUCTION = re.compile(r"^  (?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)", re.MULTILINE)
 _FREE = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element"}  # no kernel
-_LEAST = 0.005  # of the time; what takes less is reported together
-_REST = "the rest"
-
-Operation = tuple[str, float, float]  # name, start, end
 
 
 class Kernel(NamedTuple):
@@ -159,77 +147,12 @@ def figures(program: Any) -> dict[str, int]:
     }
 
 
-def shares(operations: Iterable[Operation]) -> dict[str, float]:
-    """The parts of the time from the first start to the last end by name, largest first.
-
-    Raises:
-        InputError: no operation takes any time.
-    """
-    changes = sorted(
-        change
-        for name, start, end in operations
-        if end > start
-        for change in ((start, 1, name), (end, -1, name))
-    )
-    if not changes:
-        raise InputError("JAX's profiler reports no operation on this device; use another one")
-    found: collections.defaultdict[str, float] = collections.defaultdict(float)
-    running: collections.Counter[str] = collections.Counter()
-    before, _, last = changes[0]
-    for at, change, name in changes:
-        now = running or {last: 1}
-        for other, times in now.items():
-            found[other] += (at - before) * times / sum(now.values())
-        running[name] += change
-        running += collections.Counter()  # without those that have ended
-        before, last = at, name
-    total = sum(found.values())
-    small = [name for name, part in found.items() if part < _LEAST * total]
-    if small:
-        found[_REST] = sum(found.pop(name) for name in small)
-    return {name: found[name] / total for name in sorted(found, key=found.__getitem__)[::-1]}
-
-
-def operations(call: Callable[[], Any]) -> Iterator[Operation]:
-    """What ran on the device in one call, in nanoseconds; loops by what runs in them."""
-    options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0  # whose many events push out others
-    with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder, profiler_options=options):
-            call()
-        (file,) = Path(folder).rglob("*.xplane.pb")
-        profile = jax.profiler.ProfileData.from_file(str(file))
-    for plane in profile.planes:
-        for line in plane.lines:
-            for event in line.events:
-                name = dict(event.stats).get("hlo_op")
-                if name and not name.startswith("while"):
-                    yield re.sub(r"[.\d]+$", "", name), event.start_ns, event.end_ns
-
-
-def profiled() -> dict[str, dict[str, float]]:
-    """Shares of the time of inference and of a step of training, on the first device."""
-    from benchmarks.contenders import CALLS, OURS, make, subject_of  # needs PyTorch
-
-    found, subject = {}, subject_of(network())
-    for task, batch in (("inference", 8), ("training", 2)):
-        contender = make(OURS, task, subject.take(batch), "float32")
-        for _ in range(CALLS[task]):
-            contender.call()
-        found[f"{task}, float32, batch {batch}"] = shares(operations(contender.call))
-    return found
-
-
 @benchmark(
     h100=(False, "compile for an NVIDIA H100, even where there is none"),
     batch_size=(8, "pictures"),
-    profile=(False, "run on this machine, and report where the time goes"),
 )
-def main(*, h100: bool, batch_size: int, profile: bool) -> None:
+def main(*, h100: bool, batch_size: int) -> None:
     """Runs the command line."""
-    if profile:
-        report({"shares_of_the_time": profiled()})
-        return
     device = _described() if h100 else jax.local_devices()[0]
     rows = []
     made = programs(network(), device, batch_size)

@@ -2,7 +2,7 @@
 
 The network is ynet-224 with the published recipe. Each batch goes from the host to the device as in
 `train.fit`, but nothing is read, decoded, logged or saved, so that neither a data library nor
-PyTorch is needed. `benchmarks.training_cost` measures the whole of `train.fit`.
+PyTorch is needed.
 """
 
 import collections

@@ -176,18 +176,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         epilog="The layout is found from the names and shapes of the tensors. Nothing in the file "
         "is executed. The result is put in place only when the PyTorch and the Flax model agree.",
     )
-    parser.add_argument("ckpt", type=Path, help=".pth, .pt or .safetensors file")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write (default: checkpoints/<stem>)"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a checkpoint that stands there"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="go through all the steps, write nothing"
-    )
-    parser.add_argument("--no-verify", action="store_true", help="skip the comparison with PyTorch")
-    parser.add_argument(
+    add = parser.add_argument
+    add("ckpt", type=Path, help=".pth, .pt or .safetensors file")
+    add("--out", type=Path, metavar="DIR", help="where to write (default: checkpoints/<stem>)")
+    add("--overwrite", action="store_true", help="replace a checkpoint that stands there")
+    add("--dry-run", action="store_true", help="go through all the steps, write nothing")
+    add("--no-verify", action="store_true", help="skip the comparison with PyTorch")
+    add(
         "--image",
         type=Path,
         action="append",
@@ -195,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="FILE",
         help="compare on this picture too, besides seeded noise (may be given again)",
     )
-    parser.add_argument(
+    add(
         "--size",
         type=image_size,
         metavar="HxW",

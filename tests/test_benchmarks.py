@@ -265,25 +265,6 @@ def test_programs_for_the_device_at_hand() -> None:
         assert found["kernels"] > 4
 
 
-def test_shares_of_the_time() -> None:
-    """One at a time, two at once, none."""
-    ran = [("b", 5.0, 15.0), ("a", 0.0, 10.0), ("c", 20.0, 30.0), ("d", 29.95, 30.0)]
-    ran.append(("none", 3.0, 3.0))
-    wanted = {"b": (2.5 + 5 + 5) / 30, "c": 9.975 / 30, "a": (5 + 2.5) / 30}
-    assert program.shares(ran) == pytest.approx(wanted | {"the rest": 0.025 / 30})
-
-
-def test_operations_of_a_call() -> None:
-    double = jax.jit(lambda x: 2 * x @ x)
-    x = jax.numpy.ones((256, 256))
-
-    def call() -> None:
-        jax.block_until_ready(double(x))
-
-    call()
-    assert sum(program.shares(program.operations(call)).values()) == pytest.approx(1)
-
-
 def test_calls_that_are_timed_follow_one_of_their_own() -> None:
     called: list[str] = []
     two = {name: lambda name=name: called.append(name) for name in "ab"}

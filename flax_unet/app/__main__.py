@@ -30,24 +30,23 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, help="directory that convert.from_torch wrote")
-    parser.add_argument(
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="directory that convert.from_torch wrote")
+    add(
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
         help="address to listen on; 0.0.0.0 opens the page to the network (default: 127.0.0.1)",
     )
-    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
-    parser.add_argument(
+    add("--port", type=int, default=7860, help="port to listen on (default: 7860)")
+    add(
         "--max-upload",
         type=at_least_one,
         default=200,
         metavar="MB",
         help="largest size of a file (default: 200)",
     )
-    parser.add_argument(
-        "--face-model", type=Path, metavar="FILE", help="another YuNet model, as ONNX"
-    )
+    add("--face-model", type=Path, metavar="FILE", help="another YuNet model, as ONNX")
     return parser
 
 

@@ -110,19 +110,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, help="directory that convert.from_torch wrote")
-    parser.add_argument(
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="directory that convert.from_torch wrote")
+    add(
         "path",
         type=Path,
         nargs="+",
         help="pictures, videos and folders of them; - reads such paths from standard input",
     )
-    parser.add_argument(
-        "--faces", choices=get_args(Mode), default="auto", help="see below (default: auto)"
-    )
-    parser.add_argument(
-        "--face-model", type=Path, metavar="FILE", help="another YuNet model, as ONNX"
-    )
+    add("--faces", choices=get_args(Mode), default="auto", help="see below (default: auto)")
+    add("--face-model", type=Path, metavar="FILE", help="another YuNet model, as ONNX")
     sampling = parser.add_mutually_exclusive_group()
     sampling.add_argument(
         "--every",
@@ -137,23 +134,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="judge N evenly spaced frames of each video",
     )
-    parser.add_argument(
+    add(
         "--out",
         type=Path,
         metavar="DIR",
         help=f"new directory for {writer.JSON}, {writer.TABLE}, masks and overlays",
     )
-    parser.add_argument(
+    add(
         "--mask-threshold",
         type=between_0_and_1,
         metavar="T",
         help="mark pixels whose probability of being MANIPULATED is above T (default: where it "
         "is the likelier class, as published)",
     )
-    parser.add_argument(
-        "--save-logits", action="store_true", help="write the mask head's output too; see below"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object per file only")
+    add("--save-logits", action="store_true", help="write the mask head's output too; see below")
+    add("--json", action="store_true", help="print one JSON object per file only")
     return parser
 
 

@@ -106,22 +106,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         epilog="The card names no licence; the owner of the weights must add it.",
     )
-    parser.add_argument("checkpoint", type=Path, help="directory of the checkpoint")
-    parser.add_argument(
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="directory of the checkpoint")
+    add(
         "--evaluation",
         type=Path,
         metavar="DIR",
         help="what train.eval --out wrote for this checkpoint, or the report.json in it",
     )
-    parser.add_argument(
+    add(
         "--out",
         type=Path,
         metavar="FILE",
         help=f"where to write (default: CHECKPOINT/{metadata.CARD})",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a file that exists at --out"
-    )
+    add("--overwrite", action="store_true", help="replace a file that exists at --out")
     args = parser.parse_args(argv)
     out = args.checkpoint / metadata.CARD if args.out is None else args.out
     if os.path.lexists(out) and not out.is_dir() and not args.overwrite:

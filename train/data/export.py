@@ -60,16 +60,13 @@ def _key(video: str) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog=program_name("train.data.export"), description=__doc__)
-    parser.add_argument("out", type=Path, help="directory to create")
-    parser.add_argument(
-        "--data", default=EMBEDDED, help=f"data set, as for train.eval (default: {EMBEDDED})"
-    )
-    parser.add_argument("--split", help="split to write, as for train.eval (default: test)")
-    parser.add_argument("--limit", type=int, metavar="N", help="write N frames, drawn with --seed")
-    parser.add_argument("--seed", type=int, default=0, help="of --limit and --split (default: 0)")
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="go on without files that cannot be used"
-    )
+    add = parser.add_argument
+    add("out", type=Path, help="directory to create")
+    add("--data", default=EMBEDDED, help=f"data set, as for train.eval (default: {EMBEDDED})")
+    add("--split", help="split to write, as for train.eval (default: test)")
+    add("--limit", type=int, metavar="N", help="write N frames, drawn with --seed")
+    add("--seed", type=int, default=0, help="of --limit and --split (default: 0)")
+    add("--skip-bad", action="store_true", help="go on without files that cannot be used")
     add_options(parser)
     args = parser.parse_args(argv)
     if args.limit is not None and args.limit < 1:
