@@ -1,4 +1,7 @@
-"""Devices and processes: the only file that divides work among them."""
+"""Devices and processes of training and evaluation: their choice, copies, shares and exchanges.
+
+Inference is spread over a process's devices in `flax_unet.nn.inference`.
+"""
 
 import hashlib
 import os

@@ -10,22 +10,19 @@ from PIL import Image, ImageOps
 
 from flax_unet.app.judge import Face, Report
 from flax_unet.media.faces import Box
+from flax_unet.nn.decision import DECISION, POLARITY
 from flax_unet.predict.draw import TINT, label
 from flax_unet.predict.results import AGGREGATION, VideoResult
 from flax_unet.verdict import Verdict
 
 _LARGEST = 1280  # pixels a side of the picture that is shown
 _FAINT = (255, 215, 0)  # heat of probability 0; TINT is that of 1
-_POLARITY = (
-    "The classifier gives the probability that a face is REAL; fake is 1 minus it. The verdict is "
-    "REAL if that probability is over 0.5, and FAKE otherwise. The mask is the other way round: "
-    "its 1 is MANIPULATED. A verdict is a hint, not a proof."
-)
+_MEANING = escape(f"{POLARITY} The verdict is {DECISION}. A verdict is a hint, not a proof.")
 WELCOME = f"""\
 <section class="verdict welcome">
   <p>Drop a picture or a video. It is judged on the machine that runs this page and sent nowhere
   else; its results are deleted when the page is closed.</p>
-  <p class="fine">{_POLARITY}</p>
+  <p class="fine">{_MEANING}</p>
 </section>"""
 
 
@@ -56,7 +53,7 @@ def verdict(report: Report) -> str:
     elif report.faces_found:
         parts.append("<p>This checkpoint has no classifier.</p>")
     parts += [f"<p>{paragraph}</p>" for paragraph in _paragraphs(report)]
-    parts.append(f'<p class="fine">{_POLARITY}</p>')
+    parts.append(f'<p class="fine">{_MEANING}</p>')
     kind = (decision.verdict or "none").lower()
     return f'<section class="verdict {kind}" role="status">{"".join(parts)}</section>'
 

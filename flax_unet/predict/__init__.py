@@ -1,1 +1,7 @@
-"""Detects forged faces in pictures and videos: `python -m flax_unet.predict`."""
+"""Detects forged faces in pictures and videos: `python -m flax_unet.predict`.
+
+A frame's way to a row of predictions.csv: `flax_unet.media.discover.items` lists the files;
+`pipeline.inspect` decodes them, finds the faces and has the detector judge them in batches;
+`writer.file_results` makes a result of each file; `writer.write_predictions` writes the rows, one
+of each file and one of each face that was judged.
+"""

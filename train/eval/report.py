@@ -1,4 +1,7 @@
-"""An evaluation as text for people, and its predictions as CSV."""
+"""An evaluation as text for people, and its predictions as CSV, a row for each frame.
+
+The predictions.csv of `flax_unet.predict` has other columns: `flax_unet.predict.writer`.
+"""
 
 import csv
 from collections.abc import Iterable, Mapping
