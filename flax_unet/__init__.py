@@ -1,4 +1,4 @@
-"""U-YNet in JAX: tell real faces from forged ones, and mark the manipulated pixels."""
+"""U-YNet in JAX: detects forged faces and marks the manipulated pixels."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

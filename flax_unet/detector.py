@@ -122,7 +122,9 @@ class Detector:
             crops.append(resized(crop, self.config.input_size))
             positions.append((image.size, box))
         devices = len(self._devices)
-        each = 2 ** (-(-len(crops) // devices) - 1).bit_length()  # faces: the least power of two
+        each = (
+            2 ** (-(-len(crops) // devices) - 1).bit_length()
+        )  # faces, rounded up to a power of two
         padding = devices * each - len(crops)
         batch = np.pad(np.stack(crops), [(0, padding), (0, 0), (0, 0), (0, 0)])
         output = jax.device_get(self._forward(batch))

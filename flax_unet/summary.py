@@ -87,7 +87,7 @@ def _double_conv(features_in: int, mid: int, out: int, sides: Size, bias: bool) 
 def _weighted(
     name: str, shape: tuple[int, ...], weights: int, places: int = 1, *, bias: bool = True
 ) -> Layer:
-    """A layer that multiplies its weights at so many places, and may add a bias to each channel."""
+    """A layer whose weights are applied at `places` positions; it may add a bias a channel."""
     return Layer(name, shape, weights + bias * shape[0], 2 * weights * places)
 
 

@@ -57,6 +57,9 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+MOST_RESIDENT = 3 * 2**29  # bytes; a worker may take 2 GB, of which a test needs some
+
+
 def resident() -> int:
     """Bytes of memory that this process holds."""
     return psutil.Process().memory_info().rss
@@ -67,7 +70,7 @@ def programs() -> Iterator[None]:
     """Forgets what was compiled once it takes much memory."""
     global after_forgetting
     yield
-    if resident() < after_forgetting + 2**27:
+    if resident() < min(after_forgetting + 2**27, MOST_RESIDENT):
         return
     jax.clear_caches()
     gc.collect()

@@ -17,8 +17,18 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "flax_unet.media": ("flax_unet.media", "flax_unet.nn.config", "flax_unet.utils"),
     "convert": ("convert", "flax_unet"),
     "train": ("train", "flax_unet"),
+    "flax_unet.predict": (
+        *("flax_unet.predict", "flax_unet.media", "flax_unet.nn", "flax_unet.checkpoint"),
+        *("flax_unet.detector", "flax_unet.verdict", "flax_unet.utils"),
+    ),
     "train.data": ("train.data", "train.distributed", "train.options", "flax_unet"),
     "train.eval": ("train.eval", "train.data", "train.distributed", "flax_unet"),
+    "train.fit": (
+        *("train.fit", "train.eval", "train.data", "train.distributed", "train.options"),
+        "flax_unet",
+    ),
+    "train.card": ("train.card", "train.eval", "train.data", "flax_unet"),
+    "benchmarks": ("benchmarks", "train", "convert", "flax_unet"),
 }
 LEAST_LINES = 30  # of a module with one importer
 

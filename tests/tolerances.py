@@ -47,6 +47,10 @@ PIXELS = 2
 # published formula has 1e-6 more pixels.
 DICE = 1e-6
 
+# A Dice, or a share of pixels, where PIXELS may be of the other class: one pixel moves the Dice of
+# masks of 10,000 pixels by 1e-4, and less where frames are averaged.
+TIED_DICE = 1e-4
+
 # Of pixels by the bins of their scores, absolute. Not a matter of rounding: pairs of pixels in one
 # bin, which is 1/128 of their logit wide, count half. That is right on average, but for the slope
 # of how scores are spread within a bin.

@@ -10,14 +10,14 @@ from PIL import Image, ImageOps
 
 from flax_unet.app.judge import Face, Report
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import DECISION, POLARITY
+from flax_unet.nn.decision import IN_WORDS
 from flax_unet.predict.draw import TINT, label
 from flax_unet.predict.results import AGGREGATION, VideoResult
 from flax_unet.verdict import Verdict
 
 _LARGEST = 1280  # pixels a side of the picture that is shown
 _FAINT = (255, 215, 0)  # heat of probability 0; TINT is that of 1
-_MEANING = escape(f"{POLARITY} The verdict is {DECISION}. A verdict is a hint, not a proof.")
+_MEANING = f"{IN_WORDS} A verdict is a hint, not a proof."
 WELCOME = f"""\
 <section class="verdict welcome">
   <p>Drop a picture or a video. It is judged on the machine that runs this page and sent nowhere

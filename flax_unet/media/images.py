@@ -43,7 +43,7 @@ def decode(
     `notes` gets a note if the file holds more than one picture.
 
     Raises:
-        DecodeError: it is not a picture, damaged, or larger than the limits (`max_pixels` is one).
+        DecodeError: it is not a picture, damaged, or larger than the limits.
     """
     try:
         image = Image.open(file, formats=FORMATS)

@@ -112,7 +112,7 @@ def _gradients_on_cpu(
 
 
 def _by_columns(kernel: jax.Array, gradient: jax.Array) -> jax.Array:
-    """The gradient (B, H, W, C) of the input, by what each output (B, H, W, D) gives its window."""
+    """The input's gradient (B, H, W, C): each output's (B, H, W, D) is added to its window."""
     size, _, channels, features = kernel.shape
     wide = jnp.promote_types(kernel.dtype, jnp.float32)
     columns = jnp.matmul(

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from flax_unet.media.discover import Kind
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import DECISION, fake_probability, is_real
+from flax_unet.nn.decision import DECISION, fake_probability, is_real, label
 from flax_unet.predict.pipeline import InspectedFrame
 
 Json = dict[str, Any]
@@ -46,7 +46,7 @@ class Decision:
     def verdict(self) -> str | None:
         """`REAL` or `FAKE`."""
         real = self.real_probability
-        return None if real is None else ("REAL" if is_real(real) else "FAKE")
+        return None if real is None else label(is_real(real))
 
     def to_json(self) -> Json:
         """With the keys that `MEANING` explains."""
@@ -101,7 +101,7 @@ class FrameResult:
 
 @dataclasses.dataclass
 class FileResult:
-    """What was found in a picture, or in any other file without frames, which is a failure."""
+    """What was found in a picture. A file that is neither picture nor video is a failure."""
 
     file: str
     kind: Kind

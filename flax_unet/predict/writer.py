@@ -151,8 +151,8 @@ def write_predictions(
 ) -> None:
     """Writes predictions.json and predictions.csv, beside the files that the results name.
 
-    They also tell the last name of `checkpoint_path`, the detector's network and options of masks,
-    and the options by which files were inspected.
+    predictions.json also holds the last name of `checkpoint_path`, the size of the network's
+    input, and the options of masks and files.
 
     Raises:
         InputError: a file cannot be written, or the checkpoint is damaged.

@@ -90,8 +90,8 @@ def locked(
 ) -> Iterator[bool | None]:
     """Locks a directory until the block ends, against other processes that ask for it.
 
-    Those may hold a `shared` lock at the same time. `waiting` is a message to print before waiting
-    for another process; None: do not wait.
+    Several processes may hold a `shared` lock at the same time. `waiting` is a message to print
+    before waiting for another process; None: do not wait.
 
     Yields:
         True where it is locked, False where another process holds it, and None where it cannot be
@@ -148,7 +148,7 @@ def _parents(path: Path) -> Iterator[None]:
 
 
 def _beside(path: Path) -> Path:
-    """A hidden path beside another one, where nothing is."""
+    """An unused hidden path in the same directory."""
     return path.parent / f".{path.name}.{secrets.token_hex(4)}"
 
 

@@ -93,7 +93,7 @@ def png_of_size(width: int, height: int) -> bytes:
 
 
 def numbered(count: int, size: tuple[int, int] = FILM_SIZE) -> Iterator[Image.Image]:
-    """Pictures that tell their number, however they are compressed: bars, one a binary digit."""
+    """Pictures that show their number, however they are compressed: bars, one a binary digit."""
     width, height = size
     for number in range(count):
         bits = [number >> digit & 1 for digit in range(8)]

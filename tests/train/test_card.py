@@ -202,7 +202,7 @@ def test_commands_and_code_of_the_card_work(
     exec(python, {})
     assert predicted is not None
     real = float(capsys.readouterr().out.splitlines()[0])
-    assert real == pytest.approx(float(predicted[1]), abs=1e-4)
+    assert real == pytest.approx(float(predicted[1]), abs=1e-4)  # printed to four digits
 
 
 def test_trained_checkpoint(model: Path) -> None:

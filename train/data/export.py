@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flax_unet.media.images import mask_image
+from flax_unet.nn.decision import label
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
@@ -42,7 +43,7 @@ def export(data: Dataset, out: Path) -> None:
                 mask_image(mask, mask.shape[::-1]).save(stage / "masks" / f"{name}.gif")
             originals = [_key(name) for name in data.table.original[row].split("\n") if name]
             metadata[video] = {
-                "label": "REAL" if data.table.is_real[row] else "FAKE",
+                "label": label(data.table.is_real[row]),
                 "original": originals if len(originals) > 1 else next(iter(originals), None),
             }
         (stage / "metadata.json").write_text(json.dumps(metadata, indent=1), encoding="utf-8")

@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint",
         type=Path,
         metavar="DIR",
-        help=f"default: the newest under {CHECKPOINTS}/ (of a training run, its best)",
+        help=f"default: the newest under {CHECKPOINTS}/, which is scored; of a training run, its best",
     )
     add(
         "--data",
@@ -178,11 +178,11 @@ def _parser() -> argparse.ArgumentParser:
         help="a split of the data set (default: test, or the whole folder if it has no splits); or "
         "percentages for train/validation/test by source video, such as 80/10/10: test is scored",
     )
-    add("--devices", default="all", metavar="all|N", help="default: all")
+    add("--devices", default="all", metavar="all|N", help="of each process (default: all)")
     add("--batch-size", type=int, default=32, metavar="N", help="frames per step (default: 32)")
     add("--limit", type=int, metavar="N", help="score N frames, drawn at random with --seed")
     add("--seed", type=int, default=0, help="of --limit, --split and the intervals (default: 0)")
-    add("--dtype", choices=DTYPES, default="float32", help="default: float32")
+    add("--dtype", choices=DTYPES, default="float32", help="of convolutions (default: float32)")
     aggregate = f"how frames are combined into a video's score (default: {AGGREGATES[0]})"
     add("--aggregate", choices=AGGREGATES, default=AGGREGATES[0], help=aggregate)
     add("--skip-bad", action="store_true", help="leave out files that cannot be used")

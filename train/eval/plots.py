@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flax_unet import UNet
+from flax_unet.nn.decision import label
 from flax_unet.nn.inference import compiled
 from flax_unet.predict.draw import tinted
 from train.data.dataset import Dataset
@@ -119,8 +120,8 @@ def worst(verdicts: Verdicts, model: UNet, data: Dataset) -> Iterator[Mistake]:
         frame = load_frame(data, int(row), model.config.input_size)
         output = forward(frame.image[None].astype(np.float32) / 255)
         found = None if output.is_manipulated is None else np.asarray(output.is_manipulated[0])
-        label = "FAKE" if verdicts.is_fake[row] else "REAL"
-        title = f"{data.table.file[row]}\n{label}, real {1 - verdicts.score[row]:.3f}"
+        title = f"{data.table.file[row]}\n{label(not verdicts.is_fake[row])}, "
+        title += f"real {1 - verdicts.score[row]:.3f}"
         yield title, frame.image, frame.mask if frame.has_mask else None, found
 
 

@@ -86,9 +86,10 @@ def dice_loss(
 
 
 def cross_entropy(logit: jax.Array, label: jax.Array, classes: tuple[float, float]) -> jax.Array:
-    """The binary cross-entropy of each element, at least 0, by the weights of the classes 0 and 1.
+    """The binary cross-entropy of each element, at least 0, times the weight of its class.
 
-    `logit` is the log-odds of class 1, of any shape, and `label`, of the same shape, is 0 or 1.
+    `classes` are the weights of the classes 0 and 1. `logit` is the log-odds of class 1, of any
+    shape, and `label`, of the same shape, is 0 or 1.
     """
     loss = optax.sigmoid_binary_cross_entropy(logit, label.astype(logit.dtype))
     if classes == (1.0, 1.0):

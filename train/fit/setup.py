@@ -80,6 +80,8 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
     # The lock comes before resuming: another run could save more in between.
     with held(workdir) if process == 0 else contextlib.nullcontext():
         resumed = trainer.resume()
+        if resumable is not None and not resumed:
+            raise InputError(f"the checkpoints of {workdir} are gone; start again")
         done = int(trainer.state.step)
         same = {name: value for name, value in config.options().items() if name != "process_id"}
         prints = [part.fingerprint for part in (data, validation) if part is not None]

@@ -100,6 +100,7 @@ def test_crops_are_judged_as_pytorch_does(model: Path, tmp_path: Path, capsys: P
         assert result["verdict"] == ("REAL" if real > 0.5 else "FAKE")
         (face,) = result["faces"]
         assert face["box"] == [0, 0, 100, 80]
+        # The mask is resized to the picture, whose 8,000 pixels are not all of the network's.
         assert abs(face["manipulated_share"] - float(expected.is_manipulated.mean())) < 2e-3
         assert f"{path}:  {result['verdict']}  (real {result['real_probability']:.4f}" in printed
         with Image.open(out / result["mask"]) as mask:

@@ -1,4 +1,4 @@
-"""The original evaluation in PyTorch, as its facts tell it."""
+"""The original evaluation in PyTorch, by its published facts."""
 
 import dataclasses
 import json

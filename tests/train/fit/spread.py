@@ -1,4 +1,6 @@
-"""A process of training in float64: prints losses and gradients on each number of devices.
+"""A process of training, for the tests: prints losses and gradients on each number of devices.
+
+In float64, and for the first number of devices in float32 too.
 
 python -m tests.train.fit.spread DEVICES[,DEVICES...] [ADDRESS PROCESSES PROCESS]
 """
@@ -50,12 +52,13 @@ def recording() -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), update)
 
 
-def train(devices: list[distributed.Device]) -> tuple[list, dict]:
+def train(dtype: str, devices: list[distributed.Device]) -> tuple[list, dict]:
     """Losses of each step, and the gradient of the first."""
     distributed.connect(devices)
     process, processes = distributed.process()
     share = BATCH // processes
-    model = store.build(CONFIG, weights(), dtype=jnp.dtype("float64"))
+    values = jax.tree.map(lambda leaf: leaf.astype(dtype), weights())
+    model = store.build(CONFIG, values, dtype=jnp.dtype(dtype))
     graphdef, params, statistics = split(model, sync_batch_norm=True)
     optimizer = optax.chain(recording(), optax.adam(1e-5))  # the published rate
     step = distributed.map_step(make_step(graphdef, optimizer, Objective(dice=True)), devices)
@@ -75,6 +78,7 @@ def train(devices: list[distributed.Device]) -> tuple[list, dict]:
 if __name__ == "__main__":
     for count in COUNTS:
         devices = jax.local_devices()[:count]
-        losses, gradient = train(devices)
+        losses, gradient = train("float64", devices)
+        narrow = train("float32", devices)[0] if count == COUNTS[0] else []
         if distributed.process()[0] == 0:
-            print(json.dumps({"losses": losses, "gradient": gradient}))
+            print(json.dumps({"float64": losses, "float32": narrow, "gradient": gradient}))

@@ -277,7 +277,7 @@ def test_full_disk_loses_nothing(
     assert listing(workdir / "checkpoints") == before
 
 
-def test_full_disk_is_told_of_at_once(
+def test_full_disk_is_an_error_at_once(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
 ) -> None:
     def full(*_: object) -> None:

@@ -112,15 +112,15 @@ def test_schedules() -> None:
     assert rates(recipe, 3) == pytest.approx([0.1] * 3)
     cosine = [0.05 * (1 + math.cos(math.pi * step / 20)) for step in range(20)]
     found = rates(dataclasses.replace(recipe, schedule="cosine"), 20)
-    assert found == pytest.approx(cosine, rel=1e-5, abs=1e-8)
+    assert found == pytest.approx(cosine, rel=ELEMENT, abs=1e-8)
     falling = [0.1 * 0.5 ** (step // 10) for step in range(25)]
     found = rates(dataclasses.replace(recipe, schedule="step"), 25)
-    assert found == pytest.approx(falling, rel=1e-5)
+    assert found == pytest.approx(falling, rel=ELEMENT)
 
 
 def test_warm_up_rises_to_the_peak() -> None:
     found = rates(Recipe(learning_rate=0.1, warmup_steps=5, schedule="cosine"), 25)
-    assert found[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1], rel=1e-5)
-    assert found[5] == pytest.approx(0.1, rel=1e-5)
+    assert found[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1], rel=ELEMENT)
+    assert found[5] == pytest.approx(0.1, rel=ELEMENT)
     assert found[-1] < 0.002
     assert rates(Recipe(learning_rate=0.1, warmup_steps=1), 3) == pytest.approx([0.1] * 3)

@@ -14,7 +14,7 @@ from tensorboardX.proto import event_pb2
 
 from flax_unet.checkpoint import store
 from flax_unet.checkpoint.store import flat
-from tests.tolerances import DEVICES_32
+from tests.tolerances import DEVICES_32, ELEMENT
 from tests.train.children import finish, together
 from train.data.dataset import open_dataset
 from train.fit import __main__ as fit
@@ -147,7 +147,7 @@ def test_histograms_reach_both_trackers(
         histogram, values = on_board[name, 4], logged[name].values
         assert values.size == weights[name.partition("/")[2]].size
         assert histogram.num == sum(histogram.bucket) == values.size
-        np.testing.assert_allclose(histogram.sum, values.sum(dtype=np.float64), rtol=1e-5)
+        np.testing.assert_allclose(histogram.sum, values.sum(dtype=np.float64), rtol=ELEMENT)
         assert (histogram.min, histogram.max) == (values.min(), values.max())
     assert any(np.any(logged[name].values) for name in wanted if name.startswith("gradients/"))
     # With its gradients belong the weights that were moved by them, not their average.
