@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint",
         type=Path,
         metavar="DIR",
-        help=f"default: the newest under {CHECKPOINTS}/, which is scored; of a training run, its best",
+        help=f"default: the newest under {CHECKPOINTS}/ (of a training run, its best)",
     )
     add(
         "--data",

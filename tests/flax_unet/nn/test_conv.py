@@ -1,7 +1,7 @@
 """Convolutions in every form that is used: what they and their gradients are, by PyTorch."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,13 @@ def by_pytorch(parts: list[np.ndarray], kernel: np.ndarray, slope: np.ndarray) -
     (found * torch.tensor(slope)).sum().backward()
     gradients = [leaf.grad for leaf in (*maps, weight)]
     return [found.detach().numpy(), *(g.numpy() for g in gradients if g is not None)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def traced() -> Iterator[None]:
+    """Nothing that is traced here, with other constants, is used elsewhere."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.mark.parametrize("form", ["a CPU's", "XLA's"])

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,18 @@ def test_follows_pytorch_in_float64(recipe: str) -> None:
     )  # there was something to follow
 
 
-def test_first_steps_follow_pytorch_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the gradients that wide networks have on CPUs, and a level of the classifier's alone."""
+@pytest.fixture
+def as_wide(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Gradients have the forms of wide networks on CPUs; nothing that was traced is shared."""
+    jax.clear_caches()
     monkeypatch.setattr(conv, "_LEAST_PRODUCTS", 0)
-    jax.clear_caches()  # of what was traced with the others
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.usefixtures("as_wide")
+def test_first_steps_follow_pytorch_in_float32() -> None:
+    """Also with a level that is the classifier's alone."""
     config = dataclasses.replace(
         PUBLISHED["ynet-320"], base_width=2, levels=2, decoder_levels=1, image_size=32
     )
