@@ -97,13 +97,13 @@ def expand(config: UNetConfig) -> tuple[Rule, ...]:
     """The rules that set a leaf of the network of `config`, with its numbers filled in."""
     leaves = _leaf_shapes(config)
     most = max(config.levels, len(config.classifier_widths or ()) + 1)
-    expanded: dict[Rule, None] = {}  # each once, also where there is nothing to fill in
+    expanded = []
     for rule in RULES:
-        for number in range(1, most + 1):
+        for number in range(1, most + 1 if "{" in rule.source else 2):
             values = dict.fromkeys(("down", "up", "linear"), number)
             source, target = rule.source.format(**values), rule.target.format(**values)
             if target in leaves:  # not every network has so many levels, or biases, ...
-                expanded[Rule(source, target, rule.axes)] = None
+                expanded.append(Rule(source, target, rule.axes))
     return tuple(expanded)
 
 
@@ -111,13 +111,16 @@ def match(config: UNetConfig, shapes: Mapping[str, Shape]) -> Remap:
     """Matches the keys and shapes of a source with the network of `config`."""
     leaves = _leaf_shapes(config)
     rules = expand(config)
+    by_key: dict[str, list[Rule]] = {}
+    for rule in rules:
+        by_key.setdefault(rule.source, []).append(rule)
     ignored = {of.format(spare=config.levels + 1): reason for of, reason in IGNORED.items()}
 
     used: dict[str, Rule] = {}
     unused: dict[str, str] = {}
     problems = []
     for key, shape in shapes.items():
-        hits = [rule for rule in rules if rule.source == key]
+        hits = by_key.get(key, [])
         reasons = [reason for pattern, reason in ignored.items() if fnmatchcase(key, pattern)]
         if len(hits) + len(reasons) > 1:
             problems.append(f"ambiguous  {key}: {len(hits) + len(reasons)} rows of the table match")

@@ -27,7 +27,6 @@ from flax_unet.media.images import read_image
 from flax_unet.media.videos import Sampling, VideoWriter
 from flax_unet.predict import __main__ as predict
 from tests.flax_unet.samples import CLIP, needs_shared, small_checkpoint
-from tests.tolerances import PROBABILITY
 
 EXAMPLES = Path(judging.__file__).parent / "examples"
 FACE, FACES = EXAMPLES / "2_forged.jpg", EXAMPLES / "3_both.jpg"
@@ -280,7 +279,7 @@ def test_page_with_a_picture(visit: Visit, checkpoint: Path, tmp_path: Path) -> 
     }
     (result,) = json.loads(files["predictions.json"])["files"]
     assert result["file"] == FACE.name
-    assert abs(result["real_probability"] - real) <= PROBABILITY
+    assert abs(result["real_probability"] - real) < 1e-6
 
 
 @needs_browser
