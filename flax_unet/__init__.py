@@ -10,17 +10,25 @@ if TYPE_CHECKING:
     from flax_unet.checkpoint.store import load
     from flax_unet.detector import Detector
     from flax_unet.nn.unet import UNet, UNetOutput
+    from flax_unet.predict.files import predict_file, predict_files
+    from flax_unet.predict.results import FaceResult, FileResult, PersonResult, VideoResult
     from flax_unet.verdict import Verdict
 
 __all__ = [
     "PUBLISHED",
     "Detector",
+    "FaceResult",
+    "FileResult",
     "InputError",
+    "PersonResult",
     "UNet",
     "UNetConfig",
     "UNetOutput",
     "Verdict",
+    "VideoResult",
     "load",
+    "predict_file",
+    "predict_files",
 ]
 
 # Imported at first use (PEP 562): JAX and Flax take seconds, which --help need not wait for.
@@ -30,6 +38,8 @@ _HOMES = {
     "UNetOutput": "nn.unet",
     "Verdict": "verdict",
     "load": "checkpoint.store",
+    **dict.fromkeys(("predict_file", "predict_files"), "predict.files"),
+    **dict.fromkeys(("FaceResult", "FileResult", "PersonResult", "VideoResult"), "predict.results"),
 }
 
 if not TYPE_CHECKING:  # or a type checker would take any name for one of this package's

@@ -16,6 +16,7 @@ from PIL import Image
 from flax_unet.checkpoint import store
 from flax_unet.media.faces import Box
 from flax_unet.media.images import read_image, resized
+from flax_unet.nn.decision import THRESHOLD
 from flax_unet.nn.inference import Compute, compiled
 from flax_unet.nn.unet import UNet, UNetOutput
 from flax_unet.utils.errors import InputError
@@ -38,31 +39,40 @@ class Detector:
         model: UNet,
         devices: Sequence[Any] | None = None,
         *,
+        threshold: float = THRESHOLD,
         mask_threshold: float | None = None,
         keep_logits: bool = False,
+        batch_size: int | None = None,
     ) -> None:
         """Puts the weights on the devices.
 
         Args:
             model: in eval mode.
             devices: JAX devices of this process; None: all.
+            threshold: between 0 and 1; a face is FAKE from this probability of FAKE on.
             mask_threshold: between 0 and 1; pixels whose probability of being MANIPULATED is above
                 it are marked. None: those where it is the likelier class, as published.
             keep_logits: whether verdicts have `mask_logits`.
+            batch_size: faces that are judged at once; None: 8 a CPU, 64 a GPU or TPU.
 
         Raises:
-            ValueError: the threshold is out of range, or one of the last two arguments is set for
-                a network without a mask head.
+            ValueError: a threshold or the batch size is out of range, or `mask_threshold` or
+                `keep_logits` is set for a network without a mask head.
         """
-        if mask_threshold is not None and not 0 < mask_threshold < 1:
-            raise ValueError(f"mask_threshold is {mask_threshold}; expected one between 0 and 1")
+        for name, value in (("threshold", threshold), ("mask_threshold", mask_threshold)):
+            if value is not None and not 0 < value < 1:
+                raise ValueError(f"{name} is {value}; expected one between 0 and 1")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
         if (keep_logits or mask_threshold is not None) and not model.config.has_mask_head:
             raise ValueError("mask_threshold, keep_logits: the network has no mask head")
-        self.config = model.config
-        self.mask_threshold, self.keep_logits = mask_threshold, keep_logits
+        self.config, self.dtype = model.config, jnp.dtype(model.dtype).name
+        self.threshold, self.mask_threshold = threshold, mask_threshold
+        self.keep_logits = keep_logits
         self._devices = list(devices or jax.local_devices())
         platform = self._devices[0].platform
-        self.batch_size = _BATCH.get(platform, _BATCH_ELSEWHERE) * len(self._devices)
+        usual = _BATCH.get(platform, _BATCH_ELSEWHERE) * len(self._devices)
+        self.batch_size = usual if batch_size is None else batch_size
         self._forward = compiled(model, self._devices, _compute(mask_threshold, keep_logits))
 
     @classmethod
@@ -72,19 +82,19 @@ class Detector:
         *,
         dtype: DTypeLike = jnp.float32,
         devices: Sequence[Any] | None = None,
-        mask_threshold: float | None = None,
-        keep_logits: bool = False,
+        **options: Any,
     ) -> Self:
         """Loads a converted or trained checkpoint from its directory.
 
-        The convolutions compute in `dtype`, float32 or bfloat16; the rest is as for `Detector`.
+        The convolutions compute in `dtype`, float32 or bfloat16; the other arguments are those of
+        `Detector`.
 
         Raises:
             InputError: the checkpoint is missing or damaged.
             ValueError: as for `Detector`.
         """
         model = store.load(path, dtype=dtype)
-        return cls(model, devices, mask_threshold=mask_threshold, keep_logits=keep_logits)
+        return cls(model, devices, **options)
 
     def __call__(
         self, images: Sequence[Picture], boxes: Sequence[Box | None] | None = None
@@ -127,14 +137,26 @@ class Detector:
         )  # faces, rounded up to a power of two
         padding = devices * each - len(crops)
         batch = np.pad(np.stack(crops), [(0, padding), (0, 0), (0, 0), (0, 0)])
-        output = jax.device_get(self._forward(batch))
+        try:
+            output = jax.device_get(self._forward(batch))
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or self.batch_size == 1:
+                raise
+            raise InputError(
+                f"{len(batch)} faces at once do not fit the device's memory; give a smaller batch "
+                f"size, such as {max(1, len(batch) // 2)} (--batch-size)"
+            ) from error
         for name, values in output.items():
             if not np.isfinite(values[: len(crops)]).all():
                 raise InputError(f"{name} is not finite; are the checkpoint's weights damaged?")
         if "real_probability" in output:
             output["real_probability"] = output["real_probability"].tolist()
         return [
-            Verdict(*position, **{name: values[i] for name, values in output.items()})
+            Verdict(
+                *position,
+                **{name: values[i] for name, values in output.items()},
+                threshold=self.threshold,
+            )
             for i, position in enumerate(positions)
         ]
 

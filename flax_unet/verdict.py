@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import fake_probability, is_real
+from flax_unet.nn.decision import THRESHOLD, fake_probability, is_real, label, per_cent
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,6 +23,7 @@ class Verdict:
         mask_probability: (H, W) float32 in [0, 1], the probability of MANIPULATED.
         mask_logits: (H, W, 2) float32, the mask head's output: class 0 untouched, class 1
             MANIPULATED. Only from a Detector that keeps them.
+        threshold: the face is FAKE from this probability of FAKE on.
     """
 
     size: tuple[int, int]
@@ -31,6 +32,21 @@ class Verdict:
     mask: np.ndarray | None = None
     mask_probability: np.ndarray | None = None
     mask_logits: np.ndarray | None = None
+    threshold: float = THRESHOLD
+
+    def __str__(self) -> str:
+        parts = []
+        if self.real_probability is not None:
+            real, fake = per_cent(self.real_probability, 1), per_cent(1 - self.real_probability, 1)
+            parts.append(f"{self.label} (fake {fake}, real {real})")
+        if self.manipulated_share is not None:
+            parts.append(f"{self.manipulated_share:.1%} of the pixels marked manipulated")
+        return f"{', '.join(parts)}, in {tuple(self.box)} of {self.size[0]}x{self.size[1]} pixels"
+
+    @property
+    def label(self) -> str | None:
+        """`REAL` or `FAKE`: the classifier's decision."""
+        return None if self.is_real is None else label(self.is_real)
 
     @property
     def fake_probability(self) -> float | None:
@@ -40,7 +56,8 @@ class Verdict:
     @property
     def is_real(self) -> bool | None:
         """The classifier's decision."""
-        return None if self.real_probability is None else is_real(self.real_probability)
+        real = self.real_probability
+        return None if real is None else is_real(real, self.threshold)
 
     @property
     def manipulated_share(self) -> float | None:

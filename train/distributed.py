@@ -68,32 +68,6 @@ def join(
         ) from error
 
 
-def select_devices(wanted: str) -> list[Device]:
-    """The devices of this process that `--devices` selects: `all`, how many, or which: `0,2`.
-
-    Raises:
-        InputError: the text is malformed, or there are fewer devices.
-    """
-    devices = jax.local_devices()
-    if wanted == "all":
-        return devices
-    numbers = [number for number in wanted.split(",") if number]
-    chosen = [int(number) for number in numbers if number.isdecimal()]
-    if wanted.isdecimal():
-        chosen = numbers = list(range(int(wanted)))
-    if not chosen or len({*chosen}) < len(numbers):
-        raise InputError(
-            f"--devices {wanted}: expected all, how many, or which, each once, such as 0,2. One "
-            "number alone is a count; device 0 is named 0,"
-        )
-    if max(chosen) >= len(devices):
-        raise InputError(
-            f"--devices {wanted}: there are {len(devices)} ({devices[0].platform}), 0 to "
-            f"{len(devices) - 1}. Name fewer, or all"
-        )
-    return [devices[number] for number in chosen]
-
-
 def replicate(tree: Tree, devices: list[Device]) -> Tree:
     """A copy of every array on each device."""
     return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec()))

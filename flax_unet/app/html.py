@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from flax_unet.app.judge import Face, Report
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import IN_WORDS
+from flax_unet.nn.decision import IN_WORDS, per_cent
 from flax_unet.predict.draw import TINT, label
 from flax_unet.predict.results import AGGREGATION, VideoResult
 from flax_unet.verdict import Verdict
@@ -75,7 +75,7 @@ def picture(report: Report) -> str:
     boxes += [(box, "none", "too small to judge") for box in frame.found.too_small]
     for box, kind, words in boxes:
         style = _position(box, size)
-        layers.append(f'<div class="box {kind}" style="{style}"><span>{words}</span></div>')
+        layers.append(f'<div class="box {kind}" style="{style}"><span>{escape(words)}</span></div>')
     legend = ""
     if frame.seconds is not None:
         which = "The most suspicious frame" if frame.verdicts else "A frame"
@@ -138,18 +138,44 @@ def _paragraphs(report: Report) -> Iterator[str]:
     if result.decision.verdict is not None and is_video:
         judged = result.frames_judged
         yield f"The fake probability is the {AGGREGATION}; frames judged: {judged:,}."
+        if len(result.people) > 1:
+            yield f"<b>It is that of person {result.person}</b>.{_people(result)}"
     elif result.decision.verdict is not None and len(result.faces) > 1:
         yield "The verdict is that of the face with the highest fake probability."
     for note in (*result.notes, *filter(None, [result.problem])):
         yield f"<b>Note:</b> {escape(note)}."
 
 
+def _people(result: VideoResult) -> str:
+    """A table of the people in a video."""
+    rows = "".join(
+        f'<tr class="{(one.decision.verdict or "none").lower()}"><td>{one.person}</td>'
+        f"<td>{one.decision.verdict} {_per_cent(one.decision.fake_probability)}</td>"
+        f"<td>{one.frames:,}{'' if one.seen_in_enough_frames else ' (too few)'}</td>"
+        f"<td>{one.first_seconds:.1f} to {one.last_seconds:.1f} s</td>"
+        f"<td>{_per_cent(one.detection_confidence)}</td></tr>"
+        for one in result.people
+    )
+    heads = ("person", "probability of FAKE", "frames", "seen", "found with confidence")
+    head = "".join(f"<th>{of}</th>" for of in heads)
+    return f'<table class="people"><tr>{head}</tr>{rows}</table>'
+
+
+def _per_cent(probability: float | None) -> str:
+    return "" if probability is None else escape(per_cent(probability, 1))
+
+
 def _card(face: Face) -> str:
-    lines = [f"<b>{label(face.verdict, digits=1)}</b>"]
+    lines = [f"<b>{escape(label(face.verdict, digits=1))}</b>"]
+    if face.person is not None:
+        lines.append(f"person {face.person}")
     if face.verdict.manipulated_share is not None and face.verdict.is_real is not None:
         lines.append(f"{face.verdict.manipulated_share:.1%} marked")
     if face.seconds is not None:
         lines.append(f"at {face.seconds:.2f} s")
+    if face.found.confidence is not None:
+        lines.append(f"found with {_per_cent(face.found.confidence)} confidence")
+    lines += face.found.doubts
     box = face.verdict.box
     lines.append(f"box ({box.left}, {box.top}) {box.width}&times;{box.height}")
     return f"""\

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from flax_unet.media.discover import items
+from flax_unet.media import faces
+from flax_unet.media.discover import LeftOut, items
 from flax_unet.media.faces import FaceFinder, Mode
 from flax_unet.media.videos import Sampling
 from flax_unet.predict import writer
@@ -31,7 +32,9 @@ class Face(NamedTuple):
 
     crop: Image.Image
     verdict: Verdict
+    found: faces.Face  # with what makes it doubtful
     seconds: float | None  # in a video
+    person: int | None  # in a video
 
 
 class Report(NamedTuple):
@@ -78,7 +81,13 @@ class Judge:
         written = directory / "results"
         written.mkdir()
         seen = _Seen()
-        options = Options(mode, self._finder, sampling, MOST_PIXELS, check_wanted)
+        options = Options(
+            mode,
+            self._finder,
+            sampling,
+            video_pixels=MOST_PIXELS,
+            check_wanted=check_wanted,
+        )
         inspected = inspect(self.detector, items([path]), options)
         with contextlib.closing(inspected):
             (result,) = writer.file_results(seen.watch(inspected, progress), written)
@@ -86,7 +95,9 @@ class Judge:
         result.file = shown(path.name)
         if result.problem is not None:
             result.problem = result.problem.replace(shown(str(path)), result.file)
-        writer.write_predictions(written, [result], self.checkpoint, self.detector, options)
+        writer.write_predictions(
+            written, [result], self.checkpoint, self.detector, options, LeftOut()
+        )
         archive = shutil.make_archive(str(directory / Names().new(path.stem)), "zip", written)
         files = {kind: written / name for kind, name in result.files.items()}
         files["archive"] = Path(archive)
@@ -119,10 +130,11 @@ class _Seen:
         if self.frame is None or _strength(*frame.verdicts) > _strength(*self.frame.verdicts):
             self.frame = frame
         self.faces_found += len(frame.verdicts)
-        for verdict in frame.verdicts:
+        people = frame.people or [None] * len(frame.verdicts)
+        for verdict, found, person in zip(frame.verdicts, frame.found.faces, people, strict=True):
             crop = frame.image.crop(verdict.box)
             crop.thumbnail((_CROP, _CROP))
-            self.faces.append(Face(crop, verdict, frame.seconds))
+            self.faces.append(Face(crop, verdict, found, frame.seconds, person))
         self.faces.sort(key=lambda face: _strength(face.verdict), reverse=True)
         del self.faces[MOST_FACES:]
 

@@ -1,14 +1,25 @@
-"""Finds the pictures and videos below the paths that a user names."""
+"""Finds the pictures and videos below the paths that a user names, and accounts for other files."""
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from flax_unet.media import images, videos
 from flax_unet.utils.filenames import shown
 
 Kind = Literal["picture", "video", "folder"]
+
+_OTHERS = "not a picture or video, by its suffix"
+_CAMERA = "a camera's raw data: export it as JPEG or TIFF"
+_ARCHIVE = "an archive: unpack it"
+_REASONS = {
+    **dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"), _CAMERA),
+    **dict.fromkeys((".7z", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"), _ARCHIVE),
+}
+_HIDDEN, _LINK = "hidden", "a link to a folder, which is not followed"
+_LONGEST = 8  # characters of a suffix that is counted by itself
+_EXAMPLES = 5  # paths that are kept of each kind
 
 
 class Item(NamedTuple):
@@ -24,15 +35,50 @@ class Item(NamedTuple):
         return shown(str(self.path))
 
 
-def items(paths: Iterable[Path]) -> Iterator[Item]:
+class LeftOut:
+    """What is in folders and is not judged, counted by suffix and reason."""
+
+    def __init__(self) -> None:
+        self._paths: dict[tuple[str, str], list[str]] = {}
+        self._counts: dict[tuple[str, str], int] = {}
+
+    def add(self, path: Path, reason: str) -> None:
+        """Counts a file, or a folder with all that is in it."""
+        suffix = shown(path.suffix.lower()) or "without a suffix"
+        key = suffix if len(path.suffix) <= _LONGEST else "with a longer suffix", reason
+        self._counts[key] = self._counts.get(key, 0) + 1
+        paths = self._paths.setdefault(key, [])
+        if len(paths) < _EXAMPLES:
+            paths.append(shown(str(path)))
+
+    def total(self) -> int:
+        """How many there are."""
+        return sum(self._counts.values())
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A count for each suffix and reason, the largest first, with a few of the paths."""
+        return [
+            {"kind": kind, "reason": reason, "count": count, "such_as": self._paths[kind, reason]}
+            for (kind, reason), count in sorted(self._counts.items(), key=lambda one: -one[1])
+        ]
+
+    def __str__(self) -> str:
+        reasons: dict[str, list[str]] = {}
+        for one in self.to_json():
+            reasons.setdefault(one["reason"], []).append(f"{one['count']:,} {one['kind']}")
+        return "; ".join(f"{', '.join(kinds)} ({reason})" for reason, kinds in reasons.items())
+
+
+def items(paths: Iterable[Path], left_out: LeftOut | None = None) -> Iterator[Item]:
     """The files that are named, and the pictures and videos below folders that are named.
 
     Folders are searched without hidden files and folders, links to folders, and files whose suffix
-    belongs to neither pictures nor videos.
+    belongs to neither pictures nor videos; `left_out` counts these.
     """
+    left_out = LeftOut() if left_out is None else left_out
     for path in paths:
         if os.path.isdir(path):  # noqa: PTH112 (pathlib's raises on odd names)
-            yield from _below(path)
+            yield from _below(path, left_out)
         else:
             yield _item(path)
 
@@ -41,23 +87,43 @@ def _item(path: Path) -> Item:
     return Item(path, "video" if path.suffix.lower() in videos.SUFFIXES else "picture")
 
 
-def _below(top: Path) -> Iterator[Item]:
+def _below(top: Path, left_out: LeftOut) -> Iterator[Item]:
     empty = True
     folders = [top]
     while folders:
         folder = folders.pop()
         try:
             with os.scandir(folder) as entries:
-                visible = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in entries)
+                found = sorted(
+                    (e.name, e.is_dir(follow_symlinks=False), _is_link_to_folder(e))
+                    for e in entries
+                )
         except OSError as error:
             yield Item(folder, "folder", f"{folder} cannot be read: {error.strerror}")
             empty = False
             continue
-        paths = [(folder / name, is_dir) for name, is_dir in visible if not name.startswith(".")]
-        folders += [path for path, is_dir in reversed(paths) if is_dir]
-        for path, is_dir in paths:
-            if not is_dir and path.suffix.lower() in images.SUFFIXES | videos.SUFFIXES:
+        below = []
+        for name, is_folder, is_link in found:
+            path = folder / name
+            suffix = path.suffix.lower()
+            if name.startswith("."):
+                left_out.add(path, _HIDDEN)
+            elif is_folder:
+                below.append(path)
+            elif is_link:
+                left_out.add(path, _LINK)
+            elif suffix in images.SUFFIXES | videos.SUFFIXES:
                 yield _item(path)
                 empty = False
+            else:
+                left_out.add(path, _REASONS.get(suffix, _OTHERS))
+        folders += reversed(below)
     if empty:
         yield Item(top, "folder", f"{top} holds no picture or video")
+
+
+def _is_link_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_symlink() and entry.is_dir()
+    except OSError:  # a link that leads round in a circle
+        return False

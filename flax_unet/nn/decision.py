@@ -3,6 +3,7 @@
 from typing import Any
 
 POLARITY = "The classifier's 1 is REAL; the mask's 1 is MANIPULATED."
+THRESHOLD = 0.5  # of the probability of FAKE, as published
 DECISION = "REAL where real_probability > 0.5, else FAKE; exactly 0.5 is FAKE"
 
 IN_WORDS = (
@@ -12,12 +13,30 @@ IN_WORDS = (
 )
 
 
-def is_real(real_probability: Any) -> Any:
-    """The published decision, `round(sigmoid)`: whether the probability is over 0.5.
+def is_real(real_probability: Any, threshold: float = THRESHOLD) -> Any:
+    """Whether the probability of FAKE is below the threshold.
 
-    The probability, in [0, 1], is a float, or an array of NumPy or JAX.
+    By default this is the published decision, `round(sigmoid)`: whether the probability of REAL, in
+    [0, 1], is over 0.5. It is a float, or an array of NumPy or JAX.
     """
-    return real_probability > 0.5
+    return real_probability > 1 - threshold
+
+
+def decision(threshold: float = THRESHOLD) -> str:
+    """The decision in words."""
+    if threshold == THRESHOLD:
+        return DECISION
+    return f"FAKE where fake_probability >= {threshold:g}, else REAL"
+
+
+def per_cent(probability: float, digits: int = 0) -> str:
+    """A probability in per cent, to so many digits; never a rounded 0 % or 100 %."""
+    least = 10.0 ** -(digits + 2)
+    if 1 - least / 2 <= probability:
+        return f"> {1 - least:.{digits}%}"
+    if probability < least / 2:
+        return f"< {least:.{digits}%}"
+    return f"{probability:.{digits}%}"
 
 
 def label(real: Any) -> str:

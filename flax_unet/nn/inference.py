@@ -15,6 +15,7 @@ from jax.typing import ArrayLike, DTypeLike
 from flax_unet.nn.batch_norm import EPSILON
 from flax_unet.nn.layers import BatchNorm, Conv, ConvTranspose, DoubleConv
 from flax_unet.nn.unet import UNet, UNetOutput, normalised
+from flax_unet.utils.errors import InputError
 
 Compute = Callable[[UNetOutput, Any], Any]
 """From the network's output for a batch, and that batch, to a tree of arrays."""
@@ -26,6 +27,32 @@ _WHOLE, _SHARES = PartitionSpec(), PartitionSpec(_AXIS)
 _ORDERS: dict[str, dict[tuple[int, ...], Layout]] = {
     "gpu": {(3, 3): Layout((3, 0, 1, 2)), (2, 2): Layout((0, 2, 1, 3))},
 }
+
+
+def select_devices(wanted: str) -> list[Any]:
+    """The devices of this process that `--devices` selects: `all`, how many, or which: `0,2`.
+
+    Raises:
+        InputError: the text is malformed, or there are fewer devices.
+    """
+    devices = jax.local_devices()
+    if wanted == "all":
+        return devices
+    numbers = [number for number in wanted.split(",") if number]
+    chosen = [int(number) for number in numbers if number.isdecimal()]
+    if wanted.isdecimal():
+        chosen = numbers = list(range(int(wanted)))
+    if not chosen or len({*chosen}) < len(numbers):
+        raise InputError(
+            f"--devices {wanted}: expected all, how many, or which, each once, such as 0,2. One "
+            "number alone is a count; device 0 is named 0,"
+        )
+    if max(chosen) >= len(devices):
+        raise InputError(
+            f"--devices {wanted}: there are {len(devices)} ({devices[0].platform}), 0 to "
+            f"{len(devices) - 1}. Name fewer, or all"
+        )
+    return [devices[number] for number in chosen]
 
 
 def folded(model: UNet) -> UNet:

@@ -7,23 +7,25 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TextIO, get_args
 
 from tqdm import tqdm
 
 from flax_unet.checkpoint import metadata
-from flax_unet.media.discover import items
+from flax_unet.media.discover import LeftOut, items
 from flax_unet.media.faces import MIN_FACE, FaceFinder, Mode
+from flax_unet.media.images import MAX_PIXELS, is_picture
 from flax_unet.media.videos import Sampling
-from flax_unet.nn.decision import POLARITY
+from flax_unet.nn.config import DTYPES
+from flax_unet.nn.decision import POLARITY, THRESHOLD
 from flax_unet.predict import writer
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options, inspect
-from flax_unet.predict.results import FaceResult, FileResult, VideoResult
+from flax_unet.predict.results import ENOUGH_FRAMES, ENOUGH_SHARE, FileResult, Summary
 from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
 from flax_unet.utils.cache import keep_compiled
-from flax_unet.utils.errors import InputError, command, counted
+from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.filenames import shown
 from flax_unet.utils.files import staged_directory
 
@@ -34,43 +36,20 @@ Faces are brought to the network's size as the published evaluation does (PIL, N
 --faces auto cuts out each face with a third of its size around it, or judges the whole picture if
 one face fills it; crop always cuts; none judges every picture as the crop of one face. Faces under
 {MIN_FACE} pixels are reported, not judged. A picture has the verdict of the face that is most
-likely FAKE; a video has the mean probability of its frames.
+likely FAKE. In videos, people are followed from frame to frame: a video has the mean probability
+of the person who is FAKE most likely, among those seen in at least {ENOUGH_SHARE:.0%} of the frames
+with a face and in {ENOUGH_FRAMES} or more.
 
 --out DIR gets, for each picture X with a face, X.mask.png at the picture's size. --save-logits adds
 X.logits.npy for pictures and videos: float32 (faces, H, W, 2) on the network's grid over each
 face's box, class 0 untouched, class 1 MANIPULATED, faces in the order of {writer.JSON}.
 
-In folders, hidden files and links to other folders are left out.
+In folders, hidden files, links to other folders and other kinds of files are left out; the end of
+the output and {writer.JSON} count them.
 
-Exit status: 0 everything was judged, whatever was found; 1 some files failed; 2 all did. A video
-that is cut short counts as failed; what could be read of it is judged.
+Exit status: 0 everything was judged, whatever was found; 1 some files failed; 2 all did, and DIR is
+not written. A video that is cut short counts as failed; what could be read of it is judged.
 """
-
-
-def _line(result: FileResult) -> str:
-    """A result for people."""
-    faces = [] if isinstance(result, VideoResult) else result.faces
-    parts = []
-    if result.problem is not None:
-        parts.append("failed: " + result.problem.removeprefix(f"{result.file} "))
-    parts += _in_words(faces[0] if len(faces) == 1 else result)
-    if len(faces) > 1:
-        parts.append(f"{len(faces)} faces")
-    if isinstance(result, VideoResult) and (judged := result.frames_judged):
-        parts.append(f"mean of {counted(judged, 'frame')}")
-    lines = [f"{result.file}:  {'  '.join(parts) or 'no face to judge'}"]
-    if len(faces) > 1:
-        lines += [f"face at {tuple(face.box)}:  {'  '.join(_in_words(face))}" for face in faces]
-    return "\n  ".join([*lines, *(f"note: {note}" for note in result.notes)])
-
-
-def _in_words(result: FaceResult | FileResult) -> Iterator[str]:
-    decision, share = result.decision, result.manipulated_share
-    if decision.verdict is not None:
-        real, fake = decision.real_probability, decision.fake_probability
-        yield f"{decision.verdict}  (real {real:.4f}, fake {fake:.4f})"
-    if share is not None:
-        yield f"{share:.2%} of the pixels marked manipulated"
 
 
 def _with_bar(inspected: Iterable[Inspected]) -> Generator[Inspected]:
@@ -93,6 +72,11 @@ def _paths(given: Sequence[Path]) -> list[Path]:
     for path in given:
         if path == Path("-"):
             listed = sys.stdin.buffer.read()
+            if is_picture(listed):
+                raise InputError(
+                    "standard input holds a picture; `-` reads paths from it, one a line. Save the "
+                    "picture to a file and name that"
+                )
             ends = b"\0" if b"\0" in listed else b"\n"  # as of find -print0
             lines = listed.replace(b"\r\n", b"\n").split(ends)
             paths += [Path(os.fsdecode(line)) for line in lines if line.strip()]
@@ -140,6 +124,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help=f"new directory for {writer.JSON}, {writer.TABLE}, masks and overlays",
     )
+    add("--overwrite", action="store_true", help="replace results that stand in DIR")
+    add("--no-overlays", action="store_true", help="write masks, but no overlays")
+    add(
+        "--threshold",
+        type=between_0_and_1,
+        default=THRESHOLD,
+        metavar="T",
+        help="a face is FAKE from this probability of FAKE on (default: 0.5, as published)",
+    )
     add(
         "--mask-threshold",
         type=between_0_and_1,
@@ -148,16 +141,50 @@ def _parser() -> argparse.ArgumentParser:
         "is the likelier class, as published)",
     )
     add("--save-logits", action="store_true", help="write the mask head's output too; see below")
+    add(
+        "--max-megapixels",
+        type=at_least_one,
+        default=MAX_PIXELS // 10**6,
+        metavar="N",
+        help="refuse larger pictures; JPEG is reduced to this size instead (default: 100)",
+    )
+    add(
+        "--batch-size",
+        type=at_least_one,
+        metavar="N",
+        help="faces that are judged at once (default: 8 a CPU, 64 a GPU or TPU)",
+    )
+    add(
+        "--devices",
+        default="all",
+        metavar="D",
+        help="all, how many, or which, such as 0,2 (default: all)",
+    )
+    add(
+        "--dtype",
+        choices=DTYPES,
+        default=DTYPES[0],
+        help="of convolutions; bfloat16 is faster on GPUs and TPUs (default: float32)",
+    )
     add("--json", action="store_true", help="print one JSON object per file only")
     return parser
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raises InputError: options contradict each other or the network lacks a mask head."""
+    """Raises InputError: options contradict each other, or the checkpoint cannot serve them."""
     if args.faces == "none" and args.face_model is not None:
         raise InputError("--face-model: --faces none does not look for faces; leave out one")
     if args.save_logits and args.out is None:
         raise InputError("--save-logits: name a directory for them with --out")
+    if (args.overwrite or args.no_overlays) and args.out is None:
+        name = "--overwrite" if args.overwrite else "--no-overlays"
+        raise InputError(f"{name}: this is about results in a directory; name one with --out")
+    if not metadata.is_checkpoint(args.checkpoint):
+        for path in args.path:
+            if os.path.isdir(path) and metadata.is_checkpoint(path):  # noqa: PTH112
+                raise InputError(
+                    f"{args.checkpoint} is not a checkpoint, and {path} is one; name it first"
+                )
     given = {"--mask-threshold": args.mask_threshold is not None, "--save-logits": args.save_logits}
     if any(given.values()) and not metadata.load_config(args.checkpoint).has_mask_head:
         names = " and ".join(name for name, is_given in given.items() if is_given)
@@ -167,41 +194,63 @@ def _check(args: argparse.Namespace) -> None:
         )
 
 
+def _print_summary(summary: Summary, left_out: LeftOut, file: TextIO | None) -> None:
+    """Prints what became of the files, unless there is one only."""
+    if summary.files + summary.left_out > 1:
+        print(summary, file=file)
+    if summary.left_out:
+        print(f"left out: {left_out}", file=file)
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(argv)
     from flax_unet.detector import Detector  # needs JAX, which takes seconds to import
+    from flax_unet.nn.inference import select_devices
 
     keep_compiled()
     if isinstance(sys.stdout, io.TextIOWrapper):  # it may lack letters of a file's name
         sys.stdout.reconfigure(errors="backslashreplace")
-    found: list[FileResult] = []
-    statuses: Counter[str] = Counter()
+    results: list[FileResult] = []
+    outcomes: Counter[str] = Counter()
+    left_out = LeftOut()
     with contextlib.ExitStack() as stack:
-        stage = None if args.out is None else stack.enter_context(staged_directory(args.out))
+        stage = None
+        if args.out is not None:
+            replaces = writer.may_be_replaced if args.overwrite else lambda _: False
+            stage = stack.enter_context(staged_directory(args.out, may_replace=replaces))
         _check(args)
         detector = Detector.from_checkpoint(
-            args.checkpoint, mask_threshold=args.mask_threshold, keep_logits=args.save_logits
+            args.checkpoint,
+            dtype=args.dtype,
+            devices=select_devices(args.devices),
+            threshold=args.threshold,
+            mask_threshold=args.mask_threshold,
+            keep_logits=args.save_logits,
+            batch_size=args.batch_size,
         )
         finder = None if args.faces == "none" else FaceFinder(args.face_model)
-        options = Options(args.faces, finder, Sampling(args.every, args.frames))
-        inspected = _with_bar(inspect(detector, items(_paths(args.path)), options))
+        sampling = Sampling(args.every, args.frames)
+        options = Options(args.faces, finder, sampling, args.max_megapixels * 10**6)
+        inspected = _with_bar(inspect(detector, items(_paths(args.path), left_out), options))
         stack.enter_context(contextlib.closing(inspected))
-        for result in writer.file_results(inspected, stage):
-            statuses[result.status] += 1
+        overlays = not args.no_overlays
+        for result in writer.file_results(inspected, stage, overlays=overlays):
             with tqdm.external_write_mode():
-                print(json.dumps(result.to_json()) if args.json else _line(result), flush=True)
+                print(json.dumps(result.to_json()) if args.json else result, flush=True)
+            outcomes[result.outcome] += 1
             if stage is not None:
-                found.append(result)
+                results.append(result)
+        _print_summary(Summary.of(outcomes, left_out), left_out, sys.stderr if args.json else None)
+        if outcomes["failed"] == outcomes.total():
+            raise InputError("every file failed; the reasons are above")
         if stage is not None:
-            writer.write_predictions(stage, found, args.checkpoint, detector, options)
+            writer.write_predictions(stage, results, args.checkpoint, detector, options, left_out)
     if args.out is not None and not args.json:
-        masks = "masks, logits" if args.save_logits else "masks"
-        print(f"{shown(str(args.out))}: {writer.JSON}, {writer.TABLE}, {masks} and overlays")
-    if statuses["failed"] == statuses.total():
-        raise InputError("every file failed; the reasons are above")
-    if statuses["failed"]:
+        kinds = ["masks", *["overlays"] * overlays, *["logits"] * args.save_logits]
+        print(f"{shown(str(args.out))}: {', '.join([writer.JSON, writer.TABLE, *kinds])}")
+    if outcomes["failed"]:
         sys.exit(1)
 
 

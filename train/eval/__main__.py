@@ -12,6 +12,7 @@ from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.nn.config import DTYPES, UNetConfig
 from flax_unet.nn.decision import DECISION, POLARITY
+from flax_unet.nn.inference import select_devices
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command, counted
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         path = args.checkpoint or newest_checkpoint()
         model = store.load(path, dtype=args.dtype)
         origin = store.fingerprint(path) if process == 0 else {}
-        devices = distributed.select_devices(args.devices)
+        devices = select_devices(args.devices)
         data = open_dataset(
             args.data, args.split, seed=args.seed, skip_bad=args.skip_bad, options=options
         )

@@ -12,6 +12,7 @@ import numpy as np
 from flax_unet import UNetConfig
 from flax_unet.checkpoint import metadata, store
 from flax_unet.nn.config import shown_size
+from flax_unet.nn.inference import select_devices
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import staged_file
@@ -46,7 +47,7 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
     process, processes = distributed.process()
     say = print if process == 0 else lambda *_: None
     workdir, recipe = config.start.workdir, config.recipe
-    devices = distributed.select_devices(config.machines.devices)
+    devices = select_devices(config.machines.devices)
     total = len(devices) * processes
     # The weights and the origin of a run that is resumed come from its checkpoint, later.
     resumable = Checkpoints(workdir, config.logging.keep).network()

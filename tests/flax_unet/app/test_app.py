@@ -106,7 +106,7 @@ def test_a_video_is_judged_as_far_as_the_limit(
     assert fakes == sorted(every, reverse=True)[:3]
     assert report.frame is not None
     assert report.frame.verdicts[0].fake_probability == max(every)
-    assert "mean over frames of the highest fake_probability" in page_html.verdict(report)
+    assert "mean over the frames of the person who is FAKE most likely" in page_html.verdict(report)
 
 
 @pytest.mark.parametrize("suffix", ["png", "webm"])
@@ -286,7 +286,7 @@ def test_page_with_a_picture(visit: Visit, checkpoint: Path, tmp_path: Path) -> 
 def test_page_with_a_video(visit: Visit, clip: Path, tmp_path: Path) -> None:
     page = visit.page
     judged(page, clip)
-    expect(page.locator("#verdict")).to_contain_text("mean over frames")
+    expect(page.locator("#verdict")).to_contain_text("mean over the frames of the person")
     expect(page.locator("#verdict")).to_contain_text(f"frames judged: {FRAMES}")
     expect(page.locator("#faces figure")).to_have_count(judging.MOST_FACES)
     video = page.locator("#video video")

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from flax_unet.media.faces import MARGIN, MIN_FACE, Box, FaceFinder, Found, _installed_model, find
+from flax_unet.media.faces import (
+    MARGIN,
+    MIN_FACE,
+    Box,
+    Face,
+    FaceFinder,
+    Found,
+    find,
+    installed_model,
+)
 from flax_unet.utils.errors import InputError
 from tests.flax_unet.samples import CLIP_FRAMES, SHARED, group, needs_shared, noise, photo
 
@@ -34,7 +43,7 @@ def test_one_face_of_any_size(scale: float, of_video: bool, finder: FaceFinder) 
     """A close-up of thousands of pixels too, which YuNet does not find as it is."""
     size = (round(scale * PHOTO.width), round(scale * PHOTO.height))
     (face,) = finder(PHOTO.resize(size), of_video=of_video)
-    assert_near(face, Box(*(round(scale * corner) for corner in FACE)))
+    assert_near(face.box, Box(*(round(scale * corner) for corner in FACE)))
 
 
 def test_many_faces(finder: FaceFinder) -> None:
@@ -99,7 +108,7 @@ def test_no_face(finder: FaceFinder) -> None:
 
 def test_none_takes_the_picture_as_it_is(finder: FaceFinder) -> None:
     for some in (finder, None):
-        assert find(some, PHOTO, "none") == Found([Box(0, 0, 512, 600)], [])
+        assert find(some, PHOTO, "none") == Found([Face(Box(0, 0, 512, 600))], [])
 
 
 def test_modes_of_pictures(finder: FaceFinder) -> None:
@@ -113,18 +122,19 @@ def test_modes_of_pictures(finder: FaceFinder) -> None:
 @pytest.mark.parametrize("number", CLIP_FRAMES)
 def test_faces_of_the_clip_fill_its_frames(number: int, finder: FaceFinder) -> None:
     with Image.open(SHARED / f"face_swap_frame_{number:03d}.png") as image:
-        assert find(finder, image, "auto") == Found([Box(0, 0, 256, 256)], [])
+        found = find(finder, image, "auto")
+        assert (found.boxes, found.too_small) == ([Box(0, 0, 256, 256)], [])
         assert len(find(finder, image, "crop").boxes) == 1
 
 
 def test_model_of_ones_own(tmp_path: Path) -> None:
     name = tmp_path / os.fsdecode(b"\xff.onnx")
-    shutil.copy(_installed_model(), name)
+    shutil.copy(installed_model(), name)
     assert len(FaceFinder(name)(PHOTO)) == 1
 
 
 def test_models_that_are_none(tmp_path: Path) -> None:
-    whole = _installed_model().read_bytes()
+    whole = installed_model().read_bytes()
     contents = {
         "text": b"this is not a model",
         "cut": whole[: len(whole) // 2],
@@ -134,7 +144,7 @@ def test_models_that_are_none(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=f"{name} is not a YuNet model"):
             FaceFinder(tmp_path / name)
-    recognises = _installed_model().with_name("face_recognition_sface_2021dec_int8bq.onnx")
+    recognises = installed_model().with_name("face_recognition_sface_2021dec_int8bq.onnx")
     with pytest.raises(InputError, match=r"sface.* is not a YuNet model"):
         FaceFinder(recognises)
     (tmp_path / "empty").touch()

@@ -21,15 +21,10 @@ from tests.flax_unet.samples import noise, photo, png_of_size
 needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I;16", "I", "F", "CMYK"])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I", "F", "CMYK"])
 def test_modes_are_converted_as_pil_does(mode: str, tmp_path: Path) -> None:
     path = tmp_path / f"picture.{'tiff' if mode in ('I', 'F', 'CMYK') else 'png'}"
-    if mode == "I;16":
-        values = np.random.default_rng(0).integers(0, 2**16, (30, 40), np.uint16)
-        source = Image.fromarray(values)
-    else:
-        source = noise(40, 30).convert(mode)
-    source.save(path)
+    noise(40, 30).convert(mode).save(path)
     read = images.read_image(path)
     with Image.open(path) as opened:
         expected = opened.convert("RGB")
@@ -111,7 +106,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "large.png": (png_of_size(12_000, 12_000), "is 12000x12000, over 100,000,000 pixels"),
     "wide.png": (png_of_size(100_000, 10), "is 100000x10, over .* or 32,768 a side"),
     "tall.png": (png_of_size(1, 2**31 - 1), "too large|over 100,000,000"),
-    "bomb.png": (png_of_size(100_000, 100_000), "too large"),
+    "bomb.png": (png_of_size(100_000, 100_000), "is 100000x100000, over 100,000,000 pixels"),
 }
 
 

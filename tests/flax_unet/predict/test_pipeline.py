@@ -155,8 +155,8 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 peaks, results = [], writer.file_results
 
-def watched(*args):
-    for result in results(*args):
+def watched(*args, **options):
+    for result in results(*args, **options):
         yield result
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 

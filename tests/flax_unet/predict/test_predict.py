@@ -305,7 +305,7 @@ def write_bad(folder: Path) -> dict[str, str]:
         "b empty.png": "is empty; replace or remove it",
         "c text.jpg": "is not a picture of a known format",
         "d cut.png": "cannot be decoded",
-        "e bomb.png": "is too large",
+        "e bomb.png": "is 100000x100000, over 100,000,000 pixels",
         "f sound.avi": "holds no video that can be decoded (sound alone, or damaged)",
         "g list.mp4": "is not a video of a known format",
         "h pipe.png": "is not a regular file",
@@ -340,7 +340,10 @@ def test_bad_files_among_good_ones(model: Path, tmp_path: Path, capsys: Printed)
     found = written(out)
     assert [result["file"] for result in found] == list(map(str, paths))
     assert [result["status"] for result in found] == ["ok", *["failed"] * len(bad), "ok"]
-    for path, line, result, row in zip(paths, lines[:-1], found, table(out, "file"), strict=True):
+    *lines, counts, _ = lines
+    assert counts.startswith(f"{len(paths)} files: ")
+    assert counts.endswith(f", {len(bad)} failed")
+    for path, line, result, row in zip(paths, lines, found, table(out, "file"), strict=True):
         assert row["file"] == result["file"] == str(path)
         if path in bad:
             reason = reasons[path.name]
@@ -360,7 +363,8 @@ def test_bad_files_alone(model: Path, tmp_path: Path, capsys: Printed) -> None:
     output = capsys.readouterr()
     assert output.err == "error: every file failed; the reasons are above\n"
     assert output.out.count("failed: ") == len(reasons)
-    assert len(written(out)) == len(reasons)
+    assert f"{len(reasons)} files: 0 REAL, 0 FAKE, {len(reasons)} failed" in output.out
+    assert not out.exists()
 
 
 def test_json_lines_and_nothing_else(model: Path, tmp_path: Path, capsys: Printed) -> None:
@@ -399,7 +403,13 @@ def test_names_of_any_kind(model: Path, tmp_path: Path, capsys: Printed) -> None
     assert run(model, folder, "--faces", "none", "--out", out) == 0
     printed = capsys.readouterr().out
     assert printed.replace("\n", "").isprintable()
-    assert len(printed.splitlines()) == len(visible) + 1
+    *_, counts, left_out, where = lines = printed.splitlines()
+    assert len(lines) == len(visible) + 3
+    assert counts.startswith(f"{len(visible)} files: ")
+    hidden = len(HOSTILE) - len(visible) + 1
+    assert counts.endswith(f", {hidden} left out")
+    assert left_out == "left out: 1 .png, 1 without a suffix (hidden)"
+    assert where.startswith(f"{out}: ")
     found = written(out)
     assert len({result["file"] for result in found}) == len(found) == len(visible)
     made = [result[kind] for result in found for kind in ("mask", "overlay")]
@@ -498,15 +508,14 @@ def test_interrupted(
 ) -> None:
     noise().save(tmp_path / "face.png")
     film = write_video(tmp_path / "film.avi", numbered(50))
+    from matplotlib import font_manager  # noqa: F401 - it writes a cache at its first import
+
     before = listing(tmp_path)
-    line = predict._line
 
-    def interrupted(result: results.FileResult) -> str:
-        if result.kind == "video":
-            raise error
-        return line(result)
+    def interrupted(result: results.VideoResult) -> str:
+        raise error
 
-    monkeypatch.setattr(predict, "_line", interrupted)
+    monkeypatch.setattr(results.VideoResult, "__str__", interrupted)
     out = tmp_path / "out"
     paths = [tmp_path / "face.png", film, film, film, film]
     assert run(model, *paths, "--faces", "none", "--out", out) == status

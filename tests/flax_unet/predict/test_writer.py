@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from flax_unet.media.discover import Item
-from flax_unet.media.faces import Box, Found
+from flax_unet.media.faces import Box, Face, Found
 from flax_unet.predict.pipeline import InspectedFrame
 from flax_unet.predict.writer import write_logits
 from flax_unet.verdict import Verdict
@@ -19,7 +19,7 @@ SHAPE = (12, 8, 2)
 def frame(*logits: np.ndarray | None) -> InspectedFrame:
     box = Box(0, 0, 8, 12)
     verdicts = [Verdict((8, 12), box, 0.5, None, None, values) for values in logits]
-    found = Found([box] * len(verdicts), [])
+    found = Found([Face(box)] * len(verdicts), [])
     item = Item(Path("x.avi"), "video")
     return InspectedFrame(item, 0, Image.new("RGB", (8, 12)), found, verdicts=verdicts)
 

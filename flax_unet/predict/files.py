@@ -1,0 +1,70 @@
+"""Judges files from Python, as the command does."""
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+from flax_unet.detector import Detector
+from flax_unet.media.discover import LeftOut, items
+from flax_unet.media.faces import FaceFinder, Mode
+from flax_unet.media.images import MAX_PIXELS
+from flax_unet.media.videos import Sampling
+from flax_unet.predict.pipeline import Options, inspect
+from flax_unet.predict.results import FileResult, VideoResult
+from flax_unet.predict.writer import file_results
+
+Checkpoint = Detector | str | Path
+
+
+def predict_files(
+    paths: Iterable[str | Path],
+    checkpoint: Checkpoint,
+    *,
+    faces: Mode = "auto",
+    every: int = 1,
+    frames: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    left_out: LeftOut | None = None,
+) -> Generator[FileResult]:
+    """Finds and judges the faces in pictures and videos.
+
+    Args:
+        paths: files, and folders of them.
+        checkpoint: the directory of one, or a Detector, which is loaded once for many calls.
+        faces: `auto` cuts out each face, or judges the whole picture if one face fills it; `crop`
+            always cuts; `none` judges every picture as the crop of one face.
+        every: each N-th frame of a video is judged.
+        frames: this many evenly spaced frames of a video are judged instead.
+        max_pixels: larger pictures are refused; JPEG is reduced to this size instead.
+        left_out: counts the files of folders that are not pictures or videos.
+
+    Yields:
+        A result for each file, in order, as soon as it is complete: a VideoResult of a video. Its
+        `problem` is None, or says why the file could not be judged, or not to its end.
+
+    Raises:
+        InputError: the checkpoint is missing or damaged.
+        ModuleNotFoundError: the extra `media` is not installed; pictures with `faces="none"` need
+            it only if they are HEIF.
+    """
+    detector = checkpoint
+    if not isinstance(checkpoint, Detector):
+        detector = Detector.from_checkpoint(checkpoint)
+    finder = None if faces == "none" else FaceFinder()
+    options = Options(faces, finder, Sampling(every, frames), max_pixels)
+    yield from file_results(inspect(detector, items(map(Path, paths), left_out), options))
+
+
+def predict_file(
+    path: str | Path,
+    checkpoint: Checkpoint,
+    *,
+    faces: Mode = "auto",
+    every: int = 1,
+    frames: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> FileResult | VideoResult:
+    """The result of one picture or video; the arguments are those of `predict_files`."""
+    (result,) = predict_files(
+        [path], checkpoint, faces=faces, every=every, frames=frames, max_pixels=max_pixels
+    )
+    return result
