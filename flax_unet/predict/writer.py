@@ -47,9 +47,9 @@ def file_results(inspected: Iterable[Inspected], directory: Path | None) -> Iter
         files = result.files
         frames = _frames(group, result)
         if directory is not None:
-            logits, overlay = directory / f"{stem}.logits.npy", directory / f"{stem}.overlay.webm"
+            logits, overlay = directory / f"{stem}.logits.npy", directory / f"{stem}.overlay.mp4"
             if is_video:
-                frames = _write_video(write_logits(frames, logits, files), overlay, files)
+                frames = _write_video(write_logits(frames, logits, files), overlay, result)
             else:
                 frames = write_logits(_write_picture(frames, directory, stem, files), logits, files)
         for frame in frames:
@@ -89,21 +89,25 @@ def _write_picture(
 
 
 def _write_video(
-    frames: Iterable[InspectedFrame], path: Path, files: dict[str, str]
+    frames: Iterable[InspectedFrame], path: Path, result: FileResult
 ) -> Iterator[InspectedFrame]:
-    """Passes frames on; writes them as an overlay video if there is a face."""
+    """Passes frames on; writes them as an overlay video, with the sound, if there is a face."""
     film: VideoWriter | None = None
     shows_faces = False
     with contextlib.ExitStack() as stack:
         for frame in frames:
-            rate = frame.frames_a_second or 1.0
-            film = film or stack.enter_context(VideoWriter(path, frame.image.size, rate))
-            film.write(_drawn(frame)[1])
+            if film is None:
+                rate, size = frame.frames_a_second or 1.0, frame.image.size
+                film = stack.enter_context(VideoWriter(path, size, rate, frame.item.path))
+            film.write(_drawn(frame)[1], frame.seconds)
             shows_faces |= bool(frame.verdicts or frame.found.too_small)
             yield frame
+    if film is None:
+        return
     if shows_faces:
-        files["overlay"] = path.name
-    elif film is not None:
+        result.files["overlay"] = path.name
+        result.notes += film.notes
+    else:
         path.unlink()  # it shows no more than the video does
 
 

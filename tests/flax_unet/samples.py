@@ -22,7 +22,7 @@ from convert.from_torch import convert
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNet, UNetConfig
 from flax_unet.checkpoint.store import build
-from flax_unet.media.opencv import opencv
+from flax_unet.media.faces import opencv
 from tests.conftest import small_tensors
 
 cv2 = opencv()
