@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -24,6 +25,7 @@ _FRAMES_A_SECOND = 25.0  # of a video without a plausible rate
 _FASTEST = 240.0
 _SHORT_SHARE, _SHORT_SECONDS = 0.02, 0.5  # containers' lengths are not more exact
 _MOST_STRETCHED = 4  # a pixel's width in heights, or the other way round
+_ALMOST_SQUARE = 0.01  # off by rounding
 _RETRIES = 100  # of reading on where a container is damaged
 _OFTEN = 1000  # packets of sound
 # The length in these is what was meant to be written; in others, what is there is measured.
@@ -32,6 +34,7 @@ _CLAIM_LENGTH = {"avi", "mov", "matroska", "asf", "flv", "mxf"}
 _FRAME_A_PACKET = {
     *("h264", "hevc", "vvc", "av1", "vp9", "mpeg2video", "mjpeg", "prores", "dnxhd", "ffv1")
 }
+_SOUGHT_BY_DTS = {"mpeg", "mpegts"}
 _STILL = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}  # of cover art, and of some videos
 _REORDERED = 32  # places; codecs move a frame by at most 16
 _HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
@@ -78,7 +81,7 @@ def opened(path: str, form: str) -> InputContainer:
         return av.open(f"file:{path}", "r", form, options, metadata_errors="replace")
     except MemoryError:
         raise
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise InputError(NO_VIDEO) from error
 
 
@@ -87,6 +90,7 @@ class _Index(NamedTuple):
 
     shown: list[int]  # of all frames, by number
     keys: list[int]  # of those that decoding can start at
+    starts: list[int]  # of seeking for each of these
 
 
 class _AstrayError(Exception):
@@ -120,7 +124,10 @@ class _Video:
         self._codec = self._stream.codec_context
         self._codec.thread_type = "AUTO"
         self._codec.options = {"max_pixels": str(MAX_PIXELS)}
-        self._start = (self._container.start_time or 0) / av.time_base
+        # Sound and pictures share a clock. Without sound, it is that of the first frame: containers
+        # may count the delay of codecs that reorder frames.
+        has_sound = bool(self._container.streams.audio)
+        self._start = (self._container.start_time or 0) / av.time_base if has_sound else None
         self._units = [float(stream.time_base or 0) for stream in self._container.streams]
         self._unit = self._units[self._stream.index]
         self._read = 0  # frames
@@ -168,7 +175,7 @@ class _Video:
                     yield reply
                 self._read = total
                 return
-            except (_AstrayError, av.FFmpegError):
+            except (_AstrayError, FFmpegError):
                 self._open()
         for _ in self._decoded():
             yield None
@@ -183,18 +190,16 @@ class _Video:
         if self._without_start:
             frames = counted(self._without_start, "frame")
             notes.append(f"it starts without a keyframe: its first {frames} were left out")
-        if self._broken:
-            frames = counted(self._broken, "broken frame")
-            notes.append(f"passed over {frames}; those after may be damaged")
-        unread = f"only its first {self._read:,} frames were looked at"
-        return {
-            "notes": notes,
-            "shortfall": self._shortfall() if self._is_whole else None,
-            "unread": None if self._is_whole else unread,
-        }
+        shortfall = self._shortfall() if self._is_whole else None
+        # The last packet of a file that is cut short is not whole.
+        if broken := max(self._broken - (shortfall is not None), 0):
+            frames = counted(broken, "broken frame")
+            notes.append(f"{frames} passed over; those that follow may be damaged")
+        unread = None if self._is_whole else f"only its first {self._read:,} frames were looked at"
+        return {"notes": notes, "shortfall": shortfall, "unread": unread}
 
     def _shortfall(self) -> str | None:
-        missing = self._length - (self._reach - self._start)
+        missing = self._length - (self._reach - (self._start or 0.0))
         least = max(_SHORT_SECONDS, _SHORT_SHARE * self._length)
         if self._form not in _CLAIM_LENGTH or missing <= least:
             return None
@@ -219,12 +224,15 @@ class _Video:
         Raises:
             _AstrayError: frames are not as in the index.
         """
+        if self._start is None:
+            self._start = index.shown[0] * self._unit
         at = -1  # number of the last decoded frame
         frames = iter(())
         for number in numbers:
-            key = index.keys[bisect.bisect_right(index.keys, index.shown[number]) - 1]
+            place = bisect.bisect_right(index.keys, index.shown[number]) - 1
+            key = index.keys[place]
             if at < 0 or index.shown[at] < key:
-                frames = self._from(key)
+                frames = self._from(key, index.starts[place])
                 at = bisect.bisect_left(index.shown, key) - 1
             while at < number:
                 if (frame := next(frames, None)) is None:
@@ -240,9 +248,9 @@ class _Video:
                     raise _AstrayError
                 yield self._reply(number, pixels)
 
-    def _from(self, key: int) -> Iterator[VideoFrame]:
+    def _from(self, key: int, start: int) -> Iterator[VideoFrame]:
         """The frames from a keyframe on."""
-        self._container.seek(key, stream=self._stream)
+        self._container.seek(start, stream=self._stream)
         self._can_start = True
         for frame in self._frames():
             # Frames before the keyframe can need others that were not decoded.
@@ -255,6 +263,7 @@ class _Video:
             return None
         times: list[int] = []
         keys: list[int] = []
+        starts: list[int] = []
         for packet in self._packets():
             yield None
             if packet is None:
@@ -263,7 +272,9 @@ class _Video:
                 return None
             if packet.is_keyframe:
                 keys.append(packet.pts)
-            if not keys:
+                by_dts = packet.dts if self._form in _SOUGHT_BY_DTS else None
+                starts.append(packet.pts if by_dts is None else by_dts)
+            elif not keys or self._form == "avi":  # which has no times of frames that are moved
                 return None
             if not packet.is_discard:
                 times.append(packet.pts)
@@ -276,7 +287,7 @@ class _Video:
             and keys == sorted(keys)
             and all(abs(places[time] - n) <= _REORDERED for n, time in enumerate(times))
         )
-        return _Index(shown, keys) if is_exact else None
+        return _Index(shown, keys, starts) if is_exact else None
 
     def _decoded(self) -> Iterator[VideoFrame | None]:
         """The frames from the start, counted in `_read`; None where there is none to show."""
@@ -305,12 +316,13 @@ class _Video:
                     self._without_start += 1
                     yield None
                     continue
+            self._broken += packet.is_corrupt
             try:
                 frames = self._codec.decode(None if packet is _FLUSH else packet)
             except MemoryError:
                 raise
-            except av.FFmpegError:
-                self._broken += packet is not _FLUSH
+            except FFmpegError:
+                self._broken += packet is not _FLUSH and not packet.is_corrupt
                 yield None
                 continue
             for frame in frames:
@@ -339,13 +351,17 @@ class _Video:
                 return
             except MemoryError:
                 raise
-            except av.FFmpegError:
+            except FFmpegError:
                 self._broken += failures == 0
                 failures += 1
 
     def _see_time(self, frame: VideoFrame) -> None:
         """Sets the time of the last frame."""
-        seconds = -1.0 if frame.pts is None else max(frame.pts * self._unit - self._start, 0.0)
+        seconds = -1.0
+        if frame.pts is not None:
+            time = frame.pts * self._unit
+            self._start = time if self._start is None else self._start
+            seconds = max(time - self._start, 0.0)
         if not self._seconds < seconds < math.inf:  # no time, or one that runs backwards
             seconds = 0.0 if self._seconds < 0 else self._seconds + 1 / self._rate
         self._seconds = seconds
@@ -374,7 +390,7 @@ class _Video:
             pixels = changed.to_ndarray()
         except MemoryError:
             raise
-        except (av.FFmpegError, ValueError):
+        except (FFmpegError, ValueError):
             self._broken += 1
             return None
         if kind:
@@ -397,7 +413,8 @@ class _Video:
         """
         ratio = self._stream.sample_aspect_ratio or 1
         width, height = frame.width, frame.height
-        if ratio != 1 and 1 / _MOST_STRETCHED <= ratio <= _MOST_STRETCHED:
+        is_plausible = 1 / _MOST_STRETCHED <= ratio <= _MOST_STRETCHED
+        if is_plausible and abs(ratio - 1) > _ALMOST_SQUARE:
             width = max(1, round(width * ratio))
             text = f"its pixels are not square; frames were stretched to {width}x{height}"
             self._notes[text] = None

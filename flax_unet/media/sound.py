@@ -9,6 +9,7 @@ import av
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Discard
 
@@ -70,7 +71,7 @@ def _heard(
         for packet in packets:
             if begin <= _seconds(packet) < begin + seconds:
                 shift = round(begin / packet.time_base)
-                packet.pts, packet.dts = packet.pts - shift, packet.pts - shift
+                packet.pts = packet.dts = (packet.pts or 0) - shift
                 packet.stream = stream
                 yield packet
         return
@@ -82,10 +83,10 @@ def _heard(
             continue
         try:
             frames = packet.decode()
-        except av.FFmpegError:  # a gap
+        except FFmpegError:  # a gap
             continue
         for frame in itertools.chain.from_iterable(map(resampler.resample, frames)):
-            frame.pts, frame.time_base = frame.pts - round(begin * _RATE), Fraction(1, _RATE)
+            frame.pts, frame.time_base = (frame.pts or 0) - round(begin * _RATE), Fraction(1, _RATE)
             yield from stream.encode(frame)
     yield from stream.encode(None)
 

@@ -33,7 +33,7 @@ _BEGINNINGS = (
     (0, b"\x06\x0e\x2b\x34", "mxf"),
 )
 _FORMATS = "AVI, MP4, MOV, MKV, WebM, MPEG-TS, ..."
-# A transport stream is packets of one of these sizes, each with this byte, and may begin within one.
+# A transport stream is packets of one of these sizes, each with this byte; it may begin within one.
 _PACKET_SIZES, _SYNC, _PACKETS = (188, 192, 204), 0x47, 8
 LEAST_PIXELS = 2**16  # smaller frames count as this many: each frame has a fixed cost
 _FILM_SIDE = 1280  # pixels; larger videos are scaled down to it, so that they play everywhere

@@ -6,6 +6,7 @@ does not pay a start for each. Nothing but JSON and pixels comes back from it.
 
 import atexit
 import contextlib
+import io
 import json
 import os
 import queue
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class _Worker:
     def __init__(self) -> None:
         paths = os.pathsep.join(filter(None, sys.path))  # modules are found where the parent's were
         # -P: nothing is imported from the working directory that the parent would not import.
-        self._process = subprocess.Popen(  # noqa: S603 (the project's own program)
+        self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "flax_unet.media.serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -73,11 +74,14 @@ class _Worker:
             env={**os.environ, "PYTHONPATH": paths},
             **_APART,
         )
+        self._requests = cast(IO[bytes], self._process.stdin)
+        self._source = cast(io.BufferedReader, self._process.stdout)
         self.is_free = True
         # Received in a thread: the pipes of Windows cannot be waited for with a limit.
         self._received: queue.Queue[Reply | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._receive, name="decoder", daemon=True)
         self._thread.start()
+        _alive.add(self)
 
     @property
     def is_alive(self) -> bool:
@@ -85,10 +89,9 @@ class _Worker:
 
     def run(self, request: dict[str, Any]) -> Generator[Reply | None]:
         self.is_free = False
-        assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it died: the reply is its end
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
+            self._requests.write(json.dumps(request).encode() + b"\n")
+            self._requests.flush()
         waited = 0.0
         while True:
             try:
@@ -118,28 +121,27 @@ class _Worker:
                 return
 
     def end(self) -> None:
+        """Kills it; may be called again."""
         self._process.kill()
         while self._thread.is_alive():  # it may wait for room
             with contextlib.suppress(queue.Empty):
                 self._received.get(timeout=_TICK)
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
+        for pipe in (self._requests, self._source):
             with contextlib.suppress(OSError):  # what could not be sent
                 pipe.close()
+        _alive.discard(self)
 
     def _receive(self) -> None:
         """Puts what comes into the queue, and None at the end."""
-        source = self._process.stdout
-        assert source is not None
         try:
-            while line := source.readline():
+            while line := self._source.readline():
                 values, pixels = json.loads(line), None
                 if "size" in values:
                     width, height = values["size"]
                     pixels = np.empty((height, width, 3), np.uint8)
-                    if source.readinto(pixels.data.cast("B")) < pixels.size:  # it died meanwhile
-                        break
+                    if self._source.readinto(pixels.data.cast("B")) < pixels.size:
+                        break  # it died meanwhile
                 self._received.put(Reply(values, pixels))
         finally:
             self._received.put(None)
@@ -152,6 +154,7 @@ def _death(status: int) -> str:
 
 
 _idle: list[_Worker] = []  # its methods are atomic
+_alive: set[_Worker] = set()
 
 
 def _idle_worker() -> _Worker | None:
@@ -166,5 +169,7 @@ def _idle_worker() -> _Worker | None:
 
 @atexit.register
 def _end_all() -> None:
-    while _idle:
-        _idle.pop().end()
+    # Before the interpreter ends: threads that still read stop it from ending.
+    for worker in list(_alive):
+        worker.end()
+    _idle.clear()

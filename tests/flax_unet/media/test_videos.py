@@ -9,20 +9,24 @@ import subprocess
 import sys
 import wave
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from flax_unet.media import videos as videos_module
 from flax_unet.media import worker
-from flax_unet.media.videos import Sampling, VideoFrame, VideoReader, VideoWriter, is_video
+from flax_unet.media.videos import Sampling, VideoFrame, VideoReader, VideoWriter
 from flax_unet.utils.errors import InputError
 from tests.flax_unet.samples import (
     CLIP,
     FILM_SIZE,
+    add_sound,
     copy,
     cv2,
+    encode,
     needs_shared,
     number_of,
     numbered,
@@ -128,9 +132,7 @@ def test_only_so_many_pixels_are_decoded(
     assert whole.unread() is None
 
 
-def test_skipped_frames_are_none(
-    videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_skipped_frames_are_none(videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a thread which reads can be stopped between frames."""
     monkeypatch.setattr(worker, "_TICK", worker.PATIENCE)  # no None for the time that passes
     chosen = [f is not None for f in VideoReader(videos[".avi"], Sampling(every=25)).frames()]
@@ -389,6 +391,83 @@ def test_films_of_any_size(
     assert [frame.image.size for frame in frames] == [expected] * 2
     for frame in frames:
         assert np.abs(np.asarray(frame.image).astype(int) - (200, 30, 30)).max() < 20
+
+
+def sounds(path: Path) -> list[Any]:
+    """The packets of sound of a file."""
+    with av.open(str(path)) as container:
+        return [packet for packet in container.demux(audio=0) if packet.size]
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "written"),
+    [("aac", ".mp4", "aac"), ("aac", ".ts", "aac"), ("pcm_s16le", ".mkv", "aac")],
+)
+def test_films_have_the_sound_of_the_video(
+    codec: str, suffix: str, written: str, tmp_path: Path
+) -> None:
+    video = encode(
+        *(tmp_path / f"video{suffix}", numbered(40)),
+        before=lambda container: add_sound(container, 4, codec, 48_000),
+    )
+    original, _ = read(video)
+    with VideoWriter(tmp_path / "film.mp4", FILM_SIZE, 10.0, video) as film:
+        for frame in original[:20]:
+            film.write(frame.image, frame.seconds)
+    assert film.notes == []
+    assert {path.name for path in tmp_path.iterdir()} == {video.name, "film.mp4"}
+    frames, _ = read(tmp_path / "film.mp4")
+    assert [number_of(frame.image) for frame in frames] == list(range(20))
+    assert [f.seconds for f in frames] == pytest.approx(np.arange(20) / 10, abs=0.03)
+    heard = sounds(tmp_path / "film.mp4")
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        assert container.streams.audio[0].codec_context.name == written
+        assert container.streams[0].type == "video"
+    last = heard[-1]
+    assert (last.pts + last.duration) * last.time_base == pytest.approx(2.0, abs=0.05)
+    if codec == "aac" and suffix == ".mp4":  # as it was
+        expected = [bytes(packet) for packet in sounds(video)]
+        found = [bytes(packet) for packet in heard]
+        start = expected.index(found[0])
+        assert start <= 1
+        assert found == expected[start : start + len(found)]
+    content = (tmp_path / "film.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+def test_films_show_frames_at_their_times(tmp_path: Path) -> None:
+    times = [5.0, 5.1, 5.2, 7.0, 7.05, 9.5]
+    with VideoWriter(tmp_path / "film.mp4", FILM_SIZE, 1.25) as film:
+        for picture, time in zip(numbered(6), times, strict=True):
+            film.write(picture, time)
+    frames, _ = read(tmp_path / "film.mp4")
+    assert [number_of(frame.image) for frame in frames] == list(range(6))
+    assert [f.seconds for f in frames] == pytest.approx([t - 5 for t in times], abs=1e-4)
+
+
+def test_sparse_films_have_no_sound(tmp_path: Path) -> None:
+    video = encode(
+        tmp_path / "video.mkv", numbered(40), before=lambda container: add_sound(container, 4)
+    )
+    with VideoWriter(tmp_path / "film.mp4", FILM_SIZE, 0.5, video) as film:
+        for number, picture in enumerate(numbered(3)):
+            film.write(picture, 2.0 * number)
+    frames, _ = read(tmp_path / "film.mp4")
+    assert [frame.seconds for frame in frames] == [0, 1, 2]
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        assert not container.streams.audio
+
+
+def test_film_keeps_its_pictures_where_there_is_no_sound(tmp_path: Path) -> None:
+    silent = encode(tmp_path / "silent.mp4", numbered(3))
+    (tmp_path / "broken.mp4").write_bytes(silent.read_bytes()[:100])
+    for video, notes in ((silent, 0), (tmp_path / "broken.mp4", 1)):
+        with VideoWriter(tmp_path / "film.mp4", FILM_SIZE, 10.0, video) as film:
+            for picture in numbered(3):
+                film.write(picture)
+        assert len(film.notes) == notes
+        assert len(read(tmp_path / "film.mp4")[0]) == 3
+        assert not (tmp_path / "film.sound.mp4").exists()
 
 
 def test_film_that_cannot_be_opened(tmp_path: Path) -> None:
