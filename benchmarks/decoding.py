@@ -1,8 +1,8 @@
 """The speed of reading videos: this project's reader beside one through OpenCV.
 
 The videos are made here: 1920x1080 pixels, H.264, 25 frames a second, a moving pattern, a keyframe
-each 250 frames. Both readers give RGB pictures of Pillow, and run in turn. To pick N frames, the one
-through OpenCV reads the whole video twice, since what a file says of its length is often wrong:
+each 250 frames. Both readers give RGB pictures of Pillow, and run in turn. To pick N frames, the
+one through OpenCV reads the whole video twice, since what a file says of its length is often wrong:
 first it counts the frames. This project's reader counts packets and then seeks.
 """
 

@@ -40,7 +40,8 @@ _REORDERED = 32  # places; codecs move a frame by at most 16
 _HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
 _TO_SDR = {"dst_color_trc": ColorTrc.IEC61966_2_1, "dst_color_primaries": ColorPrimaries.BT709}
 _GREY = 128  # behind what is transparent
-NO_VIDEO = "holds no video that can be decoded (sound alone, or damaged); replace or remove it"
+_NO_VIDEO = "holds no video that can be decoded (sound alone, or damaged); replace or remove it"
+_UNKNOWN_CODEC = "is compressed in a way that cannot be decoded here; convert it, as to H.264"
 
 Replies = Generator[Reply | None]
 
@@ -82,7 +83,7 @@ def opened(path: str, form: str) -> InputContainer:
     except MemoryError:
         raise
     except FFmpegError as error:
-        raise InputError(NO_VIDEO) from error
+        raise InputError(_NO_VIDEO) from error
 
 
 class _Index(NamedTuple):
@@ -106,7 +107,6 @@ class _Video:
         self._reach = 0.0  # seconds: where the last packet of all streams ends
         self._size: tuple[int, int] | None = None  # of pictures before they are turned
         self._first = (0, 0)  # size of the first frame
-        self._reformatter = VideoReformatter()
         self._is_whole = True
         self._open()
         sides = self._stream.width, self._stream.height
@@ -142,7 +142,8 @@ class _Video:
         moving = [s for s in videos if s.codec_context.codec.canonical_name not in _STILL]
         videos = moving or videos
         if not videos:
-            raise InputError(NO_VIDEO)
+            is_unknown = len(self._container.streams.video) > len(found)
+            raise InputError(_UNKNOWN_CODEC if is_unknown else _NO_VIDEO)
         if len(videos) < len(found):
             self._notes["its cover picture was left out"] = None
         best = max(
@@ -155,12 +156,12 @@ class _Video:
         return best
 
     def each(self, every: int) -> Replies:
-        """Each so manieth frame."""
+        """Reads each `every`-th frame."""
         yield self._head(1 / every, self._claimed and -(-self._claimed // every))
         yield from self._in_order(lambda number: number % every == 0)
 
     def spread(self, count: int) -> Replies:
-        """The middle frame of each of so many equal parts."""
+        """Reads the middle frame of each of `count` equal parts."""
         index = yield from self._index()
         self._open()
         last = -1
@@ -168,7 +169,7 @@ class _Video:
             total = int(min(len(index.shown), self._most))
             self._is_whole = total == len(index.shown)
             numbers = _middles(count, total)
-            yield self._head(len(numbers) / total, len(numbers))
+            yield self._head(len(numbers) / max(total, 1), len(numbers))
             try:
                 for reply in self._sought(index, numbers):
                     last = reply.values["number"] if reply else last
@@ -379,7 +380,7 @@ class _Video:
         has_alpha = any(component.is_alpha for component in frame.format.components)
         kind = _HDR.get(frame.color_trc)
         try:
-            changed = self._reformatter.reformat(
+            changed = _REFORMATTER.reformat(
                 frame,
                 width,
                 height,
@@ -431,6 +432,7 @@ class _Video:
 
 
 _FLUSH = Packet()
+_REFORMATTER = VideoReformatter()  # kept: it takes seconds to prepare to map HDR
 
 
 def _middles(count: int, total: int) -> list[int]:

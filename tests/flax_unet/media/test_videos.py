@@ -228,6 +228,14 @@ def test_without_frames(videos: dict[str, Path], tmp_path: Path) -> None:
         refused(path, "holds no (frame|video) that can be decoded")
 
 
+def test_unknown_codec(videos: dict[str, Path], tmp_path: Path) -> None:
+    changes = (b"vidsMJPG", 4, b"ZZZZ"), (b"MJPG", 0, b"ZZZZ")  # in the header and the format
+    refused(
+        patched(videos[".avi"], tmp_path / "new.avi", *changes),
+        "is compressed in a way that cannot be decoded here; convert it",
+    )
+
+
 def write_wav(path: Path) -> Path:
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
@@ -516,7 +524,7 @@ while time.monotonic() < end:
     content = bytearray(whole[suffix])
     kind = rng.integers(3)
     if kind == 0:  # noise behind a good beginning
-        start = rng.integers(12, 2000)
+        start = rng.integers(12, min(2000, len(content)))
         content[start:] = rng.bytes(len(content) - start)
     elif kind == 1:
         del content[rng.integers(12, len(content)):]
@@ -532,7 +540,7 @@ while time.monotonic() < end:
             if frame is not None:
                 assert 0 <= frame.seconds < float("inf"), frame
         assert 0 < reader.rate < 1000
-        reader.expected(), reader.shortfall()
+        reader.expected(), reader.shortfall(), reader.notes()
         read += 1
     except InputError as error:
         assert str(error).startswith(f"{path} "), error
@@ -544,6 +552,11 @@ print(read, refused)
 def test_damage_of_any_kind(videos: dict[str, Path], tmp_path: Path) -> None:
     for suffix, path in videos.items():
         copy(path, tmp_path / f"film{suffix}")
+    encode(tmp_path / "film.ts", numbered(30), g="10")
+    encode(tmp_path / "film.3gp", numbered(30), g="10")
+    encode(tmp_path / "film.mp4", numbered(30), "libsvtav1", preset="12")
+    hevc = {"x265-params": "log-level=none:keyint=10"}
+    encode(tmp_path / "film.m2ts", numbered(30), "libx265", **hevc)
     command = [sys.executable, "-c", FUZZ, str(tmp_path), "0", "2"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stderr) == (0, "")
