@@ -555,7 +555,7 @@ def test_damage_of_any_kind(videos: dict[str, Path], tmp_path: Path) -> None:
     encode(tmp_path / "film.ts", numbered(30), g="10")
     encode(tmp_path / "film.3gp", numbered(30), g="10")
     encode(tmp_path / "film.mp4", numbered(30), "libsvtav1", preset="12")
-    hevc = {"x265-params": "log-level=none:keyint=10"}
+    hevc: dict[str, Any] = {"x265-params": "log-level=none:keyint=10"}
     encode(tmp_path / "film.m2ts", numbered(30), "libx265", **hevc)
     command = [sys.executable, "-c", FUZZ, str(tmp_path), "0", "2"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
