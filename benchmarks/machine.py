@@ -64,7 +64,7 @@ def measure() -> Machine:
     array = jnp.ones(size // 4, jnp.float32)
     add = jax.jit(lambda x: x + 1)
     return Machine(
-        device.device_kind if device.platform != "cpu" else _processor(),
+        device.device_kind if device.platform != "cpu" else processor(),
         device.platform,
         torch.get_num_threads(),
         rates,
@@ -95,7 +95,8 @@ def _fastest(call: Callable[[], Any]) -> float:
     return min(in_turn({"": call}, _TURNS)[""])
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The CPU: its name, the cores that may be used, and its widest instructions."""
     count = len(os.sched_getaffinity(0))
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     fields = {name.strip(): of.strip() for name, _, of in (line.partition(":") for line in lines)}

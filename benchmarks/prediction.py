@@ -93,12 +93,12 @@ def main(*, clip: Path | None, frames: int, base_width: int, out: Path | None) -
     """Runs the command line."""
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
-        film = clip or write_clip(folder / "clip.webm", frames)
+        film = clip or write_clip(folder / "clip.mp4", frames)
         model = write_model(folder, base_width)
         words = ["flax_unet.predict", str(model), str(film), "--out"]
         whole = run_module(*words, str(folder / "whole"))
         start = run_module(*words, str(folder / "start"), "--every", str(10**9))
-        seconds, counts = time_parts(model, film, folder / "parts.webm")
+        seconds, counts = time_parts(model, film, folder / "parts.mp4")
     seconds = {"command": whole, **seconds}
     result = {
         "clip": clip.name if clip else "made",

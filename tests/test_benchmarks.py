@@ -11,7 +11,7 @@ import jax
 import pytest
 import torch
 
-from benchmarks import compare, contenders, machine, pipeline, program, train_torch
+from benchmarks import compare, contenders, decoding, machine, pipeline, program, train_torch
 from benchmarks.machine import Machine, in_turn
 from flax_unet import UNetConfig
 from tests.train.folders import write_folder
@@ -48,6 +48,18 @@ def test_speed(
 def test_speed_of_too_few_frames_says_nothing(fails: Callable[..., str]) -> None:
     message = fails(pipeline.main, "--frames", 159, "--batch-size", 20)
     assert "expected at least 160; 80 are read ahead" in message
+
+
+def test_speed_of_decoding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--seconds", "1", "--long", "22", "--frames", "4", "--width", "64"]
+    decoding.main([*arguments, "--rounds", "1", "--out", str(tmp_path / "decoding.json")])
+    result = json.loads((tmp_path / "decoding.json").read_text())
+    assert json.loads(capsys.readouterr().out) == result
+    assert result["size"] == [64, 36]
+    for part in ("all frames", "4 frames"):
+        seconds = result[part]["seconds"]
+        assert result[part]["ratio"] == pytest.approx(seconds["opencv"] / seconds["ours"])
+    assert result["all frames"]["frames_a_second"]["ours"] > 0
 
 
 @pytest.mark.usefixtures("few_faces")

@@ -17,6 +17,8 @@ _REASONS = {
     **dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"), _CAMERA),
     **dict.fromkeys((".7z", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"), _ARCHIVE),
 }
+_PROGRAMS = frozenset({".mts", ".ts"})  # suffixes of TypeScript, too
+_NOT_VIDEO = "not a video, by its content"
 _HIDDEN, _LINK = "hidden", "a link to a folder, which is not followed"
 _LONGEST = 8  # characters of a suffix that is counted by itself
 _EXAMPLES = 5  # paths that are kept of each kind
@@ -84,7 +86,14 @@ def items(paths: Iterable[Path], left_out: LeftOut | None = None) -> Iterator[It
 
 
 def _item(path: Path) -> Item:
-    return Item(path, "video" if path.suffix.lower() in videos.SUFFIXES else "picture")
+    """A file that is named, by its suffix; by its content if the suffix is unknown."""
+    suffix = path.suffix.lower()
+    if suffix in videos.SUFFIXES:
+        return Item(path, "video")
+    is_video = suffix not in images.SUFFIXES and videos.is_video(path)
+    if is_video and not images.is_picture(images.beginning(path)):
+        return Item(path, "video")
+    return Item(path, "picture")
 
 
 def _below(top: Path, left_out: LeftOut) -> Iterator[Item]:
@@ -112,6 +121,8 @@ def _below(top: Path, left_out: LeftOut) -> Iterator[Item]:
                 below.append(path)
             elif is_link:
                 left_out.add(path, _LINK)
+            elif suffix in _PROGRAMS and not videos.is_video(path):
+                left_out.add(path, _NOT_VIDEO)
             elif suffix in images.SUFFIXES | videos.SUFFIXES:
                 yield _item(path)
                 empty = False

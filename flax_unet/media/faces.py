@@ -2,16 +2,17 @@
 
 import importlib.util
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from flax_unet.media.images import beginning
-from flax_unet.media.opencv import file_name, opencv
 from flax_unet.utils.errors import InputError
+from flax_unet.utils.filenames import utf8
 
 Mode = Literal["auto", "crop", "none"]
 MIN_FACE = 40  # pixels a side; smaller faces show too little
@@ -253,3 +254,22 @@ def installed_model(name: str = _MODEL) -> Path:
     if package is None or not package.submodule_search_locations:
         raise ModuleNotFoundError(f"No module named '{_PACKAGE}'", name=_PACKAGE)
     return Path(package.submodule_search_locations[0]) / "models" / name
+
+
+def opencv() -> Any:
+    """The module `cv2`, imported at its first use: it belongs to the extra `media`.
+
+    Raises:
+        ModuleNotFoundError: the extra is not installed.
+    """
+    # Silences it: exceptions hold what matters. This is read at the first import.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    import cv2
+
+    return cv2
+
+
+def file_name(path: Path) -> str | bytes:
+    """A path for OpenCV, which crashes on text that is not UTF-8."""
+    name = str(path)
+    return name if utf8(name) == name else os.fsencode(name)

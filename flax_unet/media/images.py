@@ -175,12 +175,11 @@ def read_image(
         raise InputError(f"{path} {_UNDECODABLE[0]}: {error!r}; {_UNDECODABLE[1]}") from error
 
 
-def is_picture(content: bytes) -> bool:
-    """Whether bytes begin as a picture does, such as a file's that was given for something else."""
+def is_picture(start: bytes) -> bool:
+    """Whether a file that begins so, with 16 bytes or more, is a picture."""
     Image.preinit()
     accepts = (Image.OPEN[name][1] for name in FORMATS if name in Image.OPEN)
-    start = content[:16]
-    return _is_heif(io.BytesIO(content)) or any(of and of(start) is True for of in accepts)
+    return _is_heif(io.BytesIO(start)) or any(of and of(start[:16]) is True for of in accepts)
 
 
 def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:

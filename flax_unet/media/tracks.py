@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from flax_unet.media.faces import Box, Face, installed_model
-from flax_unet.media.opencv import file_name, opencv
+from flax_unet.media.faces import Box, Face, file_name, installed_model, opencv
 
 _OVERLAP = 0.4  # a face that shares this much of the smaller box with one of the frame before
 _ALIKE = 0.7  # is the same person if small copies of both correlate by this

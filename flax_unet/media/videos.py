@@ -1,45 +1,48 @@
-"""Videos in and out, through OpenCV."""
+"""Videos in and out."""
 
 import contextlib
 import math
-import os
-import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
+from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, Self
+from types import ModuleType
+from typing import Any, NamedTuple, Self
 
-import numpy as np
 from PIL import Image
 
-from flax_unet.media.images import beginning, too_large
-from flax_unet.media.opencv import file_name, opencv
+from flax_unet.media.images import beginning
+from flax_unet.media.worker import WorkerError, replies
 from flax_unet.utils.errors import InputError
 
 SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
-    | {".ogv", ".webm", ".wmv"}
+    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2t", ".m2ts", ".m2v", ".m4v"}
+    | {".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".ts", ".vob"}
+    | {".webm", ".wmv"}
 )
-# How these containers begin. Other files are not opened by the decoder: a playlist, for example,
-# may name other files or hosts.
+# How files of these containers begin, and FFmpeg's names of them. Other files are not opened by
+# FFmpeg: a playlist, for example, may name other files or hosts.
 _BEGINNINGS = (
-    (8, b"AVI"),
-    (4, b"ftyp"),  # MP4, QuickTime
-    *((4, atom) for atom in (b"moov", b"mdat", b"wide", b"free", b"skip")),  # older QuickTime
-    (0, b"\x1a\x45\xdf\xa3"),  # Matroska, WebM
-    (0, b"\x00\x00\x01\xba"),  # MPEG program stream
-    (0, b"\x00\x00\x01\xb3"),  # MPEG video
-    (0, b"\x30\x26\xb2\x75"),  # Windows Media
-    (0, b"FLV"),
-    (0, b"OggS"),
+    (8, b"AVI", "avi"),
+    *((4, atom, "mov") for atom in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")),
+    (0, b"\x1a\x45\xdf\xa3", "matroska"),  # and WebM
+    (0, b"\x00\x00\x01\xba", "mpeg"),  # program stream
+    (0, b"\x00\x00\x01\xb3", "mpegvideo"),
+    (0, b"\x30\x26\xb2\x75", "asf"),  # Windows Media
+    (0, b"FLV", "flv"),
+    (0, b"OggS", "ogg"),
+    (0, b"\x06\x0e\x2b\x34", "mxf"),
 )
-_FRAMES_A_SECOND = 25.0  # of a video without a plausible rate
-_FASTEST = 240.0
+_FORMATS = "AVI, MP4, MOV, MKV, WebM, MPEG-TS, ..."
+# A transport stream is packets of one of these sizes, each with this byte; it may begin within one.
+_PACKET_SIZES, _SYNC, _PACKETS = (188, 192, 204), 0x47, 8
 LEAST_PIXELS = 2**16  # smaller frames count as this many: each frame has a fixed cost
-_SHORT_SHARE, _SHORT_SECONDS = 0.02, 0.5  # containers' lengths are not more exact
 _FILM_SIDE = 1280  # pixels; larger videos are scaled down to it, so that they play everywhere
 _FILM_LEAST = 16
 _FILM_SLOWEST = 1.0  # frames a second
-_standard_error = threading.Lock()
+_UNIT = Fraction(1, 90_000)  # of a film's times, in seconds
+_ENCODER = {"preset": "veryfast", "crf": "20", "bf": "0"}  # without B-frames it starts at time 0
+_COLOURS = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}  # BT.709
+_INDEX_FIRST = {"movflags": "+faststart"}  # so that browsers can start before they have all of it
 
 
 class Sampling(NamedTuple):
@@ -57,197 +60,214 @@ class VideoFrame(NamedTuple):
     image: Image.Image
 
 
+def is_video(path: Path) -> bool:
+    """Whether a file's content is a video, or sound, of a known format; False if it is unreadable.
+
+    A suffix does not say so: files named .ts may also be programs.
+    """
+    try:
+        return _form(path) is not None
+    except (InputError, OSError):
+        return False
+
+
+def _form(path: Path) -> str | None:
+    """FFmpeg's name of the container, by content; None if it is not known.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    start = beginning(path)
+    for at, mark, form in _BEGINNINGS:
+        if start[at:].startswith(mark):
+            return form
+    with path.open("rb") as file:
+        start = file.read((_PACKETS + 1) * max(_PACKET_SIZES))
+    for size in _PACKET_SIZES:
+        for first in range(size):
+            marks = start[first::size][:_PACKETS]
+            if marks == bytes([_SYNC]) * _PACKETS:
+                return "mpegts"
+    return None
+
+
 class VideoReader:
-    """Reads the frames of a video, once. One thread at a time may use it."""
+    """Reads the frames of a video, once. One thread at a time may use it.
+
+    FFmpeg decodes it in another process. Frames are upright, their pixels square, their colours
+    those of a standard picture. Broken ones are passed over.
+    """
 
     def __init__(self, path: Path, sampling: Sampling, max_pixels: float = math.inf) -> None:
-        """Opens the file; decoding will stop after `max_pixels`, which bounds the time it takes.
+        """Looks at the file's beginning; decoding will stop after `max_pixels`.
 
         Raises:
-            InputError: it is missing, not a video, without pictures or too large.
+            InputError: it is missing, or not a video of a known format.
             ModuleNotFoundError: the extra `media` is not installed.
         """
+        _av()
         self.path = path
-        self._cv2 = opencv()
-        self._sampling = sampling
-        start = beginning(path)
-        if not any(start[at:].startswith(mark) for at, mark in _BEGINNINGS):
-            formats = "AVI, MP4, MOV, MKV, WebM, ..."
-            raise InputError(f"{path} is not a video of a known format ({formats})")
-        self._open()
-        claimed, self._claimed_rate = self._get("FRAME_COUNT"), self._get("FPS")
-        self._claimed = int(claimed) if 0 < claimed < 2**53 else None  # frames; often wrong
-        plausible = 0 < self._claimed_rate <= _FASTEST
-        self.frames_a_second = self._claimed_rate if plausible else _FRAMES_A_SECOND
-        self._share = 1 / sampling.every  # chosen frames among all
-        self._read = 0  # frames
-        self._seconds = -1.0  # time of the last frame
-        self._most = max_pixels / max(math.prod(self._size), LEAST_PIXELS)  # frames
-        self._cut = False
+        self.rate = 0.0  # chosen frames a second; known with the first of them
+        form = _form(path)
+        if form is None:
+            raise InputError(f"{path} is not a video of a known format ({_FORMATS})")
+        self._request = {
+            "path": str(path.absolute()),
+            "form": form,
+            "every": sampling.every,
+            "count": sampling.frames,
+            "max_pixels": None if math.isinf(max_pixels) else max_pixels,
+        }
+        self._expected: int | None = None
+        self._remarks: dict[str, Any] = {}
 
     def frames(self) -> Generator[VideoFrame | None]:
-        """The chosen frames in order, and None for each one that is skipped.
+        """The chosen frames in order, and None for each one that is counted or skipped.
+
+        None also comes now and then where decoding takes long.
 
         Raises:
-            InputError: there are none.
+            InputError: there are none, the pictures are too large, or decoding fails.
         """
-        given = 0
         try:
-            is_chosen = yield from self._choose()
-            while self._grab():
-                number = self._read - 1
-                if not is_chosen(number):
+            for reply in replies("read", **self._request):
+                if reply is None:
                     yield None
-                    continue
-                good, pixels = self._capture.retrieve()
-                if good:  # OpenCV scales all to the first one's size, which was checked
-                    image = Image.fromarray(pixels[..., ::-1].copy())  # from BGR
-                    yield VideoFrame(number, self._seconds, image)
-                    given += 1
-        finally:
-            self._capture.release()
-        if not given:
-            raise InputError(f"{self.path} holds no frame that can be decoded; replace it")
-
-    @property
-    def rate(self) -> float:
-        """The chosen frames a second; known after the first of them."""
-        return self.frames_a_second * self._share
+                elif reply.pixels is not None:
+                    image = Image.fromarray(reply.pixels)
+                    yield VideoFrame(reply.values["number"], reply.values["seconds"], image)
+                elif "rate" in reply.values:
+                    self.rate, self._expected = reply.values["rate"], reply.values["expected"]
+                else:
+                    self._remarks = reply.values
+        except WorkerError as error:
+            raise InputError(f"{self.path} {error}") from error
 
     def expected(self) -> int | None:
-        """How many frames will be chosen, by the length that the file claims."""
-        every, frames = self._sampling
-        if self._claimed is None:
-            return frames
-        return -(-self._claimed // every) if frames is None else min(frames, self._claimed)
+        """How many frames will be chosen, by what the file claims; known with the first of them."""
+        return self._expected
 
     def shortfall(self) -> str | None:
         """After the last frame: a message if a noticeable part of the claimed length is missing."""
-        if self._claimed is None or not self._claimed_rate > 0 or self._cut:
-            return None
-        length = self._claimed / self._claimed_rate
-        missing = length - self._seconds - 1 / self._claimed_rate
-        if missing <= max(_SHORT_SECONDS, _SHORT_SHARE * length):
-            return None
-        return f"it claims {self._claimed:,} frames; {self._read:,} could be read"
+        return self._remarks.get("shortfall")
 
     def unread(self) -> str | None:
         """After the last frame: a message if `max_pixels` ended the reading."""
-        return f"only its first {self._read:,} frames were looked at" if self._cut else None
+        return self._remarks.get("unread")
 
-    def _choose(self) -> Generator[None, None, Callable[[int], bool]]:
-        """A function from a frame's number to whether the frame is chosen."""
-        every, frames = self._sampling
-        if frames is None:
-            return lambda number: number % every == 0
-        while self._grab():  # counted: what a file claims may be wrong
-            yield None
-        total, self._read, self._seconds = self._read, 0, -1.0
-        self._capture.release()
-        self._open()
-        parts = min(frames, total)
-        self._share = parts / max(total, 1)
-        # The middle of each of so many equal parts.
-        return {(2 * part + 1) * total // (2 * parts) for part in range(parts)}.__contains__
-
-    def _grab(self) -> bool:
-        """Moves to the next frame; False at the end."""
-        if not self._capture.grab():
-            return False
-        if self._read >= self._most:
-            self._cut = True
-            return False
-        seconds = max(self._get("POS_MSEC") / 1000, 0.0)
-        if not self._seconds < seconds < math.inf:  # no times, or times that run backwards
-            seconds = max(self._read / self.frames_a_second, self._seconds)
-        self._seconds = seconds
-        self._read += 1
-        return True
-
-    def _get(self, name: str) -> float:
-        return self._capture.get(getattr(self._cv2, f"CAP_PROP_{name}"))
-
-    def _open(self) -> None:
-        # This backend only: another one reads % in a name as a pattern of many files' names.
-        self._capture = self._cv2.VideoCapture(file_name(self.path), self._cv2.CAP_FFMPEG)
-        if not self._capture.isOpened():
-            raise InputError(
-                f"{self.path} holds no video that can be decoded (sound alone, or damaged); "
-                "replace or remove it"
-            )
-        sides = int(self._get("FRAME_WIDTH")), int(self._get("FRAME_HEIGHT"))
-        if (excess := too_large(*sides)) is not None:
-            raise InputError(f"{self.path} {excess}")
-        self._size = sides
+    def notes(self) -> list[str]:
+        """After the last frame: what was left out or changed, such as broken frames or HDR."""
+        return self._remarks.get("notes", [])
 
 
 class VideoWriter:
-    """Writes frames as VP8 in WebM, which browsers play; leaving its context finishes the file.
+    """Writes frames as H.264 in MP4, which browsers and phones play; leaving its context ends it.
 
-    VP9 files would be a little smaller and take several times as long. Frames of other sizes are
-    resized.
+    Frames of other sizes are resized. `notes` says what is missing in the film.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], frames_a_second: float) -> None:
-        """Opens the file, whose name ends in .webm.
+    def __init__(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        frames_a_second: float,
+        sound_of: Path | None = None,
+    ) -> None:
+        """Opens the file, whose name ends in .mp4.
 
-        The size is (width, height), and is limited and made even; lower rates than 1 become 1.
+        The size is (width, height), and is limited and made even. Below one frame a second, the
+        film shows one each second and has no sound. Otherwise frames are shown at their times, with
+        the sound of the video `sound_of`, as it is if browsers play it.
 
         Raises:
-            InputError: OpenCV cannot write it.
+            InputError: it cannot be written.
             ModuleNotFoundError: the extra `media` is not installed.
         """
         self.path = path
-        self._cv2 = cv2 = opencv()
+        self.notes: list[str] = []
+        self._av = _av()
         scale = min(1.0, _FILM_SIDE / max(size))
         width, height = (max(_FILM_LEAST, 2 * round(scale * side / 2)) for side in size)
         self._size = (width, height)
-        self._written = 0
-        rate = max(frames_a_second, _FILM_SLOWEST)
-        with _silent():
-            self._writer = cv2.VideoWriter(
-                file_name(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"VP80"), rate, self._size
-            )
-        if not self._writer.isOpened():
-            raise InputError(f"{path.name} cannot be written: OpenCV has no VP8 encoder here")
+        self._is_slow = frames_a_second < _FILM_SLOWEST
+        self._sound_of = None if self._is_slow else sound_of
+        self._step = 1 / max(frames_a_second, _FILM_SLOWEST)  # seconds
+        self._first: float | None = None  # time of the first frame in the video
+        self._last = -self._step
+        rate = Fraction(1 / self._step).limit_denominator(1001)
+        try:
+            self._container = self._av.open(f"file:{path.absolute()}", "w", "mp4", _INDEX_FIRST)
+            self._stream = self._container.add_stream("libx264", rate, _ENCODER)
+            self._stream.width, self._stream.height = self._size
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.time_base = self._stream.codec_context.time_base = _UNIT
+            for name, value in _COLOURS.items():
+                setattr(self._stream.codec_context, name, value)
+            self._container.start_encoding()
+        except (self._av.FFmpegError, ValueError) as error:  # ValueError: no encoder of this name
+            raise InputError(f"{path.name} cannot be written: {error}") from error
 
-    def write(self, image: Image.Image) -> None:
-        """Adds a frame."""
+    def write(self, image: Image.Image, seconds: float | None = None) -> None:
+        """Adds a frame, which is shown `seconds` from the video's start, or a step after the last.
+
+        The film starts with the first frame.
+        """
         if image.size != self._size:
             image = image.resize(self._size, reducing_gap=2.0)
-        self._writer.write(np.asarray(image)[..., ::-1].copy())
-        self._written += 1
+        following = self._last + self._step
+        if seconds is None or self._is_slow:
+            seconds = following
+        if self._first is None:
+            self._first = seconds
+        self._last = max(seconds, self._last + float(_UNIT))
+        frame = self._av.VideoFrame.from_image(image).reformat(
+            format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+        )
+        frame.pts, frame.time_base = round((self._last - self._first) / _UNIT), _UNIT
+        self._mux(frame)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._writer.release()
-        if kind is None and self._packets() < self._written:
-            # OpenCV reports no error.
-            raise InputError(f"{self.path.name} could not be written completely; is the disk full?")
+        if kind is not None:
+            with contextlib.suppress(self._av.FFmpegError):
+                self._container.close()
+            return
+        self._mux(None)
+        if self._sound_of is not None and self._first is not None:
+            self._add_sound(self._sound_of, self._first, self._last + self._step - self._first)
 
-    def _packets(self) -> int:
-        """How many frames are in the file."""
-        capture = self._cv2.VideoCapture(file_name(self.path), self._cv2.CAP_FFMPEG)
-        capture.set(self._cv2.CAP_PROP_FORMAT, -1)  # counts without decoding
-        count = 0
-        while capture.grab():
-            count += 1
-        capture.release()
-        return count
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Silences standard error, where OpenCV reports a change of the codec's tag."""
-    with _standard_error:
-        kept = os.dup(2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+    def _mux(self, frame: Any) -> None:
+        """Encodes a frame; None ends the film."""
         try:
-            os.dup2(nowhere, 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.close(nowhere)
+            for packet in self._stream.encode(frame):
+                packet.duration = round(self._step / _UNIT)  # that of the last one counts
+                self._container.mux(packet)
+            if frame is None:
+                self._container.close()
+        except self._av.FFmpegError as error:
+            text = f"{self.path.name} could not be written completely; is the disk full?"
+            raise InputError(text) from error
+
+    def _add_sound(self, video: Path, start: float, seconds: float) -> None:
+        with_sound = self.path.with_name(f"{self.path.stem}.sound.mp4")
+        request = {"film": str(self.path.absolute()), "target": str(with_sound.absolute())}
+        request |= {"path": str(video.absolute()), "form": _form(video)}
+        added = False
+        try:
+            for reply in replies("add_sound", start=start, seconds=seconds, **request):
+                added = reply is not None and reply.values["added"]
+        except WorkerError as error:
+            self.notes.append(f"the overlay has no sound: the video {error}")
+        if added:
+            with_sound.replace(self.path)
+        else:
+            with_sound.unlink(missing_ok=True)
+
+
+def _av() -> ModuleType:
+    """PyAV, imported at its first use: it belongs to the extra `media`."""
+    import av
+
+    return av

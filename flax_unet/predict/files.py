@@ -46,9 +46,9 @@ def predict_files(
         ModuleNotFoundError: the extra `media` is not installed; pictures with `faces="none"` need
             it only if they are HEIF.
     """
-    detector = checkpoint
-    if not isinstance(checkpoint, Detector):
-        detector = Detector.from_checkpoint(checkpoint)
+    detector = (
+        checkpoint if isinstance(checkpoint, Detector) else Detector.from_checkpoint(checkpoint)
+    )
     finder = None if faces == "none" else FaceFinder()
     options = Options(faces, finder, Sampling(every, frames), max_pixels)
     yield from file_results(inspect(detector, items(map(Path, paths), left_out), options))

@@ -141,7 +141,8 @@ def _video(item: Item, number: int, options: Options) -> Generator[Inspected | N
         yield InspectedFrame(
             item, number, image, found, people, index, seconds, video.rate, expected
         )
-    if (unread := video.unread()) is not None:
-        yield FileNote(item, number, unread)
+    for note in (*video.notes(), video.unread()):
+        if note is not None:
+            yield FileNote(item, number, note)
     if (shortfall := video.shortfall()) is not None:
         raise InputError(f"{item.name} is cut short: {shortfall}")

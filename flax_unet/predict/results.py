@@ -386,7 +386,8 @@ def _doubtful(faces: Iterable[FaceResult]) -> Iterator[str]:
     """A note on doubtful faces."""
     doubts = [doubt for face in faces for doubt in face.doubts]
     for doubt in dict.fromkeys(doubts):
-        yield f"{counted(doubts.count(doubt), 'face')} {_DOUBTS[doubt]}"
+        number = doubts.count(doubt)
+        yield f"{counted(number, 'face')} {'is' if number == 1 else 'are'} {_DOUBTS[doubt]}"
 
 
 _DOUBTS = {

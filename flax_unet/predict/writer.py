@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flax_unet.detector import Detector
 
 JSON, TABLE = "predictions.json", "predictions.csv"
-_MASK, _OVERLAY, _FILM = ".mask.png", ".overlay.png", ".overlay.webm"
+_MASK, _OVERLAY, _FILM = ".mask.png", ".overlay.png", ".overlay.mp4"
 _LOGITS, _TIMELINE = ".logits.npy", ".timeline.png"
 _ENDINGS = (_MASK, _OVERLAY, _FILM, _LOGITS, _TIMELINE)
 _HEADER = 128  # bytes of the NumPy file of logits, for any number of faces
@@ -66,7 +66,7 @@ def file_results(
                 frames = _write_picture(frames, directory, stem, files, overlays=overlays)
             frames = write_logits(frames, logits, files)
             if is_video and overlays:
-                frames = _write_video(frames, overlay, files)
+                frames = _write_video(frames, overlay, result)
         for frame in frames:
             result.size = result.size or frame.image.size
             result.frames.append(FrameResult.of(frame))  # without pixels: videos may be long
@@ -109,21 +109,25 @@ def _write_picture(
 
 
 def _write_video(
-    frames: Iterable[InspectedFrame], path: Path, files: dict[str, str]
+    frames: Iterable[InspectedFrame], path: Path, result: FileResult
 ) -> Iterator[InspectedFrame]:
-    """Passes frames on; writes them as an overlay video if there is a face."""
+    """Passes frames on; writes them as an overlay video, with the sound, if there is a face."""
     film: VideoWriter | None = None
     shows_faces = False
     with contextlib.ExitStack() as stack:
         for frame in frames:
-            rate = frame.frames_a_second or 1.0
-            film = film or stack.enter_context(VideoWriter(path, frame.image.size, rate))
-            film.write(_drawn(frame)[1])
+            if film is None:
+                rate, size = frame.frames_a_second or 1.0, frame.image.size
+                film = stack.enter_context(VideoWriter(path, size, rate, frame.item.path))
+            film.write(_drawn(frame)[1], frame.seconds)
             shows_faces |= bool(frame.verdicts or frame.found.too_small)
             yield frame
+    if film is None:
+        return
     if shows_faces:
-        files["overlay"] = path.name
-    elif film is not None:
+        result.files["overlay"] = path.name
+        result.notes += film.notes
+    else:
         path.unlink()  # it shows no more than the video does
 
 

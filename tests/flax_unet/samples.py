@@ -4,10 +4,12 @@ import json
 import shutil
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from convert.from_torch import convert
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNet, UNetConfig
 from flax_unet.checkpoint.store import build
-from flax_unet.media.opencv import opencv
+from flax_unet.media.faces import opencv
 from tests.conftest import small_tensors
 
 cv2 = opencv()
@@ -31,6 +33,7 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the face-swap cli
 CLIP, CLIP_FRAMES = SHARED / "face_swap_clip.avi", (0, 75, 150, 225, 299)
 SIDE = 32  # of the small networks' pictures
 FILM_SIZE = (64, 48)
+_FORMS = {".mts": "mpegts", ".m2ts": "mpegts"}  # FFmpeg knows the others by their suffix
 
 
 def small_checkpoint(directory: Path, layout: str = "ynet-224") -> Path:
@@ -122,6 +125,55 @@ def write_video(
         film.write(np.asarray(picture)[..., ::-1])
     film.release()
     return path
+
+
+def encode(
+    path: Path,
+    pictures: Iterable[Image.Image | av.VideoFrame],
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    *,
+    rate: int = 10,
+    times: Sequence[int] | None = None,
+    prepare: Callable[[Any], None] = lambda stream: None,
+    before: Callable[[Any], list[Any]] = lambda container: [],
+    **options: Any,
+) -> Path:
+    """Writes a video of so many frames a second, or with frames at `times` in 1/`rate` s."""
+    of_container = {k: options.pop(k) for k in {*options} & {"mpegts_m2ts_mode"}}
+    with av.open(
+        str(path), "w", _FORMS.get(path.suffix), container_options=of_container
+    ) as container:
+        others = before(container)  # packets of other streams
+        stream: Any = container.add_stream(codec, rate, options)
+        stream.pix_fmt = pix_fmt
+        for number, picture in enumerate(pictures):
+            is_image = isinstance(picture, Image.Image)
+            frame: Any = av.VideoFrame.from_image(picture) if is_image else picture
+            if number == 0:
+                stream.width, stream.height = frame.width, frame.height
+                prepare(stream)
+                for packet in others:
+                    container.mux(packet)
+            frame.pts = number if times is None else times[number]
+            frame.time_base = Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def add_sound(
+    container: Any, seconds: int, codec: str = "pcm_s16le", rate: int = 8000
+) -> list[Any]:
+    """A stream of sound: a tone in packets of 1/100 s."""
+    stream = container.add_stream(codec, rate)
+    size, packets = rate // 100, []
+    for number in range(100 * seconds):
+        tone = np.sin(np.arange(size) * 0.3) * 8000
+        frame = av.AudioFrame.from_ndarray(tone.astype(np.int16)[None], layout="mono")
+        frame.rate, frame.pts, frame.time_base = rate, number * size, Fraction(1, rate)
+        packets += stream.encode(frame)
+    return packets + stream.encode()
 
 
 def rewrap(source: Path, target: Path, code: str, time: Callable[[int], int]) -> Path:

@@ -66,7 +66,7 @@ def judge(checkpoint: Path) -> Judge:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A face that grows darker."""
-    path = tmp_path_factory.mktemp("clip") / "clip.webm"
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     face = np.asarray(read_image(FACE))
     with VideoWriter(path, (256, 256), RATE) as film:
         for number in range(FRAMES):
@@ -302,7 +302,7 @@ def test_page_with_a_video(visit: Visit, clip: Path, tmp_path: Path) -> None:
     (result,) = json.loads(files["predictions.json"])["files"]
     assert probabilities(page)["fake"] == f"{result['fake_probability']:.4f}"
     assert len(result["frames"]) == FRAMES
-    assert files[result["overlay"]].startswith(b"\x1a\x45\xdf\xa3")
+    assert files[result["overlay"]][4:8] == b"ftyp"
     assert files[result["timeline"]].startswith(b"\x89PNG")
     assert files["predictions.csv"].count(b"\n") == 2 + FRAMES
 
@@ -370,7 +370,7 @@ def test_work_for_a_page_that_was_closed_ends(
     visit: Visit, browser: Browser, served: Served, tmp_path: Path
 ) -> None:
     face = read_image(FACE).resize((128, 128))
-    with VideoWriter(tmp_path / "long.webm", face.size, RATE) as film:
+    with VideoWriter(tmp_path / "long.mp4", face.size, RATE) as film:
         for _ in range(judging.MOST_FRAMES):
             film.write(face)
     before = served.results()
@@ -379,7 +379,7 @@ def test_work_for_a_page_that_was_closed_ends(
     page.get_by_text("Options").click()
     page.get_by_label("every N-th frame").check()
     page.get_by_label("N", exact=True).fill("1")
-    page.locator("input[type=file]").set_input_files(tmp_path / "long.webm")
+    page.locator("input[type=file]").set_input_files(tmp_path / "long.mp4")
     page.get_by_text("Judging").first.wait_for()
     page.close(run_before_unload=True)
     judged(visit.page, FACE)  # only one file is judged at a time

@@ -64,8 +64,8 @@ def test_many_faces(finder: FaceFinder) -> None:
 def test_margin(finder: FaceFinder) -> None:
     (face,) = finder(PHOTO)
     (box,) = find(finder, PHOTO, "crop").boxes
-    assert box == face.grown(MARGIN)
-    assert box.width == face.width + 2 * round(face.width / 3)
+    assert box == face.box.grown(MARGIN)
+    assert box.width == face.box.width + 2 * round(face.box.width / 3)
 
 
 def test_a_face_that_fills_the_picture(finder: FaceFinder) -> None:
@@ -115,7 +115,7 @@ def test_modes_of_pictures(finder: FaceFinder) -> None:
     (expected,) = finder(PHOTO)
     assert finder(PHOTO.convert("RGBA")) == [expected]
     (grey,) = finder(PHOTO.convert("L"))
-    assert_near(grey, expected)
+    assert_near(grey.box, expected.box)
 
 
 @needs_shared

@@ -1,0 +1,464 @@
+"""Decodes videos through PyAV (FFmpeg), in the process of `serve`."""
+
+import bisect
+import itertools
+import math
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+
+from flax_unet.media.images import MAX_PIXELS, too_large
+from flax_unet.media.videos import LEAST_PIXELS
+from flax_unet.media.worker import Reply
+from flax_unet.utils.errors import InputError, counted
+
+_FRAMES_A_SECOND = 25.0  # of a video without a plausible rate
+_FASTEST = 240.0
+_SHORT_SHARE, _SHORT_SECONDS = 0.02, 0.5  # containers' lengths are not more exact
+_MOST_STRETCHED = 4  # a pixel's width in heights, or the other way round
+_ALMOST_SQUARE = 0.01  # off by rounding
+_RETRIES = 100  # of reading on where a container is damaged
+_OFTEN = 1000  # packets of sound
+# The length in these is what was meant to be written; in others, what is there is measured.
+_CLAIM_LENGTH = {"avi", "mov", "matroska", "asf", "flv", "mxf"}
+# A packet of these codecs holds one frame to show: frames can be counted without decoding them.
+_FRAME_A_PACKET = {
+    *("h264", "hevc", "vvc", "av1", "vp9", "mpeg2video", "mjpeg", "prores", "dnxhd", "ffv1")
+}
+_SOUGHT_BY_DTS = {"mpeg", "mpegts"}
+_STILL = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}  # of cover art, and of some videos
+_REORDERED = 32  # places; codecs move a frame by at most 16
+_HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
+_TO_SDR = {"dst_color_trc": ColorTrc.IEC61966_2_1, "dst_color_primaries": ColorPrimaries.BT709}
+_GREY = 128  # behind what is transparent
+_NO_VIDEO = "holds no video that can be decoded (sound alone, or damaged); replace or remove it"
+_UNKNOWN_CODEC = "is compressed in a way that cannot be decoded here; convert it, as to H.264"
+
+Replies = Generator[Reply | None]
+
+
+def read(
+    path: str, form: str, every: int, count: int | None, max_pixels: float | None
+) -> Iterator[Reply | None]:
+    """Reads each `every`-th frame of a video, or `count` evenly spaced ones.
+
+    `form` is FFmpeg's name of the container. Decoding stops after `max_pixels`. Before the frames
+    comes a reply with `rate` (chosen frames a second) and `expected` (their number, if the file
+    says how many frames it has); for each chosen frame, one with `number`, `seconds` and `size`;
+    last, one with `notes`, `shortfall` and `unread`. None stands for each frame that is counted or
+    left out.
+
+    Raises:
+        InputError: there is no frame; the message is a predicate.
+    """
+    video = _Video(path, form, math.inf if max_pixels is None else max_pixels)
+    given = 0
+    for reply in video.each(every) if count is None else video.spread(count):
+        given += reply is not None and reply.pixels is not None
+        yield reply
+    if not given:
+        raise InputError("holds no frame that can be decoded; replace it")
+    yield Reply({"end": True, **video.remarks()})
+
+
+def opened(path: str, form: str) -> InputContainer:
+    """Opens a file in a format, and no other file that it may name.
+
+    Raises:
+        InputError: it cannot be opened; the message is a predicate.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": form}
+    try:
+        # With the prefix, a name such as http:x.avi is not an address.
+        return av.open(f"file:{path}", "r", form, options, metadata_errors="replace")
+    except MemoryError:
+        raise
+    except FFmpegError as error:
+        raise InputError(_NO_VIDEO) from error
+
+
+class _Index(NamedTuple):
+    """Where frames are: times in units of the stream."""
+
+    shown: list[int]  # of all frames, by number
+    keys: list[int]  # of those that decoding can start at
+    starts: list[int]  # of seeking for each of these
+
+
+class _AstrayError(Exception):
+    """Seeking does not lead where the index says."""
+
+
+class _Video:
+    """A video that is being read."""
+
+    def __init__(self, path: str, form: str, max_pixels: float) -> None:
+        self._path, self._form = path, form
+        self._notes: dict[str, None] = {}  # in order, each once
+        self._reach = 0.0  # seconds: where the last packet of all streams ends
+        self._size: tuple[int, int] | None = None  # of pictures before they are turned
+        self._first = (0, 0)  # size of the first frame
+        self._is_whole = True
+        self._open()
+        sides = self._stream.width, self._stream.height
+        if (excess := too_large(*sides)) is not None:
+            raise InputError(excess)
+        self._most = max_pixels / max(math.prod(sides), LEAST_PIXELS)  # frames
+        rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        self._rate = rate if 0 < rate <= _FASTEST else _FRAMES_A_SECOND
+        self._length = max((self._container.duration or 0) / av.time_base, 0.0)  # seconds
+        self._claimed = self._stream.frames or round(self._length * (rate or self._rate)) or None
+
+    def _open(self) -> None:
+        self._container = opened(self._path, self._form)
+        self._stream = self._best()
+        self._codec = self._stream.codec_context
+        self._codec.thread_type = "AUTO"
+        self._codec.options = {"max_pixels": str(MAX_PIXELS)}
+        # Sound and pictures share a clock. Without sound, it is that of the first frame: containers
+        # may count the delay of codecs that reorder frames.
+        has_sound = bool(self._container.streams.audio)
+        self._start = (self._container.start_time or 0) / av.time_base if has_sound else None
+        self._units = [float(stream.time_base or 0) for stream in self._container.streams]
+        self._unit = self._units[self._stream.index]
+        self._read = 0  # frames
+        self._seconds = -1.0  # time of the last frame
+        self._broken = self._without_start = 0
+        self._can_start = False
+
+    def _best(self) -> VideoStream:
+        """The stream to judge: not cover art; the file's own choice, and the largest of several."""
+        found = [stream for stream in self._container.streams.video if stream.codec_context]
+        videos = [s for s in found if not s.disposition & Disposition.attached_pic]
+        moving = [s for s in videos if s.codec_context.codec.canonical_name not in _STILL]
+        videos = moving or videos
+        if not videos:
+            is_unknown = len(self._container.streams.video) > len(found)
+            raise InputError(_UNKNOWN_CODEC if is_unknown else _NO_VIDEO)
+        if len(videos) < len(found):
+            self._notes["its cover picture was left out"] = None
+        best = max(
+            videos,
+            key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, -s.index),
+        )
+        if len(videos) > 1:
+            size = f"{best.width}x{best.height}"
+            self._notes[f"it holds {len(videos)} videos; one of {size} was judged"] = None
+        return best
+
+    def each(self, every: int) -> Replies:
+        """Reads each `every`-th frame."""
+        yield self._head(1 / every, self._claimed and -(-self._claimed // every))
+        yield from self._in_order(lambda number: number % every == 0)
+
+    def spread(self, count: int) -> Replies:
+        """Reads the middle frame of each of `count` equal parts."""
+        index = yield from self._index()
+        self._open()
+        last = -1
+        if index is not None:
+            total = int(min(len(index.shown), self._most))
+            self._is_whole = total == len(index.shown)
+            numbers = _middles(count, total)
+            yield self._head(len(numbers) / max(total, 1), len(numbers))
+            try:
+                for reply in self._sought(index, numbers):
+                    last = reply.values["number"] if reply else last
+                    yield reply
+                self._read = total
+                return
+            except (_AstrayError, FFmpegError):
+                self._open()
+        for _ in self._decoded():
+            yield None
+        numbers = _middles(count, self._read)
+        yield self._head(len(numbers) / max(self._read, 1), len(numbers))
+        self._open()
+        yield from self._in_order({number for number in numbers if number > last}.__contains__)
+
+    def remarks(self) -> dict[str, Any]:
+        """What is known after the last frame."""
+        notes = list(self._notes)
+        if self._without_start:
+            frames = counted(self._without_start, "frame")
+            notes.append(f"it starts without a keyframe: its first {frames} were left out")
+        shortfall = self._shortfall() if self._is_whole else None
+        # The last packet of a file that is cut short is not whole.
+        if broken := max(self._broken - (shortfall is not None), 0):
+            frames = counted(broken, "broken frame")
+            notes.append(f"{frames} passed over; those that follow may be damaged")
+        unread = None if self._is_whole else f"only its first {self._read:,} frames were looked at"
+        return {"notes": notes, "shortfall": shortfall, "unread": unread}
+
+    def _shortfall(self) -> str | None:
+        missing = self._length - (self._reach - (self._start or 0.0))
+        least = max(_SHORT_SECONDS, _SHORT_SHARE * self._length)
+        if self._form not in _CLAIM_LENGTH or missing <= least:
+            return None
+        if (claimed := self._claimed or 0) > self._read:
+            return f"it claims {claimed:,} frames; {self._read:,} could be read"
+        return f"it claims {self._length:,.1f} s; {missing:,.1f} s are missing"
+
+    def _head(self, share: float, expected: int | None) -> Reply:
+        return Reply({"rate": self._rate * share, "expected": expected})
+
+    def _in_order(self, is_chosen: Callable[[int], bool]) -> Replies:
+        """Decodes everything from the start."""
+        for frame in self._decoded():
+            if frame is None or not is_chosen(self._read - 1):
+                yield None
+            elif (pixels := self._picture(frame)) is not None:
+                yield self._reply(self._read - 1, pixels)
+
+    def _sought(self, index: _Index, numbers: list[int]) -> Replies:
+        """Decodes from the keyframe before each frame that is wanted.
+
+        Raises:
+            _AstrayError: frames are not as in the index.
+        """
+        if self._start is None:
+            self._start = index.shown[0] * self._unit
+        at = -1  # number of the last decoded frame
+        frames = iter(())
+        for number in numbers:
+            place = bisect.bisect_right(index.keys, index.shown[number]) - 1
+            key = index.keys[place]
+            if at < 0 or index.shown[at] < key:
+                frames = self._from(key, index.starts[place])
+                at = bisect.bisect_left(index.shown, key) - 1
+            while at < number:
+                if (frame := next(frames, None)) is None:
+                    raise _AstrayError
+                at += 1
+                if frame.pts != index.shown[at]:
+                    raise _AstrayError
+                if at < number:
+                    yield None
+                    continue
+                self._see_time(frame)
+                if (pixels := self._picture(frame)) is None:
+                    raise _AstrayError
+                yield self._reply(number, pixels)
+
+    def _from(self, key: int, start: int) -> Iterator[VideoFrame]:
+        """The frames from a keyframe on."""
+        self._container.seek(start, stream=self._stream)
+        self._can_start = True
+        for frame in self._frames():
+            # Frames before the keyframe can need others that were not decoded.
+            if frame is not None and (frame.pts is None or frame.pts >= key):
+                yield frame
+
+    def _index(self) -> Generator[None, None, _Index | None]:
+        """Where all frames are; None where that takes decoding."""
+        if self._codec.codec.canonical_name not in _FRAME_A_PACKET:
+            return None
+        times: list[int] = []
+        keys: list[int] = []
+        starts: list[int] = []
+        for packet in self._packets():
+            yield None
+            if packet is None:
+                continue
+            if packet.pts is None or packet.is_corrupt:
+                return None
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+                by_dts = packet.dts if self._form in _SOUGHT_BY_DTS else None
+                starts.append(packet.pts if by_dts is None else by_dts)
+            elif not keys or self._form == "avi":  # which has no times of frames that are moved
+                return None
+            if not packet.is_discard:
+                times.append(packet.pts)
+        shown = sorted(times)
+        places = {time: place for place, time in enumerate(shown)}
+        is_exact = (
+            not self._broken
+            and 0 < len(places) == len(times)
+            and shown[0] >= keys[0]
+            and keys == sorted(keys)
+            and all(abs(places[time] - n) <= _REORDERED for n, time in enumerate(times))
+        )
+        return _Index(shown, keys, starts) if is_exact else None
+
+    def _decoded(self) -> Iterator[VideoFrame | None]:
+        """The frames from the start, counted in `_read`; None where there is none to show."""
+        for frame in self._frames():
+            if frame is not None:
+                if self._read >= self._most:
+                    self._is_whole = False
+                    return
+                self._see_time(frame)
+                self._read += 1
+            yield frame
+        if not self._can_start and self._without_start:  # a codec that marks no keyframe
+            self._open()
+            self._can_start = True
+            yield from self._decoded()
+
+    def _frames(self) -> Iterator[VideoFrame | None]:
+        """The frames from here on; None for each packet that is passed over."""
+        for packet in itertools.chain(self._packets(), [_FLUSH]):
+            if packet is None:
+                yield None
+                continue
+            if packet is not _FLUSH and not self._can_start:
+                self._can_start = packet.is_keyframe
+                if not self._can_start:
+                    self._without_start += 1
+                    yield None
+                    continue
+            self._broken += packet.is_corrupt
+            try:
+                frames = self._codec.decode(None if packet is _FLUSH else packet)
+            except MemoryError:
+                raise
+            except FFmpegError:
+                self._broken += packet is not _FLUSH and not packet.is_corrupt
+                yield None
+                continue
+            for frame in frames:
+                self._broken += frame.is_corrupt
+                yield None if frame.is_corrupt else frame
+
+    def _packets(self) -> Iterator[Packet | None]:
+        """The video's packets from here on; None now and then between those of other streams."""
+        failures = others = 0
+        while failures < _RETRIES:
+            try:
+                for packet in self._container.demux():
+                    if not packet.size:  # at the end
+                        continue
+                    failures = 0
+                    time = packet.dts if packet.pts is None else packet.pts
+                    if time is not None:
+                        end = (time + (packet.duration or 0)) * self._units[packet.stream_index]
+                        self._reach = max(self._reach, end)
+                    if packet.stream_index == self._stream.index:
+                        yield packet
+                    else:
+                        others += 1
+                        if others % _OFTEN == 0:
+                            yield None
+                return
+            except MemoryError:
+                raise
+            except FFmpegError:
+                self._broken += failures == 0
+                failures += 1
+
+    def _see_time(self, frame: VideoFrame) -> None:
+        """Sets the time of the last frame."""
+        seconds = -1.0
+        if frame.pts is not None:
+            time = frame.pts * self._unit
+            self._start = time if self._start is None else self._start
+            seconds = max(time - self._start, 0.0)
+        if not self._seconds < seconds < math.inf:  # no time, or one that runs backwards
+            seconds = 0.0 if self._seconds < 0 else self._seconds + 1 / self._rate
+        self._seconds = seconds
+
+    def _reply(self, number: int, pixels: np.ndarray) -> Reply:
+        height, width, _ = pixels.shape
+        return Reply({"number": number, "seconds": self._seconds, "size": [width, height]}, pixels)
+
+    def _picture(self, frame: VideoFrame) -> np.ndarray | None:
+        """A frame as (height, width, 3) uint8 RGB, upright; None if it cannot be converted."""
+        if self._size is None:
+            self._size = self._square(frame)
+            self._first = frame.width, frame.height
+        width, height = self._size
+        has_alpha = any(component.is_alpha for component in frame.format.components)
+        kind = _HDR.get(frame.color_trc)
+        try:
+            changed = _REFORMATTER.reformat(
+                frame,
+                width,
+                height,
+                "rgba" if has_alpha else "rgb24",
+                interpolation=Interpolation.BICUBIC,
+                **(_TO_SDR if kind else {}),
+            )
+            pixels = changed.to_ndarray()
+        except MemoryError:
+            raise
+        except (FFmpegError, ValueError):
+            self._broken += 1
+            return None
+        if kind:
+            self._notes[f"its colours are HDR ({kind}); they were mapped to SDR"] = None
+        if (frame.width, frame.height) != self._first:
+            text = f"some frames have another size; they were scaled to {width}x{height}"
+            self._notes[text] = None
+        if has_alpha:
+            pixels = self._laid_on_grey(pixels)
+        if frame.interlaced_frame and height == frame.height:
+            self._notes["it is interlaced; every second line was interpolated"] = None
+            pixels = _deinterlaced(pixels)
+        return np.ascontiguousarray(_upright(pixels, frame))
+
+    def _square(self, frame: VideoFrame) -> tuple[int, int]:
+        """The size at which pixels are square.
+
+        Raises:
+            InputError: it is too large.
+        """
+        ratio = self._stream.sample_aspect_ratio or 1
+        width, height = frame.width, frame.height
+        is_plausible = 1 / _MOST_STRETCHED <= ratio <= _MOST_STRETCHED
+        if is_plausible and abs(ratio - 1) > _ALMOST_SQUARE:
+            width = max(1, round(width * ratio))
+            text = f"its pixels are not square; frames were stretched to {width}x{height}"
+            self._notes[text] = None
+        if (excess := too_large(width, height)) is not None:
+            raise InputError(excess)
+        return width, height
+
+    def _laid_on_grey(self, pixels: np.ndarray) -> np.ndarray:
+        opacity = pixels[..., 3:].astype(np.uint16)
+        if opacity.min() == 255:
+            return pixels[..., :3]
+        self._notes["it is transparent in places; they were laid on grey"] = None
+        return ((pixels[..., :3] * opacity + _GREY * (255 - opacity)) // 255).astype(np.uint8)
+
+
+_FLUSH = Packet()
+_REFORMATTER = VideoReformatter()  # kept: it takes seconds to prepare to map HDR
+
+
+def _middles(count: int, total: int) -> list[int]:
+    """The number in the middle of each of `count` equal parts of `total` frames."""
+    parts = min(count, total)
+    return [(2 * part + 1) * total // (2 * parts) for part in range(parts)]
+
+
+def _deinterlaced(pixels: np.ndarray) -> np.ndarray:
+    """The upper field, and between its lines their means."""
+    upper = pixels[::2].astype(np.uint16)
+    pixels = pixels.copy()
+    pixels[1:-1:2] = ((upper[:-1] + upper[1:]) // 2)[: len(pixels[1:-1:2])]
+    if len(pixels) % 2 == 0:
+        pixels[-1] = pixels[-2]
+    return pixels
+
+
+def _upright(pixels: np.ndarray, frame: VideoFrame) -> np.ndarray:
+    """A picture turned and mirrored by the display matrix of its frame, to the next quarter."""
+    stored = frame.side_data.get("DISPLAYMATRIX")
+    if stored is None:
+        return pixels
+    # A point (x, y) moves to (a x + c y, b x + d y).
+    a, b, _, c, d, *_ = np.frombuffer(bytes(stored), np.int32).tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels = pixels.transpose(1, 0, 2)
+        a, d = c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

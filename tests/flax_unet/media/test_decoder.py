@@ -1,0 +1,359 @@
+"""Videos as people have them: every codec, container and oddity is read as a player shows it."""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av.stream import Disposition
+from PIL import Image
+
+from flax_unet.media import worker
+from flax_unet.media.videos import Sampling, VideoFrame, VideoReader, is_video
+from flax_unet.utils.errors import InputError
+from tests.flax_unet.samples import add_sound, encode, number_of, numbered
+
+SIZE = (64, 64)
+ALL = Sampling()
+
+
+def read(path: Path, sampling: Sampling = ALL) -> tuple[list[VideoFrame], VideoReader]:
+    reader = VideoReader(path, sampling)
+    return [frame for frame in reader.frames() if frame is not None], reader
+
+
+KINDS = {
+    "av1.mp4": ("libsvtav1", "yuv420p", {"preset": "12"}),
+    "av1.mkv": ("libsvtav1", "yuv420p", {"preset": "12"}),
+    "vp9.webm": ("libvpx-vp9", "yuv420p", {"deadline": "realtime", "cpu-used": "8"}),
+    "hevc.mov": ("libx265", "yuv420p10le", {"x265-params": "log-level=none"}),
+    "hevc.ts": ("libx265", "yuv420p", {"x265-params": "log-level=none"}),
+    "prores.mov": ("prores_ks", "yuv422p10le", {}),
+    "camera.mts": ("libx264", "yuv420p", {}),
+    "camera.m2ts": ("libx264", "yuv420p", {"mpegts_m2ts_mode": "1"}),
+    "h264.mp4": ("libx264", "yuv420p", {"g": "7"}),
+    "h264.flv": ("libx264", "yuv420p", {}),
+    "h264.3gp": ("libx264", "yuv420p", {}),
+    "intra.mxf": ("mpeg2video", "yuv420p", {}),
+    "divx.avi": ("mpeg4", "yuv420p", {"bf": "2"}),
+    "lossless.mkv": ("ffv1", "gray", {}),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_codec(name: str, tmp_path: Path) -> None:
+    codec, pix_fmt, options = KINDS[name]
+    rate = 25 if name.endswith(".mxf") else 10  # which has no 10
+    path = encode(tmp_path / name, numbered(30, SIZE), codec, pix_fmt, rate=rate, **options)
+    assert is_video(path)
+    frames, reader = read(path)
+    assert [number_of(frame.image) for frame in frames] == list(range(30))
+    assert [frame.number for frame in frames] == list(range(30))
+    seconds = np.arange(30) / rate
+    assert [frame.seconds for frame in frames] == pytest.approx(seconds, abs=2e-3)
+    assert (reader.notes(), reader.shortfall()) == ([], None)
+    sampled, reader = read(path, Sampling(frames=4))
+    assert [number_of(frame.image) for frame in sampled] == [3, 11, 18, 26]
+    assert [frame.number for frame in sampled] == [3, 11, 18, 26]
+    assert [f.seconds for f in sampled] == [frames[f.number].seconds for f in sampled]
+    assert reader.rate == pytest.approx(rate * 4 / 30, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.ts", "film.avi"])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_sought_frames_are_those_of_decoding_everything(
+    name: str, codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_TICK", worker.PATIENCE)  # no None for the time that passes
+    noise = np.random.default_rng(0).integers(0, 256, (100, 48, 64, 3), np.uint8)
+    noise[::2] = noise[1::2]  # so that there is something to predict from
+    count, length = 100, 12
+    of_codec: dict[str, Any] = {"g": str(length), "bf": "2", "flags": "-cgop"}
+    of_codec["x264-params"] = "open-gop=1:scenecut=0"
+    path = encode(
+        *(tmp_path / name, map(Image.fromarray, noise), codec),
+        rate=25,
+        **of_codec,
+    )
+    whole, _ = read(path)
+    assert len(whole) == count
+    for frames in (1, 2, 5, 33, 100):
+        replies = list(VideoReader(path, Sampling(frames=frames)).frames())
+        sampled = [frame for frame in replies if frame is not None]
+        numbers = [(2 * part + 1) * count // (2 * frames) for part in range(frames)]
+        assert [frame.number for frame in sampled] == numbers
+        for frame in sampled:
+            assert frame.seconds == whole[frame.number].seconds
+            assert frame.image.tobytes() == whole[frame.number].image.tobytes()
+        if frames == 1 and name != "film.avi":
+            assert len(replies) <= count + 2 * length  # counted without decoding, then one group
+
+
+def test_variable_rate(tmp_path: Path) -> None:
+    times = [0, 1, 2, 10, 11, 30, 31, 32, 90, 100]
+    path = encode(tmp_path / "phone.mp4", numbered(10), times=times)
+    for sampling, numbers in ((ALL, list(range(10))), (Sampling(frames=5), [1, 3, 5, 7, 9])):
+        frames, reader = read(path, sampling)
+        assert [number_of(frame.image) for frame in frames] == numbers
+        expected = [times[number] / 10 for number in numbers]
+        assert [frame.seconds for frame in frames] == pytest.approx(expected, abs=1e-3)
+        assert reader.shortfall() is None
+
+
+def test_long_sound_without_a_picture(tmp_path: Path) -> None:
+    times = [600 + number for number in range(20)]
+    path = encode(
+        *(tmp_path / "late.mkv", numbered(20)),
+        times=times,
+        before=lambda container: add_sound(container, 70),
+    )
+    for sampling, numbers in ((ALL, list(range(20))), (Sampling(frames=2), [5, 15])):
+        frames, reader = read(path, sampling)
+        assert [number_of(frame.image) for frame in frames] == numbers
+        assert [f.seconds for f in frames] == pytest.approx([60 + n / 10 for n in numbers])
+        assert reader.shortfall() is None  # although the sound goes on
+
+
+@pytest.mark.parametrize("is_flagged", [True, False])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_cover_art_is_not_the_video(suffix: str, is_flagged: bool, tmp_path: Path) -> None:
+    def add_cover(container: Any) -> list[Any]:
+        stream = container.add_stream("mjpeg", 1)
+        stream.width, stream.height, stream.pix_fmt = 640, 640, "yuvj420p"
+        if is_flagged:
+            stream.disposition = Disposition.attached_pic
+        cover = av.VideoFrame.from_image(Image.new("RGB", (640, 640), "red"))
+        cover.pts = 0
+        return stream.encode(cover) + stream.encode()
+
+    path = encode(tmp_path / f"song{suffix}", numbered(10), before=add_cover)
+    frames, reader = read(path)
+    assert [number_of(frame.image) for frame in frames] == list(range(10))
+    assert reader.notes() == ["its cover picture was left out"]
+
+
+def test_the_largest_of_several_videos(tmp_path: Path) -> None:
+    def add_small(container: Any) -> list[Any]:
+        stream = container.add_stream("mpeg4", 10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        return stream.encode(av.VideoFrame(32, 32, "yuv420p")) + stream.encode()
+
+    def prepare(stream: Any) -> None:
+        stream.disposition = Disposition.default
+
+    path = encode(tmp_path / "two.mp4", numbered(5), before=add_small, prepare=prepare)
+    frames, reader = read(path)
+    assert [number_of(frame.image) for frame in frames] == list(range(5))
+    assert reader.notes() == ["it holds 2 videos; one of 64x48 was judged"]
+
+
+def corners(image: Image.Image) -> str:
+    """The colours of the corners, clockwise from the upper left."""
+    array = np.asarray(image).astype(int)
+    inner = (array[4, 4], array[4, -5], array[-5, -5], array[-5, 4])
+    names = {(1, 0, 0): "R", (0, 1, 0): "G", (0, 0, 1): "B", (1, 1, 1): "W"}
+    return "".join(names[tuple((corner > 128).astype(int).tolist())] for corner in inner)
+
+
+def marked(size: tuple[int, int] = (64, 32)) -> Image.Image:
+    image = Image.new("RGB", size)
+    width, height = size[0] // 2, size[1] // 2
+    colours = {"red": (0, 0), "lime": (width, 0), "white": (width, height), "blue": (0, height)}
+    for colour, corner in colours.items():
+        image.paste(colour, (*corner, corner[0] + width, corner[1] + height))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("degrees", "hflip", "expected", "size"),
+    [
+        (0, False, "RGWB", (64, 32)),
+        (90, False, "GWBR", (32, 64)),  # counterclockwise
+        (180, False, "WBRG", (64, 32)),
+        (-90, False, "BRGW", (32, 64)),
+        (0, True, "GRBW", (64, 32)),
+    ],
+)
+def test_turned_and_mirrored(
+    degrees: int, hflip: bool, expected: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    path = encode(
+        *(tmp_path / "phone.mp4", [marked()] * 3),
+        prepare=lambda stream: stream.set_display_rotation(degrees, hflip=hflip),
+    )
+    frames, _ = read(path)
+    assert [corners(frame.image) for frame in frames] == [expected] * 3
+    assert {frame.image.size for frame in frames} == {size}
+
+
+@pytest.mark.parametrize(("ratio", "width"), [((4, 3), 128), ((8, 9), 85), ((12, 11), 105)])
+def test_pixels_that_are_not_square(ratio: tuple[int, int], width: int, tmp_path: Path) -> None:
+    def prepare(stream: Any) -> None:
+        stream.codec_context.sample_aspect_ratio = Fraction(*ratio)
+
+    frames, reader = read(encode(tmp_path / "tv.mp4", [marked((96, 64))] * 2, prepare=prepare))
+    assert {frame.image.size for frame in frames} == {(width, 64)}
+    assert corners(frames[0].image) == "RGWB"
+    text = f"its pixels are not square; frames were stretched to {width}x64"
+    assert reader.notes() == [text]
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+def test_cut_without_its_first_keyframe(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"cut{suffix}"
+    whole = encode(tmp_path / "whole.mp4", numbered(40), g="10", bf="0", sc_threshold="0")
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux()):
+            if packet.size and number >= 4:
+                packet.stream = stream
+                target.mux(packet)
+    for sampling, numbers in ((ALL, list(range(10, 40))), (Sampling(frames=3), [15, 25, 35])):
+        frames, reader = read(path, sampling)
+        assert [number_of(frame.image) for frame in frames] == numbers
+        assert [frame.number + 10 for frame in frames] == numbers
+        (note,) = reader.notes()
+        assert note == "it starts without a keyframe: its first 6 frames were left out"
+
+
+def test_stream_cut_within_a_packet(tmp_path: Path) -> None:
+    content = encode(tmp_path / "tv.ts", numbered(40), g="10").read_bytes()
+    path = tmp_path / "cut.ts"
+    path.write_bytes(content[len(content) // 2 + 77 :])
+    frames, _ = read(path)
+    numbers = [number_of(frame.image) for frame in frames]
+    assert numbers == list(range(numbers[0], 40))
+    assert len(numbers) >= 10
+
+
+def noisy(count: int) -> Iterator[Image.Image]:
+    """Pictures that show their number below noise, which makes large packets."""
+    rng = np.random.default_rng(0)
+    for picture in numbered(count, (64, 96)):
+        picture.paste(Image.fromarray(rng.integers(0, 256, (32, 64, 3), np.uint8)))
+        yield picture
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.ts"])
+def test_broken_stretch_is_passed_over(name: str, tmp_path: Path) -> None:
+    path = encode(tmp_path / name, noisy(60), g="10", bf="0", sc_threshold="0")
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for packet in packets[22:27]:
+        assert packet.pos is not None
+        begin = packet.pos + 40  # behind the container's words
+        length = packet.size - 40 if not name.endswith(".ts") else 188
+        content[begin : begin + length] = np.random.default_rng(0).bytes(length)
+    path.write_bytes(content)
+    frames, reader = read(path)
+    numbers = [number_of(frame.image) for frame in frames]
+    assert numbers[:20] == list(range(20))
+    assert numbers[-30:] == list(range(30, 60))
+    (note,) = reader.notes()
+    assert note.endswith("passed over; those that follow may be damaged")
+    assert 1 <= int(note.split()[0]) <= 10
+    assert reader.shortfall() is None
+    sampled, _ = read(path, Sampling(frames=10))
+    assert len(sampled) == 10
+
+
+def flat(
+    colour: Sequence[float] | np.ndarray, matrix: int, is_full: bool, depth: int = 8, **tags: int
+) -> av.VideoFrame:
+    """A frame of one colour, (red, green, blue) in [0, 1], by the formulas of the standards."""
+    red, blue = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}[matrix]
+    luma = red * colour[0] + (1 - red - blue) * colour[1] + blue * colour[2]
+    chroma = (colour[2] - luma) / (2 - 2 * blue), (colour[0] - luma) / (2 - 2 * red)
+    step = 2 ** (depth - 8)
+    scale, offset, wide = (255, 0, 255) if is_full else (219, 16, 224)
+    values = [step * (offset + scale * luma), *(step * (128 + wide * c) for c in chroma)]
+    frame = av.VideoFrame(*SIZE, "yuv444p" if depth == 8 else "yuv444p10le")
+    kind = np.uint8 if depth == 8 else np.uint16
+    for plane, value in zip(frame.planes, values, strict=True):
+        plane.update(np.full(plane.buffer_size // kind().itemsize, round(value), kind).tobytes())
+    frame.colorspace, frame.color_range = matrix, 2 if is_full else 1
+    return frame
+
+
+@pytest.mark.parametrize("matrix", [1, 6, 9])
+@pytest.mark.parametrize("is_full", [True, False])
+def test_matrix_and_range_of_colours(matrix: int, is_full: bool, tmp_path: Path) -> None:
+    colours = [(0.9, 0.2, 0.1), (0.1, 0.8, 0.2), (0.2, 0.3, 0.9), (1, 1, 1), (0, 0, 0)]
+
+    def prepare(stream: Any) -> None:
+        stream.codec_context.colorspace = matrix
+        stream.codec_context.color_range = 2 if is_full else 1
+
+    pictures = [flat(colour, matrix, is_full) for colour in colours]
+    frames, _ = read(encode(tmp_path / "x.mp4", pictures, "libx264", "yuv444p", prepare=prepare))
+    for frame, colour in zip(frames, colours, strict=True):
+        found = np.asarray(frame.image)[32, 32] / 255
+        assert np.abs(found - colour).max() < 0.02
+
+
+def pq(nits: np.ndarray) -> np.ndarray:
+    """SMPTE ST 2084."""
+    power = (nits / 10_000) ** (2610 / 16384)
+    return ((3424 / 4096 + 2413 / 128 * power) / (1 + 2392 / 128 * power)) ** (2523 / 32)
+
+
+def test_hdr_is_mapped_to_sdr(tmp_path: Path) -> None:
+    """Colours up to a paper's white, which is at 203 nits, look as they do in SDR."""
+    to_2020 = np.array(
+        [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.088, 0.8956]]
+    )
+    colours = np.array([(0.8, 0.6, 0.5), (0.5, 0.5, 0.5), (0.9, 0.9, 0.9), (0.7, 0.2, 0.2)])
+    linear = np.where(colours > 0.04045, ((colours + 0.055) / 1.055) ** 2.4, colours / 12.92)
+
+    def prepare(stream: Any) -> None:
+        context = stream.codec_context
+        context.colorspace, context.color_range = 9, 1
+        context.color_trc, context.color_primaries = 16, 9
+
+    pictures = [flat(pq(203 * to_2020 @ one), 9, False, depth=10) for one in linear]
+    path = encode(tmp_path / "hdr.mkv", pictures, "ffv1", "yuv444p10le", prepare=prepare)
+    frames, reader = read(path)
+    for frame, colour in zip(frames, colours, strict=True):
+        assert np.abs(np.asarray(frame.image)[32, 32] / 255 - colour).max() < 0.06
+    assert reader.notes() == ["its colours are HDR (PQ); they were mapped to SDR"]
+
+
+def test_transparency_is_laid_on_grey(tmp_path: Path) -> None:
+    picture = Image.new("RGBA", SIZE, (250, 10, 10, 0))
+    picture.paste((10, 250, 10, 255), (0, 0, 32, 64))
+    frame = av.VideoFrame.from_ndarray(np.asarray(picture), "rgba")
+    frames, reader = read(encode(tmp_path / "logo.mov", [frame], "qtrle", "argb"))
+    assert frames[0].image.getpixel((10, 10)) == (10, 250, 10)
+    assert frames[0].image.getpixel((50, 10)) == (128, 128, 128)
+    assert reader.notes() == ["it is transparent in places; they were laid on grey"]
+
+
+def test_interlaced_pictures_have_no_combs(tmp_path: Path) -> None:
+    lines = np.zeros((48, 64, 3), np.uint8)
+    lines[1::2] = 200  # what moved between the fields
+    path = encode(
+        *(tmp_path / "tape.mkv", [Image.fromarray(lines)] * 3, "mpeg2video"),
+        rate=25,
+        flags="+ildct+ilme",
+        prepare=lambda stream: stream.codec_context.open(strict=False),
+    )
+    frames, reader = read(path)
+    assert reader.notes() == ["it is interlaced; every second line was interpolated"]
+    assert np.asarray(frames[1].image).std() < 10
+
+
+def test_content_says_what_is_a_video(tmp_path: Path) -> None:
+    program = "import { Graph } from './graph';\n" + "export const GG = 'G'.repeat(188);\n" * 100
+    (tmp_path / "program.ts").write_text(program)
+    (tmp_path / "empty.ts").touch()
+    film = encode(tmp_path / "film.ts", numbered(5))
+    film.rename(tmp_path / "film.txt")
+    assert is_video(tmp_path / "film.txt")
+    for name in ("program.ts", "empty.ts", "missing.ts", "."):
+        assert not is_video(tmp_path / name)
+    with pytest.raises(InputError, match="is not a video of a known format"):
+        read(tmp_path / "program.ts")
