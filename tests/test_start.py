@@ -19,7 +19,7 @@ MODULES = tuple(module.removesuffix(".__main__") for module in COMMANDS.values()
 HEAVY = {
     *("jax", "flax", "optax"),
     *("torch", "orbax", "sklearn", "scipy", "matplotlib", "pandas", "tensorboardX", "wandb"),
-    *("tensorflow_datasets", "grain", "array_record", "cv2", "gradio"),
+    *("tensorflow_datasets", "grain", "array_record", "av", "cv2", "gradio"),
 }
 HELP = """
 import json, runpy, sys

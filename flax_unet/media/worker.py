@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator
+from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
@@ -64,7 +65,8 @@ class _Worker:
     """The process, seen from the parent."""
 
     def __init__(self) -> None:
-        paths = os.pathsep.join(filter(None, sys.path))  # modules are found where the parent's were
+        here = str(Path(__file__).parents[2])
+        paths = os.pathsep.join(filter(None, (here, *sys.path)))  # as the parent finds modules
         # -P: nothing is imported from the working directory that the parent would not import.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "flax_unet.media.serve"],

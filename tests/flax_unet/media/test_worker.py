@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -224,3 +225,19 @@ def test_from_a_script_without_a_main_guard(film: Path, tmp_path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert (ended.stdout, ended.stderr) == ("30\n", "")
+
+
+def test_package_that_is_found_by_the_working_directory_alone(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "flax_unet").symlink_to(Path(worker.__file__).parents[1])
+    program = f"""if True:
+        import pathlib, sys, flax_unet.media.worker as worker
+        from flax_unet.media.videos import Sampling, VideoReader
+        assert pathlib.Path(worker.__file__).is_relative_to({str(tmp_path)!r})
+        frames = VideoReader(pathlib.Path({str(film)!r}), Sampling()).frames()
+        print(sum(frame is not None for frame in frames))
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True
+    )
+    assert (ended.stdout, ended.stderr) == (b"30\n", b"")
