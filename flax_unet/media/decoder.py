@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from flax_unet.media.images import MAX_PIXELS, too_large
+from flax_unet.media.images import GREY, MAX_PIXELS, too_large
 from flax_unet.media.videos import LEAST_PIXELS
 from flax_unet.media.worker import Reply
 from flax_unet.utils.errors import InputError, counted
@@ -39,7 +39,6 @@ _STILL = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}  # of cover art, and of 
 _REORDERED = 32  # places; codecs move a frame by at most 16
 _HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
 _TO_SDR = {"dst_color_trc": ColorTrc.IEC61966_2_1, "dst_color_primaries": ColorPrimaries.BT709}
-_GREY = 128  # behind what is transparent
 _NO_VIDEO = "holds no video that can be decoded (sound alone, or damaged); replace or remove it"
 _UNKNOWN_CODEC = "is compressed in a way that cannot be decoded here; convert it, as to H.264"
 
@@ -427,8 +426,8 @@ class _Video:
         opacity = pixels[..., 3:].astype(np.uint16)
         if opacity.min() == 255:
             return pixels[..., :3]
-        self._notes["it is transparent in places; they were laid on grey"] = None
-        return ((pixels[..., :3] * opacity + _GREY * (255 - opacity)) // 255).astype(np.uint8)
+        self._notes["it is transparent in places; these were laid on grey"] = None
+        return ((pixels[..., :3] * opacity + GREY * (255 - opacity)) // 255).astype(np.uint8)
 
 
 _FLUSH = Packet()

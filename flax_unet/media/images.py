@@ -27,7 +27,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b
 MAX_PIXELS = 100_000_000  # larger pictures are refused before they are decoded
 MAX_SIDE = 2**15  # pixels
 _REDUCED = 4  # JPEG of up to this many times the pixels is decoded at 1/2, 1/4 or 1/8 of its sides
-_BACKGROUND = "white"  # beneath transparent pixels
+GREY = 128  # beneath what is transparent
 _OF_8_BITS = ("RGB", "RGBA", "LA", "CMYK")
 
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # its errors are raised too
@@ -185,7 +185,7 @@ def is_picture(start: bytes) -> bool:
 def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     """A picture of any mode as RGB with 8 bits a channel; `notes` gets a note of what that changed.
 
-    Transparent pixels are laid on white: what they hide, often noise, is not part of the picture.
+    Transparent pixels are laid on grey: what they hide, often noise, is not part of the picture.
     More than 8 bits are scaled from the range that the values need: 8, 10, 12, 14, 16 bits, [0, 1].
 
     Raises:
@@ -196,8 +196,8 @@ def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     if image.has_transparency_data:
         whole = image.convert("RGBA")
         if whole.getchannel("A").getextrema() != (255, 255):
-            notes.append(f"it is transparent in places; these were laid on {_BACKGROUND}")
-            background = Image.new("RGBA", image.size, _BACKGROUND)
+            notes.append("it is transparent in places; these were laid on grey")
+            background = Image.new("RGBA", image.size, (GREY, GREY, GREY, 255))
             image = Image.alpha_composite(background, whole)
     return image if image.mode == "RGB" else image.convert("RGB")
 

@@ -12,7 +12,6 @@ from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.nn.config import DTYPES, UNetConfig
 from flax_unet.nn.decision import DECISION, POLARITY
-from flax_unet.nn.inference import select_devices
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command, counted
@@ -44,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = FolderOptions.of(args)
     # Not at the top: JAX and Flax take seconds to import.
     from flax_unet.checkpoint import store
+    from flax_unet.nn.inference import select_devices
     from train import distributed
 
     keep_compiled()

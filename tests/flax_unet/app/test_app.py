@@ -304,7 +304,7 @@ def test_page_with_a_video(visit: Visit, clip: Path, tmp_path: Path) -> None:
     assert len(result["frames"]) == FRAMES
     assert files[result["overlay"]][4:8] == b"ftyp"
     assert files[result["timeline"]].startswith(b"\x89PNG")
-    assert files["predictions.csv"].count(b"\n") == 2 + FRAMES
+    assert files["predictions.csv"].count(b"\n") == 3 + FRAMES  # head, file, person
 
 
 @needs_browser

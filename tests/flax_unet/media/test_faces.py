@@ -92,8 +92,9 @@ def test_tiny_faces_are_reported(finder: FaceFinder) -> None:
 
 
 def test_what_counts_of_a_face_is_what_is_seen_of_it() -> None:
-    def finder(_: Image.Image, *, of_video: bool = False) -> list[Box]:
-        return [Box(-160, 10, 39, 210), Box(-160, 10, 40, 210), Box(-50, -50, -10, -10)]
+    def finder(_: Image.Image, *, of_video: bool = False) -> list[Face]:
+        boxes = (Box(-160, 10, 39, 210), Box(-160, 10, 40, 210), Box(-50, -50, -10, -10))
+        return [Face(box, 0.9) for box in boxes]
 
     found = find(finder, Image.new("RGB", (300, 300)), "crop")  # pyright: ignore[reportArgumentType]
     assert found.boxes == [Box(0, 0, 107, 277)]

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import ExifTags, Image
 
@@ -266,3 +268,135 @@ def test_faces_are_framed_and_named(
         assert np.ptp(columns) >= 25
         assert columns.max() < width - 1  # not cut off
     assert not np.asarray(image).any()
+
+
+def marked(size: tuple[int, int] = (64, 48)) -> Image.Image:
+    """Red above and left, green above and right, blue below: no compression loses that."""
+    picture = Image.new("RGB", size, (20, 30, 220))
+    picture.paste((220, 30, 20), (0, 0, size[0] // 2, size[1] // 2))
+    picture.paste((20, 200, 30), (size[0] // 2, 0, size[0], size[1] // 2))
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        *(("phone.HEIC", "HEIF"), ("phone.heif", "HEIF"), ("called.jpg", "HEIF")),
+        *(
+            ("web.avif", "AVIF"),
+            ("web.jfif", "JPEG"),
+            ("old.jpe", "JPEG"),
+            ("scan.jp2", "JPEG2000"),
+        ),
+        *(("scan.j2k", "JPEG2000"), ("drawn.tga", "TGA"), ("drawn.pnm", "PPM")),
+    ],
+)
+def test_formats_that_people_have(name: str, form: str, tmp_path: Path) -> None:
+    pillow_heif.register_heif_opener()
+    marked().save(tmp_path / name, form, quality=95)
+    notes: list[str] = []
+    read = np.asarray(images.read_image(tmp_path / name, notes)).astype(int)
+    assert (tmp_path / name).suffix.lower() in images.SUFFIXES
+    assert np.abs(read - np.asarray(marked())).mean() < 6
+    assert notes == []
+    assert images.is_picture((tmp_path / name).read_bytes()) == (form != "TGA")  # it has no mark
+
+
+def test_first_of_a_stereo_picture(tmp_path: Path) -> None:
+    path = tmp_path / "stereo.jpg"
+    marked().save(path, "MPO", save_all=True, append_images=[Image.new("RGB", (64, 48))])
+    notes: list[str] = []
+    read = np.asarray(images.read_image(path, notes)).astype(int)
+    assert np.abs(read - np.asarray(marked())).mean() < 6
+    assert notes == ["it holds several pictures; the first one was judged"]
+
+
+def test_heif_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pillow_heif.register_heif_opener()
+    marked().save(tmp_path / "x.heic", "HEIF")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(InputError, match=r"x\.heic is HEIF.*pip install pillow-heif"):
+        images.read_image(tmp_path / "x.heic")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_what_transparency_hides_is_not_judged(mode: str, tmp_path: Path) -> None:
+    rows = np.arange(40)[:, None] * np.ones((1, 30), int)
+    opaque = rows >= 10
+    if mode == "P":  # the colour 7 of the palette is transparent
+        picture = Image.fromarray(np.where(opaque, 3, 7).astype(np.uint8), "P")
+        picture.putpalette(np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes())
+        plain = np.asarray(picture.convert("RGB"))
+        picture.save(tmp_path / "x.png", transparency=7)
+    elif mode == "RGB":  # the same by a colour, as PNG can
+        plain = np.where(opaque[..., None], (10, 200, 30), (1, 2, 3)).astype(np.uint8)
+        Image.fromarray(plain).save(tmp_path / "x.png", transparency=(1, 2, 3))
+    else:
+        plain = np.asarray(noise(30, 40).convert("L" if mode == "LA" else "RGB"))
+        alpha = np.where(opaque, 255, 0).astype(np.uint8)
+        picture = Image.fromarray(np.dstack([plain, alpha]), mode)
+        picture.save(tmp_path / "x.png")
+        plain = np.asarray(Image.fromarray(plain).convert("RGB"))
+    notes: list[str] = []
+    read = np.asarray(images.read_image(tmp_path / "x.png", notes))
+    np.testing.assert_array_equal(read[10:], plain[10:])
+    assert (read[:10] == images.GREY).all()
+    assert notes == ["it is transparent in places; these were laid on grey"]
+
+
+@pytest.mark.parametrize(
+    ("values", "top"),
+    [
+        (np.array([[0, 257, 65535]], np.uint16), 65535),
+        (np.array([[0, 16, 4095]], np.uint16), 4095),
+        (np.array([[0, 4, 1023]], np.int32), 1023),
+        (np.array([[0, 0.25, 1]], np.float32), 1),
+        (np.array([[0, 300.5, 16000]], np.float32), 16383),
+    ],
+)
+def test_more_than_8_bits_are_scaled(values: np.ndarray, top: int, tmp_path: Path) -> None:
+    Image.fromarray(values).save(tmp_path / "x.tiff")
+    notes: list[str] = []
+    read = np.asarray(images.read_image(tmp_path / "x.tiff", notes))
+    expected = np.rint(values.astype(float) * 255 / top)[..., None] * np.ones(3)
+    np.testing.assert_array_equal(read, expected)
+    (note,) = notes
+    assert note.endswith(f"were scaled from 0 ... {top} to 8 bits")
+
+
+@pytest.mark.parametrize("value", [-1.0, 70000.0, np.nan, np.inf])
+def test_values_of_no_known_range(value: float, tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0.5, value]], np.float32)).save(tmp_path / "x.tiff")
+    with pytest.raises(InputError, match=r"x\.tiff has values outside 0 \.\.\. 65535"):
+        images.read_image(tmp_path / "x.tiff")
+
+
+def test_16_bits_a_channel(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 2**16, (30, 40, 3), np.uint16)
+    assert cv2.imwrite(str(tmp_path / "x.png"), deep)  # blue, green, red
+    notes: list[str] = []
+    read = np.asarray(images.read_image(tmp_path / "x.png", notes))
+    np.testing.assert_array_equal(read, deep[..., ::-1] >> 8)
+    assert notes == ["of 16 bits a channel, the upper 8 were judged"]
+
+
+def test_large_jpeg_is_reduced(tmp_path: Path) -> None:
+    marked((1200, 900)).save(tmp_path / "x.jpg", quality=90)
+    marked((1200, 900)).save(tmp_path / "x.png")
+    notes: list[str] = []
+    read = images.read_image(tmp_path / "x.jpg", notes, 500_000)
+    assert read.size == (600, 450)
+    assert np.abs(np.asarray(read).astype(int) - np.asarray(marked((600, 450)))).mean() < 3
+    (note,) = notes
+    assert "1200x900 pixels and was judged at 600x450" in note
+    with pytest.raises(InputError, match=r"x\.jpg is 1200x900, over 10,000 pixels"):
+        images.read_image(tmp_path / "x.jpg", [], 10_000)
+    with pytest.raises(InputError, match=r"x\.png is 1200x900, over 500,000 pixels"):
+        images.read_image(tmp_path / "x.png", [], 500_000)
+
+
+def test_more_pixels_than_pillow_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Phones have 200 megapixels; Pillow refuses from 179 on."""
+    marked((1200, 900)).save(tmp_path / "x.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    assert images.read_image(tmp_path / "x.jpg").size == (1200, 900)
