@@ -195,7 +195,10 @@ def to_torch(rules: Mapping[str, Rule], weights: Tree) -> dict[str, np.ndarray]:
     """The inverse of `to_flax`: the tensors by their PyTorch key, float32."""
 
     def leaf(target: str) -> np.ndarray:
-        return functools.reduce(lambda of, step: of[step], target.split("/"), weights)
+        branch: Any = weights
+        for step in target.split("/"):
+            branch = branch[step]
+        return branch
 
     return {
         key: np.asarray(leaf(rule.target).transpose(np.argsort(rule.axes)), order="C")

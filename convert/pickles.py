@@ -8,6 +8,7 @@ thing alone: a pickle that would call a function, or names a module that runs co
 
 import pickletools
 import re
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -44,9 +45,11 @@ class Inert(dict[Any, Any]):
         super().__init__()
         self.name, self.args, self.state = name, args, None
 
-    __hash__ = object.__hash__
-    __eq__ = object.__eq__
-    __ne__ = object.__ne__
+    def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
 
 def type_name(value: Any) -> str:
@@ -153,17 +156,16 @@ _RECONSTRUCTS = re.compile(
     r"|torch\.(device|dtype|layout|Size|_utils\._\w+|storage\._\w+|_tensor\._\w+)"
     r"|torch\.serialization\._get_layout|(\w+\.)+(_unpickle|_reconstruct|__pyx_unpickle|_new_)\w*"
 )
-_RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # since Python 2
 
 
 def _global(module: Any, name: Any) -> Global:
     if type(module) is not str or type(name) is not str:
         raise DamagedError("a name that is not text")
-    found = Global(_RENAMED.get(module, module), name)
-    parts = {found.module.partition(".")[0], *name.split(".")[:-1]}  # `collections` `abc.sys.exit`
-    is_plain = re.fullmatch(
-        _BUILTINS + r"|builtins\.(type|[A-Z]\w+)", str(found)
-    )  # or an exception
+    # Protocols up to 2 have the names of Python 2.
+    found = Global(*NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name)))
+    # A name may have steps of its own: `collections`, `abc.sys.exit`.
+    parts = {found.module.partition(".")[0], *found.name.split(".")[:-1]}
+    is_plain = re.fullmatch(_BUILTINS + r"|builtins\.(type|[A-Z]\w+)", str(found))
     if not is_plain and not _RUNS_CODE.isdisjoint(parts):
         raise RefusedError(f"{module}.{name}")
     return found
@@ -237,7 +239,7 @@ def load(stream: Any, builders: Builders, persistent: Callable[[Any], Any] | Non
         DamagedError: it is not valid, or too long.
     """
     try:
-        return _run(stream, PLAIN | dict(builders), persistent)
+        return _run(stream, {**PLAIN, **builders}, persistent)
     except (RefusedError, DamagedError):
         raise
     except Exception as error:  # whatever the damage leads to
@@ -263,6 +265,7 @@ def _run(stream: Any, builders: Builders, persistent: Callable[[Any], Any] | Non
                 target[_key(key)] = value
 
     start = stream.tell()
+    argument: Any
     for step, (opcode, argument, position) in enumerate(pickletools.genops(stream)):
         if step > _MOST_STEPS or (position or 0) - start > _MOST_BYTES:
             raise DamagedError("its pickle is longer than that of any state dict")

@@ -67,8 +67,8 @@ def load(path: Path) -> Loaded:
 def _load_shards(index: Path) -> Loaded:
     """The tensors of all files that an index names, in its order."""
     try:
-        size = index.stat().st_size
-        content = json.loads(index.read_bytes()) if size <= _LARGEST_INDEX else None
+        with index.open("rb") as file:
+            content: Any = json.loads(file.read(_LARGEST_INDEX))
         names = {str(key): str(name) for key, name in content["weight_map"].items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(
@@ -103,7 +103,7 @@ def _load_file(path: Path) -> Any:
             return _load_safetensors(path, view)
         if _PICKLE.match(head):
             return torch_file.read_legacy(view)
-        if tarfile.is_tarfile(path):
+        if _is_tar(head):
             return _load_tar(path, view)
     except pickles.RefusedError as refused:
         raise InputError(
@@ -140,6 +140,15 @@ def _load_zip(path: Path, view: mmap.mmap) -> Any:
                 "pack its folder again without compression: zip -0 -r OUT.pth FOLDER"
             )
         return torch_file.read_zip(view, archive, pickled[0])
+
+
+def _is_tar(head: bytes) -> bool:
+    """Whether a file begins with the header of a tar archive, whose checksum is right."""
+    try:
+        tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def _load_tar(path: Path, view: mmap.mmap) -> Any:

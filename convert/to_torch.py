@@ -23,9 +23,9 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
     """Writes the checkpoint directory `path` as the PyTorch file `out`.
 
     A converted checkpoint gives its source's tensors bit for bit, in their order and type, also
-    those that the network does not use. Containers are left off, and so are the usual wrappers
-    of a network that is alone in its file (`module.`, `model.`), so that
-    `load_state_dict(strict=True)` accepts the result; otherwise the keys are the file's. A trained checkpoint gives the published
+    those that the network does not use. Containers are left off, and so are the usual wrappers of a
+    network that is alone in its file (`module.`, `model.`), so that `load_state_dict(strict=True)`
+    accepts the result; otherwise the keys are the file's. A trained checkpoint gives the published
     names, and in layout ynet-224 also the level that the original class has and never uses: from
     the file that training started with, or else a fresh one.
 

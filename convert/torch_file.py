@@ -187,7 +187,7 @@ def read_tar(view: mmap.mmap, archive: tarfile.TarFile) -> Any:
 
     objects: dict[Any, Any] = {}
     data = part("storages")
-    stream = io.BytesIO(data)
+    stream = io.BytesIO(data.tobytes())
     for _ in _counted(stream):
         key, _, kind = pickles.load(stream, {})
         (count,) = struct.unpack("<q", stream.read(8))
@@ -199,7 +199,7 @@ def read_tar(view: mmap.mmap, archive: tarfile.TarFile) -> Any:
         views.append((Storage(objects[root].dtype, size), objects[root], offset))
         objects[key] = views[-1][0]
     _fill_views(views)
-    stream = io.BytesIO(part("tensors"))
+    stream = io.BytesIO(part("tensors").tobytes())
     for _ in _counted(stream):
         key, root, _ = pickles.load(stream, {})
         (axes, _) = struct.unpack("<ii", stream.read(8))
@@ -213,7 +213,7 @@ def read_tar(view: mmap.mmap, archive: tarfile.TarFile) -> Any:
     def persistent(saved: Any) -> Any:
         return saved[0] if isinstance(saved, tuple) else objects[int(saved)]
 
-    return pickles.load(io.BytesIO(part("pickle")), _BUILDERS, persistent)
+    return pickles.load(io.BytesIO(part("pickle").tobytes()), _BUILDERS, persistent)
 
 
 def _counted(stream: io.BytesIO) -> Iterator[int]:
