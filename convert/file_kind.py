@@ -40,7 +40,7 @@ _OTHERS = {  # first bytes -> what it is, and what to do
     b"7z\xbc\xaf": ("a 7-Zip archive", "Unpack it: 7z x {file}"),
     b"Rar!": ("a RAR archive", "Unpack it: unrar x {file}"),
 }
-_WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml")
+_WEB_PAGE = (b"<!doctype html", b"<html", b"<head")
 
 
 def command(module: str, *arguments: object) -> str:
@@ -81,7 +81,7 @@ def of_file(path: Path, head: bytes) -> str:
             "file that it was exported from"
         )
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith(_WEB_PAGE):
+    if text.startswith(_WEB_PAGE) or (text.startswith(b"<?xml") and b"<html" in text):
         return (
             f"is a web page: it begins with {head[:16]!r}. The address leads to a page about the "
             "file; download the file itself"
@@ -179,6 +179,20 @@ def _listed(names: list[str]) -> str:
     return shown + (f" and {more:,} more" if more > 0 else "")
 
 
+def is_inside(path: Path) -> bool:
+    """Whether a file is a part of a checkpoint that is a folder."""
+    return (
+        path.name == ".metadata"
+        or path.suffix == ".distcp"
+        or _is_unpacked(path.parent, path.name)
+        or metadata.is_checkpoint(path.parent)
+    )
+
+
+def _is_unpacked(folder: Path, name: str = "data.pkl") -> bool:
+    return name == "data.pkl" and (folder / name).is_file() and (folder / "data").is_dir()
+
+
 def of_folder(path: Path) -> str:
     """A predicate on a folder."""
     if metadata.is_checkpoint(path):
@@ -194,7 +208,7 @@ def of_folder(path: Path) -> str:
             f"{quoted(f'{path.name}.pth')}"
         )
     for folder in (path, *(path / name for name in names)):
-        if (folder / "data.pkl").is_file() and (folder / "data").is_dir():
+        if _is_unpacked(folder):
             top, name = folder.resolve().parent, folder.resolve().name
             return (
                 "is an unpacked checkpoint; PyTorch's .pth files are zip archives. Pack it again: "

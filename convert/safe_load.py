@@ -57,6 +57,8 @@ def load(path: Path) -> Loaded:
         if len(indices) != 1:
             raise InputError(f"{path} {file_kind.of_folder(path)}")
         return _load_shards(indices[0])
+    if file_kind.is_inside(path):
+        raise InputError(f"{path.parent} {file_kind.of_folder(path.parent)}")
     if not path.is_file():
         raise InputError(f"{path} is not a file; name a .pth, .pt or .safetensors file")
     if path.name.endswith(_INDEX):

@@ -17,7 +17,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -238,6 +237,11 @@ FILES: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
         ("Git LFS", "git lfs pull"),
     ),
     "web page": (HTML, "a.pth", ("web page", "begins with")),
+    "answer of a server": (
+        b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>',
+        "a.pth",
+        ("text file", "begins with"),
+    ),
     "JSON": (b'{"error": "not found"}', "a.pth", ("JSON",)),
     "text": (b"Access denied\n", "a.pth", ("text file", "begins with")),
     "zeros": (bytes(4096), "a.pth", ("zeros alone",)),
@@ -312,6 +316,16 @@ def test_folders_are_named(case: str, tmp_path: Path, fails: Fails) -> None:
     assert message.startswith(f"error: {path} ")
     for part in expected:
         assert part in message
+
+
+@pytest.mark.parametrize("part", ["x/data.pkl", "x/.metadata", "x/__0_0.distcp", "out/config.json"])
+def test_part_of_a_folder_is_named(part: str, small_file: Path, fails: Fails) -> None:
+    path = small_file.parent / part
+    convert(small_file, small_file.parent / "out", verify=False)
+    folder(path.parent, path.name, "data/0") if part.startswith("x/") else None
+    message = fails(from_torch.main, path, "--dry-run")
+    assert message.startswith(f"error: {path.parent} is ")
+    assert any(word in message for word in ("zip -0 -r", "dcp_to_torch", "converted already"))
 
 
 def test_unpacked_checkpoint_packed_again(tmp_path: Path, fails: Fails) -> None:
@@ -407,7 +421,6 @@ CALLS = {
     "CDLL": Calls(ctypes.CDLL, "x.so"),
     "methodcaller": Calls(operator.methodcaller, "x"),
     "pickle.loads": Calls(pickle.loads, b""),
-    "SimpleNamespace": Calls(types.SimpleNamespace),
     "open": Calls(open, "/etc/passwd"),
     "rmtree": Calls(shutil.rmtree, "/tmp/x"),
     "a function of ours": Calls(listing, "x"),
@@ -437,6 +450,8 @@ def short(text: str) -> bytes:
         (b"cos\nsystem\n", "os.system"),  # named, not called
         (b"(S'true'\nios\nsystem\n", "os.system"),
         (b"(cos\nsystem\nS'true'\no", "os.system"),
+        (b"ctypes\nFunctionType\n)R", "types.FunctionType"),
+        (b"cimportlib.util\nX\n)\x81", "importlib.util"),
         (b"c__builtin__\neval\n", "eval"),
         (b"cfunctools\npartial\n(ccollections\nOrderedDict\ntR)R", "makes itself"),
         (short("builtins") + short("object") + b"\x93)R)R", "makes itself"),

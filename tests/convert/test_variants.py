@@ -7,9 +7,11 @@ import datetime
 import enum
 import fractions
 import functools
+import logging
 import pathlib
 import pickle
 import random
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,6 +230,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "partial": lambda: functools.partial(nn.functional.relu, inplace=True),
     "generator": lambda: torch.Generator().get_state(),
     "dtype and device": lambda: [torch.float32, torch.device("cpu"), torch.Size([1])],
+    "namespace": lambda: types.SimpleNamespace(lr=1, log=logging.getLogger("train")),
     "classes": lambda: [nn.ReLU, dict, ValueError],
 }
 
