@@ -104,7 +104,7 @@ def _load_file(path: Path) -> Any:
         if head[8:9] == b"{" and b"\0" in head[:8]:
             return _load_safetensors(path, view)
         if _PICKLE.match(head):
-            return torch_file.read_legacy(view)
+            return _load_legacy(path, view)
         if _is_tar(head):
             return _load_tar(path, view)
     except pickles.RefusedError as refused:
@@ -142,6 +142,15 @@ def _load_zip(path: Path, view: mmap.mmap) -> Any:
                 "pack its folder again without compression: zip -0 -r OUT.pth FOLDER"
             )
         return torch_file.read_zip(view, archive, pickled[0])
+
+
+def _load_legacy(path: Path, view: mmap.mmap) -> Any:
+    if pickles.load(view, {}) != torch_file.MAGIC_NUMBER:
+        raise InputError(
+            f"{path} is a pickle that torch.save did not write. Where it was made, load it and save "
+            "the state dict: torch.save(state_dict, OUT)"
+        )
+    return torch_file.read_legacy(view)
 
 
 def _is_tar(head: bytes) -> bool:

@@ -316,7 +316,8 @@ def stored(path: Path, key: str, of: Tensor) -> np.ndarray:
         return of.array()
     except NoValuesError as error:
         raise InputError(
-            f"{path}: {key} {error}. Save the state dict of a model whose weights are loaded"
+            f"{path}: {key} {error}. Save the state dict of a model whose weights are loaded, or "
+            "without this tensor"
         ) from error
     except ValueError as error:
         raise InputError(

@@ -124,11 +124,11 @@ def _bytes(whole: np.ndarray, entry: zipfile.ZipInfo | None) -> bytes:
 def read_legacy(view: mmap.mmap) -> Any:
     """The content of a file in the format of PyTorch 0.1.10 to 1.5, its tensors as `Tensor`.
 
+    The first pickle, which is `MAGIC_NUMBER`, is read already.
+
     Raises:
         RefusedError, DamagedError: as `pickles.load` does.
     """
-    if pickles.load(view, {}) != MAGIC_NUMBER:
-        raise DamagedError("it is a pickle that torch.save did not write")
     pickles.load(view, {})  # the version of the protocol
     system = pickles.load(view, {})
     swapped = isinstance(system, dict) and system.get("little_endian") is False

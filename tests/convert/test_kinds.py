@@ -254,6 +254,7 @@ FILES: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
     "MPEG-TS": ((b"G" + bytes(187)) * 4, "a.ts", ("a video",)),
     "random": (np.random.default_rng(1).bytes(999), "a.pth", ("begins with",)),
     "plain pickle": (pickle.dumps({"a": 1}), "a.pkl", ("torch.save did not write",)),
+    "pickled tensors": (pickle.dumps(NET), "a.pkl", ("torch.save did not write",)),
 }
 
 
