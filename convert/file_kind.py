@@ -14,6 +14,7 @@ from flax_unet.checkpoint import metadata
 from flax_unet.utils.errors import counted
 
 _SUFFIXES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pkl", ".pickle"})
+_OURS = frozenset({metadata.CONFIG, metadata.SOURCE, metadata.MANIFEST})
 _MOST_LISTED = 5  # members or files that a message names
 
 # First bytes -> name, how to unpack, and how to look inside.
@@ -185,7 +186,7 @@ def is_inside(path: Path) -> bool:
         path.name == ".metadata"
         or path.suffix == ".distcp"
         or _is_unpacked(path.parent, path.name)
-        or metadata.is_checkpoint(path.parent)
+        or (path.name in _OURS and metadata.is_checkpoint(path.parent))
     )
 
 

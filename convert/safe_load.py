@@ -147,8 +147,8 @@ def _load_zip(path: Path, view: mmap.mmap) -> Any:
 def _load_legacy(path: Path, view: mmap.mmap) -> Any:
     if pickles.load(view, {}) != torch_file.MAGIC_NUMBER:
         raise InputError(
-            f"{path} is a pickle that torch.save did not write. Where it was made, load it and save "
-            "the state dict: torch.save(state_dict, OUT)"
+            f"{path} is a pickle that torch.save did not write. Where it was made, load it and "
+            "save the state dict: torch.save(state_dict, OUT)"
         )
     return torch_file.read_legacy(view)
 
