@@ -3,16 +3,22 @@
 import argparse
 import contextlib
 import dataclasses
+import importlib.util
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from convert import layout, mapping, safe_load, state_dict
+from convert.safe_load import Loaded
+from convert.state_dict import StateDict
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import file_sha256, made_by
 from flax_unet.media.images import read_image, to_input
-from flax_unet.nn.config import Size, UNetConfig, shown_size
+from flax_unet.nn.config import IMAGE_CHANNELS, Size, UNetConfig, shown_size
+from flax_unet.nn.shapes import weight_shapes
 from flax_unet.utils.arguments import image_size, program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command
@@ -20,6 +26,8 @@ from flax_unet.utils.files import staged_directory
 
 if TYPE_CHECKING:
     from convert.parity import Parity
+
+_MOST_LISTED = 10  # tensors that the report names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +41,41 @@ class Conversion:
     out: Path | None  # None when nothing was written
 
 
+@dataclasses.dataclass(frozen=True)
+class Recognised:
+    """A PyTorch checkpoint whose network is known."""
+
+    path: Path
+    loaded: Loaded
+    found: StateDict
+    layout: str
+    config: UNetConfig
+    matched: mapping.Remap
+
+
+def recognise(path: str | Path, *, key: str | None = None, size: Size | None = None) -> Recognised:
+    """Reads a PyTorch checkpoint and finds its network, without PyTorch and JAX.
+
+    The arguments are as for `convert`.
+
+    Raises:
+        InputError: the file cannot be read or fits no layout.
+    """
+    path = Path(path)
+    loaded = safe_load.load(path)
+    found = state_dict.find(path, loaded, key)
+    try:
+        name, config, matched = layout.identify(found.shapes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    try:
+        if size is not None:
+            config = dataclasses.replace(config, image_size=size)
+    except ValueError as error:
+        raise InputError(f"--size {shown_size(size or (0, 0))}: {error}") from error
+    return Recognised(path, loaded, found, name, config, matched)
+
+
 def convert(
     path: str | Path,
     out: str | Path | None,
@@ -41,26 +84,47 @@ def convert(
     verify: bool = True,
     images: Sequence[str | Path] = (),
     size: Size | None = None,
+    key: str | None = None,
 ) -> Conversion:
     """Converts the PyTorch checkpoint `path` into the directory `out`.
 
     Args:
-        path: a .pth, .pt or .safetensors file.
+        path: a file of PyTorch or of safetensors, the index of its shards, or their folder.
         out: where the checkpoint belongs; None goes through all the steps and writes nothing.
         overwrite: whether a checkpoint that stands there is replaced.
         verify: whether the result is compared with the PyTorch twin before it is put in place.
         images: pictures to compare on, besides seeded noise.
         size: (height, width) of the pictures that the network was trained on, which the file does
             not say; None: the layout's.
+        key: which network, where the file holds several; the message on them names them.
 
     Raises:
         InputError: the file cannot be read or fits no layout, the destination cannot be written,
             or the two models differ by more than the tolerance. The destination is untouched.
     """
+    if verify:
+        _need_torch()
+    recognised = recognise(path, key=key, size=size)
+    return write(recognised, out, overwrite=overwrite, verify=verify, images=images)
+
+
+def _need_torch() -> None:
+    if importlib.util.find_spec("torch") is None:  # found in no time; an import takes seconds
+        raise ModuleNotFoundError("torch is not installed", name="torch")
+
+
+def write(
+    recognised: Recognised,
+    out: str | Path | None,
+    *,
+    overwrite: bool = False,
+    verify: bool = True,
+    images: Sequence[str | Path] = (),
+) -> Conversion:
+    """Converts what `recognise` found. The arguments and errors are those of `convert`."""
     import jax
 
-    path = Path(path)
-    out = None if out is None else Path(out)
+    path, out = recognised.path, None if out is None else Path(out)
     try:
         cpu = jax.devices("cpu")[0]  # tolerances are of float32 arithmetic
     except RuntimeError as error:
@@ -68,58 +132,97 @@ def convert(
             "JAX finds no CPU to verify on; take JAX_PLATFORMS out of the environment, or add cpu "
             f"to it: {str(error).splitlines()[0]}"
         ) from error
+    found, config, matched = recognised.found, recognised.config, recognised.matched
     # A link stays, and its target is replaced.
     stage = contextlib.nullcontext() if out is None else _stage(path, out.resolve(), overwrite)
     with stage as directory, jax.default_device(cpu):
-        # PyTorch and Flax take seconds to import, so only what needs them does.
-        from convert import layout, mapping, parity, state_dict
         from flax_unet.checkpoint import store
 
         pictures = [read_image(Path(image)) for image in images]
-        content = state_dict.read(path)
-        shapes = {key: array.shape for key, array in content.tensors.items()}
-        try:
-            name, config, matched = layout.identify({**shapes, **dict.fromkeys(content.values, ())})
-            if size is not None:
-                config = dataclasses.replace(config, image_size=size)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        except ValueError as error:
-            raise InputError(f"--size {shown_size(size or (0, 0))}: {error}") from error
-        weights = mapping.to_flax(matched.rules, content.tensors)
+        inventory = _inventory(recognised)
+        tensors = state_dict.read(path, found, [*matched.rules, *inventory.native])
+        weights = mapping.to_flax(matched.rules, tensors)
         if directory is not None:
-            unused = {key: content.tensors[key] for key in matched.unused if key in content.tensors}
+            unused = {name: tensors[name] for name in inventory.native}
+            if inventory.company:
+                unused[state_dict.COMPANY] = np.concatenate(inventory.company)
             trees = {metadata.WEIGHTS: weights, metadata.UNUSED: unused}
             store.write(directory, config, trees)
         proof = None
         if verify:
+            from convert import parity  # PyTorch takes seconds to import
+
             # What was written is what is checked.
             model = store.load(directory) if directory else store.build(config, weights)
-            crops = [to_input(picture, config.input_size)[None] for picture in pictures]
-            inputs = np.concatenate([parity.noise(config.input_size), *crops])
-            proof = parity.verify(model, content.tensors, inputs)
+            inputs = [parity.noise(config), *(_crop(picture, config) for picture in pictures)]
+            proof = parity.verify(model, tensors, np.concatenate(inputs))
             if not proof.holds:
                 raise InputError(f"{path}: the converted model computes something else:\n{proof}")
+        first, *shards = recognised.loaded.files
         source = {
             "file": path.name,
-            "size_bytes": path.stat().st_size,
-            "sha256": file_sha256(path),
-            "layout": name,
-            "container": content.container,
-            "prefix": content.prefix,
-            "entries": {
-                key: {"value": content.values[key]}
-                if key in content.values
-                else {"shape": list(shapes[key]), "dtype": content.tensors[key].dtype.name}
-                for key in content.order
-            },
-            "unused": matched.unused,
+            "size_bytes": recognised.loaded.size,
+            "sha256": file_sha256(first),
+            **({"shards": {file.name: file_sha256(file) for file in shards}} if shards else {}),
+            "layout": recognised.layout,
+            "container": found.container,
+            "prefix": found.prefix,
+            "entries": inventory.entries,
+            "computed": {name: of.how for name, of in found.computed.items()},
+            "unused": inventory.unused,
             "parity": proof.to_json() if proof else None,
             "made_by": made_by(),
         }
         if directory is not None:
             metadata.write_json(directory / metadata.SOURCE, source)
-    return Conversion(name, config, source, proof, out)
+    return Conversion(recognised.layout, config, source, proof, out)
+
+
+class _Inventory(NamedTuple):
+    """What becomes of each entry of a file."""
+
+    entries: dict[str, dict[str, Any]]  # as in source.json, by the key that `to_torch` gives
+    unused: dict[str, str]  # tensors that the network does not use, by that key, and the reason
+    native: list[str]  # the published names of those of them that are stored as they are
+    company: list[np.ndarray]  # the bytes of the others, and of tensors in parts
+
+
+def _inventory(recognised: Recognised) -> _Inventory:
+    found, matched = recognised.found, recognised.matched
+    part_of = {part: whole for whole, of in found.computed.items() for part in of.parts}
+    outside = [key for key in found.tensors if key not in found.names]
+    # The original's class loads a network without its wrappers; what is more than that comes back
+    # with the file's own keys.
+    is_bare = found.is_wrapped and not outside and not matched.company
+    inventory = _Inventory({}, {}, [], [])
+    position = 0
+    for key, value in found.entries.items():
+        name = found.names.get(key)
+        shown = name if is_bare and name is not None else key
+        if key not in found.tensors:
+            inventory.entries[shown] = {"value": value}
+            continue
+        entry = inventory.entries[shown] = {"shape": list(value.shape), "dtype": value.dtype}
+        if name is not None and (whole := part_of.get(name, name)) != shown:
+            entry["of"] = whole
+        if name in matched.unused:
+            inventory.native.append(name)
+            inventory.unused[shown] = matched.unused[name]
+        elif name in part_of or name not in matched.rules:
+            if name not in part_of:
+                inventory.unused[shown] = matched.company.get(name or "", mapping.COMPANY[""])
+            values = state_dict.stored(recognised.path, key, value)
+            inventory.company.append(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+            entry["at"] = position
+            position += values.nbytes
+    return inventory
+
+
+def _crop(picture: Any, config: UNetConfig) -> np.ndarray:
+    """A picture as the network's input (1, H, W, in_channels)."""
+    if config.in_channels != IMAGE_CHANNELS:
+        picture = picture.convert("L")
+    return to_input(picture, config.input_size)[None, ..., : config.in_channels]
 
 
 def _stage(path: Path, out: Path, overwrite: bool) -> contextlib.AbstractContextManager[Path]:
@@ -137,13 +240,14 @@ def _report(conversion: Conversion) -> str:
     """What was done, as a short table."""
     source, config = conversion.source, conversion.config
     entries = source["entries"]
-    used = {key: entry for key, entry in entries.items() if key not in source["unused"]}
+    used = [
+        entry for key, entry in entries.items() if "shape" in entry and key not in source["unused"]
+    ]
+    shapes = weight_shapes(config)
     parameters = sum(
-        int(np.prod(entry["shape"]))
-        for key, entry in used.items()
-        if not key.endswith(("running_mean", "running_var"))
+        math.prod(shape) for path, shape in shapes.items() if not path.endswith(("/mean", "/var"))
     )
-    types = ", ".join(sorted({entry["dtype"] for entry in used.values()}))
+    types = ", ".join(sorted({entry["dtype"] for entry in used}))
     heads = {
         "classifier (1 = REAL)": config.has_classifier,
         "mask (1 = MANIPULATED)": config.has_mask_head,
@@ -163,8 +267,19 @@ def _report(conversion: Conversion) -> str:
     lines = [f"{label:12}{text}" for label, text in rows.items()]
     if conversion.parity is not None:
         lines.append(str(conversion.parity))
+    others = [key for key, reason in source["unused"].items() if reason in mapping.COMPANY.values()]
+    lines += _listed("not used", [f"{key} ({source['unused'][key]})" for key in others])
+    lines += _listed("computed", [f"{name}: {how}" for name, how in source["computed"].items()])
     lines.append(f"{'written':12}{conversion.out or 'nothing (--dry-run)'}")
     return "\n".join(lines)
+
+
+def _listed(label: str, texts: Sequence[str]) -> list[str]:
+    """A row of the report for each text, up to a limit."""
+    shown = [*texts[:_MOST_LISTED]]
+    if rest := len(texts) - len(shown):
+        shown.append(f"and {rest:,} more")
+    return [f"{label:12}{text}" for text in shown]
 
 
 @command
@@ -177,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "is executed. The result is put in place only when the PyTorch and the Flax model agree.",
     )
     add = parser.add_argument
-    add("ckpt", type=Path, help=".pth, .pt or .safetensors file")
+    add("ckpt", type=Path, help=".pth, .pt, .ckpt or .safetensors file, or the index of its shards")
     add("--out", type=Path, metavar="DIR", help="where to write (default: checkpoints/<stem>)")
     add("--overwrite", action="store_true", help="replace a checkpoint that stands there")
     add("--dry-run", action="store_true", help="go through all the steps, write nothing")
@@ -197,18 +312,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="height x width of the pictures that the network was trained on, such as 320x224 for "
         "the older notebooks' (default: the layout's, 224 or 320); the file does not say",
     )
-    args = parser.parse_args(argv)
-    keep_compiled()
-    out = None if args.dry_run else args.out or Path("checkpoints") / args.ckpt.stem
-    conversion = convert(
-        args.ckpt,
-        out,
-        overwrite=args.overwrite,
-        verify=not args.no_verify,
-        images=args.image,
-        size=args.size,
+    add(
+        "--key",
+        metavar="NAME",
+        help="which network, where the file holds several; without it they are listed",
     )
-    print(_report(conversion))
+    args = parser.parse_args(argv)
+    verify = not args.no_verify
+    if verify:
+        _need_torch()
+    recognised = recognise(args.ckpt, key=args.key, size=args.size)
+    keep_compiled()  # imports JAX, which what is wrong with a file need not wait for
+    out = None if args.dry_run else args.out or Path("checkpoints") / _stem(args.ckpt)
+    options: Any = {"overwrite": args.overwrite, "verify": verify, "images": args.image}
+    print(_report(write(recognised, out, **options)))
+
+
+def _stem(path: Path) -> str:
+    """The name of the directory for a checkpoint, without the suffixes that checkpoints have."""
+    name = path.resolve().name if path.is_dir() else path.name
+    for suffix in (".index.json", ".tar"):
+        name = name.removesuffix(suffix) or name
+    return Path(name).stem if not path.is_dir() else name
 
 
 if __name__ == "__main__":

@@ -5,11 +5,18 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from convert.mapping import Remap, Shape, match
-from flax_unet.nn.config import PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
+from convert.mapping import BLOCK, Remap, match
+from flax_unet.nn.config import IMAGE_CHANNELS, PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
+from flax_unet.nn.shapes import Shape
 from flax_unet.utils.errors import InputError
 
 _DEEP_IMAGE_SIZE = 320  # what the published networks with five levels were trained at
+_MOST_SHOWN = 10  # differences that a message lists
+_MOST_BLOCKS = {"down": 12, "up": 12, "linear_": 65}  # numbers beyond are not of U-Nets
+_ADVICE = {  # what such tensors are of, and how to get rid of them
+    r".*_(orig|u|v)$": "torch.nn.utils.remove_spectral_norm(layer)",
+    r".*\.parametrizations\..*": "torch.nn.utils.parametrize.remove_parametrizations(layer, name)",
+}
 
 
 def identify(shapes: Mapping[str, Shape]) -> tuple[str, UNetConfig, Remap]:
@@ -31,19 +38,27 @@ def identify(shapes: Mapping[str, Shape]) -> tuple[str, UNetConfig, Remap]:
         key=lambda pair: len(pair[1].problems),
     )
     problems = remap.problems
+    shown = problems[:_MOST_SHOWN]
+    if rest := Counter(problem.split()[0] for problem in problems[_MOST_SHOWN:]):
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in rest.items())
+        shown.append(f"and {rest.total():,} more: {kinds}")
+    advice = [
+        f"\nFirst remove what computes these tensors: {way}"
+        for pattern, way in _ADVICE.items()
+        if any(re.match(pattern, key) for key in shapes if re.match(BLOCK, key))
+    ]
     raise InputError(
         f"the tensors fit no known layout. The nearest is {_name(nearest, remap)}, from which it "
         f"differs in {len(problems)} tensor{'s' * (len(problems) != 1)}:\n  "
-        + "\n  ".join(problems)
+        + "\n  ".join(shown)
+        + "".join(advice)
         + "\nCheck that the file is a U-YNet or U-Net state dict and complete"
     )
 
 
 def _infer(shapes: Mapping[str, Shape]) -> UNetConfig | None:
     """The configuration that a complete state dict of any base width implies, if there is one."""
-    levels, ups, linears = (
-        _count(shapes, pattern) for pattern in (r"down(\d+)\.", r"up(\d+)\.", r"linear_(\d+)\.")
-    )
+    levels, ups, linears = (_count(shapes, block, most) for block, most in _MOST_BLOCKS.items())
     base_width = _base_width(shapes)
     if base_width is None:
         return None
@@ -67,6 +82,8 @@ def _infer(shapes: Mapping[str, Shape]) -> UNetConfig | None:
             upsampling="transposed" if not ups or "up1.up.weight" in shapes else "bilinear",
             conv_bias="inc.double_conv.0.bias" in shapes,
             image_size=_DEEP_IMAGE_SIZE if used_levels > 4 else UNetConfig.image_size,
+            in_channels=_in_channels(shapes),
+            narrow_decoder=_is_narrow(shapes),
         )
     except ValueError:
         return None
@@ -75,16 +92,19 @@ def _infer(shapes: Mapping[str, Shape]) -> UNetConfig | None:
 def _candidates(inferred: UNetConfig | None, shapes: Mapping[str, Shape]) -> Iterator[UNetConfig]:
     """Networks that a state dict which fits none might have been meant to be."""
     base_width = _base_width(shapes) or UNetConfig.base_width
-    conv_bias = "down1.maxpool_conv.1.double_conv.0.bias" in shapes
+    found = {
+        "conv_bias": "down1.maxpool_conv.1.double_conv.0.bias" in shapes,
+        "in_channels": _in_channels(shapes),
+    }
     for config in dict.fromkeys(PUBLISHED.values()):
-        yield dataclasses.replace(config, base_width=base_width, conv_bias=conv_bias)
+        yield dataclasses.replace(config, base_width=base_width, **found)
         yield config
     if inferred is not None:  # last: where a published one is as near, it is what was meant
         yield inferred
 
 
 def published_names(config: UNetConfig) -> list[str]:
-    """The published layouts of a network, whatever its base width, bias and picture size."""
+    """The published layouts of a network, whatever its widths, bias and pictures."""
     return [
         name
         for name, published in PUBLISHED.items()
@@ -94,6 +114,8 @@ def published_names(config: UNetConfig) -> list[str]:
             base_width=published.base_width,
             conv_bias=published.conv_bias,
             image_size=published.image_size,
+            in_channels=published.in_channels,
+            narrow_decoder=published.narrow_decoder,
         )
     ]
 
@@ -110,6 +132,10 @@ def _name(config: UNetConfig, remap: Remap) -> str:
         details.append(f"base width {config.base_width}")
     if not config.conv_bias:
         details.append("convolutions without bias")
+    if config.in_channels != IMAGE_CHANNELS:
+        details.append("grey pictures")
+    if config.narrow_decoder:
+        details.append("narrow decoder")
     return ", ".join([name, *details])
 
 
@@ -122,7 +148,19 @@ def _base_width(shapes: Mapping[str, Shape]) -> int | None:
     return width or None
 
 
-def _count(shapes: Mapping[str, Shape], pattern: str) -> int:
-    """How many numbered blocks there are: the largest number, limited to what U-Nets have."""
-    found = {int(m.group(1)) for key in shapes if (m := re.match(pattern, key))}
-    return max((n for n in found if n < 16), default=0)
+def _in_channels(shapes: Mapping[str, Shape]) -> int:
+    shape = shapes.get("inc.double_conv.0.weight", ())
+    return 1 if shape[1:2] == (1,) else IMAGE_CHANNELS
+
+
+def _is_narrow(shapes: Mapping[str, Shape]) -> bool:
+    """Whether the first convolution of a step up gives less than the skip connection has."""
+    shape = shapes.get("up1.conv.double_conv.0.weight", ())
+    return len(shape) == 4 and shape[1] == 4 * shape[0]
+
+
+def _count(shapes: Mapping[str, Shape], block: str, most: int) -> int:
+    """How many numbered blocks there are: the largest number, up to `most`."""
+    pattern = re.compile(rf"{block}(\d{{1,3}})\.")
+    found = {int(m.group(1)) for key in shapes if (m := pattern.match(key))}
+    return max((n for n in found if n <= most), default=0)

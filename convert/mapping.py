@@ -5,19 +5,20 @@ every leaf of the target is set exactly once, and shapes agree.
 """
 
 import functools
+import re
 from collections import Counter
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from flax.traverse_util import unflatten_dict
 
-from flax_unet.checkpoint.store import Tree, abstract_weights, flat
 from flax_unet.nn.config import UNetConfig
+from flax_unet.nn.shapes import Shape, weight_shapes
 
-Shape = tuple[int, ...]
 Axes = tuple[int, ...]
+Tree = dict[str, Any]
+"""Nested dictionaries with arrays at the leaves."""
 
 VECTOR: Axes = (0,)
 LINEAR: Axes = (1, 0)  # (out, in) -> (in, out)
@@ -70,6 +71,9 @@ RULES: tuple[Rule, ...] = (
     Rule("outc.conv.bias", "outc/bias", VECTOR),
 )
 
+BLOCK = r"(?:inc|down\d+|up\d+|outc|linear_\d+)\."
+"""The names of the network's blocks; a tensor elsewhere is not the network's."""
+
 IGNORED: dict[str, str] = {
     "*.num_batches_tracked": "read only by a BatchNorm with cumulative averages",
     "mask_values": "grey levels of the training masks, stored by the parent project",
@@ -82,6 +86,15 @@ IGNORED: dict[str, str] = {
 
 They are patterns as in fnmatch; `{spare}` is the number after the deepest `{down}`.
 """
+COMPANY: dict[str, str] = {
+    "*.total_ops": "counted by a profiler",
+    "*.total_params": "counted by a profiler",
+    "": "not of the network",
+}
+"""The same of tensors that others than the network own, which may be of any type.
+
+The last row is for all that lies outside the network's blocks.
+"""
 
 
 class Remap(NamedTuple):
@@ -89,13 +102,14 @@ class Remap(NamedTuple):
 
     rules: dict[str, Rule]  # by key of the source
     unused: dict[str, str]  # key of the source -> reason
+    company: dict[str, str]  # the same of tensors that are not of the network
     problems: list[str]  # empty when the invariants hold
 
 
 @functools.cache
 def expand(config: UNetConfig) -> tuple[Rule, ...]:
     """The rules that set a leaf of the network of `config`, with its numbers filled in."""
-    leaves = _leaf_shapes(config)
+    leaves = weight_shapes(config)
     most = max(config.levels, len(config.classifier_widths or ()) + 1)
     expanded = []
     for rule in RULES:
@@ -109,7 +123,7 @@ def expand(config: UNetConfig) -> tuple[Rule, ...]:
 
 def match(config: UNetConfig, shapes: Mapping[str, Shape]) -> Remap:
     """Matches the keys and shapes of a source with the network of `config`."""
-    leaves = _leaf_shapes(config)
+    leaves = weight_shapes(config)
     rules = expand(config)
     by_key: dict[str, list[Rule]] = {}
     for rule in rules:
@@ -118,6 +132,7 @@ def match(config: UNetConfig, shapes: Mapping[str, Shape]) -> Remap:
 
     used: dict[str, Rule] = {}
     unused: dict[str, str] = {}
+    company: dict[str, str] = {}
     problems = []
     for key, shape in shapes.items():
         hits = by_key.get(key, [])
@@ -126,8 +141,10 @@ def match(config: UNetConfig, shapes: Mapping[str, Shape]) -> Remap:
             problems.append(f"ambiguous  {key}: {len(hits) + len(reasons)} rows of the table match")
         elif reasons:
             unused[key] = reasons[0]
+        elif (reason := _company(key)) is not None:
+            company[key] = reason
         elif not hits:
-            problems.append(f"unexpected {key}: expected no such tensor, found {shape}")
+            problems.append(_unexpected(key, shape))
         else:
             used[key] = hits[0]
             if (expected := source_shape(hits[0], leaves)) != tuple(shape):
@@ -145,25 +162,46 @@ def match(config: UNetConfig, shapes: Mapping[str, Shape]) -> Remap:
             )
         elif times_set[path] == 0:
             problems.append(f"missing    a rule of the table that sets {path}")
-    return Remap(used, unused, problems)
+    if problems:  # only beside a complete network are others in company
+        problems = [_unexpected(key, shapes[key]) for key in company] + problems
+    return Remap(used, unused, company, problems)
+
+
+def _company(key: str) -> str | None:
+    """Why a tensor is not of the network, or None where it may be."""
+    for pattern, reason in COMPANY.items():
+        if fnmatchcase(key, pattern) or (not pattern and not re.match(BLOCK, key)):
+            return reason
+    return None
+
+
+def _unexpected(key: str, shape: Shape) -> str:
+    return f"unexpected {key}: expected no such tensor, found {shape}"
 
 
 def to_flax(
     rules: Mapping[str, Rule], tensors: Mapping[str, np.ndarray], dtype: type = np.float32
 ) -> Tree:
     """The weights as a tree for `flax_unet.checkpoint.store`."""
-    leaves = {
-        rule.target: np.asarray(tensors[key].transpose(rule.axes), dtype, order="C")
-        for key, rule in rules.items()
-    }
-    return unflatten_dict(leaves, sep="/")
+    tree: Tree = {}
+    for key, rule in rules.items():
+        *steps, leaf = rule.target.split("/")
+        branch = functools.reduce(lambda of, step: of.setdefault(step, {}), steps, tree)
+        branch[leaf] = np.asarray(tensors[key].transpose(rule.axes), dtype, order="C")
+    return tree
 
 
 def to_torch(rules: Mapping[str, Rule], weights: Tree) -> dict[str, np.ndarray]:
     """The inverse of `to_flax`: the tensors by their PyTorch key, float32."""
-    leaves = flat(weights)
+
+    def leaf(target: str) -> np.ndarray:
+        branch: Any = weights
+        for step in target.split("/"):
+            branch = branch[step]
+        return branch
+
     return {
-        key: np.asarray(leaves[rule.target].transpose(np.argsort(rule.axes)), order="C")
+        key: np.asarray(leaf(rule.target).transpose(np.argsort(rule.axes)), order="C")
         for key, rule in rules.items()
     }
 
@@ -172,8 +210,3 @@ def source_shape(rule: Rule, leaves: Mapping[str, Shape]) -> Shape:
     """The shape that the rule's source must have, given the shapes of the target's leaves."""
     shape = leaves[rule.target]
     return tuple(shape[rule.axes.index(axis)] for axis in range(len(shape)))
-
-
-@functools.cache
-def _leaf_shapes(config: UNetConfig) -> dict[str, Shape]:
-    return {path: leaf.shape for path, leaf in flat(abstract_weights(config)).items()}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from convert.torch_unet import ReferenceUNet
-from flax_unet.nn.config import Size
+from flax_unet.nn.config import UNetConfig
 from flax_unet.nn.inference import compiled
 from flax_unet.nn.unet import UNet, UNetOutput
 
@@ -72,10 +72,10 @@ class Parity:
         return "\n".join(lines)
 
 
-def noise(size: Size) -> np.ndarray:
-    """Seeded uniform noise (NOISE_IMAGES, *size, 3) float32 in [0, 1)."""
+def noise(config: UNetConfig) -> np.ndarray:
+    """Seeded uniform noise (NOISE_IMAGES, H, W, in_channels) float32 in [0, 1) for a network."""
     rng = np.random.default_rng(NOISE_SEED)
-    return rng.random((NOISE_IMAGES, *size, 3), dtype=np.float32)
+    return rng.random((NOISE_IMAGES, *config.input_size, config.in_channels), dtype=np.float32)
 
 
 def load_twin(model: ReferenceUNet, tensors: Mapping[str, np.ndarray]) -> ReferenceUNet:
@@ -93,7 +93,7 @@ def load_twin(model: ReferenceUNet, tensors: Mapping[str, np.ndarray]) -> Refere
 
 
 def twin_output(twin: ReferenceUNet, images: np.ndarray) -> UNetOutput:
-    """The PyTorch twin's output for images (B, H, W, 3), in the Flax model's layout."""
+    """The PyTorch twin's output for images (B, H, W, in_channels), in the Flax model's layout."""
     with torch.inference_mode():
         mask_logits, real_logit = twin(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
     return UNetOutput(
@@ -105,7 +105,8 @@ def twin_output(twin: ReferenceUNet, images: np.ndarray) -> UNetOutput:
 def verify(model: UNet, tensors: Mapping[str, np.ndarray], images: np.ndarray) -> Parity:
     """Compares a converted model with the PyTorch twin that holds the source's tensors.
 
-    The model is in eval mode, on the CPU; the images are (B, H, W, 3) float32 in [0, 1].
+    The model is in eval mode, on the CPU; the images are (B, H, W, in_channels) float32
+    in [0, 1].
     """
     twin = load_twin(ReferenceUNet(model.config), tensors)
     forward = compiled(model)

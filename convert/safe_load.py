@@ -1,149 +1,190 @@
-"""Files of tensors, `.pth`, `.pt` or `.safetensors`, loaded without trusting them."""
+"""Files of tensors, loaded without trusting them and without PyTorch.
 
-import pickle
-import pickletools
+`.pth` in PyTorch's three formats and `.safetensors`, also in shards. The content decides which it
+is, not the suffix. Nothing in a file is executed, and nothing is allocated that it is too small to
+hold: tensors are views of the file.
+"""
+
+import json
+import math
+import mmap
 import re
+import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
+from convert import file_kind, pickles, torch_file
+from convert.tensors import NUMPY, dense
 from flax_unet.utils.errors import InputError
 
-_ZIP_MAGIC = b"PK\x03\x04"
-# Numbers as NumPy pickles them, such as the best accuracy so far, make no code run.
-_NUMPY_SCALAR = np.float64(0).__reduce__()[0]
-_SAFE: list[Any] = [
-    *((_NUMPY_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    *(np.dtype, *(type(np.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "?"))),
-]
-# What the pickle of a state dict, or of a model around it, names besides a program's own code.
-_HARMLESS = re.compile(
-    r"collections\.OrderedDict|(__builtin__|builtins)\.set|_codecs\.encode"
-    r"|numpy\.(dtype|_?core\.multiarray\.scalar|dtypes\.\w+)"
-    r"|torch\.(Size|\w*Storage|_utils\.\w+|storage\.\w+|nn\.(modules|parameter)\..+)"
-)
-_PICKLE_MAGIC = b"\x80"
-_SAFETENSORS_MAGIC = b'{"'  # after the eight bytes of the header's length
-_MAX_PICKLE = 2**26  # bytes of instructions; the published files have under 20 kB
+_INDEX = ".index.json"  # of a checkpoint in shards
+_LARGEST_INDEX = 2**26  # bytes
+_SAFETENSORS = {  # names of types in a header that are not PyTorch's
+    **{"F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16", "BOOL": "bool"},
+    **{"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "C64": "complex64"},
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+}
+_PICKLE = re.compile(rb"\x80|\([dlcit]|c[\w.]+\n[\w.]+\n")  # of any protocol
 _DOWNLOAD_AGAIN = "Download or copy it again"
 
 
-def load(path: Path) -> Any:
-    """The content of a file, whichever its format is; the content decides, not the suffix.
+class Loaded(NamedTuple):
+    """What a checkpoint holds."""
 
-    Nothing in the file is executed.
+    content: Any  # its tensors are `Tensor`s
+    files: tuple[Path, ...]  # the file itself, and its shards
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.stat().st_size for file in self.files)
+
+
+def load(path: Path) -> Loaded:
+    """The content of a checkpoint: a file, the index of its shards, or the folder of an index.
 
     Raises:
-        InputError: the file is damaged, of another kind, or would run code.
+        InputError: it is missing, damaged, of another kind, or would run code.
     """
-    with path.open("rb") as file:
-        head = file.read(64)
-    if not head:
-        raise InputError(f"{path} is empty. {_DOWNLOAD_AGAIN}")
-    if head.startswith(_ZIP_MAGIC):
-        _check_zip(path)
-        return _torch_load(path, mmap=True)
-    if head[8:10] == _SAFETENSORS_MAGIC:  # before pickles, whose first byte its length may have
-        return _load_safetensors(path)
-    if head.startswith(_PICKLE_MAGIC):
-        return _torch_load(path, mmap=False)
-    raise InputError(
-        f"{path} is not a PyTorch or safetensors checkpoint: it begins with {head[:16]!r}. "
-        "If it was downloaded, what arrived may be a web page or a Git LFS pointer"
-    )
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if path.is_dir():
+        indices = sorted(path.glob(f"*{_INDEX}"))
+        if len(indices) != 1:
+            raise InputError(f"{path} {file_kind.of_folder(path)}")
+        return _load_shards(indices[0])
+    if file_kind.is_inside(path):
+        raise InputError(f"{path.parent} {file_kind.of_folder(path.parent)}")
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; name a .pth, .pt or .safetensors file")
+    if path.name.endswith(_INDEX):
+        return _load_shards(path)
+    return Loaded(_load_file(path), (path,))
 
 
-def _check_zip(path: Path) -> None:
-    """Refuses archives that PyTorch did not write, or that hold more than their size."""
+def _load_shards(index: Path) -> Loaded:
+    """The tensors of all files that an index names, in its order."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise InputError(f"{path} is truncated or damaged: {error}. {_DOWNLOAD_AGAIN}") from error
-    names = {entry.filename.partition("/")[2] for entry in entries}
-    if "constants.pkl" in names:
+        with index.open("rb") as file:
+            content: Any = json.loads(file.read(_LARGEST_INDEX))
+        names = {str(key): str(name) for key, name in content["weight_map"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{path} is a TorchScript program. Save its weights instead: "
-            "torch.save(torch.jit.load(FILE).state_dict(), OUT)"
-        )
-    if "data.pkl" not in names:
-        listed = ", ".join(entry.filename for entry in entries[:5]) or "nothing"
-        raise InputError(f"{path} is a zip archive but not a PyTorch checkpoint; it holds {listed}")
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise InputError(f"{path} is compressed, which PyTorch's files never are; refused")
+            f"{index} is not an index of shards: it lacks a weight_map from tensors to files"
+        ) from error
+    shards: dict[str, Any] = {}
+    for name in dict.fromkeys(names.values()):
+        if Path(name).name != name or "\\" in name or name in ("", ".", ".."):
+            raise InputError(f"{index} names {name!r}, which is not a file in its folder; refused")
+        if not (shard := index.with_name(name)).is_file():
+            raise InputError(f"{shard} is missing, which {index.name} names. Download it too")
+        shards[name] = _load_file(shard)
+    tensors = {}
+    for key, name in names.items():
+        if not isinstance(shards[name], dict) or key not in shards[name]:
+            raise InputError(f"{index} says that {name} holds {key}, but it does not")
+        tensors[key] = shards[name][key]
+    return Loaded(tensors, (index, *map(index.with_name, shards)))
 
 
-def _torch_load(path: Path, *, mmap: bool) -> Any:
+def _load_file(path: Path) -> Any:
+    with path.open("rb") as file:
+        head = file.read(1024)
+        if not head:
+            raise InputError(f"{path} is empty. {_DOWNLOAD_AGAIN}")
+        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
-        with torch.serialization.safe_globals(_SAFE):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # torch raises whatever the damage leads to
-        raise InputError(f"{path} {_why_refused(path, error)}") from error
-
-
-def _why_refused(path: Path, error: Exception) -> str:
-    names = _imports(path)
-    code = ", ".join(name for name in names if not _HARMLESS.fullmatch(name))
-    if any(name.startswith("torch.nn.modules.") for name in names):
-        return (
-            f"is a whole pickled model ({code}), which runs code when it is loaded; nothing was "
-            "run. Where that code is at hand and trusted, save the weights alone: "
+        if head.startswith(b"PK\x03\x04"):
+            return _load_zip(path, view)
+        # Before pickles, whose first byte a header's length may have. Text has no such length.
+        if head[8:9] == b"{" and b"\0" in head[:8]:
+            return _load_safetensors(path, view)
+        if _PICKLE.match(head):
+            return _load_legacy(path, view)
+        if _is_tar(head):
+            return _load_tar(path, view)
+    except pickles.RefusedError as refused:
+        raise InputError(
+            f"{path} is refused: it would call {refused}, and loading that can run code; nothing "
+            "was run. If you trust its author, ask for a file of "
             "torch.save(model.state_dict(), OUT)"
-        )
-    if code:
-        return (
-            f"is refused: it names objects that are not tensors ({code}), and loading these can "
-            "run code; nothing was run. If you trust its author, ask for a file of "
-            "torch.save(model.state_dict(), OUT)"
-        )
-    if isinstance(error, UnicodeEncodeError):
-        return "has a name that is not valid UTF-8; rename it"
-    # PyTorch's message for a damaged pickle advises to load it unsafely.
-    is_pickle = isinstance(error, pickle.UnpicklingError)
-    reason = "" if is_pickle else f": {str(error).strip().partition(chr(10))[0]}"
-    return f"is truncated or damaged{reason}. {_DOWNLOAD_AGAIN}"
+        ) from refused
+    except InputError:
+        raise
+    except Exception as error:  # whatever the damage leads to
+        reason = f": {text}" if (text := _reason(error)) else ""
+        raise InputError(f"{path} is truncated or damaged{reason}. {_DOWNLOAD_AGAIN}") from error
+    raise InputError(f"{path} {file_kind.of_file(path, head)}")
 
 
-def _imports(path: Path) -> list[str]:
-    """The names that the file's pickle would import, read off without executing it."""
-    names: dict[str, None] = {}
+def _reason(error: Exception) -> str:
+    known = (pickles.DamagedError, zipfile.BadZipFile, tarfile.TarError)
+    is_own = isinstance(error, known) or type(error).__name__ == "SafetensorError"
+    return str(error).strip().partition("\n")[0] if is_own else ""
+
+
+def _load_zip(path: Path, view: mmap.mmap) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        names = [entry.filename for entry in entries]
+        pickled = [n for n in names if "data.pkl" in (n, n.partition("/")[2])]
+        if (other := file_kind.of_zip(path, names, bool(pickled))) is not None:
+            raise InputError(f"{path} {other}")
+        if sum(entry.file_size for entry in entries) > path.stat().st_size or any(
+            entry.compress_type != zipfile.ZIP_STORED for entry in entries
+        ):
+            raise InputError(
+                f"{path} is compressed, which PyTorch's files never are; refused. Unpack it, and "
+                "pack its folder again without compression: zip -0 -r OUT.pth FOLDER"
+            )
+        return torch_file.read_zip(view, archive, pickled[0])
+
+
+def _load_legacy(path: Path, view: mmap.mmap) -> Any:
+    if pickles.load(view, {}) != torch_file.MAGIC_NUMBER:
+        raise InputError(
+            f"{path} is a pickle that torch.save did not write. Where it was made, load it and "
+            "save the state dict: torch.save(state_dict, OUT)"
+        )
+    return torch_file.read_legacy(view)
+
+
+def _is_tar(head: bytes) -> bool:
+    """Whether a file begins with the header of a tar archive, whose checksum is right."""
     try:
-        with path.open("rb") as file:
-            if file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC:
-                with zipfile.ZipFile(path) as archive:
-                    entry = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
-                    with archive.open(entry) as stream:
-                        _collect_imports(stream, names, pickles=1)
-            else:
-                file.seek(0)
-                _collect_imports(file, names, pickles=4)  # magic, version, system, content
-    except (ValueError, StopIteration, OSError, zipfile.BadZipFile):
-        pass  # damaged further on: report the names that were read so far
-    return list(names)
+        tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
-def _collect_imports(stream: Any, names: dict[str, None], *, pickles: int) -> None:
-    strings: list[str] = []
-    for _ in range(pickles):
-        for opcode, argument, position in pickletools.genops(stream):
-            if position is not None and position > _MAX_PICKLE:
-                raise ValueError("too long")
-            if opcode.name == "GLOBAL":
-                names[str(argument).replace(" ", ".")] = None
-            elif opcode.name == "STACK_GLOBAL":  # takes the two strings before it
-                names[".".join(strings[-2:])] = None
-            elif isinstance(argument, str):
-                strings.append(argument)
+def _load_tar(path: Path, view: mmap.mmap) -> Any:
+    with tarfile.open(path, "r:") as archive:
+        names = archive.getnames()
+        if not set(names) >= torch_file.TAR_MEMBERS:
+            raise InputError(f"{path} {file_kind.of_tar(path, names)}")
+        return torch_file.read_tar(view, archive)
 
 
-def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+def _load_safetensors(path: Path, view: mmap.mmap) -> dict[str, Any]:
     import safetensors  # files of PyTorch are read without it
 
-    try:
-        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            return {key: file.get_tensor(key) for key in file.offset_keys()}
-    except Exception as error:  # the library's own error, or torch's for a bad shape
-        raise InputError(f"{path} is truncated or damaged: {error}. {_DOWNLOAD_AGAIN}") from error
+    # The library checks the header: types, bounds, and that tensors follow one another.
+    with safetensors.safe_open(path, framework="np") as file:
+        whole = np.frombuffer(view, np.uint8)
+        position = 8 + int.from_bytes(view[:8], "little")
+        tensors = {}
+        for key in file.offset_keys():
+            part = file.get_slice(key)
+            shape, dtype = tuple(part.get_shape()), part.get_dtype()
+            dtype = _SAFETENSORS.get(dtype, dtype)
+            if dtype not in NUMPY:
+                raise InputError(f"{path}: {key} is of type {dtype}, which cannot be read")
+            size = math.prod(shape) * NUMPY[dtype].itemsize
+            tensors[key] = dense(whole[position : position + size], dtype, shape)
+            position += size
+        return tensors

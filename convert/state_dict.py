@@ -1,99 +1,203 @@
-"""State dicts in files: `.pth`, `.pt` or `.safetensors`, read without trusting the file.
+"""The state dict of one network in the content of a checkpoint, under the published names.
 
-Nothing in the file is ever executed, and nothing is allocated that the file is too small to hold.
+What stands before `inc.double_conv` is the prefix of a network. Names that wrappers put into keys
+come out anywhere, and the parent project's older names become today's. What is not below the prefix
+is company: it is kept, and comes back unchanged.
 """
 
 import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import ml_dtypes
 import numpy as np
-import torch
 
-from convert import safe_load
+from convert import file_kind
+from convert.computed import Computed, computed
+from convert.mapping import BLOCK
+from convert.pickles import Inert, type_name
+from convert.safe_load import Loaded
+from convert.tensors import NUMPY, NoValuesError, Tensor
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import check_space, staged_file
+
+if TYPE_CHECKING:
+    import torch
 
 CONTAINERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network"),
     *("generator", "params", "weights", "module", "ema"),
 )
 """Keys under which training scripts put the state dict, the likeliest first."""
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
-"""What DataParallel, torch.compile and Lightning-style wrappers put before every key."""
-DTYPES: dict[str, torch.dtype] = {
-    name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64", "int64")
-}
-"""The types of tensors that a state dict may hold, by NumPy's name."""
+DTYPES = ("float32", "float16", "bfloat16", "float64", "int64")
+"""The types of tensors that a network's state dict may hold."""
+COMPANY = "company"
+"""Name of the bytes of tensors that are kept as they are, beside other unused tensors."""
+BARE = "."  # names the network that has no prefix, where others stand beside it
 
-_PREFIXED = re.compile(f"((?:{'|'.join(map(re.escape, PREFIXES))})*)(?:inc|down|up|outc|linear)")
-_DEPTH = 3  # of containers within containers
+_WRAPPERS = (
+    *("_orig_mod", "module", "_module", "_checkpoint_wrapped_module"),
+    "_fsdp_wrapped_module",
+)
+_WRAPPED = rf"(?:(?:{'|'.join(_WRAPPERS)})\.)*"
+_IS_WRAPPER = re.compile(rf"(?<![^.])(?:{'|'.join(_WRAPPERS)})\.")
+_NETWORK = re.compile(
+    rf"((?:.*\.)?)inc\.{_WRAPPED}(?:double_conv|conv\.{_WRAPPED}conv)\.", re.DOTALL
+)
+_BLOCK = re.compile(rf"((?:.*?\.)?){BLOCK}", re.DOTALL)
+# Prefixes that `to_torch` leaves off, so that the original's class loads its file.
+_LEFT_OFF = re.compile(r"(?:(?:module|_orig_mod|model|net|network)\.)*")
+_OLD_NAMES = (  # of the parent project, and today's
+    (re.compile(r"^inc\.conv\.conv\."), "inc.double_conv."),
+    (re.compile(r"^(down\d+)\.mpconv\.1\.conv\."), r"\1.maxpool_conv.1.double_conv."),
+    (re.compile(r"^(up\d+)\.conv\.conv\."), r"\1.conv.double_conv."),
+)
+_DEPTH = 6  # of containers within containers
 _MOST_ENTRIES = 4096  # of a list of plain values
 
 
 class StateDict(NamedTuple):
-    """The content of a file."""
+    """One network of a file."""
 
-    tensors: dict[str, np.ndarray]  # by bare key, in file order, in the stored type
-    values: dict[str, Any]  # entries that are not tensors, such as `mask_values`
-    order: list[str]  # all keys, as in the file
+    entries: dict[str, Any]  # tensors and values by the file's keys, in its order
+    names: dict[str, str]  # file's key -> published name; of those below the prefix
+    computed: dict[str, Computed]  # by published name
     container: str  # path of keys to the state dict; "" when the file is one
-    prefix: str  # what was taken off every key
+    prefix: str  # what stands before the network's keys
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Those of the entries that are tensors."""
+        return {key: of for key, of in self.entries.items() if isinstance(of, Tensor)}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of what is below the prefix, by published name; () for values."""
+        parts = {part for of in self.computed.values() for part in of.parts}
+        shapes = {
+            name: value.shape if isinstance(value := self.entries[key], Tensor) else ()
+            for key, name in self.names.items()
+            if name not in parts
+        }
+        return shapes | {name: of.shape for name, of in self.computed.items()}
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether the network stands in usual wrappers alone, or in none."""
+        return _LEFT_OFF.fullmatch(self.prefix) is not None and all(
+            key.removeprefix(self.prefix) == name for key, name in self.names.items()
+        )
 
 
-def read(path: Path) -> StateDict:
-    """Reads the state dict in `path`, on the host, memory-mapped where the format allows it.
+class _Network(NamedTuple):
+    entries: Mapping[str, Any]
+    container: str
+    prefix: str
+
+    @property
+    def name(self) -> str:
+        """How `--key` chooses it."""
+        return ".".join(filter(None, (self.container, self.prefix.rstrip(".")))) or BARE
+
+
+def find(path: Path, loaded: Loaded, key: str | None = None) -> StateDict:
+    """The state dict of the one network in a file, or of that which `key` names.
 
     Raises:
-        InputError: the file is missing, damaged, of another kind, or would run code.
+        InputError: there is none, or there are several and `key` names none of them.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
-    if not path.is_file():
-        raise InputError(f"{path} is not a file; name a .pth, .pt or .safetensors file")
-    content = safe_load.load(path)
-    found, container = _unwrap(path, content)
-    # The wrappers' prefix, such as `module._orig_mod.`, that most of the network's keys have.
-    prefixes = Counter(match[1] for key in found if (match := _PREFIXED.match(key)))
-    prefix = max(prefixes, key=prefixes.__getitem__, default="")
-    size = path.stat().st_size
-    tensors: dict[str, np.ndarray] = {}
-    values: dict[str, Any] = {}
-    order = [key.removeprefix(prefix) for key in found]
-    for key, (full_key, value) in zip(order, found.items(), strict=True):
-        if isinstance(value, torch.Tensor):
-            size -= math.prod(value.shape) * value.element_size()
-            if size < 0:
-                raise InputError(f"{path} claims more tensors than it can hold, at {full_key}")
-            tensors[key] = _to_numpy(path, full_key, value)
-        elif _is_plain(value):
-            values[key] = value
-        else:
-            raise InputError(
-                f"{path}: {full_key} is a {type(value).__name__}; expected a tensor, or numbers "
-                "and text in lists. Save the state dict without it"
-            )
-    if len(set(order)) < len(order):
-        raise InputError(f"{path} has two tensors of one name once the prefix {prefix!r} is off")
-    _check_values(path, tensors)
-    return StateDict(tensors, values, order, container, prefix)
+    content = loaded.content
+    if isinstance(content, Inert) and _is_module(content):
+        raise InputError(f"{path} {_whole_model(content)}")
+    networks = list(_networks(content))
+    if key is not None:
+        networks = _chosen(path, networks, key)
+    if len(networks) > 1:
+        names = [network.name for network in networks]
+        raise InputError(
+            f"{path} holds several sets of tensors ({', '.join(names)}). Save the right one alone, "
+            f"or choose it: {file_kind.command('convert.from_torch', path, '--key', names[0])}"
+        )
+    network = networks[0] if networks else _without_network(path, content)
+    names = {
+        key: _published(key.removeprefix(network.prefix))
+        for key in network.entries
+        if key.startswith(network.prefix)
+    }
+    if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
+        raise InputError(
+            f"{path} has two tensors of the name {twice[0]} once the prefix {network.prefix!r} "
+            "and the names of wrappers are off"
+        )
+    entries = dict(network.entries)
+    _check_entries(path, loaded, entries)
+    tensors = {name: of for key, name in names.items() if isinstance(of := entries[key], Tensor)}
+    return StateDict(entries, names, computed(tensors), network.container, network.prefix)
 
 
-def _unwrap(path: Path, content: Any) -> tuple[Mapping[str, Any], str]:
-    """Descends through containers to the mapping that holds the tensors."""
+def _networks(content: Any) -> Iterator[_Network]:
+    """The networks in nested containers, each once."""
+    seen: set[int] = set()
+
+    def below(content: Any, steps: tuple[str, ...]) -> Iterator[_Network]:
+        is_list = isinstance(content, list | tuple)
+        # A small file can refer to one container very often.
+        if len(steps) > _DEPTH or id(content) in seen or not (is_list or isinstance(content, dict)):
+            return
+        seen.add(id(content))
+        if is_list:
+            content = dict(enumerate(content[:_MOST_ENTRIES]))
+        found = (
+            match[1]
+            for key, value in content.items()
+            if isinstance(value, Tensor) and isinstance(key, str) and (match := _NETWORK.match(key))
+        )
+        for prefix in dict.fromkeys(found):
+            yield _Network(content, ".".join(steps), prefix)
+        for key, value in content.items():
+            yield from below(value, (*steps, str(key)))
+        if isinstance(content, Inert) and isinstance(content.state, Mapping):
+            yield from below(content.state, steps)
+
+    yield from below(content, ())
+
+
+def _chosen(path: Path, networks: list[_Network], key: str) -> list[_Network]:
+    """The networks that `key` names: by the whole name, or by a part that only one has."""
+    exact = [network for network in networks if network.name == key]
+    parts = [network for network in networks if f".{key}." in f".{network.name}."]
+    chosen = exact or parts
+    if len(chosen) != 1:
+        names = ", ".join(network.name for network in networks) or "none"
+        raise InputError(f"{path}: --key {key} does not name one of its networks ({names})")
+    return chosen
+
+
+def _published(key: str) -> str:
+    """A key below the prefix as the published files spell it."""
+    key = _IS_WRAPPER.sub("", key)
+    for old, new in _OLD_NAMES:
+        key = old.sub(new, key)
+    return key
+
+
+def _without_network(path: Path, content: Any) -> _Network:
+    """The likeliest state dict of a file without a network, for a message on how it differs."""
     steps: list[str] = []
     for _ in range(_DEPTH + 1):
         if not isinstance(content, Mapping):
             break
+        if _is_module(content):
+            raise InputError(f"{path} {_whole_model(content)}")
         if not all(isinstance(key, str) for key in content):
             raise InputError(f"{path} holds keys that are not text; expected a state dict")
-        if any(isinstance(value, torch.Tensor) and "." in key for key, value in content.items()):
-            return content, ".".join(steps)
+        if any(isinstance(value, Tensor) and "." in key for key, value in content.items()):
+            prefixes = Counter(match[1] for key in content if (match := _BLOCK.match(key)))
+            prefix = max(prefixes, key=prefixes.__getitem__, default="")
+            return _Network(content, ".".join(steps), prefix)
         inner = [key for key, value in content.items() if _holds_tensors(value)]
         known = [key for key in CONTAINERS if key in inner]
         if not known and len(inner) > 1:
@@ -105,8 +209,12 @@ def _unwrap(path: Path, content: Any) -> tuple[Mapping[str, Any], str]:
             break
         steps.append((known or inner)[0])
         content = content[steps[-1]]
+    if isinstance(content, Mapping):
+        for value in content.values():
+            if _is_module(value):
+                raise InputError(f"{path} {_whole_model(value)}")
     where = f" under {'.'.join(steps)}" if steps else ""
-    found = type(content).__name__
+    found = type_name(content)
     if isinstance(content, Mapping):
         found += f" with {', '.join(map(str, list(content)[:8]))}"
     raise InputError(
@@ -115,16 +223,47 @@ def _unwrap(path: Path, content: Any) -> tuple[Mapping[str, Any], str]:
     )
 
 
-def _holds_tensors(value: Any, depth: int = _DEPTH) -> bool:
+def _is_module(value: Any) -> bool:
+    """Whether a stand-in is of a PyTorch module, which keeps its parts in these attributes."""
+    state = value.state if isinstance(value, Inert) else None
+    return isinstance(state, Mapping) and {"_modules", "_parameters"} <= state.keys()
+
+
+def _whole_model(module: Any) -> str:
+    return (
+        f"is a whole pickled model ({module.name}), which runs code when it is loaded; nothing was "
+        "run. Where that code is at hand and trusted, save the weights alone: "
+        "torch.save(model.state_dict(), OUT)"
+    )
+
+
+def _holds_tensors(value: Any, depth: int = 3) -> bool:
     """Whether there are tensors with dotted names in a mapping, or in one within it."""
     if not isinstance(value, Mapping) or depth == 0:
         return False
     inner = list(itertools.islice(value.items(), _MOST_ENTRIES))
-    if any(isinstance(entry, torch.Tensor) and "." in str(key) for key, entry in inner):
+    if any(isinstance(entry, Tensor) and "." in str(key) for key, entry in inner):
         return True
     # Mappings that stand there twice are looked at once: a small file can refer to one very often.
     mappings = {id(entry): entry for _, entry in inner if isinstance(entry, Mapping)}
     return any(_holds_tensors(entry, depth - 1) for entry in mappings.values())
+
+
+def _check_entries(path: Path, loaded: Loaded, entries: Mapping[str, Any]) -> None:
+    """Refuses entries that cannot come back, and tensors that the file is too small for."""
+    size = loaded.size
+    for key, value in entries.items():
+        if not isinstance(key, str):
+            raise InputError(f"{path} holds keys that are not text; expected a state dict")
+        if isinstance(value, Tensor):
+            size -= value.nbytes
+            if size < 0:
+                raise InputError(f"{path} claims more tensors than it can hold, at {key}")
+        elif not _is_plain(value):
+            raise InputError(
+                f"{path}: {key} is a {type_name(value)}; expected a tensor, or numbers "
+                "and text in lists. Save the state dict without it"
+            )
 
 
 def _is_plain(value: Any, depth: int = 2) -> bool:
@@ -139,53 +278,56 @@ def _is_plain(value: Any, depth: int = 2) -> bool:
     )
 
 
-def _to_numpy(path: Path, key: str, tensor: torch.Tensor) -> np.ndarray:
-    """The tensor without a copy, in its own type."""
-    where = f"{path}: {key}"
-    if tensor.layout != torch.strided or tensor.dtype not in DTYPES.values():
+def read(path: Path, found: StateDict, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """The tensors of the network by published name, those in parts computed, in the stored type.
+
+    Raises:
+        InputError: one has no values, is of another type than weights are, or not finite.
+    """
+    keys = {name: key for key, name in found.names.items()}
+
+    def array(name: str) -> np.ndarray:
+        key = keys[name]
+        of: Tensor = found.entries[key]
+        if of.layout != "strided" or (of.dtype not in DTYPES):
+            raise InputError(
+                f"{path}: {key} is a {of.layout} tensor of torch.{of.dtype}; expected a dense one "
+                f"of {', '.join(DTYPES)}. Quantised models must be saved before they are quantised"
+            )
+        if of.dtype == "int64" and of.shape and of.size:
+            raise InputError(f"{path}: {key} holds whole numbers; expected floating point")
+        return stored(path, key, of)
+
+    arrays = {}
+    for name in names:
+        parts = found.computed.get(name)
+        arrays[name] = parts.compute(*map(array, parts.parts)) if parts else array(name)
+    _check_values(path, arrays)
+    return arrays
+
+
+def stored(path: Path, key: str, of: Tensor) -> np.ndarray:
+    """The values of a tensor, of whatever type.
+
+    Raises:
+        InputError: it has none that can be read.
+    """
+    try:
+        return of.array()
+    except NoValuesError as error:
         raise InputError(
-            f"{where} is a {tensor.layout} tensor of {tensor.dtype}; expected a dense one of "
-            f"{', '.join(DTYPES)}. Quantised models must be saved before they are quantised"
-        )
-    if tensor.device.type != "cpu" or not tensor.numel():
+            f"{path}: {key} {error}. Save the state dict of a model whose weights are loaded, or "
+            "without this tensor"
+        ) from error
+    except ValueError as error:
         raise InputError(
-            f"{where} holds no values (shape {tuple(tensor.shape)}, device {tensor.device}). "
-            "Save the state dict of a model whose weights are loaded"
-        )
-    if tensor.dtype == torch.int64 and tensor.ndim:
-        raise InputError(f"{where} holds whole numbers; expected floating point")
-    tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
+            f"{path} is truncated or damaged: {key} {error}. Download or copy it again"
+        ) from error
 
 
 def _is_rounded(array: np.ndarray) -> bool:
     with np.errstate(over="ignore"):
         return not np.array_equal(array, array.astype(np.float32))
-
-
-def from_numpy(array: np.ndarray, dtype: str) -> torch.Tensor:
-    """A tensor of the type that `DTYPES` names; the inverse of how `read` makes arrays."""
-    array = np.asarray(array, ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype, order="C")
-    if dtype == "bfloat16":
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
-
-
-def write(content: Mapping[str, Any], out: Path) -> None:
-    """Writes a state dict with `torch.save`.
-
-    Raises:
-        InputError: the disk is full, or `out` cannot be written to.
-    """
-    with staged_file(out) as stage:
-        check_space(out.parent, sum(t.nbytes for t in content.values() if torch.is_tensor(t)))
-        try:
-            torch.save(content, stage)
-        except RuntimeError as error:  # what torch raises when a write fails
-            reason = str(error).partition("\n")[0]
-            raise InputError(f"{out} cannot be written: {reason}") from error
 
 
 def _check_values(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -204,3 +346,29 @@ def _check_values(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
             "diverged or the file is damaged: use an earlier checkpoint:\n  "
             + "\n  ".join(problems)
         )
+
+
+def from_numpy(array: np.ndarray, dtype: str) -> "torch.Tensor":
+    """A tensor of PyTorch's type of that name: values that are rounded to it, if need be."""
+    import torch
+
+    array = np.asarray(array, NUMPY[dtype], order="C")
+    values = torch.from_numpy(array.reshape(-1).view(np.uint8).copy())
+    return values.view(getattr(torch, dtype)).reshape(array.shape)
+
+
+def write(content: Mapping[str, Any], out: Path) -> None:
+    """Writes a state dict with `torch.save`.
+
+    Raises:
+        InputError: the disk is full, or `out` cannot be written to.
+    """
+    import torch
+
+    with staged_file(out) as stage:
+        check_space(out.parent, sum(t.nbytes for t in content.values() if torch.is_tensor(t)))
+        try:
+            torch.save(content, stage)
+        except RuntimeError as error:  # what torch raises when a write fails
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"{out} cannot be written: {reason}") from error

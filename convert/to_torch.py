@@ -1,12 +1,15 @@
 """Writes an Orbax checkpoint as a PyTorch state dict that the original code loads."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convert.file_kind import command as command_line
+from convert.tensors import NUMPY
 from flax_unet.checkpoint import metadata
 from flax_unet.nn.config import WITH_UNUSED_LEVEL, UNetConfig
 from flax_unet.utils.arguments import program_name
@@ -20,10 +23,11 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
     """Writes the checkpoint directory `path` as the PyTorch file `out`.
 
     A converted checkpoint gives its source's tensors bit for bit, in their order and type, also
-    those that the network does not use. Containers and prefixes of wrappers are left off, so that
-    `load_state_dict(strict=True)` accepts the file. A trained checkpoint gives the published names,
-    and in layout ynet-224 also the level that the original class has and never uses: from the file
-    that training started with, or else a fresh one.
+    those that the network does not use. Containers are left off, and so are the usual wrappers of a
+    network that is alone in its file (`module.`, `model.`), so that `load_state_dict(strict=True)`
+    accepts the result; otherwise the keys are the file's. A trained checkpoint gives the published
+    names, and in layout ynet-224 also the level that the original class has and never uses: from
+    the file that training started with, or else a fresh one.
 
     Returns:
         How many tensors were written.
@@ -37,6 +41,11 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
     from flax_unet.checkpoint import store
 
     path, out = Path(path), Path(out)
+    if metadata.is_checkpoint(out) and not metadata.is_checkpoint(path):
+        raise InputError(
+            f"{out} is a checkpoint and {path} is not: the arguments are in the wrong order. Type "
+            f"{command_line('convert.to_torch', out, path)}"
+        )
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists already; give --overwrite to replace it, or another name")
     if out.suffix == ".safetensors":
@@ -97,18 +106,33 @@ def _as_in_source(
     entries: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """The entries of the source, each in its own type."""
-    from convert import mapping
-    from convert.state_dict import from_numpy
+    from convert import mapping, state_dict
 
-    shapes = {key: tuple(entry.get("shape", ())) for key, entry in entries.items()}
-    matched = mapping.match(config, shapes)
-    if matched.problems:
-        raise ValueError("; ".join(matched.problems))
-    tensors = {**mapping.to_torch(matched.rules, weights), **unused}
-    return {
-        key: entry["value"] if "value" in entry else from_numpy(tensors[key], entry["dtype"])
-        for key, entry in entries.items()
-    }
+    rules = {rule.source: rule for rule in mapping.expand(config)}
+    names = {key: entry.get("of", key) for key, entry in entries.items()}
+    if lacking := sorted(rules.keys() - names.values()):
+        raise ValueError(f"it lacks {', '.join(lacking)}")
+    tensors = {**mapping.to_torch(rules, weights), **unused}
+    found = {}
+    for key, entry in entries.items():
+        if "value" in entry:
+            found[key] = entry["value"]
+            continue
+        array, shape = tensors[state_dict.COMPANY if "at" in entry else names[key]], entry["shape"]
+        if "at" in entry:
+            array = _part(array, entry["at"], entry["dtype"], shape)
+        if list(array.shape) != shape:
+            raise ValueError(f"{key} has shape {list(array.shape)}, not {shape}")
+        found[key] = state_dict.from_numpy(array, entry["dtype"])
+    return found
+
+
+def _part(data: np.ndarray, start: int, dtype: str, shape: list[int]) -> np.ndarray:
+    """The tensor whose bytes begin at a position of `data`."""
+    size = math.prod(shape) * NUMPY[dtype].itemsize
+    if min(start, size) < 0 or start + size > data.size:
+        raise ValueError(f"{size} bytes at {start} are more than there are")
+    return data[start : start + size].view(NUMPY[dtype]).reshape(shape)
 
 
 @command

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flax_unet.nn.config import IMAGE_CHANNELS, MASK_CLASSES, UNetConfig
+from flax_unet.nn.config import MASK_CLASSES, UNetConfig
 
 
 class DoubleConv(nn.Sequential):
@@ -40,14 +40,13 @@ class Up(nn.Module):
 
     def __init__(self, config: UNetConfig, level: int) -> None:
         super().__init__()
-        below, skip = config.widths[level + 1], config.widths[level]
-        out = skip
+        skip = config.widths[level]
+        below, mid, out = config.up_widths(level)
         if config.upsampling == "transposed":
             self.up = nn.ConvTranspose2d(below, skip, kernel_size=2, stride=2)
         else:
             self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
-            out = config.widths[max(level - 1, 0)]
-        self.conv = DoubleConv(2 * skip, skip, out, config.conv_bias)
+        self.conv = DoubleConv(2 * skip, mid, out, config.conv_bias)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         return self.conv(torch.cat([skip, self.up(x)], dim=1))
@@ -68,7 +67,7 @@ class ReferenceUNet(nn.Module):
         super().__init__()
         self.config = config
         widths = config.widths
-        self.inc = DoubleConv(IMAGE_CHANNELS, widths[0], widths[0], config.conv_bias)
+        self.inc = DoubleConv(config.in_channels, widths[0], widths[0], config.conv_bias)
         for level in range(1, config.levels + 1):
             down = Down(widths[level - 1], widths[level], config.conv_bias)
             self.add_module(f"down{level}", down)
@@ -83,7 +82,7 @@ class ReferenceUNet(nn.Module):
             self.outc = nn.Sequential(OrderedDict(conv=conv))
 
     def forward(self, image: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """(B, 3, H, W) in [0, 1] -> mask logits (B, 2, H, W) | None, real logit (B,) | None."""
+        """(B, in_channels, H, W) in [0, 1] -> mask logits (B, 2, H, W), real logit (B,)."""
         maps = [self.inc(image)]
         for level in range(1, self.config.levels + 1):
             maps.append(self.get_submodule(f"down{level}")(maps[-1]))

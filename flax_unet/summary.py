@@ -48,7 +48,7 @@ def layers(config: UNetConfig, size: Size) -> Iterator[Layer]:
         )
     widths, bias = config.widths, config.conv_bias
     maps = [(size[0] // 2**level, size[1] // 2**level) for level in range(config.levels + 1)]
-    yield from _double_conv(IMAGE_CHANNELS, widths[0], widths[0], size, bias)
+    yield from _double_conv(config.in_channels, widths[0], widths[0], size, bias)
     for level in range(1, config.levels + 1):
         sides = maps[level]
         yield Layer("MaxPool2d", (widths[level - 1], *sides))
@@ -59,15 +59,14 @@ def layers(config: UNetConfig, size: Size) -> Iterator[Layer]:
         for width_in, width_out in itertools.pairwise(sizes):
             yield _weighted("Linear", (width_out,), width_in * width_out)
     for level in reversed(range(config.decoder_levels)):
-        sides, below, skip = maps[level], widths[level + 1], widths[level]
+        sides, skip = maps[level], widths[level]
+        below, mid, out = config.up_widths(level)
         if config.upsampling == "transposed":
-            out = skip
             places = math.prod(maps[level + 1])
             yield _weighted("ConvTranspose2d", (skip, *sides), 4 * below * skip, places)
         else:
-            out = widths[max(level - 1, 0)]
             yield Layer("Upsample", (skip, *sides))
-        yield from _double_conv(2 * skip, skip, out, sides, bias)
+        yield from _double_conv(2 * skip, mid, out, sides, bias)
         yield Layer("Up", (out, *sides))
     if config.has_mask_head:
         shape = (MASK_CLASSES, *size)
@@ -91,7 +90,7 @@ def _weighted(
     return Layer(name, shape, weights + bias * shape[0], 2 * weights * places)
 
 
-def table(rows: Sequence[Layer], size: Size) -> str:
+def table(rows: Sequence[Layer], size: Size, channels: int = IMAGE_CHANNELS) -> str:
     """The layers as text, with torchsummary's columns, totals and size estimates."""
     lines = ["-" * 64, f"{'Layer (type)':>20}  {'Output Shape':>25} {'Param #':>15}", "=" * 64]
     for number, row in enumerate(rows, start=1):
@@ -99,7 +98,7 @@ def table(rows: Sequence[Layer], size: Size) -> str:
         lines.append(f"{name:>20}  {[-1, *row.shape]!s:>25} {row.parameters:>15,}")
     parameters = sum(row.parameters for row in rows)
     floats = {
-        "Input size": IMAGE_CHANNELS * math.prod(size),
+        "Input size": channels * math.prod(size),
         # Every output once forward and once as a gradient.
         "Forward/backward pass size": 2 * sum(math.prod(row.shape) for row in rows),
         "Params size": parameters,
@@ -150,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = dataclasses.replace(config, image_size=size)
     except ValueError as error:
         raise InputError(str(error)) from error
-    print(table(rows, size))
+    print(table(rows, size, config.in_channels))
     if note := config.pooling_note:
         print(f"Note: {note}")
     if unused:

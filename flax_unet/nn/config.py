@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal, Self, get_args
 
-IMAGE_CHANNELS = 3
+IMAGE_CHANNELS = 3  # red, green, blue
 MASK_CLASSES = 2  # 0 untouched, 1 manipulated
 DTYPES = ("float32", "bfloat16")  # what convolutions compute in
 
@@ -11,6 +11,7 @@ Upsampling = Literal["transposed", "bilinear"]
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
+_MOST_LAYERS = 64  # hidden ones of a classifier
 _MOST_PIXELS = 2**13  # along one side
 # The published classifier pools the deepest map by 2 and then by 7, rounding down. That runs where
 # one window of 14 fits along each side and a second one does not.
@@ -34,6 +35,10 @@ class UNetConfig:
     # What pictures are resized to: the side in pixels, or (height, width). The network itself also
     # takes other sizes.
     image_size: int | Size = 224
+    in_channels: int = IMAGE_CHANNELS  # 1: the network reads grey pictures
+    # Whether both convolutions of a step up give what the next step takes, as in the parent
+    # project's first versions.
+    narrow_decoder: bool = False
 
     def __post_init__(self) -> None:
         if self.classifier_widths is not None:
@@ -46,7 +51,10 @@ class UNetConfig:
         counts = {
             "base_width": (self.base_width, 2**12),
             "levels": (self.levels, 12),
-            **{f"classifier_widths[{i}]": (width, 2**16) for i, width in enumerate(hidden[:9])},
+            **{
+                f"classifier_widths[{i}]": (width, 2**16)
+                for i, width in enumerate(hidden[: _MOST_LAYERS + 1])
+            },
         }
         for name, (value, most) in counts.items():
             if type(value) is not int or not 1 <= value <= most:
@@ -56,8 +64,10 @@ class UNetConfig:
                 f"image_size is {self.image_size!r:.40}; it must be a whole number or (height, "
                 f"width), each 1 to {_MOST_PIXELS}"
             )
-        if len(hidden) > 8:
-            raise ValueError(f"classifier_widths has {len(hidden)} layers; at most 8 are allowed")
+        if len(hidden) > _MOST_LAYERS:
+            raise ValueError(
+                f"classifier_widths has {len(hidden)} layers; at most {_MOST_LAYERS} are allowed"
+            )
         if type(self.decoder_levels) is not int or not 0 <= self.decoder_levels <= self.levels:
             raise ValueError(
                 f"decoder_levels is {self.decoder_levels!r}; it must be 0 (no mask head) "
@@ -67,8 +77,11 @@ class UNetConfig:
             raise ValueError(
                 f"upsampling is {self.upsampling!r}; it must be one of {get_args(Upsampling)}"
             )
-        if type(self.conv_bias) is not bool:
-            raise ValueError(f"conv_bias is {self.conv_bias!r}; it must be true or false")
+        for name in ("conv_bias", "narrow_decoder"):
+            if type(value := getattr(self, name)) is not bool:
+                raise ValueError(f"{name} is {value!r}; it must be true or false")
+        if type(self.in_channels) is not int or self.in_channels not in (1, IMAGE_CHANNELS):
+            raise ValueError(f"in_channels is {self.in_channels!r:.20}; it must be 1 or 3")
         if not self.has_classifier and self.decoder_levels != self.levels:
             raise ValueError(
                 f"no head reads level {self.levels}: decoder_levels is {self.decoder_levels} "
@@ -136,10 +149,23 @@ class UNetConfig:
     def widths(self) -> tuple[int, ...]:
         """Channels of the encoder's maps, from full resolution to the deepest."""
         widths = [self.base_width * 2**level for level in range(self.levels + 1)]
-        if self.upsampling == "bilinear" and self.has_mask_head:
+        if self._halves_early and self.has_mask_head:
             # Nothing halves the channels on the way up, so the decoder starts from half as many.
             widths[self.decoder_levels] //= 2
         return tuple(widths)
+
+    @property
+    def _halves_early(self) -> bool:
+        """Whether a step of the decoder gives as many channels as the next one's skip has."""
+        return self.upsampling == "bilinear" or self.narrow_decoder
+
+    def up_widths(self, level: int) -> tuple[int, int, int]:
+        """Channels of the decoder's step to a level: of its input, between, of its output."""
+        skip = self.widths[level]
+        if not self._halves_early:
+            return self.widths[level + 1], skip, skip
+        out = self.widths[max(level - 1, 0)]
+        return skip, out if self.narrow_decoder else skip, out
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values; `image_size` is [height, width] where these differ."""

@@ -45,15 +45,13 @@ class Up(nnx.Module):
     """One step of the decoder: upsample, append to the skip connection, DoubleConv."""
 
     def __init__(self, config: UNetConfig, level: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
-        below, skip = config.widths[level + 1], config.widths[level]
+        skip = config.widths[level]
+        below, mid, out = config.up_widths(level)
         if config.upsampling == "transposed":
             self.upsample = ConvTranspose(below, skip, dtype=dtype, rngs=rngs)
-            out = skip
         else:
             self.upsample = upsample_bilinear
-            # Interpolation keeps the channels, so the next step's are halved here.
-            out = config.widths[max(level - 1, 0)]
-        self.conv = DoubleConv(2 * skip, skip, out, bias=config.conv_bias, dtype=dtype, rngs=rngs)
+        self.conv = DoubleConv(2 * skip, mid, out, bias=config.conv_bias, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, skip: jax.Array) -> jax.Array:
         """(B, H, W, below), (B, 2H, 2W, skip) -> (B, 2H, 2W, out)."""
@@ -95,7 +93,7 @@ class UNet(nnx.Module):
         head_dtype = jnp.promote_types(dtype, jnp.float32)
         widths = config.widths
         double_conv = functools.partial(DoubleConv, bias=config.conv_bias, dtype=dtype, rngs=rngs)
-        self.inc = double_conv(IMAGE_CHANNELS, widths[0], widths[0])
+        self.inc = double_conv(config.in_channels, widths[0], widths[0])
         for level in range(1, config.levels + 1):
             width = widths[level]
             setattr(self, f"down{level}", double_conv(widths[level - 1], width, width))
@@ -112,13 +110,16 @@ class UNet(nnx.Module):
     def __call__(self, image: ArrayLike) -> UNetOutput:
         """Classifies and segments a batch (B, H, W, 3), floating point in [0, 1].
 
-        H and W are divisible by `config.stride`.
+        H and W are divisible by `config.stride`. A network that reads grey pictures turns them
+        grey first (see `grey`), or takes them as (B, H, W, 1).
 
         Raises:
             ValueError: the array has another shape or dtype; the message says what would work.
         """
         image = jnp.asarray(image)
-        check_image(image, self.config.stride)
+        check_image(image, self.config)
+        if image.shape[-1] != self.config.in_channels:
+            image = grey(image)
         maps = [self.inc(image.astype(self.dtype))]
         for level in range(1, self.config.levels + 1):
             pooled = max_pool(maps[-1])
@@ -134,12 +135,27 @@ class UNet(nnx.Module):
         return UNetOutput(mask_logits, real_logit)
 
 
-def check_image(image: jax.Array, stride: int) -> None:
-    """Raises a ValueError unless image is (B, H, W, 3), floating point, divisible by stride."""
-    if image.ndim != 4 or image.shape[-1] != IMAGE_CHANNELS:
-        raise ValueError(f"the image has shape {image.shape}; expected (B, H, W, 3)")
+def grey(image: jax.Array) -> jax.Array:
+    """(B, H, W, 3) in [0, 1] -> (B, H, W, 1), as PIL turns 8-bit pictures to its mode L.
+
+    That is 0.299 red + 0.587 green + 0.114 blue, rounded to a 255th. All sums are of whole numbers
+    below 2**24, which float32 holds exactly.
+    """
+    levels = jnp.round(image.astype(jnp.promote_types(image.dtype, jnp.float32)) * 255)
+    red, green, blue = jnp.split(levels, IMAGE_CHANNELS, axis=-1)
+    rounded = jnp.floor((19595 * red + 38470 * green + 7471 * blue + 2**15) / 2**16)
+    return rounded / 255
+
+
+def check_image(image: jax.Array, config: UNetConfig) -> None:
+    """Raises a ValueError unless a network can read the image, as `UNet.__call__` describes it."""
+    channels = sorted({IMAGE_CHANNELS, config.in_channels}, reverse=True)
+    if image.ndim != 4 or image.shape[-1] not in channels:
+        expected = " or ".join(f"(B, H, W, {count})" for count in channels)
+        raise ValueError(f"the image has shape {image.shape}; expected {expected}")
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(f"the image is {image.dtype}; expected float32 in [0, 1] (divide by 255)")
+    stride = config.stride
     height, width = image.shape[1:3]
     if height % stride or width % stride or not height or not width:
         down = [max(side // stride, 1) * stride for side in (height, width)]

@@ -1,0 +1,449 @@
+"""Checkpoints as people have them: what surrounds a network, and its relatives."""
+
+import argparse
+import collections
+import copy
+import datetime
+import enum
+import fractions
+import functools
+import logging
+import pathlib
+import pickle
+import random
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+from convert import from_torch
+from convert.from_torch import Conversion, convert
+from convert.to_torch import to_torch
+from convert.torch_unet import ReferenceUNet
+from flax_unet import Detector, UNetConfig, load
+from flax_unet.checkpoint.store import abstract_weights, flat, load_weights
+from flax_unet.nn.inference import compiled
+from flax_unet.nn.shapes import weight_shapes
+from tests.conftest import SMALL, images, small_tensors
+from tests.tolerances import NETWORK, assert_same_tensors
+
+Tensors = dict[str, torch.Tensor]
+Fails = Callable[..., str]
+SIZE = (32, 32)
+NET = small_tensors("ynet-slim")
+OTHER = small_tensors("ynet-slim", seed=1)
+
+
+def prefixed(prefix: str, tensors: Tensors = NET) -> Tensors:
+    return {prefix + key: tensor for key, tensor in tensors.items()}
+
+
+def converted(
+    content: Any, folder: Path, *, verify: bool = False, key: str | None = None
+) -> tuple[Conversion, Tensors]:
+    """What a file converts to, and what comes back."""
+    torch.save(content, folder / "ckpt.pth")
+    path, out = folder / "ckpt.pth", folder / "out"
+    conversion = convert(path, out, size=SIZE, verify=verify, key=key)
+    assert conversion.parity is None or conversion.parity.holds
+    to_torch(folder / "out", folder / "back.pth")
+    return conversion, torch.load(folder / "back.pth", weights_only=True)
+
+
+def refused(content: Any, folder: Path, fails: Fails, *options: str) -> str:
+    path = folder / "ckpt.pth"
+    torch.save(content, path)
+    return fails(from_torch.main, path, "--dry-run", *options)
+
+
+# What surrounds a network
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "model.unet.", "module.net.encoder.", "0."])
+def test_any_prefix_is_found_and_comes_back(prefix: str, tmp_path: Path) -> None:
+    content = prefixed(prefix)
+    conversion, back = converted({"state_dict": content}, tmp_path)
+    assert conversion.source["prefix"] == prefix
+    assert conversion.layout.startswith("ynet-slim")
+    assert_same_tensors(back, content)
+
+
+@pytest.mark.parametrize(
+    ("block", "wrapper"),
+    [
+        ("up2.", "_fsdp_wrapped_module."),
+        ("down3.maxpool_conv.", "_orig_mod._checkpoint_wrapped_module."),
+        ("linear_1.", "module."),
+        ("inc.double_conv.", "_module."),
+    ],
+)
+def test_wrappers_come_out_anywhere(block: str, wrapper: str, tmp_path: Path) -> None:
+    content = {key.replace(block, block + wrapper): tensor for key, tensor in NET.items()}
+    conversion, back = converted(content, tmp_path)
+    assert conversion.layout.startswith("ynet-slim")
+    assert_same_tensors(back, content)
+
+
+COMPANY: dict[str, torch.Tensor] = {
+    "epoch": torch.tensor(9),
+    "criterion.pos_weight": torch.tensor([float("nan"), float("inf")]),
+    "discriminator.0.weight": torch.randn(3, 3, 4, 4, generator=torch.Generator().manual_seed(0)),
+    "confusion": torch.arange(4).reshape(2, 2).t(),
+    "seen": torch.tensor([True, False]),
+    "levels": torch.arange(5, dtype=torch.uint8),
+    "spectrum": torch.tensor([1 + 2j]),
+    "small": torch.tensor([0.5, 2.0]).to(torch.float8_e4m3fn),
+    "half": torch.tensor(0.1, dtype=torch.bfloat16),
+    "exact": torch.tensor([2.0**24 + 1], dtype=torch.float64),
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_company_comes_back_exactly(prefix: str, tmp_path: Path) -> None:
+    profiled = {
+        f"{prefix}down2.total_params": COMPANY["exact"],
+        f"{prefix}total_ops": torch.ones(1),
+    }
+    content = {**prefixed(prefix), **profiled, **COMPANY}
+    conversion, back = converted(content, tmp_path)
+    assert {*profiled, *COMPANY} <= conversion.source["unused"].keys()
+    assert list(back) == list(content)
+    for key, tensor in content.items():
+        assert back[key].dtype == tensor.dtype, key
+        assert back[key].shape == tensor.shape, key
+        raw = [of.contiguous().reshape(-1).view(torch.uint8) for of in (back[key], tensor)]
+        assert torch.equal(*raw), key
+
+
+def test_plain_value_in_company_comes_back(tmp_path: Path) -> None:
+    _, back = converted({**NET, "epoch": 3, "name": "best"}, tmp_path)
+    assert (back.pop("epoch"), back.pop("name")) == (3, "best")
+    assert_same_tensors(back, NET)
+
+
+@pytest.mark.parametrize("key", ["down9.weird", "inc.double_conv.0.extra", "outc.attention.weight"])
+def test_tensor_that_no_rule_names_inside_a_block_is_refused(
+    key: str, tmp_path: Path, fails: Fails
+) -> None:
+    message = refused({**NET, key: torch.ones(2), "other.x": torch.ones(1)}, tmp_path, fails)
+    assert f"unexpected {key}" in message
+
+
+SETS: dict[str, tuple[Any, tuple[str, str]]] = {
+    "EMA beside": (
+        {"state_dict": NET, "state_dict_ema": OTHER},
+        ("state_dict", "state_dict_ema"),
+    ),
+    "nested": ({"model": NET, "ema": {"module": OTHER}}, ("model", "ema.module")),
+    "in one mapping": (
+        {"state_dict": prefixed("student.") | prefixed("teacher.", OTHER)},
+        ("state_dict.student", "state_dict.teacher"),
+    ),
+    "bare beside a prefix": (NET | prefixed("ema.", OTHER), (".", "ema")),
+    "in a list": ({"models": [NET, OTHER]}, ("models.0", "models.1")),
+    "in a callback": (
+        {"state_dict": NET, "callbacks": {"EMA": {"ema_state_dict": OTHER}}},
+        ("state_dict", "callbacks.EMA.ema_state_dict"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SETS)
+def test_several_networks_are_refused_until_one_is_chosen(
+    case: str, tmp_path: Path, fails: Fails
+) -> None:
+    content, names = SETS[case]
+    message = refused(content, tmp_path, fails)
+    assert f"({', '.join(names)})" in message
+    assert f"convert.from_torch {tmp_path / 'ckpt.pth'} --key {names[0]}" in message
+    assert "does not name one" in refused(content, tmp_path, fails, "--key", "nonsense")
+    for name, tensors in zip(names, (NET, OTHER), strict=True):
+        out = tmp_path / f"out {name}"
+        conversion = convert(tmp_path / "ckpt.pth", out, verify=False, key=name)
+        assert conversion.layout.startswith("ynet-slim")
+        weights = flat(load_weights(out))
+        assert np.array_equal(weights["outc/bias"], tensors["outc.conv.bias"].numpy())
+
+
+def test_part_of_a_name_chooses_too(tmp_path: Path) -> None:
+    torch.save(SETS["in one mapping"][0], tmp_path / "ckpt.pth")
+    conversion = convert(tmp_path / "ckpt.pth", None, verify=False, key="teacher")
+    assert conversion.source["prefix"] == "teacher."
+
+
+def test_set_that_stands_twice_is_one(tmp_path: Path) -> None:
+    converted({"model": NET, "best_model": NET}, tmp_path)
+
+
+# Things that are not tensors
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class AttributeDict(dict[str, Any]):
+    """As Lightning's hyperparameters are."""
+
+
+class Config:
+    """As the objects of configuration libraries are."""
+
+    def __init__(self) -> None:
+        self._content = {"lr": [1e-3], "where": pathlib.Path("runs")}
+        self.kind: Any = Any
+
+
+def optimizer() -> torch.optim.Optimizer:
+    layer = nn.Linear(2, 2)
+    adam = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(1, 2)).sum().backward()
+    adam.step()
+    return adam
+
+
+OBJECTS: dict[str, Callable[[], Any]] = {
+    "RandomState": lambda: np.random.RandomState(0),
+    "Generator": lambda: np.random.default_rng(0),
+    "states": lambda: {"numpy": np.random.get_state(), "python": random.getstate()},  # noqa: NPY002
+    "arrays": lambda: [np.ones((2, 3)), np.array(["a"]), np.float32(1), np.zeros(0, bool)],
+    "structured array": lambda: np.zeros(2, [("a", "f4"), ("b", "i8")]),
+    "Namespace": lambda: argparse.Namespace(lr=1, root=pathlib.PureWindowsPath("a")),
+    "enum": lambda: Colour.RED,
+    "AttributeDict": lambda: AttributeDict(lr=1e-3),
+    "configuration": Config,
+    "optimizer": optimizer,
+    "scheduler": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer(), 10),
+    "deque": lambda: collections.deque([1, 2], maxlen=3),
+    "defaultdict": lambda: collections.defaultdict(list, a=[1]),
+    "Counter": lambda: collections.Counter("ab"),
+    "dates": lambda: [datetime.datetime.now(datetime.UTC), datetime.timedelta(1)],
+    "fraction": lambda: fractions.Fraction(1, 3),
+    "bytes and more": lambda: [b"\x00\xff", {1, (2, 3)}, frozenset("a"), 1j, range(3), 2**90],
+    "partial": lambda: functools.partial(nn.functional.relu, inplace=True),
+    "generator": lambda: torch.Generator().get_state(),
+    "dtype and device": lambda: [torch.float32, torch.device("cpu"), torch.Size([1])],
+    "namespace": lambda: types.SimpleNamespace(lr=1, log=logging.getLogger("train")),
+    "classes": lambda: [nn.ReLU, dict, ValueError],
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_objects_beside_a_network_are_inert(
+    protocol: int, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {**{name: make() for name, make in OBJECTS.items()}, "model": NET}
+    torch.save(
+        content,
+        tmp_path / "ckpt.pth",
+        pickle_protocol=protocol,
+        _use_new_zipfile_serialization=not legacy,
+    )
+
+    def forbidden(*_: Any) -> None:
+        raise AssertionError("something was unpickled")
+
+    for name in ("load", "loads", "Unpickler", "_Unpickler"):
+        monkeypatch.setattr(pickle, name, forbidden)
+    conversion = convert(tmp_path / "ckpt.pth", tmp_path / "out", verify=False)
+    assert conversion.source["container"] == "model"
+    monkeypatch.undo()
+    to_torch(tmp_path / "out", tmp_path / "back.pth")
+    assert_same_tensors(torch.load(tmp_path / "back.pth", weights_only=True), NET)
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_each_object_alone(name: str, tmp_path: Path) -> None:
+    torch.save({"model": NET, "other": OBJECTS[name]()}, tmp_path / "ckpt.pth")
+    assert from_torch.recognise(tmp_path / "ckpt.pth").layout.startswith("ynet-slim")
+
+
+# Relatives
+
+
+def older(key: str) -> str:
+    """A key as the parent project's first versions spelt it."""
+    for new, old in (
+        ("inc.double_conv.", "inc.conv.conv."),
+        (".maxpool_conv.1.double_conv.", ".mpconv.1.conv."),
+        (".conv.double_conv.", ".conv.conv."),
+    ):
+        key = key.replace(new, old)
+    return key
+
+
+@pytest.mark.parametrize("upsampling", ["bilinear", "transposed"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_older_names_and_narrow_decoder(upsampling: str, prefix: str, tmp_path: Path) -> None:
+    tensors = small_tensors("segmenter-224", upsampling=upsampling, narrow_decoder=True)
+    assert tensors["up1.conv.double_conv.0.weight"].shape == (16, 64, 3, 3)
+    assert tensors["up1.conv.double_conv.3.weight"].shape == (16, 16, 3, 3)
+    content = {prefix + older(k): v for k, v in tensors.items() if "num_batches" not in k}
+    conversion, back = converted(content, tmp_path, verify=True)
+    assert conversion.config.narrow_decoder
+    assert "narrow decoder" in conversion.layout
+    assert_same_tensors(back, content)
+
+
+def outputs(directory: Path, pictures: np.ndarray) -> np.ndarray:
+    """The mask logits of a converted network, NHWC."""
+    logits = compiled(load(directory))(pictures).mask_logits
+    assert logits is not None
+    return np.asarray(logits)
+
+
+def twin(tensors: Tensors, config: UNetConfig, classes: int = 2) -> ReferenceUNet:
+    model = ReferenceUNet(config)
+    if classes == 1:
+        model.outc.conv = nn.Conv2d(config.widths[0], 1, 1)
+    model.load_state_dict(tensors, strict=True)
+    return model.eval()
+
+
+@torch.inference_mode()
+def expected(model: ReferenceUNet, pictures: np.ndarray) -> np.ndarray:
+    logits = model(torch.from_numpy(pictures).permute(0, 3, 1, 2))[0]
+    assert logits is not None
+    return logits.permute(0, 2, 3, 1).numpy()
+
+
+def assert_close(found: np.ndarray, wanted: np.ndarray) -> None:
+    assert np.abs(found - wanted).max() <= NETWORK * np.abs(wanted).mean()
+
+
+@pytest.mark.parametrize("layout", ["segmenter-bilinear", "ynet-320"])
+def test_one_class_is_a_pair_of_logits(layout: str, tmp_path: Path) -> None:
+    content = small_tensors(layout)
+    for leaf in ("weight", "bias"):
+        content[f"outc.conv.{leaf}"] = content[f"outc.conv.{leaf}"][1:].clone()
+    side = 2 * SMALL[layout].stride
+    torch.save(content, tmp_path / "ckpt.pth")
+    conversion = convert(tmp_path / "ckpt.pth", tmp_path / "out", size=(side, side))
+    assert conversion.source["computed"].keys() == {"outc.conv.weight", "outc.conv.bias"}
+    to_torch(tmp_path / "out", tmp_path / "back.pth")
+    assert_same_tensors(torch.load(tmp_path / "back.pth", weights_only=True), content)
+    pictures = images(2, side)
+    logit = expected(twin(content, SMALL[layout], classes=1), pictures)
+    found = outputs(tmp_path / "out", pictures)
+    assert not found[..., 0].any()
+    assert_close(found[..., 1:], logit)
+
+
+@pytest.mark.parametrize("layout", ["ynet-slim", "segmenter-bilinear"])
+def test_network_for_grey_pictures(layout: str, tmp_path: Path) -> None:
+    content = small_tensors(layout, in_channels=1)
+    assert content["inc.double_conv.0.weight"].shape == (4, 1, 3, 3)
+    conversion, back = converted(content, tmp_path, verify=True)
+    assert "grey pictures" in conversion.layout
+    assert_same_tensors(back, content)
+    pixels = (images(1, 32)[0] * 255).astype(np.uint8)
+    grey = np.asarray(Image.fromarray(pixels).convert("L"))[None, ..., None] / np.float32(255)
+    wanted = expected(twin(content, conversion.config), grey)
+    # In colour, as a person's picture is, or grey already: PIL's conversion is what was trained on.
+    assert_close(outputs(tmp_path / "out", pixels[None] / np.float32(255)), wanted)
+    assert_close(outputs(tmp_path / "out", grey), wanted)
+    detector = Detector.from_checkpoint(tmp_path / "out", keep_logits=True)
+    (verdict,) = detector([pixels])
+    assert verdict.mask_logits is not None
+    assert_close(verdict.mask_logits, wanted[0])
+
+
+def test_any_picture_of_a_verification_turns_grey(tmp_path: Path) -> None:
+    torch.save(small_tensors("segmenter-224", in_channels=1), tmp_path / "ckpt.pth")
+    Image.fromarray((images(1, 40)[0] * 255).astype(np.uint8)).save(tmp_path / "face.png")
+    conversion = convert(tmp_path / "ckpt.pth", None, size=SIZE, images=[tmp_path / "face.png"])
+    assert conversion.parity is not None
+    assert conversion.parity.images == 3
+
+
+def test_pruned_tensors_are_multiplied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = SMALL["segmenter-224"]
+    model = twin(small_tensors("segmenter-224"), config)
+    for name in ("inc.double_conv.3", "up2.up", "outc.conv"):
+        prune.l1_unstructured(model.get_submodule(name), "weight", amount=0.5)
+    prune.random_unstructured(model.get_submodule("outc.conv"), "bias", amount=1)
+    content = model.state_dict()
+    torch.save({"state_dict": prefixed("net.", content)}, tmp_path / "ckpt.pth")
+    out = tmp_path / "out"
+    from_torch.main([str(tmp_path / "ckpt.pth"), "--out", str(out), "--size", "32x32"])
+    printed = capsys.readouterr().out
+    assert "up2.up.weight: up2.up.weight_orig times up2.up.weight_mask (pruning)" in printed
+    to_torch(out, tmp_path / "back.pth")
+    back = torch.load(tmp_path / "back.pth", weights_only=True)
+    assert_same_tensors(back, content)
+    assert (content["up2.up.weight_orig"] * content["up2.up.weight_mask"] == 0).any()
+    pictures = images(2, 32)
+    assert_close(outputs(out, pictures), expected(model, pictures))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("old", [False, True])
+def test_weight_normalisation_is_computed(old: bool, tmp_path: Path) -> None:
+    model = twin(small_tensors("segmenter-224"), SMALL["segmenter-224"])
+    norm = nn.utils.weight_norm if old else parametrizations.weight_norm
+    for name in ("inc.double_conv.0", "up1.up", "outc.conv"):
+        norm(model.get_submodule(name))
+    content = model.state_dict()
+    _, back = converted(content, tmp_path, verify=True)
+    assert_same_tensors(back, dict(content))
+    pictures = images(2, 32)
+    assert_close(outputs(tmp_path / "out", pictures), expected(model, pictures))
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_spectral_normalisation_is_named(old: bool, tmp_path: Path, fails: Fails) -> None:
+    model = twin(small_tensors("segmenter-224"), SMALL["segmenter-224"])
+    norm = nn.utils.spectral_norm if old else parametrizations.spectral_norm
+    norm(model.get_submodule("inc.double_conv.0"))
+    message = refused(model.state_dict(), tmp_path, fails)
+    assert ("remove_spectral_norm" if old else "remove_parametrizations") in message
+
+
+@pytest.mark.parametrize("widths", [(), (8, 8, 8), (4,) * 20])
+def test_any_number_of_classifier_layers(widths: tuple[int, ...], tmp_path: Path) -> None:
+    content = small_tensors("ynet-slim", classifier_widths=widths)
+    conversion, back = converted(content, tmp_path, verify=True)
+    assert conversion.config.classifier_widths == widths
+    assert_same_tensors(back, content)
+
+
+def test_several_kinds_at_once(tmp_path: Path) -> None:
+    tensors = small_tensors("segmenter-bilinear", in_channels=1, narrow_decoder=True)
+    kernel = tensors.pop("down1.maxpool_conv.1.double_conv.0.weight")
+    content: Tensors = {"loss.weight": torch.ones(3)}
+    for key, tensor in tensors.items():
+        if "num_batches" not in key:
+            content["net.module." + older(key)] = tensor[:1].clone() if "outc" in key else tensor
+    layer = "net.module.down1.mpconv.1.conv.0."
+    content |= {f"{layer}weight_orig": kernel, f"{layer}weight_mask": (kernel > 0).float()}
+    state = {"ema": OTHER, "args": argparse.Namespace(), "state_dict": content}
+    conversion, back = converted(
+        copy.copy(state), tmp_path, verify=True, key="state_dict.net.module"
+    )
+    assert conversion.layout == "segmenter-bilinear, base width 4, grey pictures, narrow decoder"
+    assert_same_tensors(back, content)
+
+
+CONFIGS = [
+    *SMALL.values(),
+    UNetConfig(base_width=2, conv_bias=False, classifier_widths=()),
+    UNetConfig(base_width=2, levels=5, decoder_levels=3, upsampling="bilinear", image_size=64),
+    UNetConfig(base_width=2, narrow_decoder=True, in_channels=1),
+    UNetConfig(
+        base_width=4, levels=1, decoder_levels=1, upsampling="bilinear", narrow_decoder=True
+    ),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_shapes_without_jax_are_the_networks(config: UNetConfig) -> None:
+    leaves = flat(abstract_weights(config))
+    assert weight_shapes(config) == {path: leaf.shape for path, leaf in leaves.items()}
