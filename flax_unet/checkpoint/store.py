@@ -4,6 +4,8 @@ import contextlib
 import functools
 import hashlib
 import math
+import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from flax_unet.nn.unet import UNet
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import check_space
 
+_PAUSE, _QUIET, _TRIES = 0.05, 4, 60  # seconds between looks; looks without a file; looks at most
 _OVERHEAD = 2**20  # bytes of metadata, more than any checkpoint has
 MAX_COMPRESSION = 64  # weights that claim more bytes than this many times their files are refused
 
@@ -71,10 +74,30 @@ def write(directory: Path, config: UNetConfig, trees: Mapping[str, Tree]) -> Non
     digests: dict[str, str] = {}
     for name, tree in trees.items():
         if tree:
-            with _orbax("weights cannot be written: {}") as checkpointer:
-                checkpointer.save(directory.resolve() / name, tree)
+            try:
+                with _orbax("weights cannot be written: {}") as checkpointer:
+                    checkpointer.save(directory.resolve() / name, tree)
+            except InputError:
+                _remove_written(directory, name)
+                raise
             digests |= _digests(directory / name)
     metadata.write_json(directory / metadata.MANIFEST, digests)
+
+
+def _remove_written(directory: Path, name: str) -> None:
+    """Removes what a save that failed has written.
+
+    Orbax's threads go on writing for a moment, and make the directory again.
+    """
+    absent = 0
+    for _ in range(_TRIES):
+        written = list(directory.glob(f"{name}*"))
+        for path in written:
+            shutil.rmtree(path, ignore_errors=True)
+        absent = 0 if written else absent + 1
+        if absent == _QUIET:
+            return
+        time.sleep(_PAUSE)
 
 
 def load(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> UNet:

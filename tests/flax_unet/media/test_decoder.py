@@ -329,7 +329,7 @@ def test_transparency_is_laid_on_grey(tmp_path: Path) -> None:
     frames, reader = read(encode(tmp_path / "logo.mov", [frame], "qtrle", "argb"))
     assert frames[0].image.getpixel((10, 10)) == (10, 250, 10)
     assert frames[0].image.getpixel((50, 10)) == (128, 128, 128)
-    assert reader.notes() == ["it is transparent in places; they were laid on grey"]
+    assert reader.notes() == ["it is transparent in places; these were laid on grey"]
 
 
 def test_interlaced_pictures_have_no_combs(tmp_path: Path) -> None:

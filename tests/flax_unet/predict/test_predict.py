@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import font_manager  # noqa: F401 - its first import writes a cache: not in a test
 from PIL import Image
 
 from benchmarks import prediction
@@ -508,8 +509,6 @@ def test_interrupted(
 ) -> None:
     noise().save(tmp_path / "face.png")
     film = write_video(tmp_path / "film.avi", numbered(50))
-    from matplotlib import font_manager  # noqa: F401 - it writes a cache at its first import
-
     before = listing(tmp_path)
 
     def interrupted(result: results.VideoResult) -> str:
