@@ -15,7 +15,7 @@ from flax_unet.nn.decision import DECISION, POLARITY
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command, counted
-from flax_unet.utils.files import staged_directory
+from flax_unet.utils.files import followed, staged_directory
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.layouts.options import FolderOptions, add_options
 from train.eval.predictions import AGGREGATES, Predictions, evaluate_predictions
@@ -118,7 +118,8 @@ def newest_checkpoint() -> Path:
             f"no checkpoint under {CHECKPOINTS}/; convert one: "
             "python -m convert.from_torch ckpt.pth, or name one by --checkpoint"
         )
-    return max(filter(None, found), key=lambda path: (path / metadata.CONFIG).stat().st_mtime_ns)
+    written = {path: followed(path) / metadata.CONFIG for path in filter(None, found)}
+    return max(written, key=lambda path: written[path].stat().st_mtime_ns)
 
 
 def _introduce(path: Path, config: UNetConfig, data: Dataset) -> None:

@@ -30,10 +30,12 @@ from flax_unet.nn.inference import compiled
 from flax_unet.predict import __main__ as predict
 from flax_unet.utils import files
 from tests.conftest import Original, images, listing, small_tensors
+from tests.flax_unet.utils.test_files import no_links
 from tests.published import LAYOUTS
 from tests.tolerances import DEVICES_32, NETWORK, assert_close, assert_same_tensors
 from tests.train.children import await_steps, finish, start, together
 from tests.train.fit.conftest import SHALLOW, write_checkpoint
+from train.card import __main__ as card
 from train.eval import __main__ as evaluation
 from train.fit import __main__ as fit
 from train.fit.checkpoints import held
@@ -330,6 +332,38 @@ def test_links_and_leftovers_are_put_in_order(
     capsys.readouterr()
     fit.main(["--workdir", str(workdir)])
     assert "demonstration" not in capsys.readouterr().out
+
+
+def test_file_system_without_links(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a mounted cloud drive: a file names the checkpoint, and every command follows it."""
+    monkeypatch.setattr(os, "symlink", no_links)
+    workdir, split = tmp_path / "checkpoints" / "run", ("--split", "60/20/20")
+    run(data, workdir, *split, "--steps", 2, "--save-every", 1)
+    run(data, workdir, *split, "--steps", 3, "--resume")
+    assert "goes on after step 2" in capsys.readouterr().out
+    last, saved = workdir / "last", workdir / "checkpoints" / "step_00000003"
+    assert last.read_text() == "checkpoints/step_00000003\n"
+    expected = flat(store.load_weights(saved))
+    for path, leaf in weights(workdir).items():
+        np.testing.assert_array_equal(leaf, expected[path])
+    predict.main([str(last), str(next((data / "crops").iterdir())), "--faces", "none"])
+    to_torch.main([str(last), str(tmp_path / "back.pth")])
+    card.main([str(last)])
+    assert (saved / "README.md").is_file()
+    run(data, tmp_path / "tuned", "--init-from", last, "--steps", 1)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    evaluation.main(["--data", str(data), "--split", "60/20/20"])
+    assert capsys.readouterr().out.startswith("checkpoints/run/best on ")
+    # Moved to a file system with links, by what follows them.
+    monkeypatch.undo()
+    last.unlink()
+    shutil.copytree(saved, last)
+    run(data, workdir, "--steps", 4)
+    assert last.is_symlink()
+    assert last.resolve().name == "step_00000004"
 
 
 def test_another_metric_starts_anew(data: Path, tmp_path: Path) -> None:
