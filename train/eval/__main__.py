@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flax_unet import UNet
 
 CHECKPOINTS = Path("checkpoints")
-_AT_LEAST = {"batch_size": 1, "limit": 1, "seed": 0}
+_AT_LEAST = {"batch_size": 1, "limit": 1, "seed": 0, "num_processes": 1, "process_id": 0}
 _RECORDED = (  # options that the report repeats
     *("data", "limit", "seed", "skip_bad", "mask_threshold", "real_label"),
     *("batch_size", "dtype", "aggregate"),
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from train import distributed
 
     keep_compiled()
-    distributed.join()
+    distributed.join(args.coordinator, args.num_processes, args.process_id)
     process, processes = distributed.process()
     out = args.out if process == 0 else None  # the first process prints and writes
     # What can fail is tried before hours of work: the results' directory, checkpoint and data set.
@@ -188,6 +188,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--aggregate", choices=AGGREGATES, default=AGGREGATES[0], help=aggregate)
     add("--skip-bad", action="store_true", help="leave out files that cannot be used")
     add_options(parser)
+    where = "HOST:PORT of process 0, with the next two, where JAX recognises no cluster"
+    add("--coordinator", metavar="HOST:PORT", help=where)
+    add("--num-processes", type=int, metavar="N", help="number of processes; 1 joins none")
+    add("--process-id", type=int, metavar="N", help="number of this process, from 0")
     files = f"{REPORT}, {PREDICTIONS} and, for a classifier, plots"
     add("--out", type=Path, metavar="DIR", help=f"new directory for {files}")
     return parser

@@ -196,7 +196,7 @@ class Machines:
     coordinator: str | None = option(
         None, "HOST:PORT of process 0, with the next two, where JAX recognises no cluster"
     )
-    num_processes: int | None = option(None, "number of processes", least=1)
+    num_processes: int | None = option(None, "number of processes; 1 joins none", least=1)
     process_id: int | None = option(None, "number of this process, from 0", least=0)
 
 
