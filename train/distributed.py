@@ -141,9 +141,7 @@ def replicate(tree: Tree, devices: list[Device]) -> Tree:
     return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec()))
 
 
-def map_step(
-    function: Callable[[Tree, Tree, Tree], Tree], devices: list[Device]
-) -> Callable[[Tree, Tree, Tree], Tree]:
+def map_step(function: Callable[[Tree, Tree, Tree], Tree], devices: list[Device]) -> Any:
     """`function(state, totals, batch)` on every device of every process, in step.
 
     The batch, from `shard_batch`, is divided among the devices; everything else is the same on

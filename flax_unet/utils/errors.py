@@ -1,6 +1,7 @@
 """Errors of a command's user: one message, exit status 2, no traceback."""
 
 import functools
+import importlib.util
 import os
 import signal
 import sys
@@ -33,14 +34,38 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def require(*packages: str) -> None:
+    """Raises a ModuleNotFoundError at once for a package that is needed later and is missing."""
+    for name in packages:
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def ending_signals() -> list[signal.Signals]:
+    """The signals that ask a process to end, besides Ctrl-C.
+
+    Windows lacks SIGUSR1, by which Slurm warns of a job's limit, and SIGHUP, of a lost terminal,
+    which `nohup` ignores.
+    """
+    names = ["SIGTERM", "SIGUSR1", "SIGHUP"]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        names.remove("SIGHUP")
+    return [signal.Signals[name] for name in names if hasattr(signal, name)]
+
+
+def _end(number: int, _: object) -> None:
+    """Ends the process by an exception, so that what is half-written is cleaned up."""
+    sys.exit(128 + number)
+
+
 def command(main: Callable[..., None]) -> Callable[..., None]:
     """Decorates a command's `main`: errors of its user end in a message and status 2."""
 
     @functools.wraps(main)
     def run(*args: object, **kwargs: object) -> None:
         if threading.current_thread() is threading.main_thread():
-            # As an exception, so that what is half-written is cleaned up.
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+            for each in ending_signals():
+                signal.signal(each, _end)
         try:
             main(*args, **kwargs)
         except BrokenPipeError:  # stdout was closed, for example by `head`

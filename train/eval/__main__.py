@@ -14,7 +14,7 @@ from flax_unet.nn.config import DTYPES, UNetConfig
 from flax_unet.nn.decision import DECISION, POLARITY
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.cache import keep_compiled
-from flax_unet.utils.errors import InputError, command, counted
+from flax_unet.utils.errors import InputError, command, counted, require
 from flax_unet.utils.files import followed, staged_directory
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.layouts.options import FolderOptions, add_options
@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if (value := getattr(args, name)) is not None and value < least:
             raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
     options = FolderOptions.of(args)
+    if args.out is not None:
+        require("matplotlib")
     # Not at the top: JAX and Flax take seconds to import.
     from flax_unet.checkpoint import store
     from train import distributed

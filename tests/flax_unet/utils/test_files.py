@@ -78,19 +78,20 @@ def test_links_and_files_in_their_place_replace_each_other(
     for target in (first, second):
         link(tmp_path / "last", target)
         assert (tmp_path / "last").resolve() == target
-    monkeypatch.setattr(os, "symlink", no_links)
-    for target in (first, second):
-        link(tmp_path / "last", target)
-        assert (tmp_path / "last").read_text() == f"runs/{target.name}\n"
-        assert followed(tmp_path / "last") == target
-    monkeypatch.undo()
+    with monkeypatch.context() as drive:
+        drive.setattr(os, "symlink", no_links)
+        for target in (first, second):
+            link(tmp_path / "last", target)
+            assert (tmp_path / "last").read_text() == f"runs/{target.name}\n"
+            assert followed(tmp_path / "last") == target
     link(tmp_path / "last", first)
     assert (tmp_path / "last").is_symlink()
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "last"}
 
 
 @pytest.mark.parametrize(
-    "content", ["", "\n", ".", "..", "runs/../..", "/", "none", "\0", "runs\nruns", "r" * 9999, b"\xff"]
+    "content",
+    ["", "\n", ".", "..", "runs/../..", "/", "none", "\0", "runs\nruns", "r" * 9999, b"\xff"],
 )
 def test_other_files_are_not_links(content: str | bytes, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()

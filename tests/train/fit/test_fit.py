@@ -338,27 +338,27 @@ def test_file_system_without_links(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As a mounted cloud drive: a file names the checkpoint, and every command follows it."""
-    monkeypatch.setattr(os, "symlink", no_links)
     workdir, split = tmp_path / "checkpoints" / "run", ("--split", "60/20/20")
-    run(data, workdir, *split, "--steps", 2, "--save-every", 1)
-    run(data, workdir, *split, "--steps", 3, "--resume")
-    assert "goes on after step 2" in capsys.readouterr().out
-    last, saved = workdir / "last", workdir / "checkpoints" / "step_00000003"
-    assert last.read_text() == "checkpoints/step_00000003\n"
-    expected = flat(store.load_weights(saved))
-    for path, leaf in weights(workdir).items():
-        np.testing.assert_array_equal(leaf, expected[path])
-    predict.main([str(last), str(next((data / "crops").iterdir())), "--faces", "none"])
-    to_torch.main([str(last), str(tmp_path / "back.pth")])
-    card.main([str(last)])
-    assert (saved / "README.md").is_file()
-    run(data, tmp_path / "tuned", "--init-from", last, "--steps", 1)
-    monkeypatch.chdir(tmp_path)
-    capsys.readouterr()
-    evaluation.main(["--data", str(data), "--split", "60/20/20"])
-    assert capsys.readouterr().out.startswith("checkpoints/run/best on ")
+    with monkeypatch.context() as drive:
+        drive.setattr(os, "symlink", no_links)
+        run(data, workdir, *split, "--steps", 2, "--save-every", 1)
+        run(data, workdir, *split, "--steps", 3, "--resume")
+        assert "goes on after step 2" in capsys.readouterr().out
+        last, saved = workdir / "last", workdir / "checkpoints" / "step_00000003"
+        assert last.read_text() == "checkpoints/step_00000003\n"
+        expected = flat(store.load_weights(saved))
+        for path, leaf in weights(workdir).items():
+            np.testing.assert_array_equal(leaf, expected[path])
+        predict.main([str(last), str(next((data / "crops").iterdir())), "--faces", "none"])
+        to_torch.main([str(last), str(tmp_path / "back.pth")])
+        card.main([str(last)])
+        assert (saved / "README.md").is_file()
+        run(data, tmp_path / "tuned", "--init-from", last, "--steps", 1)
+        drive.chdir(tmp_path)
+        capsys.readouterr()
+        evaluation.main(["--data", str(data), "--split", "60/20/20"])
+        assert capsys.readouterr().out.startswith("checkpoints/run/best on ")
     # Moved to a file system with links, by what follows them.
-    monkeypatch.undo()
     last.unlink()
     shutil.copytree(saved, last)
     run(data, workdir, "--steps", 4)
