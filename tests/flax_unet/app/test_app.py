@@ -1,5 +1,7 @@
 """The page: what it says is what `Detector` says, and it says so in a browser."""
 
+import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -18,8 +20,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from flax_unet.app import __main__ as app
 from flax_unet.app import html as page_html
 from flax_unet.app import judge as judging
+from flax_unet.app import page
 from flax_unet.app.judge import Judge
 from flax_unet.detector import Detector
 from flax_unet.media.faces import FaceFinder, find
@@ -416,6 +420,49 @@ def test_files_of_the_server_are_not_given_out(visit: Visit, checkpoint: Path) -
     for path in ("/etc/passwd", checkpoint / "config.json", Path(__file__)):
         answer = visit.page.request.get(f"{visit.page.url}gradio_api/file={path}")
         assert answer.status == 403
+
+
+def answer(address: str, path: str, host: str) -> tuple[int, str]:
+    """The status and the content of a page that is asked for by a host's name."""
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers={"Host": host})
+        got = connection.getresponse()
+        return got.status, got.read().decode()
+
+
+def test_behind_a_proxy(judge: Judge, tmp_path: Path) -> None:
+    """A proxy that removes --root-path: addresses on the page have it, other names are refused."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = page.Place("127.0.0.1", port, "/faces", ["faces.example", "*.many.example"])
+    with page.serve(judge, tmp_path, place, 2**20) as address:
+        for host in ("faces.example", "a.many.example:8080", f"127.0.0.1:{port}", "localhost"):
+            assert answer(address, "/config", host)[0] == 200, host
+        assert json.loads(answer(address, "/config", "faces.example")[1])["root"] == (
+            "http://faces.example/faces"
+        )
+        for host in ("evil.example", "many.example", "faces.example.evil.example"):
+            assert answer(address, "/config", host)[0] == 400, host
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--root-path", "faces"], "expected a path such as /faces, or a URL, got faces"),
+        (["--allowed-host", "https://a.example"], "expected a name without scheme and port"),
+        (["--allowed-host", "a.example:80"], "such as faces.example.org, got a.example:80"),
+        (["--allowed-host", "a.*.example"], "expected a name"),
+    ],
+)
+def test_addresses_that_are_none(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        app.main(["checkpoint", *arguments])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @needs_browser
