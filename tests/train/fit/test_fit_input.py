@@ -208,12 +208,14 @@ def test_run_with_former_names_of_options_continues(data: Path, tmp_path: Path) 
 def test_package_that_is_needed_later(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
 ) -> None:
+    found = importlib.util.find_spec
     for name in ("matplotlib", "tensorboardX"):
         with monkeypatch.context() as without:
-            found = importlib.util.find_spec
             without.delitem(sys.modules, name, raising=False)
             without.setattr(
-                importlib.util, "find_spec", lambda each, name=name: each != name and found(each)
+                importlib.util,
+                "find_spec",
+                lambda each, name=name: None if each == name else found(each),
             )
             message = fails(fit.main, "--data", tmp_path / "none", "--workdir", tmp_path / "run")
         assert f"pip install {name}, or in a checkout pip install -e '.[train]'" in message
