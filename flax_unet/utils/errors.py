@@ -62,7 +62,7 @@ def _end(number: int, _: object) -> None:
     sys.exit(128 + number)
 
 
-def _signal_main_thread(number: int) -> None:
+def _signal_main_thread(number: signal.Signals) -> None:
     if hasattr(signal, "pthread_kill"):  # which also ends its waiting
         signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:
@@ -85,7 +85,7 @@ def _signals_end() -> Iterator[None]:
             number = error.code - 128
         if number in (signal.SIGINT, *ending_signals()):
             # Again, when the callback has returned.
-            again = threading.Timer(_SOON, _signal_main_thread, (number,))
+            again = threading.Timer(_SOON, _signal_main_thread, (signal.Signals(number),))
             again.daemon = True
             again.start()
         else:

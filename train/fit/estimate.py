@@ -107,7 +107,7 @@ def memory_errors(advice: Any) -> Iterator[None]:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in text:
             raise
         reason = text.removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".") or "out of memory"
-        raise InputError(f"the memory is exhausted ({reason:.200}). {advice()}") from error
+        raise InputError(f"the memory is exhausted ({reason:.200}): {advice()}") from error
 
 
 def free_memory() -> int | None:

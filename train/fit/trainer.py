@@ -287,7 +287,7 @@ class Trainer:
 
     def _memory_advice(self) -> str:
         if self.checkpoints.steps():  # the batch is that of the run
-            return "Continue on devices with more memory, or on a GPU or TPU give --remat"
+            return "continue on devices with more memory, or on a GPU or TPU give --remat"
         return estimate.remedy(self._needs, self.config.recipe, self._device_count)
 
     def _log(self, done: int, clock: Clock, bar: tqdm, lines: Lines) -> None:
