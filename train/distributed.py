@@ -5,7 +5,8 @@ Inference is spread over a process's devices in `flax_unet.nn.inference`.
 
 import hashlib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,13 +18,36 @@ from flax_unet.utils.errors import InputError
 
 AXIS = "devices"
 _PATIENCE = 3600  # seconds that processes wait for each other
-# What shows that a launcher started several processes; `jax.distributed` finds out the rest.
-_LAUNCHERS = {
-    "Slurm": lambda env: int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1,
-    "Open MPI": lambda env: int(env.get("OMPI_COMM_WORLD_SIZE", 1)) > 1,
-    "TPU": lambda env: "," in env.get("TPU_WORKER_HOSTNAMES", ""),
-    "TPU slices": lambda env: "MEGASCALE_COORDINATOR_ADDRESS" in env,
-    "Kubernetes": lambda env: {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= env.keys(),
+_OPTIONS = ("--coordinator", "--num-processes", "--process-id")
+_REMEDY = f"give {', '.join(_OPTIONS)}, or --num-processes 1 alone to work without the others"
+_Environment = Mapping[str, str]
+
+
+def _several(env: _Environment, variable: str) -> bool:
+    return (text := env.get(variable, "")).isdecimal() and int(text) > 1
+
+
+# What shows that a launcher started several processes, and the variables by which JAX joins them.
+_LAUNCHERS: dict[str, tuple[Callable[[_Environment], bool], tuple[str, ...]]] = {
+    "Slurm": (
+        lambda env: _several(env, "SLURM_STEP_NUM_TASKS"),
+        ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"),
+    ),
+    "Open MPI": (
+        lambda env: _several(env, "OMPI_COMM_WORLD_SIZE"),
+        ("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ),
+    "TPU": (lambda env: "," in env.get("TPU_WORKER_HOSTNAMES", ""), ()),
+    "TPU slices": (lambda env: "MEGASCALE_COORDINATOR_ADDRESS" in env, ()),
+    "Kubernetes": (
+        lambda env: {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= env.keys(),
+        (),
+    ),
+    # These name process 0 alone; no variable has the rest.
+    **{
+        name: (lambda env, name=name: name in env, ("the number of processes and of this one",))
+        for name in ("JAX_COORDINATOR_ADDRESS", "COORDINATOR_ADDRESS")
+    },
 }
 
 Device = Any  # jax.Device, which type checkers take for a variable
@@ -36,19 +60,34 @@ def join(
     """Connects this process with the others, if there are any, before JAX is used.
 
     Without arguments it joins the processes of a cluster that JAX recognises. `coordinator` is the
-    HOST:PORT of process 0, and `process_id` counts from 0.
+    HOST:PORT of process 0, and `process_id` counts from 0. One process needs neither.
 
     Raises:
-        InputError: the options are incomplete, or the others cannot be reached.
+        InputError: the options or the environment's description of a cluster are incomplete, or
+            the others cannot be reached.
     """
-    options = ("--coordinator", "--num-processes", "--process-id")
+    given = (coordinator, num_processes, process_id)
+    if given == (None, 1, None):
+        return
+    launchers = (name for name, (several, _) in _LAUNCHERS.items() if several(os.environ))
+    found = next(launchers, None)
+    lacking = [name for name in _LAUNCHERS[found][1] if name not in os.environ] if found else []
     if coordinator is None or num_processes is None or process_id is None:
-        values = zip(options, (coordinator, num_processes, process_id), strict=True)
-        missing = [name for name, value in values if value is None]
-        if len(missing) < len(options):
-            raise InputError(f"give all of {', '.join(options)}; missing: {', '.join(missing)}")
-        found = next((name for name, several in _LAUNCHERS.items() if several(os.environ)), None)
+        missing = [name for name, value in zip(_OPTIONS, given, strict=True) if value is None]
+        if len(missing) < len(_OPTIONS):
+            raise InputError(f"give all of {', '.join(_OPTIONS)}; missing: {', '.join(missing)}")
+        if lacking:
+            raise InputError(
+                f"{found}: the environment describes several processes, but lacks "
+                f"{', '.join(lacking)}; {_REMEDY}"
+            )
         if found is None:
+            if _several(os.environ, "SLURM_NTASKS") and "SLURM_STEP_NUM_TASKS" not in os.environ:
+                print(
+                    f"note: Slurm allots {os.environ['SLURM_NTASKS']} tasks, but srun did not "
+                    "start this process, so it works alone",
+                    file=sys.stderr,
+                )
             return
     else:
         found = "--coordinator"
@@ -59,12 +98,15 @@ def join(
             raise InputError(
                 f"--process-id {process_id}: expected less than --num-processes, {num_processes}"
             )
+    detection = "deactivate" if lacking else None  # it would fail for what is lacking
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id, cluster_detection_method=detection
+        )
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"the processes cannot be joined ({found}): {error}. If JAX does not recognise the "
-            f"cluster, give {', '.join(options)}"
+            f"cluster, {_REMEDY}"
         ) from error
 
 
@@ -73,9 +115,7 @@ def replicate(tree: Tree, devices: list[Device]) -> Tree:
     return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec()))
 
 
-def map_step(
-    function: Callable[[Tree, Tree, Tree], Tree], devices: list[Device]
-) -> Callable[[Tree, Tree, Tree], Tree]:
+def map_step(function: Callable[[Tree, Tree, Tree], Tree], devices: list[Device]) -> Any:
     """`function(state, totals, batch)` on every device of every process, in step.
 
     The batch, from `shard_batch`, is divided among the devices; everything else is the same on

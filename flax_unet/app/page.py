@@ -1,12 +1,13 @@
 """Builds and serves the page with Gradio."""
 
+import contextlib
 import os
 import shutil
 import tempfile
-import threading
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # Set before Gradio is imported: it and its imports would call home, and use a proxy for localhost.
 os.environ.update(
@@ -44,39 +45,60 @@ _FONT, _MONO = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
 _THEME = Default(primary_hue="blue", font=_FONT, font_mono=_MONO)
 
 
-def serve(judge: Judge, folder: Path, host: str, port: int, max_upload: int) -> None:
-    """Serves the page until the process is interrupted; files have `max_upload` bytes at most.
+class Place(NamedTuple):
+    """Where the page is."""
+
+    host: str
+    port: int
+    root_path: str | None = None  # behind a proxy: a path, or a whole address
+    allowed_hosts: Sequence[str] = ()  # that requests may name, besides this machine's own
+
+    @property
+    def guards(self) -> list[Middleware]:
+        """What refuses requests by another name, unless the page is open to the network.
+
+        Another site may point its own domain at this machine (DNS rebinding).
+        """
+        if self.host not in _LOOPBACK and not self.allowed_hosts:
+            return []
+        hosts = [*_LOOPBACK, self.host, *self.allowed_hosts]
+        return [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
+
+
+@contextlib.contextmanager
+def serve(judge: Judge, folder: Path, place: Place, max_upload: int) -> Iterator[str]:
+    """Serves the page until the block ends; files have `max_upload` bytes at most.
 
     `folder` is an empty directory for results, and Gradio's for temporary files.
+
+    Yields:
+        The page's address on this machine.
 
     Raises:
         InputError: listening on the address fails.
     """
     page = build(judge, folder)
-    # Another site may point its own domain at this machine (DNS rebinding); the request then has
-    # its name. Where the page listens on this machine only, such requests are refused.
-    local_only = Middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK)
     try:
-        page.launch(
-            server_name=host,
-            server_port=port,
-            max_file_size=max_upload,
-            share=False,
-            prevent_thread_lock=True,
-            quiet=True,
-            ssr_mode=False,
-            app_kwargs={"middleware": [local_only] if host in _LOOPBACK else []},
-            footer_links=[],
-            theme=_THEME,
-            css=_CSS.read_text(),
-        )
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"cannot listen on {host}:{port}; name another --host or --port"
-        ) from error
-    try:
-        print(f"{page.local_url}  (Ctrl-C ends it)", flush=True)
-        threading.Event().wait()
+        try:
+            page.launch(
+                server_name=place.host,
+                server_port=place.port,
+                root_path=place.root_path,
+                max_file_size=max_upload,
+                share=False,
+                prevent_thread_lock=True,
+                quiet=True,
+                ssr_mode=False,
+                app_kwargs={"middleware": place.guards},
+                footer_links=[],
+                theme=_THEME,
+                css=_CSS.read_text(),
+            )
+        except (OSError, OverflowError) as error:
+            raise InputError(
+                f"cannot listen on {place.host}:{place.port}; name another --host or --port"
+            ) from error
+        yield str(page.local_url)
     finally:
         page.close(verbose=False)
 

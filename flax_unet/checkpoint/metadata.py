@@ -14,6 +14,7 @@ from typing import Any
 
 from flax_unet.nn.config import UNetConfig, shown_size
 from flax_unet.utils.errors import InputError
+from flax_unet.utils.files import followed
 
 CONFIG, SOURCE, MANIFEST = "config.json", "source.json", "manifest.json"
 CARD, CARD_LIBRARY = "README.md", "flax-unet"  # model card; the library that it names first
@@ -24,7 +25,8 @@ _WITHOUT_PUBLISHED_POOLS = 1
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether `path` looks like the directory of a checkpoint."""
+    """Whether `path` looks like the directory of a checkpoint, or names one (`followed`)."""
+    path = followed(path)
     return (path / CONFIG).is_file() and (path / WEIGHTS).is_dir()
 
 
@@ -46,7 +48,7 @@ def load_config(path: str | Path) -> UNetConfig:
     Raises:
         InputError: `path` is not a checkpoint, or its `config.json` is not valid.
     """
-    path = Path(path)
+    path = followed(Path(path))
     if not is_checkpoint(path):
         raise InputError(_why_no_checkpoint(path))
     fields = read_json(path / CONFIG)
@@ -83,7 +85,7 @@ def load_source(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing or damaged.
     """
-    file = Path(path) / SOURCE
+    file = followed(Path(path)) / SOURCE
     source = read_json(file)
     for name in ("entries", "unused"):
         value = source.get(name, {})

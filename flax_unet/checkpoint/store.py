@@ -23,7 +23,7 @@ from flax_unet.checkpoint.provenance import file_sha256
 from flax_unet.nn.config import UNetConfig
 from flax_unet.nn.unet import UNet
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.files import check_space
+from flax_unet.utils.files import check_space, followed
 
 _PAUSE, _QUIET, _TRIES = 0.05, 4, 60  # seconds between looks; looks without a file; looks at most
 _OVERHEAD = 2**20  # bytes of metadata, more than any checkpoint has
@@ -137,7 +137,8 @@ def load_weights(path: str | Path) -> Tree:
     Raises:
         InputError: the checkpoint is damaged.
     """
-    return load_tree(Path(path) / metadata.WEIGHTS, abstract_weights(metadata.load_config(path)))
+    expected = abstract_weights(metadata.load_config(path))
+    return load_tree(followed(Path(path)) / metadata.WEIGHTS, expected)
 
 
 def load_unused(path: str | Path) -> dict[str, np.ndarray]:
@@ -146,7 +147,7 @@ def load_unused(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: the checkpoint is damaged.
     """
-    directory = Path(path) / metadata.UNUSED
+    directory = followed(Path(path)) / metadata.UNUSED
     return load_tree(directory, None) if directory.exists() else {}
 
 

@@ -1,11 +1,15 @@
 """Errors of a command's user: one message, exit status 2, no traceback."""
 
+import _thread
+import contextlib
 import functools
+import importlib.util
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 _EXTRAS = {  # which extra installs a package that is missing
     **dict.fromkeys(("torch", "safetensors"), "convert"),
@@ -23,6 +27,7 @@ _DISTRIBUTIONS = {  # whose name is not the package's
     "tensorflow_datasets": "tensorflow-datasets",
     "yaml": "pyyaml",
 }
+_SOON = 0.05  # seconds
 
 
 class InputError(ValueError):
@@ -34,16 +39,77 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def require(*packages: str) -> None:
+    """Raises a ModuleNotFoundError at once for a package that is needed later and is missing."""
+    for name in packages:
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def ending_signals() -> list[signal.Signals]:
+    """The signals that ask a process to end, besides Ctrl-C.
+
+    Windows lacks SIGUSR1, by which Slurm warns of a job's limit, and SIGHUP, of a lost terminal,
+    which `nohup` ignores.
+    """
+    names = ["SIGTERM", "SIGUSR1", "SIGHUP"]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        names.remove("SIGHUP")
+    return [signal.Signals[name] for name in names if hasattr(signal, name)]
+
+
+def _end(number: int, _: object) -> None:
+    """Ends the process by an exception, so that what is half-written is cleaned up."""
+    sys.exit(128 + number)
+
+
+def _signal_main_thread(number: signal.Signals) -> None:
+    if hasattr(signal, "pthread_kill"):  # which also ends its waiting
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(number)
+
+
+@contextlib.contextmanager
+def _signals_end() -> Iterator[None]:
+    """Signals end the block by an exception, also those that arrive where Python drops exceptions.
+
+    It drops them in callbacks, such as JAX's at each garbage collection, and in `__del__`.
+    """
+    before = sys.unraisablehook
+
+    def dropped(unraisable: Any) -> None:
+        error, number = unraisable.exc_value, None
+        if isinstance(error, KeyboardInterrupt):
+            number = signal.SIGINT
+        elif isinstance(error, SystemExit) and isinstance(error.code, int):
+            number = error.code - 128
+        if number in (signal.SIGINT, *ending_signals()):
+            # Again, when the callback has returned.
+            again = threading.Timer(_SOON, _signal_main_thread, (signal.Signals(number),))
+            again.daemon = True
+            again.start()
+        else:
+            before(unraisable)
+
+    for each in ending_signals():
+        signal.signal(each, _end)
+    sys.unraisablehook = dropped
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
 def command(main: Callable[..., None]) -> Callable[..., None]:
     """Decorates a command's `main`: errors of its user end in a message and status 2."""
 
     @functools.wraps(main)
     def run(*args: object, **kwargs: object) -> None:
-        if threading.current_thread() is threading.main_thread():
-            # As an exception, so that what is half-written is cleaned up.
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        is_main = threading.current_thread() is threading.main_thread()
         try:
-            main(*args, **kwargs)
+            with _signals_end() if is_main else contextlib.nullcontext():
+                main(*args, **kwargs)
         except BrokenPipeError:  # stdout was closed, for example by `head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is buffered
             sys.exit(141)  # the shells' number for it
@@ -61,6 +127,7 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
             )
             sys.exit(2)
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it at once
             sys.exit(130)  # the shells' number for Ctrl-C
 
     return run

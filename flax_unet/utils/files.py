@@ -1,8 +1,7 @@
-"""Files and directories that appear whole or not at all, and locks between processes."""
+"""Files, directories and links that appear whole or not at all; locks between processes."""
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -12,6 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flax_unet.utils.errors import InputError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
+
+_LONGEST = 4096  # bytes of a file in the place of a link
+_CANNOT_SAY = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}  # of file systems that reserve nothing
 
 
 @contextlib.contextmanager
@@ -76,12 +83,42 @@ def check_space(directory: Path, size: int) -> None:
         elif (free := shutil.disk_usage(directory).free) < size:
             raise OSError(errno.ENOSPC, f"{free:,} bytes are free")
     except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot say
+        if error.errno in _CANNOT_SAY:
             return
         raise InputError(
             f"{directory.resolve()} cannot be written: {error.strerror}; {size:,} bytes are "
             "needed. Make room, or name another place"
         ) from error
+
+
+def link(path: Path, target: Path) -> None:
+    """Makes `path`, or replaces it by, a link to `target`, a directory below the same parent.
+
+    Where the file system has no links, such as a mounted cloud drive, `path` becomes a file with
+    the name of `target`. `followed` reads both.
+    """
+    name = target.relative_to(path.parent)
+    new = _beside(path)
+    try:
+        new.symlink_to(name, target_is_directory=True)
+    except OSError:
+        new.write_text(f"{name.as_posix()}\n", encoding="utf-8")
+    try:
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def followed(path: Path) -> Path:
+    """The directory that a file of `link` names; every other path as it is."""
+    try:
+        if not path.is_file() or path.stat().st_size > _LONGEST:
+            return path
+        name = Path(path.read_text(encoding="utf-8").removesuffix("\n"))
+        is_below = name.parts and ".." not in name.parts and not name.anchor
+        return path.parent / name if is_below and (path.parent / name).is_dir() else path
+    except (OSError, ValueError):  # not readable, or not text
+        return path
 
 
 @contextlib.contextmanager
@@ -103,12 +140,15 @@ def locked(
         yield None
         return
     try:
-        yield _lock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, waiting)
+        yield _lock(handle, shared, waiting)
     finally:
         os.close(handle)  # which unlocks
 
 
-def _lock(handle: int, operation: int, waiting: str | None) -> bool | None:
+def _lock(handle: int, shared: bool, waiting: str | None) -> bool | None:
+    if fcntl is None:
+        return None
+    operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         fcntl.flock(handle, operation | fcntl.LOCK_NB)
     except BlockingIOError:

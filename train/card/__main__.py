@@ -10,7 +10,7 @@ from flax_unet.checkpoint import metadata
 from flax_unet.nn.config import UNetConfig
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
-from flax_unet.utils.files import staged_file
+from flax_unet.utils.files import followed, staged_file
 from train.card import figures, text
 from train.card.markup import line, yaml
 from train.eval.metrics import at
@@ -29,6 +29,7 @@ def card(path: Path, evaluation: Path | None = None) -> str:
     Raises:
         InputError: checkpoint or report is missing, or the report is of another checkpoint.
     """
+    path = followed(path)
     config, source = metadata.load_config(path), metadata.load_source(path)
     from flax_unet.checkpoint import store  # not at the top: Flax takes seconds to import
 
@@ -122,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add("--overwrite", action="store_true", help="replace a file that exists at --out")
     args = parser.parse_args(argv)
-    out = args.checkpoint / metadata.CARD if args.out is None else args.out
+    out = followed(args.checkpoint) / metadata.CARD if args.out is None else args.out
     if os.path.lexists(out) and not out.is_dir() and not args.overwrite:
         raise InputError(f"{out} exists already; give --overwrite to replace it, or another --out")
     content = card(args.checkpoint, args.evaluation)

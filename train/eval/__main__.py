@@ -14,8 +14,8 @@ from flax_unet.nn.config import DTYPES, UNetConfig
 from flax_unet.nn.decision import DECISION, POLARITY
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.cache import keep_compiled
-from flax_unet.utils.errors import InputError, command, counted
-from flax_unet.utils.files import staged_directory
+from flax_unet.utils.errors import InputError, command, counted, require
+from flax_unet.utils.files import followed, staged_directory
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.layouts.options import FolderOptions, add_options
 from train.eval.predictions import AGGREGATES, Predictions, evaluate_predictions
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flax_unet import UNet
 
 CHECKPOINTS = Path("checkpoints")
-_AT_LEAST = {"batch_size": 1, "limit": 1, "seed": 0}
+_AT_LEAST = {"batch_size": 1, "limit": 1, "seed": 0, "num_processes": 1, "process_id": 0}
 _RECORDED = (  # options that the report repeats
     *("data", "limit", "seed", "skip_bad", "mask_threshold", "real_label"),
     *("batch_size", "dtype", "aggregate"),
@@ -41,13 +41,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         if (value := getattr(args, name)) is not None and value < least:
             raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
     options = FolderOptions.of(args)
+    if args.out is not None:
+        require("matplotlib")
     # Not at the top: JAX and Flax take seconds to import.
     from flax_unet.checkpoint import store
     from flax_unet.nn.inference import select_devices
     from train import distributed
 
     keep_compiled()
-    distributed.join()
+    distributed.join(args.coordinator, args.num_processes, args.process_id)
     process, processes = distributed.process()
     out = args.out if process == 0 else None  # the first process prints and writes
     # What can fail is tried before hours of work: the results' directory, checkpoint and data set.
@@ -119,7 +121,8 @@ def newest_checkpoint() -> Path:
             f"no checkpoint under {CHECKPOINTS}/; convert one: "
             "python -m convert.from_torch ckpt.pth, or name one by --checkpoint"
         )
-    return max(filter(None, found), key=lambda path: (path / metadata.CONFIG).stat().st_mtime_ns)
+    written = {path: followed(path) / metadata.CONFIG for path in filter(None, found)}
+    return max(written, key=lambda path: written[path].stat().st_mtime_ns)
 
 
 def _introduce(path: Path, config: UNetConfig, data: Dataset) -> None:
@@ -188,6 +191,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--aggregate", choices=AGGREGATES, default=AGGREGATES[0], help=aggregate)
     add("--skip-bad", action="store_true", help="leave out files that cannot be used")
     add_options(parser)
+    where = "HOST:PORT of process 0, with the next two, where JAX recognises no cluster"
+    add("--coordinator", metavar="HOST:PORT", help=where)
+    add("--num-processes", type=int, metavar="N", help="number of processes; 1 joins none")
+    add("--process-id", type=int, metavar="N", help="number of this process, from 0")
     files = f"{REPORT}, {PREDICTIONS} and, for a classifier, plots"
     add("--out", type=Path, metavar="DIR", help=f"new directory for {files}")
     return parser

@@ -1,11 +1,12 @@
 """Trains U-YNet. The defaults are the recipe that the network's authors published."""
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from flax_unet.utils.arguments import program_name
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.errors import InputError, command, require
 from train.fit.config import CHANGEABLE, GROUPS, FitConfig
 from train.options import OptionParser, fields_of, flag, valid
 
@@ -14,8 +15,9 @@ Without --data it trains a demonstration: a small network on forged portraits th
 this machine, in a few minutes on a laptop's CPU.
 
 The same command again continues from the newest checkpoint of the work directory, however the run
-before ended. SIGTERM and Ctrl-C save a checkpoint and end the run with exit status 143 or 130; a
-second one ends it at once.
+before ended. SIGTERM, SIGUSR1 (which Slurm sends by --signal=USR1@300), SIGHUP (a lost terminal)
+and Ctrl-C save a checkpoint and end the run with exit status 143, 138, 129 or 130; a second one
+ends it at once.
 
 The value `none` removes an option's value: --steps none. The classifier's 1 is REAL, the mask's 1
 is MANIPULATED.
@@ -51,9 +53,16 @@ def resolve(given: dict[str, Any]) -> FitConfig:
 
     fields = fields_of(*GROUPS)
     workdir = valid(fields["workdir"], given.get("workdir", fields["workdir"].default))
-    saved = load_options(workdir)
+    saved, resume = load_options(workdir), given.get("resume")
+    if resume is False:
+        if Checkpoints(workdir, 1).steps():
+            raise InputError(
+                f"--no-resume: {workdir} holds a run; name a new directory by --workdir, or "
+                "delete this one"
+            )
+        saved = None
     if saved is None:
-        if given.get("resume"):
+        if resume:
             raise InputError(f"--resume: there is no training in {workdir}; see --workdir")
         return FitConfig.from_options(given)
     renamed = {field.metadata["formerly"]: name for name, field in fields.items()}
@@ -73,8 +82,12 @@ def resolve(given: dict[str, Any]) -> FitConfig:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a log file is read while training goes on
+        sys.stdout.reconfigure(line_buffering=True)
     given = read_options(argv)
     config = resolve(given)
+    # What is imported only when hours of work are done, or after the data set is packed.
+    require("tensorboardX", "matplotlib", *(["wandb"] if config.logging.wandb else []))
 
     from train import distributed
     from train.fit.checkpoints import load_options

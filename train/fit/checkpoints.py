@@ -7,7 +7,8 @@ WORKDIR/checkpoints/step_<n>/ is a checkpoint as described in `flax_unet.checkpo
   training.json  step, position in the data, random state, best figure, options
 
 `WORKDIR/training.json` holds the options of the run. `WORKDIR/last` and `WORKDIR/best` are links to
-checkpoints. A checkpoint is written while training goes on, and appears whole or not at all.
+checkpoints, or files with their names where the file system has no links. A checkpoint is written
+while training goes on, and appears whole or not at all.
 """
 
 import contextlib
@@ -27,13 +28,14 @@ from flax_unet import UNetConfig
 from flax_unet.checkpoint import metadata, store
 from flax_unet.checkpoint.store import Tree
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.files import locked, staged_directory
+from flax_unet.utils.files import link, locked, staged_directory
 from train.fit.step import Totals, TrainState
 
 TRAINING = "training"
 OPTIONS = "training.json"  # in a work directory: its options; in a checkpoint: its progress
 _PREFIX, _DAMAGED = "step_", "damaged_"
-_STAGED = re.compile(r"\..+\.(json|jsonl|png)\.\w{8}")  # the names of `staged_file`
+# Names of `staged_file` and `link` while they are written.
+_STAGED = re.compile(r"\.(.+\.(json|jsonl|png)|last|best)\.\w{8}")
 _BEST = frozenset({"metric", "value", "step"})
 _PROGRESS = frozenset({"step", "data_fingerprint", "best", "evaluations_without_gain"})
 
@@ -120,15 +122,18 @@ class Checkpoints:
         for path in self.workdir.glob(".*"):
             if path.is_symlink() or _STAGED.fullmatch(path.name):
                 path.unlink()
+        for path in (self.workdir / "last", self.workdir / "best"):
+            if path.is_dir() and not path.is_symlink():  # copied by what follows links
+                shutil.rmtree(path)
         for newer in self.steps():
             if newer > step:
                 aside = self._directory / f"{_DAMAGED}{self.path(newer).name}"
                 shutil.rmtree(aside, ignore_errors=True)
                 self.path(newer).rename(aside)
         if step:
-            self._link("last", step)
+            link(self.workdir / "last", self.path(step))
             if best is not None and self.path(best).exists():
-                self._link("best", best)
+                link(self.workdir / "best", self.path(best))
 
     def save(self, config: UNetConfig, source: dict[str, Any], saved: Saved) -> None:
         """Starts writing a checkpoint, once the one before is written. `source` is source.json.
@@ -160,20 +165,14 @@ class Checkpoints:
             store.write(stage, config, trees)
             metadata.write_json(stage / metadata.SOURCE, source)
             metadata.write_json(stage / OPTIONS, saved.progress)
-        self._link("last", step)
+        link(self.workdir / "last", self.path(step))
         if best is not None and best["step"] == step:
-            self._link("best", step)
+            link(self.workdir / "best", self.path(step))
         kept = {*self.steps()[-self._keep :], step, best["step"] if best is not None else step}
         for old in {*self.steps()} - kept:
             hidden = self._directory / f".{self.path(old).name}"
             self.path(old).rename(hidden)  # so that nothing half-deleted looks whole
             shutil.rmtree(hidden, ignore_errors=True)
-
-    def _link(self, name: str, step: int) -> None:
-        link = self.workdir / f".{name}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(self.path(step).relative_to(self.workdir), target_is_directory=True)
-        link.replace(self.workdir / name)
 
 
 def _training(state: TrainState, totals: Totals) -> dict[str, Any]:

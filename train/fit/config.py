@@ -74,7 +74,11 @@ class Start:
         Path("checkpoints/fit"),
         "directory of the run; if it holds one, that run continues with its own options",
     )
-    resume: bool = option(False, "stop with an error unless there is a run to continue")
+    resume: bool | None = option(
+        None,
+        "--resume: stop with an error unless there is a run to continue. --no-resume: stop with an "
+        "error if there is one (default: continue it, if there is one)",
+    )
     init_from: Path | None = option(
         None, "checkpoint whose weights to start from; a head that it lacks starts fresh"
     )
@@ -196,7 +200,7 @@ class Machines:
     coordinator: str | None = option(
         None, "HOST:PORT of process 0, with the next two, where JAX recognises no cluster"
     )
-    num_processes: int | None = option(None, "number of processes", least=1)
+    num_processes: int | None = option(None, "number of processes; 1 joins none", least=1)
     process_id: int | None = option(None, "number of this process, from 0", least=0)
 
 

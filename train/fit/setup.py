@@ -191,9 +191,7 @@ def check_batch(
 
 
 def check_logging(config: FitConfig, network: UNetConfig, validation: Dataset | None) -> None:
-    """Raises an InputError if an option needs validation frames or a package that is missing."""
-    if config.logging.wandb is not None:
-        import wandb  # noqa: F401 # pyright: ignore[reportMissingImports]
+    """Raises an InputError if an option needs validation frames that are missing."""
     if validation is not None:
         check_metric(config.logging.best_metric, network, validation)
         return

@@ -12,9 +12,11 @@ import numpy as np
 
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import staged_file
+from train.fit.estimate import span
 
 METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"
 _CURVES = "curves.png"
+_BETWEEN_LINES = 10  # seconds, at least
 _LOSSES = {"mask_loss": "mask", "class_loss": "classifier", "loss": "weighted sum"}
 _METRICS = {"frames.accuracy": "frame accuracy", "pixels.fake_frames.dice": "Dice of fake frames"}
 
@@ -57,6 +59,34 @@ class Clock:
         rates = images / seconds, self._waited / seconds
         self._restart()
         return rates
+
+
+class Lines:
+    """Prints how far a run is, for a log file: often at first, then more rarely."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._first, self._start, self._due = 0, 0.0, 0.0
+
+    def start(self, step: int) -> None:
+        """Counts the time from the end of this step, the first."""
+        self._first, self._start = step, time.perf_counter()
+
+    def print(self, metrics: dict[str, Any]) -> None:
+        """Prints a line of some of the metrics, if one is due."""
+        now, step = time.perf_counter(), metrics["step"]
+        if now < self._due and step < self._total:
+            return
+        passed = now - self._start
+        self._due = now + max(_BETWEEN_LINES, passed / 50)
+        parts = [
+            f"loss {metrics['loss']:.4f}",
+            f"{metrics['images_per_second']:.1f} images a second",
+        ]
+        if self._first < step < self._total:
+            left = passed / (step - self._first) * (self._total - step)
+            parts.append(f"{span(left)} left")
+        print(f"step {step} of {self._total}: {', '.join(parts)}")
 
 
 class Tracker:

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -14,21 +15,20 @@ from tqdm import tqdm
 from flax_unet import UNet, UNetConfig
 from flax_unet.checkpoint import store
 from flax_unet.checkpoint.provenance import made_by
-from flax_unet.utils.errors import InputError
+from flax_unet.utils.errors import InputError, ending_signals
 from train import distributed
 from train.data.dataset import Dataset
 from train.data.loader import Batch
 from train.data.sampler import Sampler
-from train.fit import validation
+from train.fit import estimate, validation
 from train.fit.checkpoints import Checkpoints, Saved
 from train.fit.config import FitConfig
 from train.fit.losses import Objective
 from train.fit.optimizer import Plateau, learning_rate, make_optimizer, set_plateau
 from train.fit.step import Totals, first_state, make_step, split, zero_totals
-from train.fit.tracking import METRICS, VALIDATION, Clock, Tracker
+from train.fit.tracking import METRICS, VALIDATION, Clock, Lines, Tracker
 
 _EPOCHS_BETWEEN_CHECKPOINTS = 2  # as published
-_STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclasses.dataclass
@@ -42,15 +42,20 @@ class Progress:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list to which SIGTERM and Ctrl-C append their number; a second one ends the process."""
+    """A list to which Ctrl-C and the like append their number; a second one ends the process."""
     received: list[int] = []
+    numbers = [signal.SIGINT, *ending_signals()]
+    terminals = [each for each in (1, 2) if os.isatty(each)]
 
     def note(number: int, _: object) -> None:
         received.append(number)
-        for each in _STOP:
+        for each in numbers:
             signal.signal(each, signal.SIG_DFL)
+        for each in terminals:
+            if not os.isatty(each):  # it is lost; writing to it would fail before all is saved
+                os.dup2(os.open(os.devnull, os.O_WRONLY), each)
 
-    before = {number: signal.signal(number, note) for number in _STOP}
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield received
     finally:
@@ -105,7 +110,10 @@ class Trainer:
         )
         self._step = distributed.map_step(step, devices)
         self.checkpoints = Checkpoints(config.start.workdir, config.logging.keep)
-        self.is_first = distributed.process()[0] == 0
+        process, processes = distributed.process()
+        self.is_first = process == 0
+        self._device_count = len(devices) * processes
+        self._needs: estimate.Needs | None = None  # of a step, once it is compiled
         self._tracker: Tracker | None = None  # of the first process, while it trains
 
     def resume(self) -> bool:
@@ -170,7 +178,8 @@ class Trainer:
         """
         process, processes = distributed.process()
         start = int(self.state.step)
-        self.state, self.totals = distributed.replicate((self.state, self.totals), self.devices)
+        with estimate.memory_errors(self._memory_advice):
+            self.state, self.totals = distributed.replicate((self.state, self.totals), self.devices)
         if self.is_first:
             best = self.progress.best
             self.checkpoints.clean(start, best["step"] if best else None)
@@ -182,7 +191,7 @@ class Trainer:
         )
         distributed.connect(self.devices)
         try:
-            with stop_signals() as signals:
+            with stop_signals() as signals, estimate.memory_errors(self._memory_advice):
                 if not self._is_out_of_patience():
                     self._loop(start, source, signals)
             self.checkpoints.wait()
@@ -196,7 +205,7 @@ class Trainer:
         save_every = self.config.logging.save_every
         save_every = save_every or _EPOCHS_BETWEEN_CHECKPOINTS * stream.steps_per_epoch
         in_flight: collections.deque[Any] = collections.deque()  # `Step.stop` of steps under way
-        clock = Clock()
+        clock, lines = Clock(), Lines(self.total_steps)
         total, initial = (stream.samples(steps) for steps in (self.total_steps, start))
         disable = None if self.is_first else True  # None: where the output is not a terminal
         with tqdm(
@@ -207,6 +216,8 @@ class Trainer:
                     batch = next(source)
                 arrays = self._arrays(batch, signals[0] if signals else 0)
                 shares = distributed.shard_batch(arrays, self.devices)
+                if done == start + 1:
+                    self._estimate(shares, start)
                 self.state, self.totals, stop, gradients = self._step(
                     self.state, self.totals, shares
                 )
@@ -220,10 +231,11 @@ class Trainer:
                 if done == start + 1:
                     jax.block_until_ready(stop)
                     clock.compiled()
+                    lines.start(done)
                 self.checkpoints.wait(only_if_done=True)
                 is_last = done == self.total_steps
                 if is_logged := done % log_every == 0 or is_last:
-                    self._log(done, clock, bar)
+                    self._log(done, clock, bar, lines)
                 with clock.paused():
                     is_evaluated = is_last or self._is_evaluated(done)
                     gained = is_evaluated and self._evaluate(done, gradients)
@@ -231,7 +243,7 @@ class Trainer:
                     if not ends and self._is_out_of_patience():
                         ends = True
                         if not is_logged:
-                            self._log(done, clock, bar)
+                            self._log(done, clock, bar, lines)
                     if ends or gained or done % save_every == 0:
                         self._save(done)
                 if ends:
@@ -259,7 +271,26 @@ class Trainer:
             "stop": np.full(len(is_real), stop, np.int32),
         }
 
-    def _log(self, done: int, clock: Clock, bar: tqdm) -> None:
+    def _estimate(self, shares: Any, start: int) -> None:
+        """Compiles the step and prints what it needs."""
+        # The first call finds the compiled program.
+        program = self._step.lower(self.state, self.totals, shares).compile()
+        recipe, stream = self.config.recipe, self.stream
+        self._needs = estimate.needs(program, self.devices, recipe)
+        if self.is_first:
+            left = self.total_steps - start
+            steps, left = stream.steps_per_epoch, self.total_steps - start
+            for note in estimate.notes(
+                self._needs, recipe, self._device_count, steps_per_epoch=steps, steps=left
+            ):
+                tqdm.write(note)
+
+    def _memory_advice(self) -> str:
+        if self.checkpoints.steps():  # the batch is that of the run
+            return "continue on devices with more memory, or on a GPU or TPU give --remat"
+        return estimate.remedy(self._needs, self.config.recipe, self._device_count)
+
+    def _log(self, done: int, clock: Clock, bar: tqdm, lines: Lines) -> None:
         totals = distributed.fetch(self.totals)
         self._check_finite(totals)
         images_per_second, data_wait = clock.read()
@@ -279,6 +310,8 @@ class Trainer:
         )
         if self._tracker is not None:
             self._tracker.log(METRICS, metrics)
+            if bar.disable:  # there is no terminal
+                lines.print(metrics)
 
     def _evaluate(self, done: int, gradients: store.Tree | None) -> bool:
         """Scores the validation set, if there is one, and logs masks and histograms.

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from flax_unet.app import __main__ as app
 from flax_unet.app import html as page_html
 from flax_unet.app import judge as judging
 from flax_unet.app.judge import Judge
@@ -416,6 +417,61 @@ def test_files_of_the_server_are_not_given_out(visit: Visit, checkpoint: Path) -
     for path in ("/etc/passwd", checkpoint / "config.json", Path(__file__)):
         answer = visit.page.request.get(f"{visit.page.url}gradio_api/file={path}")
         assert answer.status == 403
+
+
+BEHIND = """
+import http.client, json, sys, tempfile, types
+from pathlib import Path
+from flax_unet.app import page
+
+place = page.Place("127.0.0.1", int(sys.argv[1]), "/faces", ["faces.example", "*.many.example"])
+judge = types.SimpleNamespace(checkpoint=Path("model"))
+found = {}
+with tempfile.TemporaryDirectory() as folder, page.serve(judge, Path(folder), place, 2**20):
+    for host in sys.argv[2:]:
+        connection = http.client.HTTPConnection("127.0.0.1", place.port, timeout=30)
+        connection.request("GET", "/config", headers={"Host": host})
+        answer = connection.getresponse()
+        content = answer.read()
+        found[host] = json.loads(content)["root"] if answer.status == 200 else answer.status
+print(json.dumps(found))
+"""
+
+
+def test_behind_a_proxy() -> None:
+    """One that removes --root-path: addresses on the page have it, other names are refused."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    allowed = ("faces.example", "a.many.example:8080", f"127.0.0.1:{port}", "localhost")
+    refused = ("evil.example", "many.example", "faces.example.evil.example")
+    ended = subprocess.run(
+        [sys.executable, "-c", BEHIND, str(port), *allowed, *refused],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert [found[host] for host in allowed] == [f"http://{host}/faces" for host in allowed]
+    assert [found[host] for host in refused] == [400] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--root-path", "faces"], "expected a path such as /faces, or a URL, got faces"),
+        (["--allowed-host", "https://a.example"], "expected a name without scheme and port"),
+        (["--allowed-host", "a.example:80"], "such as faces.example.org, got a.example:80"),
+        (["--allowed-host", "a.*.example"], "expected a name"),
+    ],
+)
+def test_addresses_that_are_none(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        app.main(["checkpoint", *arguments])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @needs_browser

@@ -1,11 +1,13 @@
 """Results appear whole or not at all."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from flax_unet import InputError
-from flax_unet.utils.files import staged_directory, staged_file
+from flax_unet.utils.files import followed, link, staged_directory, staged_file
 
 
 def test_failure_leaves_everything_as_it_was(tmp_path: Path) -> None:
@@ -60,3 +62,39 @@ def test_staged_file_replaces_at_the_end(tmp_path: Path) -> None:
         fail()
     assert target.read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def no_links(*_: object, **__: object) -> None:
+    """As on a mounted cloud drive."""
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+def test_links_and_files_in_their_place_replace_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "runs" / "1", tmp_path / "runs" / "2"
+    first.mkdir(parents=True)
+    second.mkdir()
+    for target in (first, second):
+        link(tmp_path / "last", target)
+        assert (tmp_path / "last").resolve() == target
+    with monkeypatch.context() as drive:
+        drive.setattr(os, "symlink", no_links)
+        for target in (first, second):
+            link(tmp_path / "last", target)
+            assert (tmp_path / "last").read_text() == f"runs/{target.name}\n"
+            assert followed(tmp_path / "last") == target
+    link(tmp_path / "last", first)
+    assert (tmp_path / "last").is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "last"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "\n", ".", "..", "runs/../..", "/", "none", "\0", "runs\nruns", "r" * 9999, b"\xff"],
+)
+def test_other_files_are_not_links(content: str | bytes, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    path = tmp_path / "last"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert followed(path) == path

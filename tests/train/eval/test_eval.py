@@ -232,9 +232,10 @@ def test_two_processes_of_two_devices(shared: tuple[Path, Path, Path], tmp_path:
         evaluation.main(line)
     children = []
     for number in range(2):
-        joined = f"import jax; jax.distributed.initialize({address!r}, 2, {number})"
-        both = f"{joined}; {NO_PLOTS}"
-        children.append(start(EVAL, calls("two", "--batch-size", 7), devices=2, prelude=both))
+        first, second = calls("two", "--batch-size", 7)
+        joined = ["--coordinator", address, "--num-processes", "2", "--process-id", str(number)]
+        lines = [[*first, *joined], second]
+        children.append(start(EVAL, lines, devices=2, prelude=NO_PLOTS))
     printed = [finish(child) for child in children]
     assert "Correct" in printed[0]
     # Gloo's threads write at once, so that its lines can be cut into each other.

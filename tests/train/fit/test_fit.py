@@ -1,16 +1,21 @@
 """Training from its command line: what it writes, resuming, interruptions."""
 
+import contextlib
 import dataclasses
 import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -30,14 +35,18 @@ from flax_unet.nn.inference import compiled
 from flax_unet.predict import __main__ as predict
 from flax_unet.utils import files
 from tests.conftest import Original, images, listing, small_tensors
+from tests.flax_unet.utils.test_files import no_links
 from tests.published import LAYOUTS
 from tests.tolerances import DEVICES_32, NETWORK, assert_close, assert_same_tensors
 from tests.train.children import await_steps, finish, start, together
 from tests.train.fit.conftest import SHALLOW, write_checkpoint
+from train import distributed
+from train.card import __main__ as card
 from train.eval import __main__ as evaluation
 from train.fit import __main__ as fit
+from train.fit import estimate
 from train.fit.checkpoints import held
-from train.fit.tracking import read
+from train.fit.tracking import Tracker, read
 
 FIXED = ["--batch-size", "4", "--learning-rate", "1e-3"]
 TINY = ["--size", "16", "--base-width", "2"]  # of the published layout, which has four levels
@@ -78,13 +87,25 @@ def weights(workdir: Path) -> dict[str, np.ndarray]:
     return flat(store.load_weights(workdir / "last"))
 
 
-def test_what_a_run_writes_is_read_by_every_command(data: Path, tmp_path: Path) -> None:
+def test_what_a_run_writes_is_read_by_every_command(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     workdir = tmp_path / "run"
     tall = ("--size", "32x16")  # pictures that are not square
     split = ("--split", "60/20/20")
     run(data, workdir, *split, *tall, "--steps", 9, "--log-every", 2, "--save-every", 4)
     lines = read(workdir / "metrics.jsonl")
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 9]
+    printed = capsys.readouterr().out
+    assert re.search(
+        r"^a step needs about [\d.]+ [MG]B of memory; [\d.,]+ GB are free$", printed, re.M
+    )
+    assert re.search(
+        r"^an epoch takes very roughly \d+ s on this CPU, the run \d+ s$", printed, re.M
+    )
+    shown = [line for line in printed.splitlines() if line.startswith("step ")]
+    assert re.fullmatch(r"step 2 of 9: loss \S+, \S+ images a second, \d+ s left", shown[0])
+    assert re.fullmatch(r"step 9 of 9: loss \S+, \S+ images a second", shown[-2])
     assert all(line.keys() == FIELDS for line in lines)
     assert all(np.isfinite(list(line.values())).all() for line in lines)
     assert lines[-1]["epoch"] == 3  # 18 frames are 4 steps an epoch
@@ -332,6 +353,38 @@ def test_links_and_leftovers_are_put_in_order(
     assert "demonstration" not in capsys.readouterr().out
 
 
+def test_file_system_without_links(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a mounted cloud drive: a file names the checkpoint, and every command follows it."""
+    workdir, split = tmp_path / "checkpoints" / "run", ("--split", "60/20/20")
+    with monkeypatch.context() as drive:
+        drive.setattr(os, "symlink", no_links)
+        run(data, workdir, *split, "--steps", 2, "--save-every", 1)
+        run(data, workdir, *split, "--steps", 3, "--resume")
+        assert "goes on after step 2" in capsys.readouterr().out
+        last, saved = workdir / "last", workdir / "checkpoints" / "step_00000003"
+        assert last.read_text() == "checkpoints/step_00000003\n"
+        expected = flat(store.load_weights(saved))
+        for path, leaf in weights(workdir).items():
+            np.testing.assert_array_equal(leaf, expected[path])
+        predict.main([str(last), str(next((data / "crops").iterdir())), "--faces", "none"])
+        to_torch.main([str(last), str(tmp_path / "back.pth")])
+        card.main([str(last)])
+        assert (saved / "README.md").is_file()
+        run(data, tmp_path / "tuned", "--init-from", last, "--steps", 1)
+        drive.chdir(tmp_path)
+        capsys.readouterr()
+        evaluation.main(["--data", str(data), "--split", "60/20/20"])
+        assert capsys.readouterr().out.startswith("checkpoints/run/best on ")
+    # Moved to a file system with links, by what follows them.
+    last.unlink()
+    shutil.copytree(saved, last)
+    run(data, workdir, "--steps", 4)
+    assert last.is_symlink()
+    assert last.resolve().name == "step_00000004"
+
+
 def test_another_metric_starts_anew(data: Path, tmp_path: Path) -> None:
     workdir, split = tmp_path / "run", ("--split", "60/20/20")
     run(data, workdir, *split, "--steps", 2)
@@ -496,6 +549,132 @@ jax.monitoring.register_event_listener(
 import atexit
 atexit.register(lambda: print("misses", len(misses)))
 """
+
+
+def stop_at(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sends this process a signal when a step is logged."""
+    log = Tracker.log
+
+    def logged(tracker: Tracker, file: str, metrics: dict[str, Any]) -> None:
+        log(tracker, file, metrics)
+        if metrics["step"] == step:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(Tracker, "log", logged)
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGHUP"])
+def test_signal_saves_and_ends(
+    name: str,
+    data: Path,
+    workdir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    number = signal.Signals[name]
+    stop_at(5, number, monkeypatch)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            run(data, workdir, "--steps", 1000, "--log-every", 1)
+    finally:
+        signal.signal(number, before)
+    assert stopped.value.code == 128 + number
+    assert "interrupted" in capsys.readouterr().out
+    last = read(workdir / "metrics.jsonl")[-1]["step"]
+    assert 5 <= last < 9
+    assert json.loads((workdir / "last" / "training.json").read_text())["step"] == last
+
+
+def test_lost_terminal_is_ignored_under_nohup(
+    data: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(5, signal.SIGHUP, monkeypatch)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run(data, workdir, "--steps", 6, "--log-every", 1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert read(workdir / "metrics.jsonl")[-1]["step"] == 6
+
+
+def test_lost_terminal(data: Path, workdir: Path) -> None:
+    """Writing to it fails from then on, which must not come before the checkpoint."""
+    ours, theirs = os.openpty()
+    os.set_blocking(ours, False)
+    owns = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    call = options(data, workdir, "--steps", 100_000, "--log-every", 1)
+    program = f"{owns}\nfrom train.fit.__main__ import main\nmain({call!r})"
+    line = [sys.executable, "-c", program]
+    with subprocess.Popen(
+        line, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as child:
+        try:
+            os.close(theirs)
+            printed = b""
+            while len(read(workdir / "metrics.jsonl")) < 6 and child.poll() is None:
+                with contextlib.suppress(BlockingIOError, OSError):
+                    printed += os.read(ours, 2**16)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=0.1)
+            os.close(ours)
+            assert child.wait(timeout=120) == 128 + signal.SIGHUP, printed.decode()
+        finally:
+            child.kill()
+    last = read(workdir / "metrics.jsonl")[-1]["step"]
+    assert json.loads((workdir / "last" / "training.json").read_text())["step"] == last
+    flax_unet.load(workdir / "last")
+
+
+def test_starting_afresh(
+    data: Path, workdir: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    before = listing(workdir)
+    message = fails(fit.main, *options(data, workdir, "--no-resume"))
+    assert f"--no-resume: {workdir} holds a run; name a new directory by --workdir" in message
+    assert listing(workdir) == before
+    run(data, tmp_path / "new", "--no-resume", "--steps", 1)
+    assert "resume" not in json.loads((tmp_path / "new" / "training.json").read_text())
+    # One that was killed before its first checkpoint left only its options.
+    shutil.rmtree(workdir / "checkpoints")
+    run(data, workdir, "--no-resume", "--steps", 1, "--seed", 3)
+    assert json.loads((workdir / "training.json").read_text())["seed"] == 3
+    assert [line["step"] for line in read(workdir / "metrics.jsonl")] == [1]
+
+
+def test_exhausted_memory(
+    data: Path,
+    workdir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fails: Callable[..., str],
+) -> None:
+    map_step = distributed.map_step
+
+    class Large:
+        """A step that asks for 2^47 bytes, as one that is too large does on any device."""
+
+        def __init__(self, *arguments: Any) -> None:
+            self.lower = map_step(*arguments).lower
+
+        def __call__(self, *_: object) -> None:
+            jax.block_until_ready(jax.numpy.zeros(1 << 45))
+
+    monkeypatch.setattr(distributed, "map_step", Large)
+    message = fails(fit.main, *options(data, tmp_path / "fresh", "--steps", 6))
+    assert "the memory is exhausted (Out of memory allocating" in message
+    assert "--batch-size 2 would need less" in message
+    assert "--accumulate 2" in message
+    assert "--remat" in message
+    # What is planned for a run that goes on cannot change.
+    message = fails(fit.main, *options(data, workdir, "--steps", 6))
+    assert "--batch-size" not in message
+    assert "--remat" in message
+    monkeypatch.setattr(estimate, "free_memory", lambda: 1000)
+    with pytest.raises(SystemExit):
+        run(data, tmp_path / "other", "--steps", 6)
+    assert "so it may not fit: a smaller --base-width or --size" in capsys.readouterr().out
 
 
 def test_second_start_compiles_nothing(data: Path, tmp_path: Path) -> None:

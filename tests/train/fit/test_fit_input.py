@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,6 +203,22 @@ def test_run_with_former_names_of_options_continues(data: Path, tmp_path: Path) 
     fit.main(["--workdir", str(tmp_path / "run"), "--resume", "--steps", "2"])
     assert json.loads(file.read_text()) == {**saved, "steps": 2}
     assert (tmp_path / "run" / "last").resolve().name == "step_00000002"
+
+
+def test_package_that_is_needed_later(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    found = importlib.util.find_spec
+    for name in ("matplotlib", "tensorboardX"):
+        with monkeypatch.context() as without:
+            without.delitem(sys.modules, name, raising=False)
+            without.setattr(
+                importlib.util,
+                "find_spec",
+                lambda each, name=name: None if each == name else found(each),
+            )
+            message = fails(fit.main, "--data", tmp_path / "none", "--workdir", tmp_path / "run")
+        assert f"pip install {name}, or in a checkout pip install -e '.[train]'" in message
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")

@@ -1,0 +1,35 @@
+"""Ctrl-C and other signals end a command, wherever they arrive."""
+
+import signal
+import threading
+import weakref
+
+import pytest
+
+from flax_unet.utils.errors import command, ending_signals
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_signal_in_a_callback(name: str, status: int) -> None:
+    """Python drops what a callback raises, such as JAX's at each garbage collection."""
+
+    class Object:
+        pass
+
+    @command
+    def main() -> None:
+        thing = Object()
+        kept = weakref.ref(thing, lambda _: signal.raise_signal(signal.Signals[name]))
+        del thing
+        assert kept() is None
+        threading.Event().wait(60)
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ending_signals())}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert stopped.value.code == status

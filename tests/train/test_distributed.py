@@ -1,0 +1,85 @@
+"""Clusters that the environment describes in part, and the options above it."""
+
+import os
+from typing import Any
+
+import jax
+import pytest
+
+from flax_unet import InputError
+from train import distributed
+
+SLURM = {
+    **{"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2"},
+    **{"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "2"},
+}
+ADDRESS = "node1:1234"
+CLUSTERS = ("SLURM_", "OMPI_", "TPU_", "MEGASCALE_", "KUBERNETES_", "JOB_C", "COORD", "JAX_COORD")
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The arguments that JAX gets to join processes, in an environment without a cluster."""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **k: calls.append((a, k)))
+    for name in filter(lambda name: name.startswith(CLUSTERS), list(os.environ)):
+        monkeypatch.delenv(name)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({k: v for k, v in SLURM.items() if k != "SLURM_PROCID"}, "Slurm: .* lacks SLURM_PROCID;"),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "lacks SLURM_JOB_ID, SLURM_STEP_NODELIST, SLURM_NTASKS,"),
+        # As Open MPI 5 sets them.
+        (
+            dict.fromkeys(("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), "2"),
+            "Open MPI: .* lacks OMPI_MCA_orte_hnp_uri, OMPI_COMM_WORLD_LOCAL_RANK;",
+        ),
+        ({"JAX_COORDINATOR_ADDRESS": ADDRESS}, "JAX_COORDINATOR_ADDRESS: .* the number of proc"),
+        ({"COORDINATOR_ADDRESS": ADDRESS}, "COORDINATOR_ADDRESS: .* the number of processes"),
+    ],
+)
+def test_cluster_that_is_half_described(
+    environment: dict[str, str], named: str, joined: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=named) as error:
+        distributed.join()
+    assert "give --coordinator, --num-processes, --process-id, or --num-processes 1" in str(
+        error.value
+    )
+    assert not joined
+    distributed.join(num_processes=1)
+    assert not joined
+    distributed.join(ADDRESS, 2, 1)
+    assert joined == [((ADDRESS, 2, 1), {"cluster_detection_method": "deactivate"})]
+
+
+def test_cluster_that_is_described(
+    joined: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    distributed.join()
+    for name, value in {"OMPI_COMM_WORLD_SIZE": "1", "SLURM_STEP_NUM_TASKS": "many"}.items():
+        monkeypatch.setenv(name, value)
+    distributed.join()
+    assert not joined
+    assert capsys.readouterr().err == ""
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    distributed.join()
+    distributed.join(ADDRESS, 2, 1)
+    assert [call[0] for call in joined] == [(None, None, None), (ADDRESS, 2, 1)]
+    assert [call[1]["cluster_detection_method"] for call in joined] == [None, None]
+
+
+def test_task_that_srun_did_not_start(
+    joined: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("SLURM_JOB_ID", "SLURM_NTASKS"):
+        monkeypatch.setenv(name, "4")
+    distributed.join()
+    assert not joined
+    assert "Slurm allots 4 tasks, but srun did not start this process" in capsys.readouterr().err
