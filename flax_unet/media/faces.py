@@ -24,11 +24,15 @@ _CONFIDENCE = 0.7
 _COARSE, _FINE, _FINE_OF_VIDEO = 320, 3072, 1024
 _SAME = 0.5  # two boxes that overlap by this share of the smaller one are the same face
 _WHOLE = 0.8  # a face whose crop covers this share of the picture fills it
-# What makes a face doubtful.
-_UNSURE = 0.8  # less confidence than this
-_INSIDE = 0.85  # a smaller share of it lies in the picture
-_SHARP = 8.0  # less variance of the Laplacian at _SHARP_SIDE: frames at hand have 13 to 2,600,
-_SHARP_SIDE = 112  # and 2 to 6 after a Gaussian blur with a radius of 4 % of the face's width
+# What makes a face doubtful: little confidence, a cut or a blur.
+_UNSURE = 0.8
+_INSIDE = 0.85  # share of its box in the picture
+_AT_EDGE = 0.02  # of its size, from which an edge may cut a box that is narrower or wider than
+_PROPORTIONS = 0.65, 1.0  # these, of its height
+_SHARP = (
+    8.0  # variance of the Laplacian at _SHARP_SIDE: frames at hand have 13 to 2,600, and 2 to 6
+)
+_SHARP_SIDE = 112  # after a Gaussian blur with a radius of 4 % of the face's width
 _INNER = 0.15  # of the box on each side is left out: there the background begins
 # Faces on their side are found with 0.7 to 0.8, upside down with up to 0.9, upright ones with more:
 _UPRIGHT = 0.88  # less confidence than this, and a picture is looked at from other directions
@@ -227,10 +231,23 @@ def _doubts(face: Face, image: Image.Image) -> Iterator[str]:
     visible = face.box.within(image.size)
     if _sharpness(image.crop(visible.grown(-_INNER))) < _SHARP:
         yield "blurred"
-    if visible.area < _INSIDE * face.box.area:
+    if _is_cut_off(face, image.size):
         yield "cut off"
     if _confidence(face) < _UNSURE:
         yield "uncertain"
+
+
+def _is_cut_off(face: Face, size: tuple[int, int]) -> bool:
+    """Whether a picture's edge cuts through a face, whose box may end there with it."""
+    box, (width, height) = face.box, size
+    if box.within(size).area < _INSIDE * box.area:
+        return True
+    if not all(0 <= x <= width and 0 <= y <= height for x, y in face.landmarks):
+        return True
+    near = _AT_EDGE * max(box.width, box.height)
+    gaps = (box.left, box.top, width - box.right, height - box.bottom)
+    narrowest, widest = _PROPORTIONS
+    return min(gaps) <= near and not narrowest <= box.width / max(box.height, 1) <= widest
 
 
 def _sharpness(crop: Image.Image) -> float:
