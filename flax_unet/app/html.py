@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from flax_unet.app.judge import Face, Report
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import IN_WORDS, per_cent
+from flax_unet.nn.decision import IN_WORDS, fake_probability, in_digits, per_cent
 from flax_unet.predict.draw import TINT, label
 from flax_unet.predict.results import AGGREGATION, VideoResult
 from flax_unet.verdict import Verdict
@@ -48,8 +48,8 @@ def verdict(report: Report) -> str:
         return problem(result.problem)
     heading = decision.verdict or "No verdict"
     parts = [f'<p class="file">{escape(result.file)}</p>', f"<h2>{heading}</h2>"]
-    if decision.verdict is not None:
-        parts += [_bar("fake", decision.fake_probability), _bar("real", decision.real_probability)]
+    if (real := decision.real_probability) is not None:
+        parts += [_bar("fake", fake_probability(real)), _bar("real", real)]
     elif report.faces_found:
         parts.append("<p>This checkpoint has no classifier.</p>")
     parts += [f"<p>{paragraph}</p>" for paragraph in _paragraphs(report)]
@@ -118,11 +118,11 @@ def timeline(report: Report) -> str:
     )
 
 
-def _bar(name: str, probability: float | None) -> str:
+def _bar(name: str, probability: float) -> str:
     return f"""\
 <div class="bar {name}"><span>{name}</span>
   <div><div style="width: {probability:.2%}"></div></div>
-  <output class="{name}">{probability:.4f}</output>
+  <output class="{name}">{escape(in_digits(probability))}</output>
 </div>"""
 
 

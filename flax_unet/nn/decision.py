@@ -39,6 +39,12 @@ def per_cent(probability: float, digits: int = 0) -> str:
     return f"{probability:.{digits}%}"
 
 
+def in_digits(probability: float) -> str:
+    """A probability with four digits, or in per cent where these would be 0.0000 or 1.0000."""
+    text = f"{probability:.4f}"
+    return per_cent(probability, 2) if text in ("0.0000", "1.0000") else text
+
+
 def label(real: Any) -> str:
     """`REAL` or `FAKE`, by whether a face is real."""
     return "REAL" if real else "FAKE"

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from flax_unet.media.faces import Box
 from flax_unet.media.images import mask_image
-from flax_unet.nn.decision import per_cent
+from flax_unet.nn.decision import in_digits, per_cent
 from flax_unet.predict.results import VideoResult
 from flax_unet.verdict import Verdict
 
@@ -111,7 +111,7 @@ def write_timeline(path: Path, result: VideoResult) -> None:
         axes.plot(seconds, fake, color=colour, lw=1, marker=".", ms=3, label=name)
     axes.axhline(threshold, color="grey", lw=0.8, ls="--")
     whose = f"person {result.person}, mean" if len(people) > 1 else "mean"
-    mean = f"{whose} probability of FAKE {decision.fake_probability:.3f}"
+    mean = f"{whose} probability of FAKE {in_digits(decision.fake_probability or 0.0)}"
     axes.set(
         xlabel="seconds",
         ylabel="probability of FAKE",

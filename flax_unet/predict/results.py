@@ -8,7 +8,14 @@ from typing import Any, Self
 
 from flax_unet.media.discover import Kind, LeftOut
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import THRESHOLD, decision, fake_probability, is_real, label, per_cent
+from flax_unet.nn.decision import (
+    THRESHOLD,
+    decision,
+    fake_probability,
+    in_digits,
+    is_real,
+    label,
+)
 from flax_unet.predict.pipeline import InspectedFrame
 from flax_unet.utils.errors import counted
 
@@ -82,13 +89,7 @@ class Decision:
         if self.real_probability is None:
             return "no verdict"
         real, fake = self.real_probability, 1 - self.real_probability
-        return f"{self.verdict}  (real {_short(real)}, fake {_short(fake)})"
-
-
-def _short(probability: float) -> str:
-    """Four digits; in per cent where these would be 0 or 1."""
-    text = f"{probability:.4f}"
-    return per_cent(probability, 2) if text in ("0.0000", "1.0000") else text
+        return f"{self.verdict}  (real {in_digits(real)}, fake {in_digits(fake)})"
 
 
 @dataclasses.dataclass(frozen=True)
