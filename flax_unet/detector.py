@@ -15,7 +15,7 @@ from PIL import Image
 
 from flax_unet.checkpoint import store
 from flax_unet.media.faces import Box
-from flax_unet.media.images import read_image, resized
+from flax_unet.media.images import read_image, resized, to_rgb
 from flax_unet.nn.decision import THRESHOLD
 from flax_unet.nn.inference import Compute, compiled
 from flax_unet.nn.unet import UNet, UNetOutput
@@ -184,7 +184,7 @@ def _compute(mask_threshold: float | None, keep_logits: bool) -> Compute:
 
 def _image(picture: Picture) -> Image.Image:
     if isinstance(picture, Image.Image):
-        return picture
+        return to_rgb(picture, [])
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
             raise ValueError(

@@ -262,7 +262,7 @@ def resized(image: Image.Image, size: Size) -> np.ndarray:
     By the published preprocessing: PIL's NEAREST. Other libraries sample other positions.
     """
     height, width = size
-    return np.asarray(image.resize((width, height), Image.Resampling.NEAREST).convert("RGB"))
+    return np.asarray(to_rgb(image.resize((width, height), Image.Resampling.NEAREST), []))
 
 
 def to_input(image: Image.Image, size: Size) -> np.ndarray:

@@ -24,7 +24,9 @@ def test_signal_in_a_callback(name: str, status: int) -> None:
         assert kept() is None
         threading.Event().wait(60)
 
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have the tests ignore it
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ending_signals())}
+    handlers[signal.SIGHUP] = before
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(SystemExit) as stopped:
