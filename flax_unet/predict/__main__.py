@@ -22,7 +22,8 @@ from flax_unet.nn.config import DTYPES
 from flax_unet.nn.decision import POLARITY, THRESHOLD
 from flax_unet.predict import writer
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options, inspect
-from flax_unet.predict.results import ENOUGH_FRAMES, ENOUGH_SHARE, FileResult, Summary
+from flax_unet.predict.results import ENOUGH_FRAMES, ENOUGH_SHARE, FileResult
+from flax_unet.predict.summary import Summary
 from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command

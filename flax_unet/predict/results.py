@@ -2,15 +2,13 @@
 
 import dataclasses
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
-from flax_unet.media.discover import Kind, LeftOut
+from flax_unet.media.discover import Kind
 from flax_unet.media.faces import Box
 from flax_unet.nn.decision import (
     THRESHOLD,
-    decision,
     fake_probability,
     in_digits,
     is_real,
@@ -20,46 +18,13 @@ from flax_unet.predict.pipeline import InspectedFrame
 from flax_unet.utils.errors import counted
 
 Json = dict[str, Any]
-_OUTCOMES = ("real", "fake", "without_verdict", "without_face", "failed")
 # Frames in which a person must be seen for the verdict of a video to be theirs: this share of those
 # with a face, and so many. What a face finder takes for a face for a moment is seen in fewer.
 ENOUGH_SHARE, ENOUGH_FRAMES = 0.1, 3
+_SHOWN = 8  # people who are printed
 AGGREGATION = (
     "mean over the frames of the person who is FAKE most likely, among those seen in enough frames"
 )
-_ENOUGH = (
-    f"in at least {ENOUGH_SHARE:.0%} of the frames with a face to judge, and in "
-    f"{ENOUGH_FRAMES} or more; if nobody is, the person seen in the most frames counts"
-)
-
-
-def meaning(threshold: float = THRESHOLD) -> dict[str, str]:
-    """What the keys of predictions.json mean."""
-    return {
-        "real_probability": "probability that the face is REAL (the classifier's class 1)",
-        "fake_probability": "1 - real_probability",
-        "verdict": decision(threshold),
-        "verdict of a picture": "that of the face with the highest fake_probability",
-        "verdict of a video": f"of the {AGGREGATION}",
-        "person": "a face followed through a video, numbered in the order of appearance; their "
-        "probabilities are means over the frames in which they were judged",
-        "seen_in_enough_frames": _ENOUGH,
-        "detection_confidence": "how sure the face finder is that this is a face, in [0, 1]; of a "
-        "person, the mean over frames; null: no faces were looked for",
-        "doubts": "what makes a face doubtful: blurred, cut off (by the picture's edge), uncertain "
-        "(little detection_confidence)",
-        "manipulated_share": "share of the box's pixels marked MANIPULATED (the mask's class 1)",
-        "manipulated_share of a video": "mean over the faces of the person whose verdict it has, "
-        "or over all faces if the network has no classifier",
-        "box": "left, top, right, bottom in pixels of the picture, the last two not included",
-        "too_small": "faces that were found and are too small to judge",
-        "mask": "palette PNG at the picture's size; index 1 = MANIPULATED, 0 = untouched",
-        "mask_threshold": "a pixel is marked MANIPULATED where its probability of that is above "
-        "it; null: where MANIPULATED (the mask's class 1) is the likelier class",
-        "logits": "NumPy file, (faces, H, W, 2) float32: the mask head's output on the network's "
-        "grid, which covers a face's box; class 0 untouched, class 1 MANIPULATED; faces in the "
-        "order of `faces`, of a video frame by frame",
-    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +163,7 @@ class FileResult:
 
     @property
     def outcome(self) -> str:
-        """Which count of `Summary` the file belongs to."""
+        """Which count of `summary.Summary` the file belongs to."""
         if self.problem is not None:
             return "failed"
         if not self.faces:
@@ -276,12 +241,9 @@ class VideoResult(FileResult):
                 self.person, self.manipulated_share = one.person, one.manipulated_share
         if empty := len(self.frames) - self.frames_judged:
             self.notes.append(f"no face to judge in {empty:,} of {len(self.frames):,} frames")
-        for one in self.people:
-            if not one.seen_in_enough_frames:
-                self.notes.append(
-                    f"person {one.person} is seen in {counted(one.frames, 'frame')} only, too few "
-                    "for the verdict"
-                )
+        if few := len(self.people) - len(enough):
+            people = "a person is" if few == 1 else f"{few:,} people are"
+            self.notes.append(f"{people} seen in too few frames for the verdict")
         self.notes += _doubtful(self.faces)
 
     def _words(self) -> Iterator[str]:
@@ -293,12 +255,16 @@ class VideoResult(FileResult):
             yield f"mean of {counted(self.frames_judged, 'frame')}"
 
     def _details(self) -> Iterator[str]:
-        """A line for each of several people."""
-        if len(self.people) > 1:
-            for one in self.people:
-                seconds = f"{one.first_seconds:.1f} to {one.last_seconds:.1f} s"
-                words = [*_in_words(one), counted(one.frames, "frame")]
-                yield f"person {one.person}, {seconds}:  {'  '.join(words)}"
+        """A line for each of several people, of many for those seen most."""
+        if len(self.people) < 2:
+            return
+        by_frames = sorted(self.people, key=lambda one: (one.person != self.person, -one.frames))
+        for one in sorted(by_frames[:_SHOWN], key=lambda one: one.person):
+            seconds = f"{one.first_seconds:.1f} to {one.last_seconds:.1f} s"
+            words = [*_in_words(one), counted(one.frames, "frame")]
+            yield f"person {one.person}, {seconds}:  {'  '.join(words)}"
+        if more := len(by_frames[_SHOWN:]):
+            yield f"{more:,} more people, seen in fewer frames"
 
     def _found(self) -> Json:
         return {
@@ -314,42 +280,6 @@ class VideoResult(FileResult):
                 for frame in self.frames
             ],
         }
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """How many files there were, by what became of them."""
-
-    files: int
-    real: int
-    fake: int
-    without_verdict: int  # faces were judged by a network without a classifier
-    without_face: int  # to judge
-    failed: int
-    left_out: int  # of folders: not counted among `files`
-
-    @classmethod
-    def of(cls, outcomes: Counter[str], left_out: LeftOut) -> Self:
-        """Counts what `FileResult.outcome` gave."""
-        counts = {name: outcomes[name] for name in _OUTCOMES}
-        return cls(outcomes.total(), **counts, left_out=left_out.total())
-
-    def to_json(self) -> Json:
-        """`summary` in predictions.json."""
-        return dataclasses.asdict(self)
-
-    def __str__(self) -> str:
-        parts = {
-            "REAL": self.real,
-            "FAKE": self.fake,
-            "judged without a classifier": self.without_verdict,
-            "without a face to judge": self.without_face,
-            "failed": self.failed,
-            "left out": self.left_out,
-        }
-        always = ("REAL", "FAKE")
-        words = [f"{count:,} {part}" for part, count in parts.items() if count or part in always]
-        return f"{counted(self.files, 'file')}: {', '.join(words)}"
 
 
 def _people(frames: Iterable[FrameResult], judged: int) -> Iterator[PersonResult]:

@@ -146,7 +146,7 @@ def test_a_box_on_a_poster_flips_nothing(
     assert {one.decision.verdict for one in few} == {"FAKE"}
     assert result.decision.verdict == "REAL"
     assert len(result.people) == 2 + len(few)
-    assert any("too few for the verdict" in note for note in result.notes)
+    assert any("too few frames for the verdict" in note for note in result.notes)
     # The same in the files.
     options, left_out = Options("auto", finder), LeftOut()
     checkpoint = small_checkpoint(tmp_path)
@@ -241,6 +241,22 @@ def test_whose_verdict_it_is(seen: Any, person: int | None, real: float | None) 
     assert result.person == person
     found = result.decision.real_probability
     assert found == (None if real is None else pytest.approx(real))
+
+
+def test_a_crowd_is_printed_in_a_few_lines() -> None:
+    seen = [[(person, 0.9) for person in range(1, 13)]] * 2 + [[(3, 0.9), (12, 0.1)]] * 30
+    result = VideoResult("x.mp4", "video", frames=list(frames_of(*seen)))
+    result.conclude()
+    lines = str(result).splitlines()
+    assert "person 12 of 12, mean of 32 frames" in lines[0]
+    assert [line.split(",")[0].strip() for line in lines[1:9]] == [
+        *(f"person {n}" for n in range(1, 8)),
+        "person 12",
+    ]
+    assert lines[9:] == [
+        "  4 more people, seen in fewer frames",
+        "  note: 10 people are seen in too few frames for the verdict",
+    ]
 
 
 def test_the_page_names_people(portraits: dict[str, Image.Image], tmp_path: Path) -> None:

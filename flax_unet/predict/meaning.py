@@ -1,0 +1,38 @@
+"""What the keys of predictions.json mean."""
+
+from flax_unet.nn.decision import THRESHOLD, decision
+from flax_unet.predict.results import AGGREGATION, ENOUGH_FRAMES, ENOUGH_SHARE
+
+_ENOUGH = (
+    f"in at least {ENOUGH_SHARE:.0%} of the frames with a face to judge, and in "
+    f"{ENOUGH_FRAMES} or more; if nobody is, the person seen in the most frames counts"
+)
+
+
+def meaning(threshold: float = THRESHOLD) -> dict[str, str]:
+    """What the keys of predictions.json mean."""
+    return {
+        "real_probability": "probability that the face is REAL (the classifier's class 1)",
+        "fake_probability": "1 - real_probability",
+        "verdict": decision(threshold),
+        "verdict of a picture": "that of the face with the highest fake_probability",
+        "verdict of a video": f"of the {AGGREGATION}",
+        "person": "a face followed through a video, numbered in the order of appearance; their "
+        "probabilities are means over the frames in which they were judged",
+        "seen_in_enough_frames": _ENOUGH,
+        "detection_confidence": "how sure the face finder is that this is a face, in [0, 1]; of a "
+        "person, the mean over frames; null: no faces were looked for",
+        "doubts": "what makes a face doubtful: blurred, cut off (by the picture's edge), uncertain "
+        "(little detection_confidence)",
+        "manipulated_share": "share of the box's pixels marked MANIPULATED (the mask's class 1)",
+        "manipulated_share of a video": "mean over the faces of the person whose verdict it has, "
+        "or over all faces if the network has no classifier",
+        "box": "left, top, right, bottom in pixels of the picture, the last two not included",
+        "too_small": "faces that were found and are too small to judge",
+        "mask": "palette PNG at the picture's size; index 1 = MANIPULATED, 0 = untouched",
+        "mask_threshold": "a pixel is marked MANIPULATED where its probability of that is above "
+        "it; null: where MANIPULATED (the mask's class 1) is the likelier class",
+        "logits": "NumPy file, (faces, H, W, 2) float32: the mask head's output on the network's "
+        "grid, which covers a face's box; class 0 untouched, class 1 MANIPULATED; faces in the "
+        "order of `faces`, of a video frame by frame",
+    }

@@ -1,0 +1,47 @@
+"""Counts files by what became of them."""
+
+import dataclasses
+from collections import Counter
+from typing import Self
+
+from flax_unet.media.discover import LeftOut
+from flax_unet.predict.results import Json
+from flax_unet.utils.errors import counted
+
+_OUTCOMES = ("real", "fake", "without_verdict", "without_face", "failed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """How many files there were, by what became of them."""
+
+    files: int
+    real: int
+    fake: int
+    without_verdict: int  # faces were judged by a network without a classifier
+    without_face: int  # to judge
+    failed: int
+    left_out: int  # of folders: not counted among `files`
+
+    @classmethod
+    def of(cls, outcomes: Counter[str], left_out: LeftOut) -> Self:
+        """Counts what `FileResult.outcome` gave."""
+        counts = {name: outcomes[name] for name in _OUTCOMES}
+        return cls(outcomes.total(), **counts, left_out=left_out.total())
+
+    def to_json(self) -> Json:
+        """`summary` in predictions.json."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        parts = {
+            "REAL": self.real,
+            "FAKE": self.fake,
+            "judged without a classifier": self.without_verdict,
+            "without a face to judge": self.without_face,
+            "failed": self.failed,
+            "left out": self.left_out,
+        }
+        always = ("REAL", "FAKE")
+        words = [f"{count:,} {part}" for part, count in parts.items() if count or part in always]
+        return f"{counted(self.files, 'file')}: {', '.join(words)}"
