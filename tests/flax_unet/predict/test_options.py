@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import flax_unet
-from flax_unet import Detector, Verdict, predict_file, predict_files
+from flax_unet import Detector, InputError, Verdict, predict_file, predict_files
 from flax_unet.media.discover import LeftOut
 from flax_unet.media.faces import Box
 from flax_unet.nn.decision import per_cent
@@ -260,6 +260,29 @@ def test_python_gives_what_the_command_writes(
     broken = predict_file(folder / "j.tiff", str(model))
     assert broken.problem is not None
     assert "cannot be decoded" in broken.problem or "known format" in broken.problem
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"every": 0}, "every is 0; expected at least 1"),
+        ({"frames": 0}, "frames is 0; expected at least 1"),
+        ({"every": 2, "frames": 3}, "every and frames exclude each other"),
+        ({"faces": "all"}, "faces is 'all'; expected one of auto, crop, none"),
+    ],
+)
+def test_arguments_out_of_range(options: Any, reason: str, model: Path, folder: Path) -> None:
+    with pytest.raises(ValueError, match=reason):
+        predict_file(folder / "a.png", model, **options)
+
+
+def test_one_path_is_not_a_list_of_its_letters(model: Path, folder: Path) -> None:
+    """The first letter of a path is often that of the root of all files."""
+    for path in (folder, str(folder)):
+        with pytest.raises(ValueError, match="this is one path"):
+            next(predict_files(path, model))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="is a directory; name a file, or call predict_files"):
+        predict_file(folder, model)
 
 
 def test_doubtful_faces_are_marked(model: Path, tmp_path: Path) -> None:
