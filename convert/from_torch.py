@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +22,7 @@ from flax_unet.nn.config import IMAGE_CHANNELS, Size, UNetConfig, shown_size
 from flax_unet.nn.shapes import weight_shapes
 from flax_unet.utils.arguments import image_size, program_name
 from flax_unet.utils.cache import keep_compiled
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.errors import InputError, command, counted
 from flax_unet.utils.files import staged_directory
 
 if TYPE_CHECKING:
@@ -210,7 +211,8 @@ def _inventory(recognised: Recognised) -> _Inventory:
             inventory.unused[shown] = matched.unused[name]
         elif name in part_of or name not in matched.rules:
             if name not in part_of:
-                inventory.unused[shown] = matched.company.get(name or "", mapping.COMPANY[""])
+                reason = matched.company.get(name or "", mapping.COMPANY[""])
+                inventory.unused[shown] = found.others.get(key, reason)
             values = state_dict.stored(recognised.path, key, value)
             inventory.company.append(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
             entry["at"] = position
@@ -267,8 +269,12 @@ def _report(conversion: Conversion) -> str:
     lines = [f"{label:12}{text}" for label, text in rows.items()]
     if conversion.parity is not None:
         lines.append(str(conversion.parity))
-    others = [key for key, reason in source["unused"].items() if reason in mapping.COMPANY.values()]
-    lines += _listed("not used", [f"{key} ({source['unused'][key]})" for key in others])
+    reasons: dict[str, str] = source["unused"]
+    company = [f"{k} ({why})" for k, why in reasons.items() if why in mapping.COMPANY.values()]
+    known = {*mapping.COMPANY.values(), *mapping.IGNORED.values()}
+    others = Counter(why for why in reasons.values() if why not in known)
+    networks = [f"{counted(count, 'tensor')} {of}" for of, count in others.items()]
+    lines += _listed("not used", [*networks, *company])
     lines += _listed("computed", [f"{name}: {how}" for name, how in source["computed"].items()])
     lines.append(f"{'written':12}{conversion.out or 'nothing (--dry-run)'}")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,16 @@ import numpy as np
 from convert import file_kind
 from convert.computed import Computed, computed
 from convert.mapping import BLOCK
-from convert.pickles import Inert, type_name
+from convert.networks import (
+    DEPTH,
+    IS_WRAPPER,
+    MOST_ENTRIES,
+    Network,
+    is_module,
+    networks,
+    whole_model,
+)
+from convert.pickles import type_name
 from convert.safe_load import Loaded
 from convert.tensors import NUMPY, NoValuesError, Tensor
 from flax_unet.utils.errors import InputError
@@ -36,17 +45,6 @@ DTYPES = ("float32", "float16", "bfloat16", "float64", "int64")
 """The types of tensors that a network's state dict may hold."""
 COMPANY = "company"
 """Name of the bytes of tensors that are kept as they are, beside other unused tensors."""
-BARE = "."  # names the network that has no prefix, where others stand beside it
-
-_WRAPPERS = (
-    *("_orig_mod", "module", "_module", "_checkpoint_wrapped_module"),
-    "_fsdp_wrapped_module",
-)
-_WRAPPED = rf"(?:(?:{'|'.join(_WRAPPERS)})\.)*"
-_IS_WRAPPER = re.compile(rf"(?<![^.])(?:{'|'.join(_WRAPPERS)})\.")
-_NETWORK = re.compile(
-    rf"((?:.*\.)?)inc\.{_WRAPPED}(?:double_conv|conv\.{_WRAPPED}conv)\.", re.DOTALL
-)
 _BLOCK = re.compile(rf"((?:.*?\.)?){BLOCK}", re.DOTALL)
 # Prefixes that `to_torch` leaves off, so that the original's class loads its file.
 _LEFT_OFF = re.compile(r"(?:(?:module|_orig_mod|model|net|network)\.)*")
@@ -55,8 +53,6 @@ _OLD_NAMES = (  # of the parent project, and today's
     (re.compile(r"^(down\d+)\.mpconv\.1\.conv\."), r"\1.maxpool_conv.1.double_conv."),
     (re.compile(r"^(up\d+)\.conv\.conv\."), r"\1.conv.double_conv."),
 )
-_DEPTH = 6  # of containers within containers
-_MOST_ENTRIES = 4096  # of a list of plain values
 
 
 class StateDict(NamedTuple):
@@ -67,6 +63,7 @@ class StateDict(NamedTuple):
     computed: dict[str, Computed]  # by published name
     container: str  # path of keys to the state dict; "" when the file is one
     prefix: str  # what stands before the network's keys
+    others: dict[str, str]  # file's key -> whose it is; of tensors of other networks
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -92,17 +89,6 @@ class StateDict(NamedTuple):
         )
 
 
-class _Network(NamedTuple):
-    entries: Mapping[str, Any]
-    container: str
-    prefix: str
-
-    @property
-    def name(self) -> str:
-        """How `--key` chooses it."""
-        return ".".join(filter(None, (self.container, self.prefix.rstrip(".")))) or BARE
-
-
 def find(path: Path, loaded: Loaded, key: str | None = None) -> StateDict:
     """The state dict of the one network in a file, or of that which `key` names.
 
@@ -110,22 +96,31 @@ def find(path: Path, loaded: Loaded, key: str | None = None) -> StateDict:
         InputError: there is none, or there are several and `key` names none of them.
     """
     content = loaded.content
-    if isinstance(content, Inert) and _is_module(content):
-        raise InputError(f"{path} {_whole_model(content)}")
-    networks = list(_networks(content))
-    if key is not None:
-        networks = _chosen(path, networks, key)
-    if len(networks) > 1:
-        names = [network.name for network in networks]
+    if is_module(content):
+        raise InputError(f"{path} {whole_model(content)}")
+    sets = networks(content)
+    chosen = sets if key is None else _chosen(path, sets, key)
+    if len(chosen) > 1:
+        names = [network.name for network in sets]
+        notes = [f"{of.name} {of.obstacle}. " if of.obstacle else of.note for of in sets]
         raise InputError(
-            f"{path} holds several sets of tensors ({', '.join(names)}). Save the right one alone, "
-            f"or choose it: {file_kind.command('convert.from_torch', path, '--key', names[0])}"
+            f"{path} holds several sets of tensors ({', '.join(names)}). {''.join(notes)}Save the "
+            "right one alone, or choose it: "
+            + file_kind.command("convert.from_torch", path, "--key", names[0])
         )
-    network = networks[0] if networks else _without_network(path, content)
+    network = chosen[0] if chosen else _without_network(path, content)
+    if network.obstacle:
+        raise InputError(f"{path}: {network.name} {network.obstacle}")
+    others = {
+        key: f"of another network, {of.name}"
+        for of in sets
+        if of is not network and of.shared is network.entries
+        for key in of.keys
+    }
     names = {
         key: _published(key.removeprefix(network.prefix))
         for key in network.entries
-        if key.startswith(network.prefix)
+        if isinstance(key, str) and key.startswith(network.prefix)
     }
     if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
         raise InputError(
@@ -135,69 +130,42 @@ def find(path: Path, loaded: Loaded, key: str | None = None) -> StateDict:
     entries = dict(network.entries)
     _check_entries(path, loaded, entries)
     tensors = {name: of for key, name in names.items() if isinstance(of := entries[key], Tensor)}
-    return StateDict(entries, names, computed(tensors), network.container, network.prefix)
+    return StateDict(entries, names, computed(tensors), network.container, network.prefix, others)
 
 
-def _networks(content: Any) -> Iterator[_Network]:
-    """The networks in nested containers, each once."""
-    seen: set[int] = set()
-
-    def below(content: Any, steps: tuple[str, ...]) -> Iterator[_Network]:
-        is_list = isinstance(content, list | tuple)
-        # A small file can refer to one container very often.
-        if len(steps) > _DEPTH or id(content) in seen or not (is_list or isinstance(content, dict)):
-            return
-        seen.add(id(content))
-        if is_list:
-            content = dict(enumerate(content[:_MOST_ENTRIES]))
-        found = (
-            match[1]
-            for key, value in content.items()
-            if isinstance(value, Tensor) and isinstance(key, str) and (match := _NETWORK.match(key))
-        )
-        for prefix in dict.fromkeys(found):
-            yield _Network(content, ".".join(steps), prefix)
-        for key, value in content.items():
-            yield from below(value, (*steps, str(key)))
-        if isinstance(content, Inert) and isinstance(content.state, Mapping):
-            yield from below(content.state, steps)
-
-    yield from below(content, ())
-
-
-def _chosen(path: Path, networks: list[_Network], key: str) -> list[_Network]:
+def _chosen(path: Path, sets: list[Network], key: str) -> list[Network]:
     """The networks that `key` names: by the whole name, or by a part that only one has."""
-    exact = [network for network in networks if network.name == key]
-    parts = [network for network in networks if f".{key}." in f".{network.name}."]
+    exact = [network for network in sets if network.name == key]
+    parts = [network for network in sets if f".{key}." in f".{network.name}."]
     chosen = exact or parts
     if len(chosen) != 1:
-        names = ", ".join(network.name for network in networks) or "none"
+        names = ", ".join(network.name for network in sets) or "none"
         raise InputError(f"{path}: --key {key} does not name one of its networks ({names})")
     return chosen
 
 
 def _published(key: str) -> str:
     """A key below the prefix as the published files spell it."""
-    key = _IS_WRAPPER.sub("", key)
+    key = IS_WRAPPER.sub("", key)
     for old, new in _OLD_NAMES:
         key = old.sub(new, key)
     return key
 
 
-def _without_network(path: Path, content: Any) -> _Network:
+def _without_network(path: Path, content: Any) -> Network:
     """The likeliest state dict of a file without a network, for a message on how it differs."""
     steps: list[str] = []
-    for _ in range(_DEPTH + 1):
+    for _ in range(DEPTH + 1):
         if not isinstance(content, Mapping):
             break
-        if _is_module(content):
-            raise InputError(f"{path} {_whole_model(content)}")
+        if is_module(content):
+            raise InputError(f"{path} {whole_model(content)}")
         if not all(isinstance(key, str) for key in content):
             raise InputError(f"{path} holds keys that are not text; expected a state dict")
         if any(isinstance(value, Tensor) and "." in key for key, value in content.items()):
             prefixes = Counter(match[1] for key in content if (match := _BLOCK.match(key)))
             prefix = max(prefixes, key=prefixes.__getitem__, default="")
-            return _Network(content, ".".join(steps), prefix)
+            return Network("", content, ".".join(steps), prefix)
         inner = [key for key, value in content.items() if _holds_tensors(value)]
         known = [key for key in CONTAINERS if key in inner]
         if not known and len(inner) > 1:
@@ -211,8 +179,8 @@ def _without_network(path: Path, content: Any) -> _Network:
         content = content[steps[-1]]
     if isinstance(content, Mapping):
         for value in content.values():
-            if _is_module(value):
-                raise InputError(f"{path} {_whole_model(value)}")
+            if is_module(value):
+                raise InputError(f"{path} {whole_model(value)}")
     where = f" under {'.'.join(steps)}" if steps else ""
     found = type_name(content)
     if isinstance(content, Mapping):
@@ -223,25 +191,11 @@ def _without_network(path: Path, content: Any) -> _Network:
     )
 
 
-def _is_module(value: Any) -> bool:
-    """Whether a stand-in is of a PyTorch module, which keeps its parts in these attributes."""
-    state = value.state if isinstance(value, Inert) else None
-    return isinstance(state, Mapping) and {"_modules", "_parameters"} <= state.keys()
-
-
-def _whole_model(module: Any) -> str:
-    return (
-        f"is a whole pickled model ({module.name}), which runs code when it is loaded; nothing was "
-        "run. Where that code is at hand and trusted, save the weights alone: "
-        "torch.save(model.state_dict(), OUT)"
-    )
-
-
 def _holds_tensors(value: Any, depth: int = 3) -> bool:
     """Whether there are tensors with dotted names in a mapping, or in one within it."""
     if not isinstance(value, Mapping) or depth == 0:
         return False
-    inner = list(itertools.islice(value.items(), _MOST_ENTRIES))
+    inner = list(itertools.islice(value.items(), MOST_ENTRIES))
     if any(isinstance(entry, Tensor) and "." in str(key) for key, entry in inner):
         return True
     # Mappings that stand there twice are looked at once: a small file can refer to one very often.
@@ -269,7 +223,7 @@ def _check_entries(path: Path, loaded: Loaded, entries: Mapping[str, Any]) -> No
 def _is_plain(value: Any, depth: int = 2) -> bool:
     """Whether a value is kept as it is by JSON: numbers and text, and short lists of them."""
     if type(value) is list:
-        short = len(value) <= _MOST_ENTRIES and depth > 0
+        short = len(value) <= MOST_ENTRIES and depth > 0
         return short and all(_is_plain(entry, depth - 1) for entry in value)
     return (
         value is None

@@ -182,6 +182,116 @@ def test_set_that_stands_twice_is_one(tmp_path: Path) -> None:
     converted({"model": NET, "best_model": NET}, tmp_path)
 
 
+PARAMETERS = dict(ReferenceUNet(SMALL["ynet-slim"]).named_parameters()).keys()
+AVERAGE = {key: OTHER[key] for key in PARAMETERS}
+COPIES: dict[str, tuple[Any, str, str, Tensors]] = {  # names of both, and what the copy holds
+    "torch_ema": (
+        {"model": NET, "ema": {"decay": 0.9, "shadow_params": [*AVERAGE.values()]}},
+        *("model", "ema.shadow_params"),
+        NET | AVERAGE,
+    ),
+    "an optimizer's tuple": (
+        {"state_dict": prefixed("model."), "optimizer_states": [{"ema": (*OTHER.values(),)}]},
+        *("state_dict.model", "optimizer_states.0.ema"),
+        OTHER,
+    ),
+    "LitEma": (
+        {
+            "state_dict": prefixed("model.")
+            | {f"model_ema.{key.replace('.', '')}": of for key, of in AVERAGE.items()}
+            | {"model_ema.decay": torch.tensor(0.9), "model_ema.num_updates": torch.tensor(3)}
+        },
+        *("state_dict.model", "state_dict.model_ema"),
+        NET | AVERAGE,
+    ),
+    "LitEma with a frozen layer, alone in a mapping": (
+        {
+            "net": NET,
+            "ema": {k.replace(".", ""): of for k, of in AVERAGE.items() if "inc." not in k},
+        },
+        *("net", "ema"),
+        NET | {k: of for k, of in AVERAGE.items() if "inc." not in k},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COPIES)
+def test_copy_without_names_is_refused_until_one_is_chosen(
+    case: str, tmp_path: Path, fails: Fails
+) -> None:
+    content, raw, copied, tensors = COPIES[case]
+    message = refused(content, tmp_path, fails)
+    assert f"({raw}, {copied})" in message
+    assert f"convert.from_torch {tmp_path / 'ckpt.pth'} --key {raw}" in message
+    _, back = converted(content, tmp_path, key=copied)
+    assert_same_tensors(back, tensors)
+    convert(tmp_path / "ckpt.pth", tmp_path / "raw", verify=False, key=raw)
+    weights = flat(load_weights(tmp_path / "raw"))
+    assert np.array_equal(weights["outc/bias"], NET["outc.conv.bias"].numpy())
+
+
+class Average:
+    """As objects that average weights are, not modules themselves."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.decay = module, 0.9
+
+
+CLOSED: dict[str, tuple[Callable[[], Any], str]] = {  # sets that cannot be chosen, and why
+    "a pickled model": (lambda: slim(OTHER), "torch_unet.ReferenceUNet"),
+    "a wrapped model": (lambda: nn.DataParallel(slim(OTHER)), "DataParallel"),
+    "another class": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3)), "Sequential"),
+    "an object with a model": (lambda: Average(slim(OTHER)), "ema.module"),
+    "some parameters in a list": (
+        lambda: [*AVERAGE.values()][2:],
+        f"{len(AVERAGE) - 2} tensors without names",
+    ),
+}
+
+
+def slim(tensors: Tensors) -> ReferenceUNet:
+    return twin(tensors, SMALL["ynet-slim"])
+
+
+@pytest.mark.parametrize("case", CLOSED)
+def test_set_that_cannot_be_read_must_be_declined(case: str, tmp_path: Path, fails: Fails) -> None:
+    make, named = CLOSED[case]
+    content = {"ema": make(), "model": NET}
+    message = refused(content, tmp_path, fails)
+    assert "several sets of tensors (model, ema" in message
+    assert named in message
+    assert message.rstrip().endswith("--key model")
+    assert named in refused(content, tmp_path, fails, "--key", "ema")
+    _, back = converted(content, tmp_path, key="model")
+    assert_same_tensors(back, NET)
+
+
+def test_objects_that_share_the_networks_tensors_are_not_other_sets(tmp_path: Path) -> None:
+    model = slim(NET)
+    adam = torch.optim.Adam(model.parameters())
+    content = {"model": model, "optimizer": adam, "state_dict": model.state_dict()}
+    content |= {"loss": nn.CrossEntropyLoss(weight=torch.ones(2)), "sizes": [torch.ones(3)]}
+    _, back = converted(content, tmp_path)
+    assert_same_tensors(back, NET)
+
+
+def test_tensors_of_another_network_are_counted_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = prefixed("student.") | prefixed("teacher.", OTHER) | {"loss.weight": torch.ones(1)}
+    torch.save(content, tmp_path / "ckpt.pth")
+    out = tmp_path / "out"
+    options = ["--key", "teacher", "--size", "32x32", "--no-verify", "--out", str(out)]
+    from_torch.main([str(tmp_path / "ckpt.pth"), *options])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not used")]
+    assert [line.split(maxsplit=2)[2] for line in lines] == [
+        f"{len(NET)} tensors of another network, student",
+        "loss.weight (not of the network)",
+    ]
+    to_torch(out, tmp_path / "back.pth")
+    assert_same_tensors(torch.load(tmp_path / "back.pth", weights_only=True), content)
+
+
 # Things that are not tensors
 
 
