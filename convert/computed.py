@@ -33,18 +33,29 @@ def _normed(magnitude: np.ndarray, direction: np.ndarray) -> np.ndarray:
     return (magnitude.astype(np.float64) * wide / norm).astype(direction.dtype)
 
 
+def _masked(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Weights times a mask of any type: `torch.nn.utils.prune`."""
+    return weights * (mask.astype(weights.dtype) if mask.dtype.kind in "biu" else mask)
+
+
 def _paired(logit: np.ndarray) -> np.ndarray:
     """The weights of a pair of classes whose softmax is the sigmoid of one logit."""
     return np.concatenate([np.zeros_like(logit), logit])
 
 
+_MASK = "_mask"
 _NORMED = _normed, "{} times directions of {} (weight normalisation)"
 _IN_TWO: dict[tuple[str, str], tuple[Compute, str]] = {
-    ("{}_orig", "{}_mask"): (np.multiply, "{} times {} (pruning)"),
+    ("{}_orig", f"{{}}{_MASK}"): (_masked, "{} times {} (pruning)"),
     ("{}_g", "{}_v"): _NORMED,
     ("parametrizations.{}.original0", "parametrizations.{}.original1"): _NORMED,
 }
-"""The names of a tensor's two parts; the second one has its shape."""
+"""The names of a tensor's two parts, of which one has its shape."""
+
+
+def is_mask(name: str) -> bool:
+    """Whether a part is a mask, which may be of any type of numbers."""
+    return name.endswith(_MASK)
 
 
 def computed(tensors: Mapping[str, Tensor]) -> dict[str, Computed]:
@@ -58,11 +69,33 @@ def computed(tensors: Mapping[str, Tensor]) -> dict[str, Computed]:
                     continue
                 layer = name.removesuffix(end)
                 parts, whole = (f"{layer}.{first.format(leaf)}", name), f"{layer}.{leaf}"
-                if parts[0] in tensors and whole not in tensors:
-                    found[whole] = Computed(parts, tensors[name].shape, compute, how.format(*parts))
+                if parts[0] not in tensors or whole in tensors:
+                    continue
+                shape = _broadcast(*(tensors[part].shape for part in parts))
+                if shape is not None:
+                    found[whole] = Computed(parts, shape, compute, how.format(*parts))
     for leaf, axes in (("weight", 4), ("bias", 1)):
-        logit = tensors.get(name := f"outc.conv.{leaf}")
+        name = f"outc.conv.{leaf}"
+        logit = found.get(name) or tensors.get(name)
         if logit is not None and logit.shape[:1] == (1,) and len(logit.shape) == axes:
-            how = "one logit z as the pair 0, z"
-            found[name] = Computed((name,), (2, *logit.shape[1:]), _paired, how)
+            found[name] = _pair(name, logit)
     return found
+
+
+def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The one of these shapes that the others broadcast to, or None."""
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        return None
+    return shape if shape in shapes else None
+
+
+def _pair(name: str, logit: Tensor | Computed) -> Computed:
+    shape, how = (2, *logit.shape[1:]), "one logit z as the pair 0, z"
+    if not isinstance(logit, Computed):
+        return Computed((name,), shape, _paired, how)
+    compute = logit.compute
+    return Computed(
+        logit.parts, shape, lambda *parts: _paired(compute(*parts)), f"{logit.how}; {how}"
+    )

@@ -87,8 +87,8 @@ IGNORED: dict[str, str] = {
 They are patterns as in fnmatch; `{spare}` is the number after the deepest `{down}`.
 """
 COMPANY: dict[str, str] = {
-    "*.total_ops": "counted by a profiler",
-    "*.total_params": "counted by a profiler",
+    "*total_ops": "counted by a profiler",
+    "*total_params": "counted by a profiler",
     "": "not of the network",
 }
 """The same of tensors that others than the network own, which may be of any type.
@@ -162,8 +162,9 @@ def match(config: UNetConfig, shapes: Mapping[str, Shape]) -> Remap:
             )
         elif times_set[path] == 0:
             problems.append(f"missing    a rule of the table that sets {path}")
-    if problems:  # only beside a complete network are others in company
-        problems = [_unexpected(key, shapes[key]) for key in company] + problems
+    if problems:  # only beside a complete network may anything stand
+        foreign = [key for key, reason in company.items() if reason == COMPANY[""]]
+        problems = [_unexpected(key, shapes[key]) for key in foreign] + problems
     return Remap(used, unused, company, problems)
 
 

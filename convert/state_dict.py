@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from convert import file_kind
-from convert.computed import Computed, computed
+from convert.computed import Computed, computed, is_mask
 from convert.mapping import BLOCK
 from convert.networks import (
     DEPTH,
@@ -53,6 +53,8 @@ _OLD_NAMES = (  # of the parent project, and today's
     (re.compile(r"^(down\d+)\.mpconv\.1\.conv\."), r"\1.maxpool_conv.1.double_conv."),
     (re.compile(r"^(up\d+)\.conv\.conv\."), r"\1.conv.double_conv."),
 )
+
+_QUANTISED = "Quantised models must be saved before they are quantised"
 
 
 class StateDict(NamedTuple):
@@ -243,10 +245,13 @@ def read(path: Path, found: StateDict, names: Iterable[str]) -> dict[str, np.nda
     def array(name: str) -> np.ndarray:
         key = keys[name]
         of: Tensor = found.entries[key]
+        if is_mask(name) and of.dtype in NUMPY and NUMPY[of.dtype].kind in "biu":
+            return stored(path, key, of)
         if of.layout != "strided" or (of.dtype not in DTYPES):
+            advice = "" if of.dtype == "bool" else f". {_QUANTISED}"
             raise InputError(
                 f"{path}: {key} is a {of.layout} tensor of torch.{of.dtype}; expected a dense one "
-                f"of {', '.join(DTYPES)}. Quantised models must be saved before they are quantised"
+                f"of {', '.join(DTYPES)}{advice}"
             )
         if of.dtype == "int64" and of.shape and of.size:
             raise InputError(f"{path}: {key} holds whole numbers; expected floating point")

@@ -366,6 +366,15 @@ def test_ten_differences_are_shown_and_the_rest_counted(tmp_path: Path, fails: F
     assert lines[-1].strip() == f"and {count - 10} more: {count - 10} missing"
 
 
+def test_what_may_stand_beside_a_network_is_not_a_difference(tmp_path: Path, fails: Fails) -> None:
+    content = {k: of for k, of in NET.items() if k != "outc.conv.bias"}
+    content |= {"total_ops": torch.ones(1), "inc.total_params": torch.ones(1)}
+    torch.save(content, tmp_path / "ckpt.pth")
+    message = fails(from_torch.main, tmp_path / "ckpt.pth", "--dry-run")
+    assert "differs in 1 tensor:" in message
+    assert "total_" not in message
+
+
 SLOW = ("torch", "jax", "flax", "orbax", "scipy")
 
 

@@ -3,6 +3,7 @@
 import argparse
 import collections
 import copy
+import dataclasses
 import datetime
 import enum
 import fractions
@@ -492,6 +493,75 @@ def test_pruned_tensors_are_multiplied(tmp_path: Path, capsys: pytest.CaptureFix
     assert (content["up2.up.weight_orig"] * content["up2.up.weight_mask"] == 0).any()
     pictures = images(2, 32)
     assert_close(outputs(out, pictures), expected(model, pictures))
+
+
+def pruned(tensors: Tensors, layer: str, mask: torch.Tensor) -> Tensors:
+    """A state dict in which the kernel of a layer is pruned by a mask."""
+    content = {key: of for key, of in tensors.items() if key != f"{layer}.weight"}
+    return content | {
+        f"{layer}.weight_orig": tensors[f"{layer}.weight"],
+        f"{layer}.weight_mask": mask,
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16])
+@pytest.mark.parametrize("shape", [(4, 4, 3, 3), (4, 1, 1, 1), (1, 4, 1, 1), ()])
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+def test_masks_of_any_type_are_broadcast(
+    dtype: torch.dtype, shape: tuple[int, ...], weights: torch.dtype, tmp_path: Path
+) -> None:
+    mask = (torch.arange(np.prod(shape, dtype=int)).reshape(shape) % 3 > 0).to(dtype)
+    layer = "inc.double_conv.3"
+    tensors = small_tensors("segmenter-224")
+    tensors[f"{layer}.weight"] = tensors[f"{layer}.weight"].to(weights)
+    _, back = converted(pruned(tensors, layer, mask), tmp_path)
+    assert_same_tensors(back, pruned(tensors, layer, mask))
+    wanted = (tensors[f"{layer}.weight"] * mask.to(weights)).float().permute(2, 3, 1, 0)
+    kernel = flat(load_weights(tmp_path / "out"))["inc/conv2/kernel"]
+    assert np.array_equal(kernel, wanted.numpy())
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1, 1), (2, 4, 4, 3, 3)])
+def test_mask_of_another_shape_is_refused(
+    shape: tuple[int, ...], tmp_path: Path, fails: Fails
+) -> None:
+    content = pruned(small_tensors("segmenter-224"), "inc.double_conv.3", torch.ones(shape))
+    assert "inc.double_conv.3.weight" in refused(content, tmp_path, fails)
+
+
+def test_boolean_weights_are_not_called_quantised(tmp_path: Path, fails: Fails) -> None:
+    content = {**NET, "outc.conv.bias": torch.tensor([True, False])}
+    message = refused(content, tmp_path, fails)
+    assert "outc.conv.bias" in message
+    assert "torch.bool" in message
+    assert "uantised" not in message
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("prefix", ["", "model.unet."])
+@pytest.mark.parametrize("kind", ["pruned", "normalised", "formerly normalised"])
+def test_one_class_in_two_parts(kind: str, prefix: str, tmp_path: Path) -> None:
+    layout = "segmenter-bilinear"
+    tensors = small_tensors(layout, in_channels=1)
+    for leaf in ("weight", "bias"):
+        tensors[f"outc.conv.{leaf}"] = tensors[f"outc.conv.{leaf}"][1:].clone()
+    config = dataclasses.replace(SMALL[layout], in_channels=1)
+    model = twin(tensors, config, classes=1)
+    last, first = model.get_submodule("outc.conv"), model.get_submodule("inc.double_conv.0")
+    for layer in (last, first):
+        if kind == "pruned":
+            prune.random_unstructured(layer, "weight", amount=0.5)
+        elif kind == "normalised":
+            parametrizations.weight_norm(layer)
+        else:
+            nn.utils.weight_norm(layer)
+    content = prefixed(prefix, model.state_dict())
+    _, back = converted({"state_dict": content}, tmp_path, verify=True)
+    assert_same_tensors(back, content)
+    pictures = images(2, 32)[..., :1]
+    found = outputs(tmp_path / "out", pictures)
+    assert not found[..., 0].any()
+    assert_close(found[..., 1:], expected(model, pictures))
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
