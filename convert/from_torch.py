@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -64,17 +64,29 @@ def recognise(path: str | Path, *, key: str | None = None, size: Size | None = N
     """
     path = Path(path)
     loaded = safe_load.load(path)
-    found = state_dict.find(path, loaded, key)
-    try:
-        name, config, matched = layout.identify(found.shapes)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    with _naming_shards(path):
+        found = state_dict.find(path, loaded, key)
+        try:
+            name, config, matched = layout.identify(found.shapes)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
     try:
         if size is not None:
             config = dataclasses.replace(config, image_size=size)
     except ValueError as error:
         raise InputError(f"--size {shown_size(size or (0, 0))}: {error}") from error
     return Recognised(path, loaded, found, name, config, matched)
+
+
+@contextlib.contextmanager
+def _naming_shards(path: Path) -> Iterator[None]:
+    """Errors in the block mention it where the file is one shard of several."""
+    try:
+        yield
+    except InputError as error:
+        if shard := safe_load.as_shard(path):
+            raise InputError(f"{error}\n{shard}") from error
+        raise
 
 
 def convert(

@@ -4,6 +4,7 @@ A network is found by the names of its tensors. An average of its weights may ha
 none: it is found by comparison with the network, so that none is chosen where another may be meant.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from convert.tensors import Tensor
 BARE = "."  # names the network that has no prefix, where others stand beside it
 MOST_ENTRIES = 4096  # of a list that is looked into
 DEPTH = 6  # of containers within containers
-_MOST_COPIED = 16  # networks whose copies are looked for
+_MOST_COPIED = 16  # networks whose copies are looked for, and copies
 
 _WRAPPERS = (
     *("_orig_mod", "module", "_module", "_checkpoint_wrapped_module"),
@@ -50,12 +51,15 @@ def networks(content: Any) -> list[Network]:
     places = list(containers(content))
     found = [network for steps, mapping in places for network in _named(steps, mapping)]
     models = [_Model.of(network) for network in found[:_MOST_COPIED]]
-    copies = [
+    copies = (
         copy
         for steps, mapping in places
-        for copy in (*_listed(steps, mapping, models), *_without_dots(steps, mapping, models))
-    ]
-    return [*found, *copies, *_pickled(places, models)] if found else []
+        for find in (_listed, _without_dots)
+        for copy in find(steps, mapping, models)
+    )
+    if not found:
+        return []
+    return [*found, *itertools.islice(copies, _MOST_COPIED), *_pickled(places, models)]
 
 
 def containers(content: Any) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
@@ -97,7 +101,7 @@ def _named(steps: tuple[str, ...], mapping: Mapping[Any, Any]) -> Iterator[Netwo
     tensors = [k for k, of in mapping.items() if isinstance(of, Tensor) and isinstance(k, str)]
     keys: dict[str, list[str]] = {match[1]: [] for key in tensors if (match := _NETWORK.match(key))}
     for key in tensors if keys else ():
-        for block in _IN_BLOCK.finditer(key):
+        for block in itertools.islice(_IN_BLOCK.finditer(key), DEPTH):
             if (prefix := key[: block.start()]) in keys:
                 keys[prefix].append(key)
     container = ".".join(steps)
@@ -112,11 +116,22 @@ class _Model(NamedTuple):
     network: Network
     tensors: dict[str, Tensor]  # in its blocks, by key, in order
     storages: set[int]
+    orders: tuple[list[str], list[str]]  # keys of all tensors, and of the parameters alone
+    kernels: Counter[tuple[int, ...]]  # by shape
+    spelt: dict[str, str]  # name without dots -> key
 
     @classmethod
     def of(cls, network: Network) -> "_Model":
         tensors = {k: of for k, of in network.entries.items() if k in network.keys}
-        return cls(network, tensors, {id(of.storage) for of in tensors.values()})
+        bare = len(network.prefix)
+        return cls(
+            network,
+            tensors,
+            {id(of.storage) for of in tensors.values()},
+            (list(tensors), [key for key in tensors if not _BUFFER.search(key)]),
+            Counter(of.shape for of in tensors.values() if len(of.shape) > 1),
+            {name.replace(".", ""): key for key in tensors for name in (key, key[bare:])},
+        )
 
     def copy(self, name: str, tensors: Mapping[str, Tensor], note: str = "") -> Network:
         """This network with other tensors."""
@@ -142,14 +157,13 @@ def _listed(
     for model in models:
         if all(id(of.storage) in model.storages for of in tensors):
             return  # the network's own, as a pickled optimizer refers to them
-        own = model.tensors
-        for keys in (list(own), [key for key in own if not _BUFFER.search(key)]):
-            if shapes == [own[key].shape for key in keys]:
+        for keys in model.orders:
+            if len(keys) == len(shapes) and shapes == [model.tensors[key].shape for key in keys]:
                 note = f"{name} has no names; it is read in the order of {model.network.name}. "
                 yield model.copy(name, dict(zip(keys, tensors, strict=True)), note)
                 return
-        kernels = Counter(of.shape for of in own.values() if len(of.shape) > 1)
-        if (kernels & Counter(shapes)).total() * 2 > kernels.total():
+        most = model.kernels.total() / 2
+        if len(shapes) > most and (model.kernels & Counter(shapes)).total() > most:
             obstacle = f"is a list of {len(tensors)} tensors without names, in an unknown order"
             yield Network(name, {}, name, "", obstacle=obstacle)
             return
@@ -160,17 +174,15 @@ def _without_dots(
 ) -> Iterator[Network]:
     """Copies whose names lack the dots, such as LitEma's `model_ema.incdouble_conv0weight`."""
     keys = [k for k, of in mapping.items() if isinstance(k, str) and isinstance(of, Tensor)]
-    for network, own, _ in models if keys else ():
-        bare = len(network.prefix)
-        spelt = {name.replace(".", ""): key for key in own for name in (key, key[bare:])}
+    for model in models if keys else ():
         groups: dict[str, dict[str, str]] = {}  # what stands before -> network's key -> key
         for key in keys:
             stem, _, last = key.rpartition(".")
-            if last in spelt:
-                groups.setdefault(stem, {})[spelt[last]] = key
+            if last in model.spelt:
+                groups.setdefault(stem, {})[model.spelt[last]] = key
         for stem, group in groups.items():
             name = ".".join(filter(None, (*steps, stem)))
-            copy = _Model.of(network).copy(name, {of: mapping[key] for of, key in group.items()})
+            copy = model.copy(name, {of: mapping[key] for of, key in group.items()})
             yield copy._replace(keys=frozenset(group.values()), shared=mapping)
 
 

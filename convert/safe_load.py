@@ -5,6 +5,7 @@ is, not the suffix. Nothing in a file is executed, and nothing is allocated that
 hold: tensors are views of the file.
 """
 
+import contextlib
 import json
 import math
 import mmap
@@ -21,6 +22,7 @@ from convert.tensors import NUMPY, dense
 from flax_unet.utils.errors import InputError
 
 _INDEX = ".index.json"  # of a checkpoint in shards
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.")  # its number, and how many there are
 _LARGEST_INDEX = 2**26  # bytes
 _SAFETENSORS = {  # names of types in a header that are not PyTorch's
     **{"F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16", "BOOL": "bool"},
@@ -68,14 +70,7 @@ def load(path: Path) -> Loaded:
 
 def _load_shards(index: Path) -> Loaded:
     """The tensors of all files that an index names, in its order."""
-    try:
-        with index.open("rb") as file:
-            content: Any = json.loads(file.read(_LARGEST_INDEX))
-        names = {str(key): str(name) for key, name in content["weight_map"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"{index} is not an index of shards: it lacks a weight_map from tensors to files"
-        ) from error
+    names = _read_index(index)
     shards: dict[str, Any] = {}
     for name in dict.fromkeys(names.values()):
         if Path(name).name != name or "\\" in name or name in ("", ".", ".."):
@@ -89,6 +84,35 @@ def _load_shards(index: Path) -> Loaded:
             raise InputError(f"{index} says that {name} holds {key}, but it does not")
         tensors[key] = shards[name][key]
     return Loaded(tensors, (index, *map(index.with_name, shards)))
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    """The names of files by the names of the tensors in them."""
+    try:
+        with index.open("rb") as file:
+            content: Any = json.loads(file.read(_LARGEST_INDEX))
+        return {str(key): str(name) for key, name in content["weight_map"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{index} is not an index of shards: it lacks a weight_map from tensors to files"
+        ) from error
+
+
+def as_shard(path: Path) -> str:
+    """A sentence on a file that is one shard of several, or nothing."""
+    for index in sorted(path.parent.glob(f"*{_INDEX}")):
+        with contextlib.suppress(InputError, OSError):
+            if path.name in _read_index(index).values():
+                return (
+                    f"It is a shard; convert all of them by their index: "
+                    f"{file_kind.command('convert.from_torch', index)}"
+                )
+    if match := _SHARD.search(path.name):
+        return (
+            f"By its name it is shard {int(match[1])} of {int(match[2])}: fetch the others and "
+            f"their *{_INDEX}, and convert that"
+        )
+    return ""
 
 
 def _load_file(path: Path) -> Any:

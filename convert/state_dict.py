@@ -23,6 +23,7 @@ from convert.networks import (
     IS_WRAPPER,
     MOST_ENTRIES,
     Network,
+    containers,
     is_module,
     networks,
     whole_model,
@@ -48,12 +49,14 @@ COMPANY = "company"
 _BLOCK = re.compile(rf"((?:.*?\.)?){BLOCK}", re.DOTALL)
 # Prefixes that `to_torch` leaves off, so that the original's class loads its file.
 _LEFT_OFF = re.compile(r"(?:(?:module|_orig_mod|model|net|network)\.)*")
+_FLATTENED = re.compile(r"(^|\.)_?flat_param(_\d+)?$")  # by FSDP
 _OLD_NAMES = (  # of the parent project, and today's
     (re.compile(r"^inc\.conv\.conv\."), "inc.double_conv."),
     (re.compile(r"^(down\d+)\.mpconv\.1\.conv\."), r"\1.maxpool_conv.1.double_conv."),
     (re.compile(r"^(up\d+)\.conv\.conv\."), r"\1.conv.double_conv."),
 )
 
+_MOST_SETS = 10  # that a message names
 _QUANTISED = "Quantised models must be saved before they are quantised"
 
 
@@ -103,13 +106,18 @@ def find(path: Path, loaded: Loaded, key: str | None = None) -> StateDict:
     sets = networks(content)
     chosen = sets if key is None else _chosen(path, sets, key)
     if len(chosen) > 1:
-        names = [network.name for network in sets]
-        notes = [f"{of.name} {of.obstacle}. " if of.obstacle else of.note for of in sets]
+        shown = sets[:_MOST_SETS]
+        names = [network.name for network in shown]
+        names += [f"and {len(sets) - _MOST_SETS:,} more"] * (len(sets) > _MOST_SETS)
+        notes = [
+            f"{of.name} {of.obstacle}. " if of.obstacle else of.note for of in sets[:_MOST_SETS]
+        ]
         raise InputError(
             f"{path} holds several sets of tensors ({', '.join(names)}). {''.join(notes)}Save the "
             "right one alone, or choose it: "
             + file_kind.command("convert.from_torch", path, "--key", names[0])
         )
+    _refuse_flattened(path, chosen[0].entries if chosen else content)
     network = chosen[0] if chosen else _without_network(path, content)
     if network.obstacle:
         raise InputError(f"{path}: {network.name} {network.obstacle}")
@@ -141,9 +149,22 @@ def _chosen(path: Path, sets: list[Network], key: str) -> list[Network]:
     parts = [network for network in sets if f".{key}." in f".{network.name}."]
     chosen = exact or parts
     if len(chosen) != 1:
-        names = ", ".join(network.name for network in sets) or "none"
+        names = ", ".join(network.name for network in sets[:_MOST_SETS]) or "none"
         raise InputError(f"{path}: --key {key} does not name one of its networks ({names})")
     return chosen
+
+
+def _refuse_flattened(path: Path, content: Any) -> None:
+    """Refuses what FSDP saves of a model in pieces: many parameters in one row of numbers."""
+    for _, mapping in containers(content):
+        for key, value in mapping.items():
+            if isinstance(value, Tensor) and isinstance(key, str) and _FLATTENED.search(key):
+                raise InputError(
+                    f"{path} holds parameters that FSDP has flattened ({key}), whose names and "
+                    "shapes are lost. Save a full state dict where it was trained: with "
+                    "FSDP.state_dict_type(model, StateDictType.FULL_STATE_DICT): "
+                    "torch.save(model.state_dict(), OUT)"
+                )
 
 
 def _published(key: str) -> str:
@@ -186,7 +207,9 @@ def _without_network(path: Path, content: Any) -> Network:
     where = f" under {'.'.join(steps)}" if steps else ""
     found = type_name(content)
     if isinstance(content, Mapping):
-        found += f" with {', '.join(map(str, list(content)[:8]))}"
+        found += (
+            f" with {', '.join(map(str, list(content)[:8]))}" if content else " without entries"
+        )
     raise InputError(
         f"{path} holds no state dict{where}, but a {found}. "
         "Save one with torch.save(model.state_dict(), OUT)"

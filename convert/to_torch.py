@@ -35,11 +35,6 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
     Raises:
         InputError: `path` is not a valid checkpoint, or `out` cannot be written.
     """
-    import torch
-
-    from convert import state_dict
-    from flax_unet.checkpoint import store
-
     path, out = Path(path), Path(out)
     if metadata.is_checkpoint(out) and not metadata.is_checkpoint(path):
         raise InputError(
@@ -52,6 +47,12 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
         raise InputError(f"{out}: the original code reads .pth files; give that suffix")
     config = metadata.load_config(path)
     source = metadata.load_source(path)
+    # Imported late: PyTorch and JAX take seconds, which what is wrong above need not wait for.
+    import torch
+
+    from convert import state_dict
+    from flax_unet.checkpoint import store
+
     entries = source.get("entries")
     weights, unused = store.load_weights(path), store.load_unused(path)
     if entries is None:

@@ -122,6 +122,36 @@ def test_shards_that_an_index_may_not_name(
         assert "is not an index of shards" in fails(from_torch.main, index, "--dry-run")
 
 
+def test_one_shard_names_the_index_beside_it(tmp_path: Path, fails: Fails) -> None:
+    index = sharded(tmp_path / "model", "safetensors", safetensors.torch.save_file)
+    shard = tmp_path / "model" / "model-00002-of-00003.safetensors"
+    message = fails(from_torch.main, shard, "--dry-run")
+    assert message.rstrip().endswith(f"python -m convert.from_torch {index}")
+    index.rename(tmp_path / "elsewhere.json")
+    assert "shard 2 of 3" in fails(from_torch.main, shard, "--dry-run")
+    (tmp_path / "model" / "broken.index.json").write_text("{")
+    assert "shard 2 of 3" in fails(from_torch.main, shard, "--dry-run")
+    other = shard.rename(tmp_path / "ckpt.safetensors")
+    assert " shard" not in fails(from_torch.main, other, "--dry-run")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["_flat_param"],
+        ["model._fsdp_wrapped_module._flat_param", "model.outc.conv.weight"],
+        ["model._fpw_module.flat_param_0", "_flat_param"],
+        ["linear_1._flat_param", *(key for key in NET if "linear_1" not in key)],
+    ],
+)
+def test_flattened_parameters_are_named(keys: list[str], tmp_path: Path, fails: Fails) -> None:
+    content = {"epoch": 1, "state_dict": {key: torch.ones(100) for key in keys}}
+    torch.save(content, tmp_path / "ckpt.pth")
+    message = fails(from_torch.main, tmp_path / "ckpt.pth", "--dry-run")
+    assert keys[0] in message
+    assert "FULL_STATE_DICT" in message
+
+
 def oldest(tensors: dict[str, torch.Tensor]) -> bytes:
     """A file as PyTorch before 0.1.10 wrote it: a tar archive, of four files of pickles."""
 
@@ -401,6 +431,23 @@ def test_wrong_file_is_refused_before_slow_imports(case: str, tmp_path: Path) ->
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {path}")
     assert done.stdout.strip() == "[]"
+
+
+def test_wrong_checkpoint_is_refused_before_slow_imports(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from convert import to_torch\n"
+        "try:\n"
+        "    to_torch.main(sys.argv[1:])\n"
+        "finally:\n"
+        f"    print([name for name in {SLOW} if name in sys.modules])\n"
+    )
+    for wrong in (tmp_path / "none", tmp_path):
+        process = [sys.executable, "-c", code, str(wrong), str(tmp_path / "back.pth")]
+        done = subprocess.run(process, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {wrong}")
+        assert done.stdout.strip() == "[]"
 
 
 # Pickles that would run code
