@@ -22,7 +22,7 @@ SUFFIXES = frozenset(
     | {".hif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx"}
     | {".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
-_WITHOUT_MARK = {".tga": "TGA"}  # formats that only the suffix shows
+WITHOUT_MARK = {".tga": "TGA"}  # formats that only the suffix shows
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1")
 MAX_PIXELS = 100_000_000  # larger pictures are refused before they are decoded
 MAX_SIDE = 2**15  # pixels
@@ -69,7 +69,7 @@ def decode(
     """
     notes = [] if notes is None else notes
     formats = tuple(name for name in FORMATS if name != "HEIF")  # by Pillow itself
-    if (name := _WITHOUT_MARK.get(suffix.lower())) is not None:
+    if (name := WITHOUT_MARK.get(suffix.lower())) is not None:
         formats = (name,)
     try:
         if _is_heif(file):
