@@ -17,7 +17,7 @@ from flax_unet.checkpoint import metadata
 from flax_unet.media.discover import LeftOut, items
 from flax_unet.media.faces import MIN_FACE, FaceFinder, Mode
 from flax_unet.media.images import MAX_PIXELS, is_picture
-from flax_unet.media.videos import Sampling
+from flax_unet.media.videos import Sampling, container
 from flax_unet.nn.config import DTYPES
 from flax_unet.nn.decision import POLARITY, THRESHOLD
 from flax_unet.predict import writer
@@ -73,8 +73,9 @@ def _paths(given: Sequence[Path]) -> list[Path]:
     for path in given:
         if path == Path("-"):
             listed = sys.stdin.buffer.read()
-            if is_picture(listed[:64]) or not _is_text(listed):
-                what = "a picture" if is_picture(listed[:64]) else "a video or other data"
+            start = listed[:4096]
+            if (is_video := container(start) is not None) or is_picture(start):
+                what = "a video" if is_video and not is_picture(start) else "a picture"
                 raise InputError(
                     f"standard input holds {what}; `-` reads paths from it, one a line. Save it to "
                     "a file and name that"
@@ -87,12 +88,6 @@ def _paths(given: Sequence[Path]) -> list[Path]:
     if not paths:
         raise InputError("standard input names no file")
     return paths
-
-
-def _is_text(listed: bytes) -> bool:
-    """Whether bytes may be paths: these have few control characters, and NUL at their ends only."""
-    controls = sum(byte < 32 and byte not in b"\0\t\n\r" for byte in listed[:4096])
-    return controls <= len(listed[:4096]) / 20 and b"\0\0" not in listed
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -412,7 +412,7 @@ def sounds(path: Path) -> list[Any]:
     [
         *(("aac", ".mp4", "aac"), ("aac", ".ts", "aac"), ("pcm_s16le", ".mkv", "aac")),
         # FFmpeg's frames of these need no resampling, and have the times of the container.
-        *(("libopus", ".webm", "aac"), ("libvorbis", ".mkv", "aac")),
+        *(("libopus", ".mkv", "aac"), ("flac", ".mkv", "aac")),
         *(("ac3", ".mkv", "aac"), ("ac3", ".ts", "aac")),
     ],
 )

@@ -187,6 +187,7 @@ def test_max_megapixels(model: Path, tmp_path: Path, capsys: Printed) -> None:
     assert run(model, *paths, "--faces", "none", "--max-megapixels", 1) == 1
     printed = capsys.readouterr().out
     assert "x.png:  failed: is 1200x900, over 1,000,000 pixels" in printed
+    assert "make it smaller, or raise --max-megapixels" in printed
     assert "1200x900 pixels and was judged at 600x450" in printed
     assert run(model, *paths, "--faces", "none", "--max-megapixels", 2) == 0
 
@@ -203,14 +204,14 @@ def test_a_file_on_standard_input(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
     assert run(model, "-") == 2
     error = capsys.readouterr().err
-    what = "a video or other data" if form == "MP4" else "a picture"
+    what = "a video" if form == "MP4" else "a picture"
     assert error.startswith(f"error: standard input holds {what}; ")
     assert error.count("\n") == 1
 
 
 def test_files_of_another_suffix(model: Path, tmp_path: Path) -> None:
     """They are judged as what they are."""
-    encode(tmp_path / "video.png", numbered(3))
+    encode(tmp_path / "video.mp4", numbered(3)).rename(tmp_path / "video.png")
     photo().save(tmp_path / "picture.mp4", "JPEG")
     film, picture = predict_files([tmp_path / "video.png", tmp_path / "picture.mp4"], model)
     assert (film.kind, len(film.frames), film.problem) == ("video", 3, None)
