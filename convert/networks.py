@@ -136,13 +136,9 @@ class _Model(NamedTuple):
     def copy(self, name: str, tensors: Mapping[str, Tensor], note: str = "") -> Network:
         """This network with other tensors."""
         network = self.network
-        entries = {
-            key: tensors.get(key, value)
-            for key, value in network.entries.items()
-            if isinstance(key, str) and key.startswith(network.prefix)
-        }
         if any(key not in tensors for key in self.tensors):
             note += f"What {name} lacks, such as statistics, is taken from {network.name}. "
+        entries = {**self.tensors, **tensors}
         return Network(name, entries, name, network.prefix, note=note)
 
 

@@ -216,6 +216,13 @@ COPIES: dict[str, tuple[Any, str, str, Tensors]] = {  # names of both, and what 
 }
 
 
+def test_copy_in_the_mapping_of_a_bare_network_can_be_chosen(tmp_path: Path, fails: Fails) -> None:
+    content = {**NET, "shadow": [*AVERAGE.values()], "epoch": 3}
+    assert "(., shadow)" in refused(content, tmp_path, fails)
+    _, back = converted(content, tmp_path, key="shadow")
+    assert_same_tensors(back, NET | AVERAGE)
+
+
 @pytest.mark.parametrize("case", COPIES)
 def test_copy_without_names_is_refused_until_one_is_chosen(
     case: str, tmp_path: Path, fails: Fails
