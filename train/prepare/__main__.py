@@ -110,15 +110,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         **{k: v for k, v in dataclasses.asdict(options).items() if k != "sampling"},
     }
     outcomes: list[Outcome] = []
-    start, crops = time.monotonic(), 0
+    start, frames_read = time.monotonic(), 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(result.opened(args.out, settings, groups))
         bar = stack.enter_context(tqdm(total=len(videos), unit="video", disable=None))
         for group in pool.outcomes(groups, args.out, options, args.workers):
             outcomes += group
-            looked_at = (o.record["frames_looked_at"] for o in group if o.record is not None)
-            crops += sum(looked_at)
-            rate = crops / max(time.monotonic() - start, 1e-3)
+            frames_read += sum(o.record["frames_looked_at"] for o in group if o.record is not None)
+            rate = frames_read / max(time.monotonic() - start, 1e-3)
             bar.set_postfix_str(f"{rate:.0f} frames/s", refresh=False)
             bar.update(len(group))
         result.finish(args.out, outcomes, faults)

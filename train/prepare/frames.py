@@ -1,10 +1,10 @@
 """Reads the frames of a video: chosen ones, or those at the moments of another video."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from flax_unet.checkpoint.provenance import file_sha256
 from flax_unet.media.images import SUFFIXES, read_image
 from flax_unet.media.videos import Sampling, VideoFrame, VideoReader
 from flax_unet.utils.errors import InputError
@@ -92,7 +92,6 @@ def sha256(path: Path) -> str:
         InputError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error

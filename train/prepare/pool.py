@@ -27,13 +27,14 @@ def outcomes(
         InputError: a process was killed.
         OSError: the result cannot be written.
     """
-    if workers == 1:
+    workers = min(workers, len(groups))
+    if workers <= 1:
         work.start()
         for group in groups:
             yield work.make_group(group, out, options)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(groups)), context, _start)
+    pool = ProcessPoolExecutor(workers, context, _start)
     running: set[Future[list[Outcome]]] = set()
     try:
         for group in groups:

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import hashlib
-import importlib.metadata
 import json
 import shutil
 from collections import Counter, defaultdict
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from flax_unet.checkpoint.provenance import version
 from flax_unet.utils.errors import InputError, counted
 from flax_unet.utils.filenames import shown
 from flax_unet.utils.files import locked
@@ -38,10 +38,11 @@ def opened(out: Path, options: dict[str, Any], groups: Sequence[Group]) -> Itera
         "options": options,
         "videos": sum(map(len, groups)),
         "listing": _digest(groups),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": {name: version(name) for name in _PACKAGES},
     }
     try:
-        if not (out / SETTINGS).is_file() and out.exists() and any(out.iterdir()):
+        found = {path.name for path in out.iterdir()} if out.exists() else set()
+        if SETTINGS not in found and found - {RECORDS, STAGE}:
             raise InputError(f"{out} exists already; remove it, or name another place")
         (out / RECORDS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -75,7 +76,7 @@ def _compare(out: Path, settings: dict[str, Any]) -> None:
         before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
         flat = [
             {**one["options"], "videos": one["videos"], "the list of videos": one["listing"]}
-            | {f"the version of {name}": version for name, version in one["versions"].items()}
+            | {f"the version of {name}": found for name, found in one["versions"].items()}
             for one in (before, json.loads(_json(settings)))
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -94,7 +95,6 @@ def finish(out: Path, outcomes: Sequence[Outcome], faults: Sequence[Fault]) -> N
     made = sorted((o for o in outcomes if o.record is not None), key=lambda o: o.planned.key)
     entries = {}
     notes: list[Fault] = []
-    same: dict[str, str] = {}
     for outcome in made:
         record, path = outcome.record or {}, str(outcome.planned.video.path)
         entry = {name: record[name] for name in _IN_METADATA}
@@ -102,9 +102,6 @@ def finish(out: Path, outcomes: Sequence[Outcome], faults: Sequence[Fault]) -> N
         entry["original"] = originals if len(originals) > 1 else originals[0]
         entries[f"{outcome.planned.key}.mp4"] = entry
         notes += [Fault(path, note) for note in record["notes"]]
-        first = same.setdefault(record["sha256"], path)
-        if first != path:
-            notes.append(Fault(path, f"its content is that of {first}"))
     failed = [(str(o.planned.video.path), o.problem) for o in outcomes if o.problem]
     rows = [(*fault, "failed") for fault in (*faults, *failed)] + [
         (*note, "note") for note in notes

@@ -64,7 +64,8 @@ def make_group(group: Group, out: Path, options: Options) -> list[Outcome]:
             record = _read_record(out, planned) or _make(planned, original, out, options)
             outcomes.append(Outcome(planned, record))
         except InputError as error:
-            outcomes.append(Outcome(planned, problem=str(error)))
+            problem = str(error).removeprefix(f"{planned.video.path} ")
+            outcomes.append(Outcome(planned, problem=problem))
         if planned.video.is_real:
             original = outcomes[-1]
     return [outcome.without_frames() for outcome in outcomes]
@@ -96,10 +97,9 @@ def _make(
     """
     stage = out / STAGE / planned.key
     try:
-        digest = frames.sha256(planned.video.path)
         crops, originals = _cut(planned, original, out, stage, options)
         source = _mark(planned, crops, originals, stage / MASKS, options)
-        record = _record(planned, crops, source, digest)
+        record = _record(planned, crops, source)
         text = json.dumps(record, ensure_ascii=False, indent=1)
         (stage / _RECORD).write_text(f"{text}\n", encoding="utf-8")
         for part in (CROPS, MASKS):
@@ -168,7 +168,7 @@ def _mark(
     return None
 
 
-def _record(planned: Planned, crops: Crops, masks_by: str | None, digest: str) -> dict[str, Any]:
+def _record(planned: Planned, crops: Crops, masks_by: str | None) -> dict[str, Any]:
     video = planned.video
     return {
         "label": label(video.is_real),
@@ -178,7 +178,7 @@ def _record(planned: Planned, crops: Crops, masks_by: str | None, digest: str) -
         "method": video.method,
         "compression": video.compression,
         "file": video.name,
-        "sha256": digest,
+        "sha256": frames.sha256(video.path),
         "size": crops.size,
         "frames_a_second": frames.rate(crops.looked_at),
         "masks": masks_by,

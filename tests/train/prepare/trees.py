@@ -55,7 +55,7 @@ def dfdc(top: Path, pairs: int = 2) -> Path:
         folder = top / f"dfdc_train_part_{part}"
         real, fake = f"{names[2 * part]}.mp4", f"{names[2 * part + 1]}.mp4"
         write(folder / real, still(part))
-        write(folder / fake, forged(part, part)[0])
+        write(folder / fake, forged(part + 2, part)[0])
         entries = {
             real: {"label": "REAL", "split": "train"},
             fake: {"label": "FAKE", "split": "train", "original": real},
