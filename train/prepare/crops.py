@@ -17,7 +17,10 @@ from flax_unet.utils.errors import InputError
 from train.prepare import frames
 from train.prepare.frames import Moment
 
-FORMATS: dict[str, dict[str, Any]] = {"png": {}, "jpeg": {"quality": 95, "subsampling": 0}}
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"compress_level": 1},  # others take many times as long
+    "jpeg": {"quality": 95, "subsampling": 0},
+}
 _DOUBTS = ("blurred", "uncertain")  # a face with one of these is left out
 _SAME_SHAPE = 0.01  # by which the proportions of a fake may differ from its original's
 

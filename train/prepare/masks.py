@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from flax_unet.media.faces import opencv
 from flax_unet.media.images import mask_image, read_image
 from flax_unet.media.videos import Sampling
 from train.prepare import frames
@@ -66,13 +67,11 @@ def differing(crop: np.ndarray, original: np.ndarray, threshold: float) -> np.nd
     similarity = structural_similarity(
         original, crop, win_size=window, channel_axis=-1, data_range=255, full=True
     )[1]
-    mask = np.asarray(1 - similarity.mean(axis=-1) > threshold)
-    radius = max(1, round(_SPECK * mask.shape[1]))
-    mask = ndimage.binary_opening(mask, disk(radius))
-    padded = np.pad(mask, 2 * radius)  # a closing takes away what is near the edge
-    closed = ndimage.binary_closing(padded, disk(2 * radius))
-    inner = closed[2 * radius : -2 * radius, 2 * radius : -2 * radius]
-    return np.asarray(ndimage.binary_fill_holes(inner))
+    cv2, radius = opencv(), max(1, round(_SPECK * crop.shape[1]))
+    mask = (1 - similarity.mean(axis=-1) > threshold).astype(np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, disk(radius))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disk(2 * radius))
+    return np.asarray(ndimage.binary_fill_holes(mask))
 
 
 def _save(mask: np.ndarray, path: Path) -> None:
