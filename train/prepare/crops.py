@@ -96,14 +96,16 @@ def search(path: Path, crops: Crops, sampling: Sampling, finder: FaceFinder) -> 
         InputError: it cannot be read, or has no face to use.
         OSError: crops cannot be written.
     """
-    tracker = Tracker()
+    is_picture, tracker = frames.is_picture(path), Tracker()
     for number, seconds, image in frames.chosen(path, sampling, crops.notes):
         crops.looked_at.append(Moment(number, seconds))
         crops.size = crops.scale = image.size
-        found = find(finder, image, "crop", of_video=True)
+        found = find(finder, image, "crop", of_video=not is_picture)
         crops.left_out.update({"small": len(found.too_small)} if found.too_small else {})
+        numbers = range(1, len(found.faces) + 1)
+        people = numbers if is_picture else tracker(image, found.faces)
         faces = []
-        for face, person in zip(found.faces, tracker(image, found.faces), strict=True):
+        for face, person in zip(found.faces, people, strict=True):
             if doubt := next((doubt for doubt in _DOUBTS if doubt in face.doubts), None):
                 crops.left_out[doubt] += 1
             else:

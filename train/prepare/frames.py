@@ -19,13 +19,18 @@ class Moment(NamedTuple):
     seconds: float
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture, by its suffix, and not a video."""
+    return path.suffix.lower() in SUFFIXES
+
+
 def chosen(path: Path, sampling: Sampling, notes: list[str]) -> Iterator[VideoFrame]:
     """The frames that `sampling` chooses, or the only one of a picture.
 
     Raises:
         InputError: it cannot be read.
     """
-    if path.suffix.lower() in SUFFIXES:
+    if is_picture(path):
         yield VideoFrame(0, 0.0, read_image(path, notes))
         return
     reader = VideoReader(path, sampling)

@@ -81,7 +81,7 @@ def _compare(out: Path, settings: dict[str, Any]) -> None:
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{out / SETTINGS} is damaged; remove {out}") from error
-    for name in flat[0].keys() | flat[1].keys():
+    for name in {**flat[0], **flat[1]}:
         was, now = (one.get(name) for one in flat)
         if was != now:
             raise InputError(

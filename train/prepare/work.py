@@ -12,6 +12,7 @@ from flax_unet.media.faces import Box, FaceFinder, opencv
 from flax_unet.media.videos import Sampling
 from flax_unet.nn.decision import label
 from flax_unet.utils.errors import InputError
+from flax_unet.utils.filenames import shown
 from train.data.layouts.tree import CROPS, MASKS
 from train.prepare import frames, masks
 from train.prepare.crops import Crops, Frame, UnlikeError, follow, search
@@ -174,10 +175,10 @@ def _record(planned: Planned, crops: Crops, masks_by: str | None) -> dict[str, A
         "label": label(video.is_real),
         "original": [f"{key}.mp4" for key in planned.originals] or None,
         "split": planned.split,
-        "data_set": video.data_set,
+        "data_set": shown(video.data_set),
         "method": video.method,
         "compression": video.compression,
-        "file": video.name,
+        "file": shown(video.name),
         "sha256": frames.sha256(video.path),
         "size": crops.size,
         "frames_a_second": frames.rate(crops.looked_at),
