@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         bar = stack.enter_context(tqdm(total=len(videos), unit="video", disable=None))
         for group in pool.outcomes(groups, args.out, options, args.workers):
             outcomes += group
-            frames_read += sum(o.record["frames_looked_at"] for o in group if o.record is not None)
+            frames_read += sum(o.record["frames_read"] for o in group if o.record is not None)
             rate = frames_read / max(time.monotonic() - start, 1e-3)
             bar.set_postfix_str(f"{rate:.0f} frames/s", refresh=False)
             bar.update(len(group))

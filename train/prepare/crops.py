@@ -49,8 +49,9 @@ class Crops:
 
     folder: Path
     format: str  # one of FORMATS
-    frames: list[Frame] = dataclasses.field(default_factory=list)  # that have crops
-    looked_at: list[Moment] = dataclasses.field(default_factory=list)  # all frames, as its own
+    frames: list[Frame] = dataclasses.field(default_factory=list)
+    # When the frames are shown; `frames` of a fake have the moments of its original.
+    shown: list[Moment] = dataclasses.field(default_factory=list)
     size: Size = (0, 0)  # (width, height) of the video
     scale: Size = (0, 0)  # of the frames that boxes refer to
     left_out: Counter[str] = dataclasses.field(default_factory=Counter)  # faces, by reason
@@ -79,12 +80,11 @@ class Crops:
                 self._seen.add(digest)
                 (self.folder / name).write_bytes(content)
                 frame.faces[person] = box
-        if frame.faces:
-            self.frames.append(frame)
+        self.frames.append(frame)
 
     def check(self, path: Path) -> None:
         """Raises an InputError if there are no crops."""
-        if not self.frames:
+        if not any(frame.faces for frame in self.frames):
             reasons = ", ".join(f"{number:,} {reason}" for reason, number in self.left_out.items())
             raise InputError(f"{path} shows no face to use" + f" ({reasons})" * bool(reasons))
 
@@ -98,7 +98,7 @@ def search(path: Path, crops: Crops, sampling: Sampling, finder: FaceFinder) -> 
     """
     is_picture, tracker = frames.is_picture(path), Tracker()
     for number, seconds, image in frames.chosen(path, sampling, crops.notes):
-        crops.looked_at.append(Moment(number, seconds))
+        crops.shown.append(Moment(number, seconds))
         crops.size = crops.scale = image.size
         found = find(finder, image, "crop", of_video=not is_picture)
         crops.left_out.update({"small": len(found.too_small)} if found.too_small else {})
@@ -136,7 +136,7 @@ def follow(
     for moment, (number, seconds, image) in frames.at_moments(
         path, [*by_moment], sampling, crops.notes
     ):
-        crops.looked_at.append(Moment(number, seconds))
+        crops.shown.append(Moment(number, seconds))
         crops.size = image.size
         if image.size != size:
             (width, height), (wide, high) = image.size, size
@@ -144,10 +144,10 @@ def follow(
                 raise UnlikeError(f"it is {width}x{height}, its original {wide}x{high}")
             image = image.resize(size, Image.Resampling.BICUBIC)
         crops.add(moment, image, by_moment[moment].items(), originals)
-    if not crops.looked_at:
-        raise UnlikeError("it has no frame at the times of its original's faces")
+    if not crops.shown:
+        raise UnlikeError("it has no frame at the times of its original's")
     if crops.size != size:
         crops.notes.append(f"it was resized to its original's {size[0]}x{size[1]}")
-    if missing := len(by_moment) - len(crops.looked_at):
+    if missing := len(by_moment) - len(crops.shown):
         crops.notes.append(f"it ends before {missing} of its original's frames")
     crops.check(path)

@@ -51,10 +51,10 @@ def rate(moments: Sequence[Moment]) -> float | None:
 def at_moments(
     path: Path, moments: Sequence[Moment], sampling: Sampling, notes: list[str]
 ) -> Iterator[tuple[Moment, VideoFrame]]:
-    """The frames of a video for moments of another one, which `sampling` chose there.
+    """The frames of a video for the moments of another one: all that `sampling` chose there.
 
-    Videos of the same length and rate have the same numbers there. Otherwise the frame nearest in
-    time is taken, and none beyond the end.
+    Evenly spaced frames have the same numbers in videos with as many frames, whatever their rates
+    say. In others, the frame nearest in time is taken, and none beyond the end.
 
     Raises:
         InputError: it cannot be read.
@@ -63,11 +63,9 @@ def at_moments(
     tolerance = 0.5 / (rate(moments) or _RATE)
     found: list[str] = []
     for frame in chosen(path, sampling, found):
-        if left and frame.number > left[0].number:
+        if not left or frame.number != left[0].number:
             break
-        if not left or frame.number < left[0].number:
-            continue
-        if abs(frame.seconds - left[0].seconds) > tolerance:
+        if sampling.frames is None and abs(frame.seconds - left[0].seconds) > tolerance:
             break
         yield left.pop(0), frame
     if not left:

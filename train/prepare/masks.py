@@ -1,5 +1,6 @@
 """Marks manipulated pixels: where crops differ from their originals, or by a mask video."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from flax_unet.media.faces import opencv
 from flax_unet.media.images import mask_image, read_image
 from flax_unet.media.videos import Sampling
 from train.prepare import frames
-from train.prepare.crops import Crops
+from train.prepare.crops import Crops, Frame
 
 THRESHOLD = 0.05  # of 1 - SSIM; docs/data.md has the figures of others
 _WINDOW = 1 / 16  # of the crop's shorter side: the neighbourhood that SSIM compares
@@ -36,21 +37,25 @@ def by_similarity(crops: Crops, originals: Path, threshold: float, folder: Path)
             _save(mask, folder / frame.crop_name(person, "gif"))
 
 
-def of_video(crops: Crops, path: Path, sampling: Sampling, folder: Path) -> None:
-    """Writes the masks of a fake's crops as its mask video has them.
+def of_video(crops: Crops, path: Path, folder: Path) -> None:
+    """Writes the masks of a fake's crops as its mask video has them in the frames of its numbers.
 
     Raises:
         InputError: it cannot be read.
     """
-    faces = {frame.moment: frame for frame in crops.frames}
-    for moment, read in frames.at_moments(path, [*faces], sampling, []):
-        grey = read.image.convert("L").resize(crops.scale, Image.Resampling.BILINEAR)
-        frame = faces.pop(moment)
-        for person, box in frame.faces.items():
-            mask = np.asarray(grey.crop(box)) >= _WHITE
-            _save(mask, folder / frame.crop_name(person, "gif"))
-    if faces:
-        crops.notes.append(f"its mask video lacks {len(faces)} of its frames")
+    wanted: dict[int, list[Frame]] = defaultdict(list)
+    for frame, own in zip(crops.frames, crops.shown, strict=True):
+        wanted[own.number].append(frame)
+    for number, _, image in frames.chosen(path, Sampling(), []):
+        if number not in wanted:
+            continue
+        grey = image.convert("L").resize(crops.scale, Image.Resampling.BILINEAR)
+        for frame in wanted.pop(number):
+            for person, box in frame.faces.items():
+                mask = np.asarray(grey.crop(box)) >= _WHITE
+                _save(mask, folder / frame.crop_name(person, "gif"))
+    if wanted:
+        crops.notes.append(f"its mask video lacks {len(wanted)} of its frames")
 
 
 def differing(crop: np.ndarray, original: np.ndarray, threshold: float) -> np.ndarray:

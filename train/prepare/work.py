@@ -158,7 +158,7 @@ def _mark(
         return "untouched"
     if planned.video.mask_video is not None:
         try:
-            masks.of_video(crops, planned.video.mask_video, options.sampling, folder)
+            masks.of_video(crops, planned.video.mask_video, folder)
             return "video"
         except InputError as error:
             crops.notes.append(f"its masks: {error}")
@@ -181,10 +181,10 @@ def _record(planned: Planned, crops: Crops, masks_by: str | None) -> dict[str, A
         "file": shown(video.name),
         "sha256": frames.sha256(video.path),
         "size": crops.size,
-        "frames_a_second": frames.rate(crops.looked_at),
+        "frames_a_second": frames.rate(crops.shown),
         "masks": masks_by,
         "size_of_boxes": crops.scale,
-        "frames_looked_at": len(crops.looked_at),
+        "frames_read": len(crops.shown),
         "crops": sum(len(frame.faces) for frame in crops.frames),
         "faces_left_out": dict(sorted(crops.left_out.items())),
         "notes": crops.notes,

@@ -19,7 +19,7 @@ from PIL import Image
 from flax_unet.media.faces import Box
 from flax_unet.media.videos import Sampling, VideoReader
 from tests.conftest import listing
-from tests.flax_unet.samples import encode, noise, sound_avi
+from tests.flax_unet.samples import encode, noise, number_of, numbered, sound_avi
 from tests.train.fit.conftest import SHALLOW, write_checkpoint
 from tests.train.prepare import trees
 from train.data.audit import audit
@@ -27,7 +27,7 @@ from train.data.layouts.masks import decode
 from train.eval import __main__ as evaluation
 from train.fit import __main__ as fit
 from train.prepare import __main__ as prepare
-from train.prepare import masks, pool, work
+from train.prepare import frames, masks, pool, work
 from train.prepare.layouts.find import list_videos
 from train.prepare.layouts.record import ListOptions
 from train.prepare.plan import plan
@@ -80,7 +80,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def boxes(out: Path, key: str) -> dict[int, list[int]]:
     """The box of the first person by frame."""
-    return {f["number"]: f["faces"]["1"] for f in read(out / "videos" / f"{key}.json")["frames"]}
+    frames = read(out / "videos" / f"{key}.json")["frames"]
+    return {frame["number"]: frame["faces"]["1"] for frame in frames if frame["faces"]}
 
 
 def iou(out: Path, key: str, changed: np.ndarray) -> float:
@@ -221,6 +222,31 @@ def test_faceforensics(faceforensics: Path) -> None:
     assert_clean(made)
 
 
+def test_mask_videos_of_other_frames(faceforensics: Path, tmp_path: Path) -> None:
+    """A fake may be shorter than its original; a mask video may end early, or be damaged."""
+    raw = shutil.copytree(faceforensics / "raw", tmp_path / "raw")
+    deepfakes = raw / "manipulated_sequences" / "Deepfakes"
+    fake, changed = trees.forged(5, 0)
+    mask = Image.fromarray(np.uint8(255) * changed).convert("RGB")
+    trees.write(deepfakes / "c23/videos/000_003.mp4", fake, 6)
+    trees.write(deepfakes / "masks/videos/000_003.mp4", mask, 4, rate=25)
+    (deepfakes / "masks/videos/010_012.mp4").write_bytes(b"damaged")
+    out = tmp_path / "made"
+    assert run(raw, out, "--frames", 4, "--methods", "Deepfakes") == 0
+    assert [*boxes(out, "Deepfakes-c23-000-003")] == [1, 3, 5]
+    found = [*(out / "training/masks/Deepfakes-c23-000-003").iterdir()]
+    assert {path.name for path in found} == {"1_1.gif", "3_1.gif"}
+    notes = [reason for _, reason in faults(out)["000_003.mp4"]]
+    assert any("its mask video lacks 1 of its frames" in note for note in notes)
+    assert "its masks: " in faults(out)["010_012.mp4"][0][1]
+    entries = read(out / "metadata.json")
+    assert entries["Deepfakes-c23-010-012.mp4"]["masks"] == "similarity"
+    left, top, right, bottom = boxes(out, "Deepfakes-c23-000-003")[3]
+    truth = trees.moved(changed, 3)[top:bottom, left:right]
+    mask_of_3 = decode((out / "training/masks/Deepfakes-c23-000-003/3_1.gif").read_bytes()) != 0
+    assert (mask_of_3 & truth).sum() / (mask_of_3 | truth).sum() > 0.93
+
+
 def test_training_and_evaluation_read_it(
     faceforensics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -309,17 +335,23 @@ def test_another_result_stands_there(dfdc: Path, tmp_path: Path, fails: Callable
     assert listing(out).items() <= listing(dfdc / "made").items()
 
 
-FAKES = ("longer", "shorter", "slower", "smaller", "turned", "odd name ä", "lost", "frozen")
+FAKES = (
+    *("longer", "shorter", "slower", "smaller", "turned", "odd name ä", "lost", "frozen"),
+    "halved",
+)
 BY_TIME = "matched by time"
 
 
 def archive(top: Path) -> Path:
     """A folder with a file of each fault; fakes are named after their originals."""
-    frames, real, fake = trees.FRAMES, top / "real", top / "fake"
+    count, real, fake = trees.FRAMES, top / "real", top / "fake"
     changed: dict[str, Callable[[Path, Image.Image], Path]] = {
-        "longer": lambda path, face: trees.write(path, face, frames + 5),
-        "shorter": lambda path, face: trees.write(path, face, frames - 3),
-        "slower": lambda path, face: trees.write(path, face, times=[2 * n for n in range(frames)]),
+        "longer": lambda path, face: trees.write(path, face, count + 5),
+        "shorter": lambda path, face: trees.write(path, face, count - 3),
+        "slower": lambda path, face: trees.write(path, face, times=[2 * n for n in range(count)]),
+        "halved": lambda path, face: encode(
+            path, [*trees.moving(face)][::2], times=[*range(0, count, 2)]
+        ),
         "smaller": lambda path, face: trees.write(path, face.resize((160, 188))),
         "turned": lambda path, face: trees.write(path, face.transpose(Image.Transpose.ROTATE_90)),
     }
@@ -329,7 +361,7 @@ def archive(top: Path) -> Path:
         write(fake / f"{name}_fake.mp4", trees.forged(seed + 3, seed)[0])
     content = (real / "lost.mp4").read_bytes()
     (real / "lost.mp4").write_bytes(content[: len(content) // 3])
-    encode(real / "frozen.mp4", [trees.still(7)] * frames)
+    encode(real / "frozen.mp4", [trees.still(7)] * count)
     whole = trees.write(top / "cut.mkv", trees.still(20), 40).read_bytes()
     (top / "cut.mkv").unlink()
     (real / "cut.mkv").write_bytes(whole[: len(whole) // 2])
@@ -369,7 +401,7 @@ def test_faults(of_archive: Path) -> None:
         "cut.mkv": ["it is cut short"],
         "longer_fake.mp4": [BY_TIME],
         "shorter_fake.mp4": ["ends before 2 of its original's frames", BY_TIME],
-        "slower_fake.mp4": [BY_TIME],
+        "halved_fake.mp4": ["ends before 1 of its original's frames", BY_TIME],
         "smaller_fake.mp4": ["resized to its original's 320x376"],
         "lost_fake.mp4": ["faces were found in the fake itself"],
     }
@@ -397,10 +429,28 @@ def test_what_fakes_of_other_length_are_compared_with(of_archive: Path) -> None:
             continue
         seed, cut = FAKES.index(name), boxes(out, key)
         assert cut.items() <= boxes(out, entry["original"].removesuffix(".mp4")).items()
-        if name in ("longer", "shorter", "odd name ä"):
+        if name in ("longer", "shorter", "slower", "odd name ä"):
             assert iou(out, key, trees.forged(seed + 3, seed)[1]) > 0.6
     assert [*boxes(out, "fake-longer-fake-mp4")] == [1, 3, 5, 7]
     assert [*boxes(out, "fake-shorter-fake-mp4")] == [1, 3]
+    assert [*boxes(out, "fake-halved-fake-mp4")] == [1, 3, 5]  # its last frame is shown at 6
+
+
+@pytest.mark.parametrize("sampling", [Sampling(2), Sampling(1, 4)])
+def test_frames_are_matched_by_time(tmp_path: Path, sampling: Sampling) -> None:
+    """A video of other frames shows, at each moment, the one that lies nearest."""
+    encode(tmp_path / "of_12.mp4", numbered(12), rate=10)
+    thirds = [picture for number, picture in enumerate(numbered(12)) if number % 3 == 0]
+    encode(tmp_path / "of_4.mp4", thirds, rate=10, times=[0, 3, 6, 9])
+    notes: list[str] = []
+    chosen = frames.chosen(tmp_path / "of_12.mp4", sampling, [])
+    moments = [frames.Moment(frame.number, frame.seconds) for frame in chosen]
+    found = frames.at_moments(tmp_path / "of_4.mp4", moments, sampling, notes)
+    shown = {moment.number: number_of(frame.image) for moment, frame in found}
+    assert shown == {
+        moment.number: 3 * round(moment.number / 3) for moment in moments if moment.number <= 9
+    }
+    assert [BY_TIME in note for note in notes] == [True]
 
 
 def test_the_same_picture_is_kept_once(tmp_path: Path) -> None:
