@@ -23,7 +23,8 @@ from flax_unet.utils.errors import InputError, counted
 
 _FRAMES_A_SECOND = 25.0  # of a video without a plausible rate
 _FASTEST = 240.0
-_SHORT_SHARE, _SHORT_SECONDS = 0.02, 0.5  # containers' lengths are not more exact
+_SHORT_SHARE, _SHORT_SECONDS = 0.02, 0.5  # containers' lengths are not more exact,
+_SHORT_IN_TABLE = 0.15  # but where a table lists the packets
 _MOST_STRETCHED = 4  # a pixel's width in heights, or the other way round
 _ALMOST_SQUARE = 0.01  # off by rounding
 _RETRIES = 100  # of reading on where a container is damaged
@@ -200,7 +201,8 @@ class _Video:
 
     def _shortfall(self) -> str | None:
         missing = self._length - (self._reach - (self._start or 0.0))
-        least = max(_SHORT_SECONDS, _SHORT_SHARE * self._length)
+        seconds = _SHORT_IN_TABLE if self._form == "mov" else _SHORT_SECONDS
+        least = max(seconds, _SHORT_SHARE * self._length)
         if self._form not in _CLAIM_LENGTH or missing <= least:
             return None
         if (claimed := self._claimed or 0) > self._read:

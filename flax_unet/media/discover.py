@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from flax_unet.media import images, videos
+from flax_unet.utils.errors import InputError
 from flax_unet.utils.filenames import shown
 
 Kind = Literal["picture", "video", "folder"]
@@ -86,14 +87,15 @@ def items(paths: Iterable[Path], left_out: LeftOut | None = None) -> Iterator[It
 
 
 def _item(path: Path) -> Item:
-    """A file that is named, by its suffix; by its content if the suffix is unknown."""
-    suffix = path.suffix.lower()
-    if suffix in videos.SUFFIXES:
-        return Item(path, "video")
-    is_video = suffix not in images.SUFFIXES and videos.is_video(path)
-    if is_video and not images.is_picture(images.beginning(path)):
-        return Item(path, "video")
-    return Item(path, "picture")
+    """A file to judge, by its content, or by its suffix where the content is unknown."""
+    try:
+        is_picture = images.is_picture(images.beginning(path))
+    except InputError:  # reading it says what is wrong
+        is_picture = False
+    if is_picture or path.suffix.lower() in images.WITHOUT_MARK:
+        return Item(path, "picture")
+    is_video = path.suffix.lower() in videos.SUFFIXES or videos.is_video(path)
+    return Item(path, "video" if is_video else "picture")
 
 
 def _below(top: Path, left_out: LeftOut) -> Iterator[Item]:

@@ -22,11 +22,12 @@ SUFFIXES = frozenset(
     | {".hif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx"}
     | {".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
-_WITHOUT_MARK = {".tga": "TGA"}  # formats that only the suffix shows
+WITHOUT_MARK = {".tga": "TGA"}  # formats that only the suffix shows
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1")
 MAX_PIXELS = 100_000_000  # larger pictures are refused before they are decoded
 MAX_SIDE = 2**15  # pixels
 _REDUCED = 4  # JPEG of up to this many times the pixels is decoded at 1/2, 1/4 or 1/8 of its sides
+TOO_MANY = "has too many pixels"  # a kind of DecodeError
 GREY = 128  # beneath what is transparent
 _OF_8_BITS = ("RGB", "RGBA", "LA", "CMYK")
 
@@ -69,7 +70,7 @@ def decode(
     """
     notes = [] if notes is None else notes
     formats = tuple(name for name in FORMATS if name != "HEIF")  # by Pillow itself
-    if (name := _WITHOUT_MARK.get(suffix.lower())) is not None:
+    if (name := WITHOUT_MARK.get(suffix.lower())) is not None:
         formats = (name,)
     try:
         if _is_heif(file):
@@ -86,7 +87,7 @@ def decode(
                     f"{image.height}, to which boxes and masks refer"
                 )
         if (excess := too_large(*image.size, max_pixels)) is not None:
-            raise DecodeError("has too many pixels", excess)
+            raise DecodeError(TOO_MANY, excess)
         if getattr(image, "is_animated", False):
             notes.append("it holds several pictures; the first one was judged")
         is_16_bit = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))

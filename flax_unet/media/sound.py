@@ -1,11 +1,12 @@
 """Adds the sound of a video to a film that was made of it, in the process of `serve`."""
 
 import heapq
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import av
+import numpy as np
+from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
@@ -15,9 +16,11 @@ from av.stream import Discard
 
 from flax_unet.media.decoder import opened
 from flax_unet.media.worker import Reply
+from flax_unet.utils.errors import InputError
 
 _PLAYED_EVERYWHERE = {"aac", "mp3"}  # of what MP4 can hold; the rest is encoded anew
 _RATE = 48_000  # samples a second
+_GAP = 0.05  # seconds without sound that are filled with silence; less is rounding
 _OFTEN = 100  # packets
 _MP4 = {"movflags": "+faststart"}  # as the film
 
@@ -32,7 +35,7 @@ def add(
     None comes now and then.
 
     Raises:
-        InputError: the video cannot be opened.
+        InputError: the video cannot be opened, or its sound cannot be written.
     """
     with opened(path, form) as video:
         sound = video.streams.best("audio")
@@ -45,10 +48,14 @@ def add(
             packets = heapq.merge(
                 _pictures(pictures, out), _heard(video, sound, out, start, seconds), key=_seconds
             )
-            for number, packet in enumerate(packets):
-                out.mux(packet)
-                if number % _OFTEN == 0:
-                    yield None
+            try:
+                for number, packet in enumerate(packets):
+                    out.mux(packet)
+                    if number % _OFTEN == 0:
+                        yield None
+            except (FFmpegError, ValueError) as error:
+                reason = error.strerror if isinstance(error, FFmpegError) else error
+                raise InputError(f"has sound that cannot be put into MP4 ({reason})") from error
     yield Reply({"end": True, "added": True})
 
 
@@ -77,6 +84,21 @@ def _heard(
         return
     layout = "mono" if sound.channels == 1 else "stereo"
     stream = out.add_stream("aac", rate=_RATE, layout=layout)
+    position = 0  # samples
+    for frame in _decoded(packets, begin, seconds, layout):
+        time = float((frame.pts or 0) * (frame.time_base or Fraction(1, _RATE)))
+        gap = round((time - begin) * _RATE) - position
+        for part in ([_silence(gap, layout)] if gap > _GAP * _RATE else []) + [frame]:
+            part.pts, part.time_base = position, Fraction(1, _RATE)
+            position += part.samples
+            yield from stream.encode(part)
+    yield from stream.encode(None)
+
+
+def _decoded(
+    packets: Iterable[Packet], begin: float, seconds: float, layout: str
+) -> Iterator[AudioFrame]:
+    """The sound between these times, at _RATE; its frames have times of the video."""
     resampler = AudioResampler("fltp", layout, _RATE)
     for packet in packets:
         if not begin <= _seconds(packet) < begin + seconds:
@@ -85,10 +107,17 @@ def _heard(
             frames = packet.decode()
         except FFmpegError:  # a gap
             continue
-        for frame in itertools.chain.from_iterable(map(resampler.resample, frames)):
-            frame.pts, frame.time_base = (frame.pts or 0) - round(begin * _RATE), Fraction(1, _RATE)
-            yield from stream.encode(frame)
-    yield from stream.encode(None)
+        for frame in frames:
+            if isinstance(frame, AudioFrame):
+                yield from resampler.resample(frame)
+    yield from resampler.resample(None)
+
+
+def _silence(samples: int, layout: str) -> AudioFrame:
+    channels = 1 if layout == "mono" else 2
+    frame = AudioFrame.from_ndarray(np.zeros((channels, samples), np.float32), "fltp", layout)
+    frame.sample_rate = _RATE
+    return frame
 
 
 def _seconds(packet: Packet) -> float:

@@ -19,7 +19,9 @@ def is_real(real_probability: Any, threshold: float = THRESHOLD) -> Any:
     By default this is the published decision, `round(sigmoid)`: whether the probability of REAL, in
     [0, 1], is over 0.5. It is a float, or an array of NumPy or JAX.
     """
-    return real_probability > 1 - threshold
+    if threshold == THRESHOLD:
+        return real_probability > THRESHOLD
+    return 1 - real_probability < threshold  # as `fake_probability` is shown
 
 
 def decision(threshold: float = THRESHOLD) -> str:

@@ -17,7 +17,7 @@ from flax_unet.checkpoint import metadata
 from flax_unet.media.discover import LeftOut, items
 from flax_unet.media.faces import MIN_FACE, FaceFinder, Mode
 from flax_unet.media.images import MAX_PIXELS, is_picture
-from flax_unet.media.videos import Sampling
+from flax_unet.media.videos import Sampling, container
 from flax_unet.nn.config import DTYPES
 from flax_unet.nn.decision import POLARITY, THRESHOLD
 from flax_unet.predict import writer
@@ -73,10 +73,12 @@ def _paths(given: Sequence[Path]) -> list[Path]:
     for path in given:
         if path == Path("-"):
             listed = sys.stdin.buffer.read()
-            if is_picture(listed):
+            start = listed[:4096]
+            if (is_video := container(start) is not None) or is_picture(start):
+                what = "a video" if is_video and not is_picture(start) else "a picture"
                 raise InputError(
-                    "standard input holds a picture; `-` reads paths from it, one a line. Save the "
-                    "picture to a file and name that"
+                    f"standard input holds {what}; `-` reads paths from it, one a line. Save it to "
+                    "a file and name that"
                 )
             ends = b"\0" if b"\0" in listed else b"\n"  # as of find -print0
             lines = listed.replace(b"\r\n", b"\n").split(ends)
@@ -195,6 +197,21 @@ def _check(args: argparse.Namespace) -> None:
         )
 
 
+def _stage(out: Path, *, overwrite: bool) -> contextlib.AbstractContextManager[Path]:
+    """The directory to fill in the place of `out`."""
+    if out.is_dir() and writer.may_be_replaced(out) and not overwrite:
+        raise InputError(
+            f"{out} exists already and holds results; give --overwrite to replace them, or name "
+            "another directory"
+        )
+    if overwrite and out.is_dir() and (others := writer.others(out)):
+        raise InputError(
+            f"{out} holds {shown(others[0])}, which is not a result of this command, and is not "
+            "overwritten; name another directory"
+        )
+    return staged_directory(out, may_replace=writer.may_be_replaced)
+
+
 def _print_summary(summary: Summary, left_out: LeftOut, file: TextIO | None) -> None:
     """Prints what became of the files, unless there is one only."""
     if summary.files + summary.left_out > 1:
@@ -219,8 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with contextlib.ExitStack() as stack:
         stage = None
         if args.out is not None:
-            replaces = writer.may_be_replaced if args.overwrite else lambda _: False
-            stage = stack.enter_context(staged_directory(args.out, may_replace=replaces))
+            stage = stack.enter_context(_stage(args.out, overwrite=args.overwrite))
         _check(args)
         detector = Detector.from_checkpoint(
             args.checkpoint,

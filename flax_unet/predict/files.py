@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable
 from pathlib import Path
+from typing import get_args
 
 from flax_unet.detector import Detector
 from flax_unet.media.discover import LeftOut, items
@@ -11,6 +12,7 @@ from flax_unet.media.videos import Sampling
 from flax_unet.predict.pipeline import Options, inspect
 from flax_unet.predict.results import FileResult, VideoResult
 from flax_unet.predict.writer import file_results
+from flax_unet.utils.errors import InputError
 
 Checkpoint = Detector | str | Path
 
@@ -43,9 +45,19 @@ def predict_files(
 
     Raises:
         InputError: the checkpoint is missing or damaged.
+        ValueError: an argument is out of its range.
         ModuleNotFoundError: the extra `media` is not installed; pictures with `faces="none"` need
             it only if they are HEIF.
     """
+    if isinstance(paths, str | Path):
+        raise ValueError("this is one path; pass a list of paths, or call predict_file")
+    if faces not in get_args(Mode):
+        raise ValueError(f"faces is {faces!r}; expected one of {', '.join(get_args(Mode))}")
+    for name, value in {"every": every, "frames": frames, "max_pixels": max_pixels}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; expected at least 1")
+    if every > 1 and frames is not None:
+        raise ValueError("every and frames exclude each other; give one")
     detector = (
         checkpoint if isinstance(checkpoint, Detector) else Detector.from_checkpoint(checkpoint)
     )
@@ -63,7 +75,13 @@ def predict_file(
     frames: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> FileResult | VideoResult:
-    """The result of one picture or video; the arguments are those of `predict_files`."""
+    """The result of one picture or video; the arguments are those of `predict_files`.
+
+    Raises:
+        InputError, ValueError, ModuleNotFoundError: as `predict_files`, or `path` is a folder.
+    """
+    if Path(path).is_dir():
+        raise InputError(f"{path} is a directory; name a file, or call predict_files")
     (result,) = predict_files(
         [path], checkpoint, faces=faces, every=every, frames=frames, max_pixels=max_pixels
     )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from flax_unet.media.discover import Item
 from flax_unet.media.faces import FaceFinder, Found, Mode, find, upright
-from flax_unet.media.images import MAX_PIXELS, read_image
+from flax_unet.media.images import MAX_PIXELS, TOO_MANY, DecodeError, read_image
 from flax_unet.media.tracks import Tracker
 from flax_unet.media.videos import LEAST_PIXELS, Sampling, VideoReader
 from flax_unet.predict.prefetch import ahead
@@ -114,7 +114,12 @@ def _read(items: Iterable[Item], options: Options) -> Generator[Inspected | None
 
 def _picture(item: Item, number: int, options: Options) -> Generator[Inspected]:
     notes: list[str] = []
-    image = read_image(item.path, notes, options.picture_pixels)
+    try:
+        image = read_image(item.path, notes, options.picture_pixels)
+    except InputError as error:
+        if isinstance(error.__cause__, DecodeError) and error.__cause__.kind == TOO_MANY:
+            raise InputError(f"{error}, or raise --max-megapixels") from error
+        raise
     found, image, degrees = upright(options.finder, image, options.mode)
     if degrees:
         notes.append(

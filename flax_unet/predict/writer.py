@@ -165,9 +165,15 @@ def may_be_replaced(directory: Path) -> bool:
     """Whether a directory holds results of a prediction, and nothing else."""
     if not (directory / JSON).is_file() or not (directory / TABLE).is_file():
         return False
-    return all(
-        entry.is_file() and (entry.name in (JSON, TABLE) or entry.name.endswith(_ENDINGS))
+    return not others(directory)
+
+
+def others(directory: Path) -> list[str]:
+    """The names in a directory that are not results of a prediction."""
+    return sorted(
+        entry.name
         for entry in directory.iterdir()
+        if not entry.is_file() or not (entry.name in (JSON, TABLE) or entry.name.endswith(_ENDINGS))
     )
 
 

@@ -94,13 +94,14 @@ def _signals_end() -> Iterator[None]:
         else:
             before(unraisable)
 
-    for each in ending_signals():
-        signal.signal(each, _end)
+    handlers = {each: signal.signal(each, _end) for each in ending_signals()}
     sys.unraisablehook = dropped
     try:
         yield
     finally:
         sys.unraisablehook = before
+        for each, handler in handlers.items():
+            signal.signal(each, handler if handler is not None else signal.SIG_DFL)
 
 
 def command(main: Callable[..., None]) -> Callable[..., None]:

@@ -278,7 +278,6 @@ class Trainer:
         recipe, stream = self.config.recipe, self.stream
         self._needs = estimate.needs(program, self.devices, recipe)
         if self.is_first:
-            left = self.total_steps - start
             steps, left = stream.steps_per_epoch, self.total_steps - start
             for note in estimate.notes(
                 self._needs, recipe, self._device_count, steps_per_epoch=steps, steps=left

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import flax_unet
-from flax_unet import Detector, Verdict, predict_file, predict_files
+from flax_unet import Detector, InputError, Verdict, predict_file, predict_files
 from flax_unet.media.discover import LeftOut
 from flax_unet.media.faces import Box
 from flax_unet.nn.decision import per_cent
@@ -146,7 +146,7 @@ def test_overwrite(model: Path, folder: Path, tmp_path: Path, capsys: Printed) -
     out = tmp_path / "out"
     assert run(model, folder / "a.png", folder / "c.mp4", "--out", out) == 0
     assert run(model, folder / "b.jpg", "--out", out) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "exists already and holds results; give --overwrite" in capsys.readouterr().err
     assert run(model, folder / "b.jpg", "--out", out, "--overwrite") == 0
     assert {path.name for path in out.iterdir()} == {
         *("predictions.json", "predictions.csv", "b.mask.png", "b.overlay.png")
@@ -155,6 +155,7 @@ def test_overwrite(model: Path, folder: Path, tmp_path: Path, capsys: Printed) -
     (out / "thesis.txt").write_text("years of work")
     before = listing(out)
     assert run(model, folder / "a.png", "--out", out, "--overwrite") == 2
+    assert f"{out} holds thesis.txt, which is not a result" in capsys.readouterr().err
     assert listing(out) == before
     assert run(model, folder / "a.png", "--out", folder, "--overwrite") == 2
     assert run(model, folder / "a.png", "--overwrite") == 2
@@ -186,21 +187,35 @@ def test_max_megapixels(model: Path, tmp_path: Path, capsys: Printed) -> None:
     assert run(model, *paths, "--faces", "none", "--max-megapixels", 1) == 1
     printed = capsys.readouterr().out
     assert "x.png:  failed: is 1200x900, over 1,000,000 pixels" in printed
+    assert "make it smaller, or raise --max-megapixels" in printed
     assert "1200x900 pixels and was judged at 600x450" in printed
     assert run(model, *paths, "--faces", "none", "--max-megapixels", 2) == 0
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "AVIF"])
-def test_a_picture_on_standard_input(
-    form: str, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "AVIF", "MP4"])
+def test_a_file_on_standard_input(
+    form: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
-    content = io.BytesIO()
-    photo().save(content, form)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.getvalue())))
+    path = tmp_path / f"x.{form.lower()}"
+    if form == "MP4":
+        encode(path, numbered(20))
+    else:
+        photo().save(path, form)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
     assert run(model, "-") == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: standard input holds a picture")
+    what = "a video" if form == "MP4" else "a picture"
+    assert error.startswith(f"error: standard input holds {what}; ")
     assert error.count("\n") == 1
+
+
+def test_files_of_another_suffix(model: Path, tmp_path: Path) -> None:
+    """They are judged as what they are."""
+    encode(tmp_path / "video.mp4", numbered(3)).rename(tmp_path / "video.png")
+    photo().save(tmp_path / "picture.mp4", "JPEG")
+    film, picture = predict_files([tmp_path / "video.png", tmp_path / "picture.mp4"], model)
+    assert (film.kind, len(film.frames), film.problem) == ("video", 3, None)
+    assert (picture.kind, len(picture.faces), picture.problem) == ("picture", 1, None)
 
 
 def test_swapped_arguments(model: Path, folder: Path, tmp_path: Path, capsys: Printed) -> None:
@@ -260,6 +275,29 @@ def test_python_gives_what_the_command_writes(
     broken = predict_file(folder / "j.tiff", str(model))
     assert broken.problem is not None
     assert "cannot be decoded" in broken.problem or "known format" in broken.problem
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"every": 0}, "every is 0; expected at least 1"),
+        ({"frames": 0}, "frames is 0; expected at least 1"),
+        ({"every": 2, "frames": 3}, "every and frames exclude each other"),
+        ({"faces": "all"}, "faces is 'all'; expected one of auto, crop, none"),
+    ],
+)
+def test_arguments_out_of_range(options: Any, reason: str, model: Path, folder: Path) -> None:
+    with pytest.raises(ValueError, match=reason):
+        predict_file(folder / "a.png", model, **options)
+
+
+def test_one_path_is_not_a_list_of_its_letters(model: Path, folder: Path) -> None:
+    """The first letter of a path is often that of the root of all files."""
+    for path in (folder, str(folder)):
+        with pytest.raises(ValueError, match="this is one path"):
+            next(predict_files(path, model))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="is a directory; name a file, or call predict_files"):
+        predict_file(folder, model)
 
 
 def test_doubtful_faces_are_marked(model: Path, tmp_path: Path) -> None:
