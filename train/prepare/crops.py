@@ -101,7 +101,8 @@ def search(path: Path, crops: Crops, sampling: Sampling, finder: FaceFinder) -> 
         crops.shown.append(Moment(number, seconds))
         crops.size = crops.scale = image.size
         found = find(finder, image, "crop", of_video=not is_picture)
-        crops.left_out.update({"small": len(found.too_small)} if found.too_small else {})
+        if found.too_small:
+            crops.left_out["small"] += len(found.too_small)
         numbers = range(1, len(found.faces) + 1)
         people = numbers if is_picture else tracker(image, found.faces)
         faces = []

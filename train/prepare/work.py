@@ -73,8 +73,8 @@ def make_group(group: Group, out: Path, options: Options) -> list[Outcome]:
 
 
 def _read_record(out: Path, planned: Planned) -> dict[str, Any] | None:
-    """The record of a video that was made before."""
-    with contextlib.suppress(FileNotFoundError):
+    """The record of a video that was made before; None also if it is damaged."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
         return json.loads(_record_path(out, planned).read_text(encoding="utf-8"))
     return None
 

@@ -303,6 +303,7 @@ def test_what_was_made_is_not_made_again(dfdc: Path, tmp_path: Path) -> None:
     crop.write_bytes(b"kept")
     shutil.rmtree(out / "training/crops/aaaaaaaaaa")
     (out / "videos/aaaaaaaaaa.json").unlink()
+    (out / "videos/cccccccccc.json").write_text("{")
     assert run(dfdc / "raw", out) == 0
     assert crop.read_bytes() == b"kept"
     crop.write_bytes((dfdc / "made/training/crops/bbbbbbbbbb/3_1.png").read_bytes())
