@@ -16,6 +16,7 @@ COMMANDS = {
     "summary": "flax_unet.summary",
     "convert": "convert.from_torch",
     "to-torch": "convert.to_torch",
+    "prepare": "train.prepare.__main__",
     "fit": "train.fit.__main__",
     "eval": "train.eval.__main__",
     "card": "train.card.__main__",

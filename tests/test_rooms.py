@@ -27,6 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("train.fit", "train.eval", "train.data", "train.distributed", "train.options"),
         "flax_unet",
     ),
+    "train.prepare": ("train.prepare", "train.data", "flax_unet"),
     "train.card": ("train.card", "train.eval", "train.data", "flax_unet"),
     "benchmarks": ("benchmarks", "train", "convert", "flax_unet"),
 }

@@ -19,7 +19,7 @@ MODULES = tuple(module.removesuffix(".__main__") for module in COMMANDS.values()
 HEAVY = {
     *("jax", "flax", "optax"),
     *("torch", "orbax", "sklearn", "scipy", "matplotlib", "pandas", "tensorboardX", "wandb"),
-    *("tensorflow_datasets", "grain", "array_record", "av", "cv2", "gradio"),
+    *("tensorflow_datasets", "grain", "array_record", "av", "cv2", "gradio", "skimage"),
 }
 HELP = """
 import json, runpy, sys
@@ -82,7 +82,7 @@ def test_help_imports_nothing_heavy(module: str) -> None:
 def test_short_form(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(COMMANDS) == {
         *("predict", "app", "summary", "convert", "to-torch", "fit", "eval", "card", "audit"),
-        "export",
+        *("export", "prepare"),
     }
     cli.main(["--help"])
     lines = capsys.readouterr().out.splitlines()

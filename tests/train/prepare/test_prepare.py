@@ -1,0 +1,481 @@
+"""From raw videos to a data set that training and evaluation read."""
+
+import csv
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flax_unet.media.faces import Box
+from flax_unet.media.videos import Sampling, VideoReader
+from tests.conftest import listing
+from tests.flax_unet.samples import encode, noise, number_of, numbered, sound_avi
+from tests.train.fit.conftest import SHALLOW, write_checkpoint
+from tests.train.prepare import trees
+from train.data.audit import audit
+from train.data.layouts.masks import decode
+from train.eval import __main__ as evaluation
+from train.fit import __main__ as fit
+from train.prepare import __main__ as prepare
+from train.prepare import frames, masks, pool, work
+from train.prepare.layouts.find import list_videos
+from train.prepare.layouts.record import ListOptions
+from train.prepare.plan import plan
+from train.prepare.work import Options
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from train.prepare.__main__ import main
+
+left = int(sys.argv.pop(1))
+
+def counting(change):
+    def counted(*arguments, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os._exit(9)
+        return change(*arguments, **options)
+    return counted
+
+for name in ("rename", "replace", "write_bytes", "mkdir"):
+    setattr(Path, name, counting(getattr(Path, name)))
+main()
+"""
+
+
+def run(source: Path, out: Path, *more: object) -> int:
+    """The exit status of a run in this process."""
+    arguments = [*map(str, (source, "--out", out, "--workers", 1, *more))]
+    try:
+        prepare.main(arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def faults(out: Path) -> dict[str, list[tuple[str, str]]]:
+    """By file: kind and reason."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    with (out / "faults.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(Path(row["file"]).name, []).append((row["kind"], row["reason"]))
+    return found
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def boxes(out: Path, key: str) -> dict[int, list[int]]:
+    """The box of the first person by frame."""
+    frames = read(out / "videos" / f"{key}.json")["frames"]
+    return {frame["number"]: frame["faces"]["1"] for frame in frames if frame["faces"]}
+
+
+def iou(out: Path, key: str, changed: np.ndarray) -> float:
+    """Mean over the masks of a video; `changed` are the pixels of the first frame."""
+    found = []
+    for frame, (left, top, right, bottom) in boxes(out, key).items():
+        (path,) = out.glob(f"*/masks/{key}/{frame}_1.gif")
+        mask = decode(path.read_bytes()) != 0
+        truth = trees.moved(changed, frame)[top:bottom, left:right]
+        assert mask.shape == truth.shape
+        found.append((mask & truth).sum() / (mask | truth).sum())
+    return float(np.mean(found))
+
+
+@pytest.fixture(scope="module")
+def dfdc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`raw` and, made of it without interruption, `made`."""
+    top = tmp_path_factory.mktemp("dfdc")
+    trees.dfdc(top / "raw")
+    assert run(top / "raw", top / "made") == 0
+    return top
+
+
+@pytest.fixture(scope="module")
+def faceforensics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    top = tmp_path_factory.mktemp("ff")
+    trees.faceforensics(top / "raw")
+    assert run(top / "raw", top / "made", "--frames", 4) == 0
+    return top
+
+
+def assert_clean(out: Path) -> None:
+    found = audit(str(out))
+    names = ("shared_sources", "duplicates", "faults", "notes")
+    assert not any(found[name] for name in names), found
+    assert not any(row["fakes_without_mask"] for row in found["splits"].values())
+
+
+def test_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = trees.dfdc(tmp_path / "raw")
+    (raw / "dfdc_train_part_1" / "cccccccccc.mp4").write_bytes(b"damaged")
+    assert run(raw, tmp_path / "made", "--frames", 2) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ["videos", "REAL", "FAKE", "without", "masks", "crops"]
+    assert printed[1].split() == ["training", "3", "1", "2", "1", "6"]
+    assert printed[2] == "1 file failed, 1 note: see faults.csv"
+
+
+def test_metadata(dfdc: Path) -> None:
+    entries = read(dfdc / "made" / "metadata.json")
+    assert {key: (entry["label"], entry["original"]) for key, entry in entries.items()} == {
+        "aaaaaaaaaa.mp4": ("REAL", None),
+        "bbbbbbbbbb.mp4": ("FAKE", "aaaaaaaaaa.mp4"),
+        "cccccccccc.mp4": ("REAL", None),
+        "dddddddddd.mp4": ("FAKE", "cccccccccc.mp4"),
+    }
+    entry = entries["bbbbbbbbbb.mp4"]
+    raw = dfdc / "raw" / "dfdc_train_part_0" / "bbbbbbbbbb.mp4"
+    assert entry["sha256"] == hashlib.sha256(raw.read_bytes()).hexdigest()
+    assert (entry["data_set"], entry["method"], entry["split"]) == ("DFDC", None, "train")
+    assert (entry["size"], entry["frames_a_second"]) == ([*trees.SIZE], 10.0)
+    assert read(dfdc / "made" / "prepare.json")["options"]["frames"] == 32
+    assert faults(dfdc / "made") == {}
+    assert_clean(dfdc / "made")
+
+
+def test_fakes_are_cut_as_their_originals(dfdc: Path) -> None:
+    for real, fake, part in (("aaaaaaaaaa", "bbbbbbbbbb", 0), ("cccccccccc", "dddddddddd", 1)):
+        cut = boxes(dfdc / "made", fake)
+        assert cut == boxes(dfdc / "made", real)
+        assert [*cut] == [*range(trees.FRAMES)]
+        left, top, right, bottom = trees.FACE
+        for frame, box in cut.items():  # around the face, which moves
+            across, down = trees.STEP[0] * frame, trees.STEP[1] * frame
+            middle = (left + right) / 2 + across, (top + bottom) / 2 + down
+            assert abs((box[0] + box[2]) / 2 - middle[0]) < 20
+            assert abs((box[1] + box[3]) / 2 - middle[1]) < 20
+        raw = dfdc / "raw" / f"dfdc_train_part_{part}" / f"{fake}.mp4"
+        for number, _, image in filter(None, VideoReader(raw, Sampling()).frames()):
+            with Image.open(dfdc / "made/training/crops" / fake / f"{number}_1.png") as crop:
+                assert crop.tobytes() == image.crop(Box(*cut[number])).tobytes()
+
+
+def test_masks_by_similarity(dfdc: Path) -> None:
+    made = dfdc / "made"
+    assert iou(made, "bbbbbbbbbb", trees.forged(2, 0)[1]) >= 0.7
+    assert iou(made, "dddddddddd", trees.forged(3, 1)[1]) >= 0.7
+    for path in (made / "training/masks/aaaaaaaaaa").iterdir():
+        assert not decode(path.read_bytes()).any()
+
+
+def test_masks_of_compressed_forgeries(tmp_path: Path) -> None:
+    found = []
+    for seed in range(8):
+        forged, changed = trees.forged(seed, seed % 3)
+        pictures = []
+        for name, picture in ("real", trees.still(seed % 3)), ("fake", forged):
+            path = trees.write(tmp_path / f"{name}.mp4", picture, 1, crf="23")
+            pictures += [frame.image for frame in VideoReader(path, Sampling()).frames() if frame]
+        real, fake = (np.asarray(picture.crop(trees.FACE)) for picture in pictures)
+        truth = np.asarray(Image.fromarray(changed).crop(trees.FACE))
+        mask = masks.differing(fake, real, masks.THRESHOLD)
+        found.append((mask & truth).sum() / (mask | truth).sum())
+    assert np.mean(found) >= 0.8  # 0.7 is wanted
+
+
+def test_specks_and_noise_make_no_mask() -> None:
+    original = np.asarray(trees.still())
+    noise = np.random.default_rng(0).integers(0, 3, original.shape, np.uint8)
+    assert not masks.differing(np.maximum(original, original + noise), original, 0.05).any()
+    speck = original.copy()
+    speck[50:52, 50:52] = 255 - speck[50:52, 50:52]
+    assert masks.differing(speck, original, 0.05).sum() < 30**2
+    assert not masks.differing(speck, original, 0.9).any()
+
+
+def test_faceforensics(faceforensics: Path) -> None:
+    made = faceforensics / "made"
+    entries = read(made / "metadata.json")
+    assert entries["Deepfakes-c23-010-012.mp4"] == entries["Deepfakes-c23-010-012.mp4"] | {
+        "label": "FAKE",
+        "original": ["youtube-c23-010.mp4", "youtube-c23-012.mp4"],
+        "split": "test",
+        "method": "Deepfakes",
+        "compression": "c23",
+        "masks": "video",
+    }
+    assert entries["FaceShifter-c23-010-012.mp4"]["masks"] == "similarity"
+    for target, source, of in ("000", "003", 0), ("010", "012", 2):
+        for method, seed, least in ("Deepfakes", 5, 0.93), ("FaceShifter", 9, 0.7):
+            key = f"{method}-c23-{target}-{source}"
+            assert boxes(made, key) == boxes(made, f"youtube-c23-{target}")
+            assert [*boxes(made, key)] == [1, 3, 5, 7]
+            assert iou(made, key, trees.forged(seed + of, of)[1]) >= least
+    assert {path.name for path in made.iterdir()} == {
+        *("training", "testing", "videos", "metadata.json", "prepare.json", "faults.csv")
+    }
+    assert_clean(made)
+
+
+def test_mask_videos_of_other_frames(faceforensics: Path, tmp_path: Path) -> None:
+    """A fake may be shorter than its original; a mask video may end early, or be damaged."""
+    raw = shutil.copytree(faceforensics / "raw", tmp_path / "raw")
+    deepfakes = raw / "manipulated_sequences" / "Deepfakes"
+    fake, changed = trees.forged(5, 0)
+    mask = Image.fromarray(np.uint8(255) * changed).convert("RGB")
+    trees.write(deepfakes / "c23/videos/000_003.mp4", fake, 6)
+    trees.write(deepfakes / "masks/videos/000_003.mp4", mask, 4, rate=25)
+    (deepfakes / "masks/videos/010_012.mp4").write_bytes(b"damaged")
+    out = tmp_path / "made"
+    assert run(raw, out, "--frames", 4, "--methods", "Deepfakes") == 0
+    assert [*boxes(out, "Deepfakes-c23-000-003")] == [1, 3, 5]
+    found = [*(out / "training/masks/Deepfakes-c23-000-003").iterdir()]
+    assert {path.name for path in found} == {"1_1.gif", "3_1.gif"}
+    notes = [reason for _, reason in faults(out)["000_003.mp4"]]
+    assert any("its mask video lacks 1 of its frames" in note for note in notes)
+    assert "its masks: " in faults(out)["010_012.mp4"][0][1]
+    entries = read(out / "metadata.json")
+    assert entries["Deepfakes-c23-010-012.mp4"]["masks"] == "similarity"
+    left, top, right, bottom = boxes(out, "Deepfakes-c23-000-003")[3]
+    truth = trees.moved(changed, 3)[top:bottom, left:right]
+    mask_of_3 = decode((out / "training/masks/Deepfakes-c23-000-003/3_1.gif").read_bytes()) != 0
+    assert (mask_of_3 & truth).sum() / (mask_of_3 | truth).sum() > 0.93
+
+
+def test_training_and_evaluation_read_it(
+    faceforensics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = faceforensics / "made"
+    write_checkpoint(tmp_path / "start", SHALLOW)
+    options = ("--batch-size", "4", "--steps", "2", "--validation", "test")
+    begin = ("--init-from", str(tmp_path / "start"), "--workdir", str(tmp_path / "run"))
+    fit.main(["--data", str(made), *begin, *options])
+    checkpoint = str(tmp_path / "run" / "last")
+    out = tmp_path / "evaluation"
+    evaluation.main(["--checkpoint", checkpoint, "--data", str(made), "--out", str(out)])
+    assert "Correct " in capsys.readouterr().out
+    with (out / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 4  # of the test split
+    assert {row["video"]: row["label"] for row in rows} == {
+        "youtube-c23-010.mp4": "REAL",
+        "youtube-c23-012.mp4": "REAL",
+        "Deepfakes-c23-010-012.mp4": "FAKE",
+        "FaceShifter-c23-010-012.mp4": "FAKE",
+    }
+
+
+def test_celeb_df(tmp_path: Path) -> None:
+    out = tmp_path / "made"
+    assert run(trees.celeb_df(tmp_path / "raw"), out, "--every", 4, "--format", "jpeg") == 0
+    entries = read(out / "metadata.json")
+    assert entries["Celeb-synthesis-id0-id1-0000.mp4"]["original"] == "Celeb-real-id0-0000.mp4"
+    assert {key for key, entry in entries.items() if entry["split"] == "test"} == {
+        *("Celeb-real-id0-0000.mp4", "Celeb-synthesis-id0-id1-0000.mp4")
+    }
+    assert [*boxes(out, "Celeb-synthesis-id1-id2-0000")] == [0, 4]
+    assert iou(out, "Celeb-synthesis-id0-id1-0000", trees.forged(3, 0)[1]) > 0.6
+    with Image.open(out / "testing/crops/Celeb-real-id0-0000/4_1.jpeg") as crop:
+        assert crop.format == "JPEG"
+    assert_clean(out)
+
+
+@pytest.mark.parametrize("moment", [3, 18, 42])
+def test_killed_and_resumed(dfdc: Path, tmp_path: Path, moment: int) -> None:
+    """Whenever a process ends, the same command finishes the same result."""
+    arguments = [dfdc / "raw", "--out", tmp_path / "made", "--workers", 1]
+    killed = [sys.executable, "-c", KILLED, moment, *arguments]
+    ended = subprocess.run([*map(str, killed)], capture_output=True, check=False)
+    assert ended.returncode == 9, ended.stderr
+    assert not (tmp_path / "made" / "metadata.json").exists()
+    assert run(dfdc / "raw", tmp_path / "made") == 0
+    assert listing(tmp_path / "made") == listing(dfdc / "made")
+
+
+def test_what_was_made_is_not_made_again(dfdc: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(dfdc / "made", tmp_path / "made")
+    crop = out / "training/crops/bbbbbbbbbb/3_1.png"
+    crop.write_bytes(b"kept")
+    shutil.rmtree(out / "training/crops/aaaaaaaaaa")
+    (out / "videos/aaaaaaaaaa.json").unlink()
+    (out / "videos/cccccccccc.json").write_text("{")
+    assert run(dfdc / "raw", out) == 0
+    assert crop.read_bytes() == b"kept"
+    crop.write_bytes((dfdc / "made/training/crops/bbbbbbbbbb/3_1.png").read_bytes())
+    assert listing(out) == listing(dfdc / "made")
+
+
+def test_processes_make_the_same(dfdc: Path, tmp_path: Path) -> None:
+    assert run(dfdc / "raw", tmp_path / "made", "--workers", 2) == 0
+    assert listing(tmp_path / "made") == listing(dfdc / "made")
+
+
+def test_processes_end_with_the_run(dfdc: Path, tmp_path: Path) -> None:
+    videos, _ = list_videos([dfdc / "raw"], None, ListOptions())
+    groups = plan(videos, (80, 10, 10), 0)
+    for folder in (work.RECORDS, work.STAGE):
+        (tmp_path / folder).mkdir()
+    made = pool.outcomes(groups, tmp_path, Options(Sampling(1, 8), "png", 0.05), workers=2)
+    next(made)
+    assert multiprocessing.active_children()
+    made.close()
+    assert not multiprocessing.active_children()
+
+
+def test_another_result_stands_there(dfdc: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    out = shutil.copytree(dfdc / "made", tmp_path / "made")
+    message = fails(prepare.main, dfdc / "raw", "--out", out, "--frames", 5)
+    assert "frames was 32, and is 5" in message
+    (out / "prepare.json").unlink()
+    assert "exists already" in fails(prepare.main, dfdc / "raw", "--out", out)
+    assert listing(out).items() <= listing(dfdc / "made").items()
+
+
+FAKES = (
+    *("longer", "shorter", "slower", "smaller", "turned", "odd name ä", "lost", "frozen"),
+    "halved",
+)
+BY_TIME = "matched by time"
+
+
+def archive(top: Path) -> Path:
+    """A folder with a file of each fault; fakes are named after their originals."""
+    count, real, fake = trees.FRAMES, top / "real", top / "fake"
+    changed: dict[str, Callable[[Path, Image.Image], Path]] = {
+        "longer": lambda path, face: trees.write(path, face, count + 5),
+        "shorter": lambda path, face: trees.write(path, face, count - 3),
+        "slower": lambda path, face: trees.write(path, face, times=[2 * n for n in range(count)]),
+        "halved": lambda path, face: encode(
+            path, [*trees.moving(face)][::2], times=[*range(0, count, 2)]
+        ),
+        "smaller": lambda path, face: trees.write(path, face.resize((160, 188))),
+        "turned": lambda path, face: trees.write(path, face.transpose(Image.Transpose.ROTATE_90)),
+    }
+    for seed, name in enumerate(FAKES):
+        trees.write(real / f"{name}.mp4", trees.still(seed))
+        write = changed.get(name, trees.write)
+        write(fake / f"{name}_fake.mp4", trees.forged(seed + 3, seed)[0])
+    content = (real / "lost.mp4").read_bytes()
+    (real / "lost.mp4").write_bytes(content[: len(content) // 3])
+    encode(real / "frozen.mp4", [trees.still(7)] * count)
+    whole = trees.write(top / "cut.mkv", trees.still(20), 40).read_bytes()
+    (top / "cut.mkv").unlink()
+    (real / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    trees.write(real / "one frame.mp4", trees.still(21), 1)
+    trees.still(22).save(real / "picture.png")
+    (real / "empty.mp4").touch()
+    encode(real / "nobody.mp4", [noise(64, 48)] * 3)
+    sound_avi(real / "sound.avi")
+    (real / "text.mp4").write_text("not a video")
+    shutil.copy(real / "slower.mp4", real / "again.mp4")
+    (real / "link.mp4").symlink_to("nowhere.mp4")
+    trees.still(23).save(real / "other.png")
+    (real / "other.png").rename(real / os.fsdecode(b"n\xffme.png"))
+    return top
+
+
+@pytest.fixture(scope="module")
+def of_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    top = tmp_path_factory.mktemp("archive")
+    assert run(archive(top / "raw"), top / "made", "--frames", 4) == 1
+    return top / "made"
+
+
+def test_faults(of_archive: Path) -> None:
+    found = faults(of_archive)
+    failed = {
+        "lost.mp4": "holds no video",
+        "empty.mp4": "is empty",
+        "nobody.mp4": "shows no face to use",
+        "sound.avi": "holds no video",
+        "text.mp4": "is not a video",
+        "slower.mp4": "its content is that of",
+        "link.mp4": "is a link to nothing",
+        "turned_fake.mp4": "shows no face to use",
+    }
+    notes = {
+        "cut.mkv": ["it is cut short"],
+        "longer_fake.mp4": [BY_TIME],
+        "shorter_fake.mp4": ["ends before 2 of its original's frames", BY_TIME],
+        "halved_fake.mp4": ["ends before 1 of its original's frames", BY_TIME],
+        "smaller_fake.mp4": ["resized to its original's 320x376"],
+        "lost_fake.mp4": ["faces were found in the fake itself"],
+    }
+    assert found.keys() == failed.keys() | notes.keys()
+    for name, reason in failed.items():
+        ((kind, text),) = found[name]
+        assert kind == "failed"
+        assert text.startswith(reason)
+    for name, texts in notes.items():
+        assert {kind for kind, _ in found[name]} == {"note"}
+        assert len(found[name]) == len(texts)
+        assert all(t in row[1] for t, row in zip(texts, found[name], strict=True))
+
+
+def test_what_fakes_of_other_length_are_compared_with(of_archive: Path) -> None:
+    out = of_archive
+    entries = read(out / "metadata.json")
+    for name in FAKES:
+        key = f"fake-{name}-fake-mp4"
+        if name == "turned":
+            continue
+        entry = entries[f"{key}.mp4"]
+        assert entry["masks"] == (None if name == "lost" else "similarity")
+        if name == "lost":
+            continue
+        seed, cut = FAKES.index(name), boxes(out, key)
+        assert cut.items() <= boxes(out, entry["original"].removesuffix(".mp4")).items()
+        if name in ("longer", "shorter", "slower", "odd name ä"):
+            assert iou(out, key, trees.forged(seed + 3, seed)[1]) > 0.6
+    assert [*boxes(out, "fake-longer-fake-mp4")] == [1, 3, 5, 7]
+    assert [*boxes(out, "fake-shorter-fake-mp4")] == [1, 3]
+    assert [*boxes(out, "fake-halved-fake-mp4")] == [1, 3, 5]  # its last frame is shown at 6
+
+
+@pytest.mark.parametrize("sampling", [Sampling(2), Sampling(1, 4)])
+def test_frames_are_matched_by_time(tmp_path: Path, sampling: Sampling) -> None:
+    """A video of other frames shows, at each moment, the one that lies nearest."""
+    encode(tmp_path / "of_12.mp4", numbered(12), rate=10)
+    thirds = [picture for number, picture in enumerate(numbered(12)) if number % 3 == 0]
+    encode(tmp_path / "of_4.mp4", thirds, rate=10, times=[0, 3, 6, 9])
+    notes: list[str] = []
+    chosen = frames.chosen(tmp_path / "of_12.mp4", sampling, [])
+    moments = [frames.Moment(frame.number, frame.seconds) for frame in chosen]
+    found = frames.at_moments(tmp_path / "of_4.mp4", moments, sampling, notes)
+    shown = {moment.number: number_of(frame.image) for moment, frame in found}
+    assert shown == {
+        moment.number: 3 * round(moment.number / 3) for moment in moments if moment.number <= 9
+    }
+    assert [BY_TIME in note for note in notes] == [True]
+
+
+def test_the_same_picture_is_kept_once(tmp_path: Path) -> None:
+    """In a frozen video, and where a fake shows its original."""
+    real, fake, lossless = trees.still(), trees.forged(2)[0], ("ffv1", "bgr0")
+    raw = tmp_path / "raw"
+    for folder in ("real", "fake"):
+        (raw / folder).mkdir(parents=True)
+    originals = [*trees.moving(real)]
+    encode(raw / "real" / "a.mkv", [*originals, originals[-1]], *lossless)
+    mixed = [*originals[:5], *[*trees.moving(fake)][5:], originals[-1]]
+    encode(raw / "fake" / "a_fake.mkv", mixed, *lossless)
+    assert run(raw, tmp_path / "made") == 0
+    left_out = {
+        name: read(tmp_path / "made" / "videos" / f"{name}.json")["faces_left_out"]
+        for name in ("real-a-mkv", "fake-a-fake-mkv")
+    }
+    assert left_out == {"real-a-mkv": {"repeated": 1}, "fake-a-fake-mkv": {"unchanged": 5}}
+    assert_clean(tmp_path / "made")
+
+
+def test_nothing_can_be_used(tmp_path: Path, fails: Callable[..., str]) -> None:
+    (tmp_path / "raw" / "fake").mkdir(parents=True)
+    (tmp_path / "raw" / "fake" / "1.mp4").touch()
+    message = fails(prepare.main, tmp_path / "raw", "--out", tmp_path / "made")
+    assert "every video failed" in message
+    assert {*faults(tmp_path / "made")} == {"1.mp4"}

@@ -1,0 +1,1 @@
+"""Raw videos become crops, masks and metadata."""

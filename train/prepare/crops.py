@@ -1,0 +1,154 @@
+"""Cuts the faces out of a video: those found in it, or those found in its original."""
+
+import dataclasses
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from flax_unet.media.faces import Box, FaceFinder, find
+from flax_unet.media.tracks import Tracker
+from flax_unet.media.videos import Sampling
+from flax_unet.utils.errors import InputError
+from train.prepare import frames
+from train.prepare.frames import Moment
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"compress_level": 1},  # others take many times as long
+    "jpeg": {"quality": 95, "subsampling": 0},
+}
+_DOUBTS = ("blurred", "uncertain")  # a face with one of these is left out
+_SAME_SHAPE = 0.01  # by which the proportions of a fake may differ from its original's
+
+Size = tuple[int, int]
+
+
+class UnlikeError(Exception):
+    """A fake does not show what its original shows at the same time; the message is a clause."""
+
+
+@dataclasses.dataclass
+class Frame:
+    """A frame and its crops."""
+
+    moment: Moment
+    faces: dict[int, Box]  # by person, a number from 1
+
+    def crop_name(self, person: int, suffix: str) -> str:
+        """The file of a crop, or of its mask."""
+        return f"{self.moment.number}_{person}.{suffix}"
+
+
+@dataclasses.dataclass
+class Crops:
+    """The crops of a video, in a folder."""
+
+    folder: Path
+    format: str  # one of FORMATS
+    frames: list[Frame] = dataclasses.field(default_factory=list)
+    # When the frames are shown; `frames` of a fake have the moments of its original.
+    shown: list[Moment] = dataclasses.field(default_factory=list)
+    size: Size = (0, 0)  # (width, height) of the video
+    scale: Size = (0, 0)  # of the frames that boxes refer to
+    left_out: Counter[str] = dataclasses.field(default_factory=Counter)  # faces, by reason
+    notes: list[str] = dataclasses.field(default_factory=list)
+    _seen: set[bytes] = dataclasses.field(default_factory=set)
+
+    def add(
+        self,
+        moment: Moment,
+        image: Image.Image,
+        faces: Iterable[tuple[int, Box]],
+        originals: Path | None = None,
+    ) -> None:
+        """Saves the faces of a frame, but none twice and none that is the same in `originals`."""
+        frame = Frame(moment, {})
+        for person, box in faces:
+            file = io.BytesIO()
+            image.crop(box).save(file, self.format, **FORMATS[self.format])
+            content, name = file.getvalue(), frame.crop_name(person, self.format)
+            digest = hashlib.sha256(content).digest()
+            if digest in self._seen:
+                self.left_out["repeated"] += 1
+            elif originals is not None and (originals / name).read_bytes() == content:
+                self.left_out["unchanged"] += 1
+            else:
+                self._seen.add(digest)
+                (self.folder / name).write_bytes(content)
+                frame.faces[person] = box
+        self.frames.append(frame)
+
+    def check(self, path: Path) -> None:
+        """Raises an InputError if there are no crops."""
+        if not any(frame.faces for frame in self.frames):
+            reasons = ", ".join(f"{number:,} {reason}" for reason, number in self.left_out.items())
+            raise InputError(f"{path} shows no face to use" + f" ({reasons})" * bool(reasons))
+
+
+def search(path: Path, crops: Crops, sampling: Sampling, finder: FaceFinder) -> None:
+    """Finds the faces of a video and cuts them out.
+
+    Raises:
+        InputError: it cannot be read, or has no face to use.
+        OSError: crops cannot be written.
+    """
+    is_picture, tracker = frames.is_picture(path), Tracker()
+    for number, seconds, image in frames.chosen(path, sampling, crops.notes):
+        crops.shown.append(Moment(number, seconds))
+        crops.size = crops.scale = image.size
+        found = find(finder, image, "crop", of_video=not is_picture)
+        if found.too_small:
+            crops.left_out["small"] += len(found.too_small)
+        numbers = range(1, len(found.faces) + 1)
+        people = numbers if is_picture else tracker(image, found.faces)
+        faces = []
+        for face, person in zip(found.faces, people, strict=True):
+            if doubt := next((doubt for doubt in _DOUBTS if doubt in face.doubts), None):
+                crops.left_out[doubt] += 1
+            else:
+                faces.append((person, face.box))
+        crops.add(Moment(number, seconds), image, faces)
+    crops.check(path)
+
+
+def follow(
+    path: Path,
+    crops: Crops,
+    sampling: Sampling,
+    original: Sequence[Frame],
+    size: Size,
+    originals: Path,
+) -> None:
+    """Cuts out of a fake the boxes of its original's crops, in the same frames.
+
+    `original` and `size` are of the original's crops, and `originals` is their folder.
+
+    Raises:
+        UnlikeError: it does not show the original's scene.
+        InputError: it cannot be read, or has no face to use.
+        OSError: crops cannot be written.
+    """
+    by_moment = {frame.moment: frame.faces for frame in original}
+    crops.scale = size
+    for moment, (number, seconds, image) in frames.at_moments(
+        path, [*by_moment], sampling, crops.notes
+    ):
+        crops.shown.append(Moment(number, seconds))
+        crops.size = image.size
+        if image.size != size:
+            (width, height), (wide, high) = image.size, size
+            if abs(width * high / (height * wide) - 1) > _SAME_SHAPE:
+                raise UnlikeError(f"it is {width}x{height}, its original {wide}x{high}")
+            image = image.resize(size, Image.Resampling.BICUBIC)
+        crops.add(moment, image, by_moment[moment].items(), originals)
+    if not crops.shown:
+        raise UnlikeError("it has no frame at the times of its original's")
+    if crops.size != size:
+        crops.notes.append(f"it was resized to its original's {size[0]}x{size[1]}")
+    if missing := len(by_moment) - len(crops.shown):
+        crops.notes.append(f"it ends before {missing} of its original's frames")
+    crops.check(path)

@@ -1,0 +1,1 @@
+"""The data sets as people download them, a module each."""

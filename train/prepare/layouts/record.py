@@ -1,0 +1,86 @@
+"""What every layout lists: videos with their labels, and files that cannot be used."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax_unet.utils.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """A video, or a picture, with what the data set says about it."""
+
+    path: Path
+    name: str  # in its data set; no two have the same
+    is_real: bool
+    data_set: str
+    originals: tuple[str, ...] = ()  # of a fake, names; the first is what it is compared with
+    method: str | None = None
+    compression: str | None = None
+    split: str | None = None  # the official one: train, validation or test
+    person: str | None = None  # videos of a person stay in one part of a split
+    mask_video: Path | None = None  # white = manipulated
+
+
+class Fault(NamedTuple):
+    """A file that cannot be used, or not as it is."""
+
+    file: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ListOptions:
+    """What the layouts are told besides the folder."""
+
+    splits: Path | None = None  # folder with the split files of FaceForensics++
+    compressions: tuple[str, ...] = ()  # those to take; all if empty
+    methods: tuple[str, ...] = ()
+    real_label: str | None = None  # in a CSV, in lower case
+
+
+class Layout(NamedTuple):
+    """How one kind of data set lies on disk."""
+
+    needs: str  # what must be there
+    is_here: Callable[[Path], bool]
+    videos: Callable[[Path, ListOptions], Iterator[Video | Fault]]
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+        InputError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV whose first line names the columns.
+
+    Raises:
+        InputError: it cannot be read, or lacks one of `columns`.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            rows = list(reader)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is not a CSV in UTF-8: {error}") from error
+    if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
+        raise InputError(
+            f"{path} has no column {missing[0]}; its first line must name {', '.join(columns)}"
+        )
+    return rows

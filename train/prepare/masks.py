@@ -1,0 +1,84 @@
+"""Marks manipulated pixels: where crops differ from their originals, or by a mask video."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from flax_unet.media.faces import opencv
+from flax_unet.media.images import mask_image, read_image
+from flax_unet.media.videos import Sampling
+from train.prepare import frames
+from train.prepare.crops import Crops, Frame
+
+THRESHOLD = 0.05  # of 1 - SSIM; docs/data.md has the figures of others
+_WINDOW = 1 / 16  # of the crop's shorter side: the neighbourhood that SSIM compares
+_LEAST_WINDOW = 7  # pixels
+_SPECK = 1 / 64  # of the crop's width: the radius of what counts as a speck
+_WHITE = 128  # in mask videos, this grey level and those above mean manipulated
+
+
+def untouched(crops: Crops, folder: Path) -> None:
+    """Writes empty masks for the crops of a real video."""
+    for frame in crops.frames:
+        for person, box in frame.faces.items():
+            mask = np.zeros((box.height, box.width), bool)
+            _save(mask, folder / frame.crop_name(person, "gif"))
+
+
+def by_similarity(crops: Crops, originals: Path, threshold: float, folder: Path) -> None:
+    """Writes the masks of a fake's crops by their difference from those in `originals`."""
+    for frame in crops.frames:
+        for person in frame.faces:
+            name = frame.crop_name(person, crops.format)
+            crop, original = (read_image(at / name) for at in (crops.folder, originals))
+            mask = differing(np.asarray(crop), np.asarray(original), threshold)
+            _save(mask, folder / frame.crop_name(person, "gif"))
+
+
+def of_video(crops: Crops, path: Path, folder: Path) -> None:
+    """Writes the masks of a fake's crops as its mask video has them in the frames of its numbers.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    wanted: dict[int, list[Frame]] = defaultdict(list)
+    for frame, own in zip(crops.frames, crops.shown, strict=True):
+        wanted[own.number].append(frame)
+    for number, _, image in frames.chosen(path, Sampling(), []):
+        if number not in wanted:
+            continue
+        grey = image.convert("L").resize(crops.scale, Image.Resampling.BILINEAR)
+        for frame in wanted.pop(number):
+            for person, box in frame.faces.items():
+                mask = np.asarray(grey.crop(box)) >= _WHITE
+                _save(mask, folder / frame.crop_name(person, "gif"))
+    if wanted:
+        crops.notes.append(f"its mask video lacks {len(wanted)} of its frames")
+
+
+def differing(crop: np.ndarray, original: np.ndarray, threshold: float) -> np.ndarray:
+    """Where two pictures (H, W, 3) uint8 differ: (H, W) bool, without specks, gaps and holes.
+
+    There 1 - SSIM, the mean of the colours, is above `threshold`.
+    """
+    from scipy import ndimage  # these take half a second to import
+    from skimage.metrics import structural_similarity
+    from skimage.morphology import disk
+
+    side = min(crop.shape[:2])
+    window = min(max(_LEAST_WINDOW, round(_WINDOW * side)), side - 1) // 2 * 2 + 1
+    similarity = structural_similarity(
+        original, crop, win_size=window, channel_axis=-1, data_range=255, full=True
+    )[1]
+    cv2, radius = opencv(), max(1, round(_SPECK * crop.shape[1]))
+    mask = (1 - similarity.mean(axis=-1) > threshold).astype(np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, disk(radius))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disk(2 * radius))
+    return np.asarray(ndimage.binary_fill_holes(mask))
+
+
+def _save(mask: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask_image(mask, mask.shape[::-1]).save(path)

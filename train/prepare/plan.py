@@ -1,0 +1,86 @@
+"""Decides before any work on each video's name and split, and on what it is compared with."""
+
+import dataclasses
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+from flax_unet.utils.filenames import Names
+from train.data.splits import PARTS, by_source
+from train.prepare.layouts.record import Video
+
+Shares = tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A video with its place in the result."""
+
+    video: Video
+    key: str  # of its folders and, with .mp4, of its entry in metadata.json
+    split: str
+    originals: tuple[str, ...]  # keys
+
+
+Group = list[Planned]
+"""A real video and the fakes that are compared with it, or one video alone."""
+
+
+def plan(videos: Sequence[Video], shares: Shares, seed: int) -> list[Group]:
+    """Groups of videos, which are independent of each other.
+
+    `shares` are the per cent of train, validation and test, for videos without an official split.
+    """
+    names = Names()
+    keys = {_identity(video): names.new(_slug(video.name)) for video in videos}
+    absent = {(video.data_set, name) for video in videos for name in video.originals} - keys.keys()
+    keys |= {identity: names.new(_slug(identity[1])) for identity in sorted(absent)}
+    splits = _splits(videos, shares, seed)
+    groups: dict[tuple[str, str], Group] = {}
+    for video in sorted(videos, key=lambda video: not video.is_real):  # originals come first
+        identity = _identity(video)
+        originals = [(video.data_set, name) for name in video.originals]
+        planned = Planned(
+            video, keys[identity], splits[identity], tuple(keys[o] for o in originals)
+        )
+        is_compared = originals and originals[0] in groups
+        groups.setdefault(originals[0] if is_compared else identity, []).append(planned)
+    return list(groups.values())
+
+
+def _identity(video: Video) -> tuple[str, str]:
+    return video.data_set, video.name
+
+
+def _slug(name: str) -> str:
+    """A name without the signs that end a video's name in crops' paths, see `docs/data.md`."""
+    return re.sub(r"[/\\_.]", "-", name)
+
+
+def _splits(videos: Sequence[Video], shares: Shares, seed: int) -> dict[tuple[str, str], str]:
+    """The split of each video: the official one, or else by source and person."""
+    splits = {_identity(video): video.split for video in videos if video.split is not None}
+    of_sets: dict[str, list[Video]] = defaultdict(list)
+    for video in videos:
+        if video.split is None:
+            of_sets[video.data_set].append(video)
+    for data_set, rest in of_sets.items():
+        official = {split for (name, _), split in splits.items() if name == data_set}
+        originals = [
+            "\n".join([*video.originals, *([f"person {video.person}"] if video.person else [])])
+            for video in rest
+        ]
+        names = [video.name for video in rest]
+        parts = by_source(names, originals, _left(shares, official), seed)
+        for part, rows in parts.items():
+            splits |= {_identity(rest[row]): part for row in rows}
+    return splits
+
+
+def _left(shares: Shares, taken: set[str]) -> Shares:
+    """The shares of the parts that official splits do not fill, scaled up to 100 per cent."""
+    left = [0 if part in taken else share for part, share in zip(PARTS, shares, strict=True)]
+    if "train" in taken or not any(left):  # what the official splits do not name is for training
+        return 100, 0, 0
+    validation, test = (round(100 * share / sum(left)) for share in left[1:])
+    return 100 - validation - test, validation, test

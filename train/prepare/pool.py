@@ -1,0 +1,67 @@
+"""Makes groups of videos in several processes."""
+
+import concurrent.futures
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
+from pathlib import Path
+
+from flax_unet.utils.errors import InputError
+from train.prepare import work
+from train.prepare.plan import Group
+from train.prepare.work import Options, Outcome
+
+_WAITING = 4  # groups a process, so that none is idle
+
+
+def outcomes(
+    groups: Sequence[Group], out: Path, options: Options, workers: int
+) -> Generator[list[Outcome]]:
+    """What became of each group, as they are finished.
+
+    Raises:
+        InputError: a process was killed.
+        OSError: the result cannot be written.
+    """
+    workers = min(workers, len(groups))
+    if workers <= 1:
+        work.start()
+        for group in groups:
+            yield work.make_group(group, out, options)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _start)
+    running: set[Future[list[Outcome]]] = set()
+    try:
+        for group in groups:
+            running.add(pool.submit(work.make_group, group, out, options))
+            if len(running) >= _WAITING * workers:
+                done, running = concurrent.futures.wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        for future in concurrent.futures.as_completed(running):
+            yield future.result()
+    except concurrent.futures.BrokenExecutor as error:
+        raise InputError(
+            "a process was killed, perhaps for lack of memory; run this again with fewer --workers"
+        ) from error
+    finally:
+        for process in multiprocessing.active_children():  # otherwise they finish their videos
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+
+
+def _start() -> None:
+    """Prepares a process of the pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    work.start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,205 @@
+"""Makes what the result holds of a video: all of it, or nothing."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from flax_unet.media.faces import Box, FaceFinder, opencv
+from flax_unet.media.videos import Sampling
+from flax_unet.nn.decision import label
+from flax_unet.utils.errors import InputError
+from flax_unet.utils.filenames import shown
+from train.data.layouts.tree import CROPS, MASKS
+from train.prepare import frames, masks
+from train.prepare.crops import Crops, Frame, UnlikeError, follow, search
+from train.prepare.frames import Moment
+from train.prepare.plan import Group, Planned
+
+RECORDS, STAGE = "videos", ".stage"  # below the result's folder
+FOLDERS = {"train": "training", "validation": "validation", "test": "testing"}
+_RECORD = "record.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What decides on the crops and masks of a video."""
+
+    sampling: Sampling
+    format: str
+    mask_threshold: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a video: its record, see `_record`, or the problem."""
+
+    planned: Planned
+    record: dict[str, Any] | None = None
+    problem: str | None = None
+
+    def without_frames(self) -> "Outcome":
+        """A smaller copy: thousands of them are kept until the end."""
+        record = {k: v for k, v in (self.record or {}).items() if k != "frames"}
+        return dataclasses.replace(self, record=record or None)
+
+
+def start() -> None:
+    """Prepares a process for work: the others have the other cores."""
+    opencv().setNumThreads(1)
+
+
+def make_group(group: Group, out: Path, options: Options) -> list[Outcome]:
+    """Makes the videos of a group, those excepted that were made before.
+
+    Raises:
+        OSError: the result cannot be written.
+    """
+    outcomes: list[Outcome] = []
+    original: Outcome | None = None
+    for planned in group:
+        try:
+            record = _read_record(out, planned) or _make(planned, original, out, options)
+            outcomes.append(Outcome(planned, record))
+        except InputError as error:
+            problem = str(error).removeprefix(f"{planned.video.path} ")
+            outcomes.append(Outcome(planned, problem=problem))
+        if planned.video.is_real:
+            original = outcomes[-1]
+    return [outcome.without_frames() for outcome in outcomes]
+
+
+def _read_record(out: Path, planned: Planned) -> dict[str, Any] | None:
+    """The record of a video that was made before; None also if it is damaged."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return json.loads(_record_path(out, planned).read_text(encoding="utf-8"))
+    return None
+
+
+def _record_path(out: Path, planned: Planned) -> Path:
+    return out / RECORDS / f"{planned.key}.json"
+
+
+def _folder(out: Path, planned: Planned, part: str) -> Path:
+    return out / FOLDERS[planned.split] / part / planned.key
+
+
+def _make(
+    planned: Planned, original: Outcome | None, out: Path, options: Options
+) -> dict[str, Any]:
+    """Makes a video's crops and masks, and last its record, which means that they are complete.
+
+    Raises:
+        InputError: the video cannot be used.
+        OSError: the result cannot be written.
+    """
+    stage = out / STAGE / planned.key
+    try:
+        crops, originals = _cut(planned, original, out, stage, options)
+        source = _mark(planned, crops, originals, stage / MASKS, options)
+        record = _record(planned, crops, source)
+        text = json.dumps(record, ensure_ascii=False, indent=1)
+        (stage / _RECORD).write_text(f"{text}\n", encoding="utf-8")
+        for part in (CROPS, MASKS):
+            target = _folder(out, planned, part)
+            shutil.rmtree(target, ignore_errors=True)  # of a run that ended before the record
+            if (stage / part).is_dir():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (stage / part).rename(target)
+        (stage / _RECORD).replace(_record_path(out, planned))
+        return json.loads(text)  # as another run will read it
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _cut(
+    planned: Planned, original: Outcome | None, out: Path, stage: Path, options: Options
+) -> tuple[Crops, Path | None]:
+    """The crops of a video, and the folder with the same crops of its original, if it has one."""
+    video, note = planned.video, None
+    if original is not None and (record := original.record) is not None:
+        originals = _folder(out, original.planned, CROPS)
+        crops = Crops(_emptied(stage / CROPS), options.format)
+        try:
+            size = tuple(record["size_of_boxes"])
+            follow(video.path, crops, options.sampling, _frames_of(record), size, originals)
+            return crops, originals
+        except UnlikeError as error:
+            note = str(error)
+    elif video.originals:
+        note = "its original is missing or cannot be used"
+    crops = Crops(_emptied(stage / CROPS), options.format)
+    if note is not None:
+        crops.notes.append(f"{note}; faces were found in the fake itself")
+    search(video.path, crops, options.sampling, _finder())
+    return crops, None
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+@functools.cache
+def _finder() -> FaceFinder:
+    return FaceFinder()
+
+
+def _mark(
+    planned: Planned, crops: Crops, originals: Path | None, folder: Path, options: Options
+) -> str | None:
+    """Writes the masks of a video, and gives their source; None without masks."""
+    if planned.video.is_real:
+        masks.untouched(crops, folder)
+        return "untouched"
+    if planned.video.mask_video is not None:
+        try:
+            masks.of_video(crops, planned.video.mask_video, folder)
+            return "video"
+        except InputError as error:
+            crops.notes.append(f"its masks: {error}")
+            shutil.rmtree(folder, ignore_errors=True)
+    if originals is not None:
+        masks.by_similarity(crops, originals, options.mask_threshold, folder)
+        return "similarity"
+    return None
+
+
+def _record(planned: Planned, crops: Crops, masks_by: str | None) -> dict[str, Any]:
+    video = planned.video
+    return {
+        "label": label(video.is_real),
+        "original": [f"{key}.mp4" for key in planned.originals] or None,
+        "split": planned.split,
+        "data_set": shown(video.data_set),
+        "method": video.method,
+        "compression": video.compression,
+        "file": shown(video.name),
+        "sha256": frames.sha256(video.path),
+        "size": crops.size,
+        "frames_a_second": frames.rate(crops.shown),
+        "masks": masks_by,
+        "size_of_boxes": crops.scale,
+        "frames_read": len(crops.shown),
+        "crops": sum(len(frame.faces) for frame in crops.frames),
+        "faces_left_out": dict(sorted(crops.left_out.items())),
+        "notes": crops.notes,
+        "frames": [
+            {"number": frame.moment.number, "seconds": frame.moment.seconds, "faces": frame.faces}
+            for frame in crops.frames
+        ],
+    }
+
+
+def _frames_of(record: dict[str, Any]) -> list[Frame]:
+    return [
+        Frame(
+            Moment(frame["number"], frame["seconds"]),
+            {int(person): Box(*box) for person, box in frame["faces"].items()},
+        )
+        for frame in record["frames"]
+    ]
