@@ -132,19 +132,20 @@ class Detector:
             crops.append(resized(crop, self.config.input_size))
             positions.append((image.size, box))
         devices = len(self._devices)
-        each = (
-            2 ** (-(-len(crops) // devices) - 1).bit_length()
-        )  # faces, rounded up to a power of two
+        # Faces on each device, rounded up to a power of two.
+        each = 2 ** (-(-len(crops) // devices) - 1).bit_length()
         padding = devices * each - len(crops)
         batch = np.pad(np.stack(crops), [(0, padding), (0, 0), (0, 0), (0, 0)])
         try:
             output = jax.device_get(self._forward(batch))
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) or self.batch_size == 1:
+            if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
+            remedy = "use another device, or a smaller network"
+            if len(crops) > 1:
+                remedy = f"give a smaller batch size, such as {len(crops) // 2} (--batch-size)"
             raise InputError(
-                f"{len(batch)} faces at once do not fit the device's memory; give a smaller batch "
-                f"size, such as {max(1, len(batch) // 2)} (--batch-size)"
+                f"the device's memory is too small for {len(batch)} faces at once; {remedy}"
             ) from error
         for name, values in output.items():
             if not np.isfinite(values[: len(crops)]).all():

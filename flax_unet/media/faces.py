@@ -29,15 +29,19 @@ _UNSURE = 0.8
 _INSIDE = 0.85  # share of its box in the picture
 _AT_EDGE = 0.02  # of its size, from which an edge may cut a box that is narrower or wider than
 _PROPORTIONS = 0.65, 1.0  # these, of its height
-_SHARP = (
-    8.0  # variance of the Laplacian at _SHARP_SIDE: frames at hand have 13 to 2,600, and 2 to 6
-)
-_SHARP_SIDE = 112  # after a Gaussian blur with a radius of 4 % of the face's width
+# The variance of the Laplacian at _SHARP_SIDE: faces at hand have 13 to 2,600, and 2 to 6 after a
+# Gaussian blur with a radius of 4 % of their width.
+_SHARP, _SHARP_SIDE = 8.0, 112
 _INNER = 0.15  # of the box on each side is left out: there the background begins
 # YuNet finds upright faces with 0.92 to 0.96, the same ones upside down with 0.03 to 0.1 less, and
 # on their side with 0.7 to 0.87 or not at all. Its landmarks do not show the direction.
 _UPRIGHT = 0.93  # less confidence than this, and a picture is looked at from other directions,
 _SURER, _TURNED = 0.025, 0.88  # which need so much more, and at least this
+_TURNS = {  # by degrees, counterclockwise
+    90: Image.Transpose.ROTATE_90,
+    180: Image.Transpose.ROTATE_180,
+    270: Image.Transpose.ROTATE_270,
+}
 
 
 class Box(NamedTuple):
@@ -214,13 +218,6 @@ def upright(
         if sure >= least:
             best, turned, degrees, least = found, other, angle, sure
     return best, turned, degrees
-
-
-_TURNS = {
-    90: Image.Transpose.ROTATE_90,
-    180: Image.Transpose.ROTATE_180,
-    270: Image.Transpose.ROTATE_270,
-}
 
 
 def _confidence(face: Face) -> float:

@@ -1,6 +1,7 @@
 """Follows people through a video: the same face in another frame is the same person."""
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ _TEMPLATE = np.array(
     )
 )
 _MOST_LOOKS = 8  # of a person are compared
+_of_thread = threading.local()
 
 
 @dataclasses.dataclass(eq=False)
@@ -43,7 +45,6 @@ class Tracker:
 
     def __init__(self) -> None:
         self._people: list[_Person] = []
-        self._recognizer: _Recognizer | None = None  # loaded at its first use
 
     def __call__(self, image: Image.Image, faces: Sequence[Face]) -> list[int]:
         """The people in the next frame, one number a face.
@@ -76,8 +77,7 @@ class Tracker:
         looks = []
         person = None
         if face.landmarks:
-            self._recognizer = self._recognizer or _Recognizer()
-            looks = [look := self._recognizer(image, face)]
+            looks = [look := _recognizer()(image, face)]
             alike = {one: max(look @ other for other in one.looks) for one in absent if one.looks}
             person = max(alike, key=alike.__getitem__, default=None)
             if person is not None and alike[person] < _SAME_PERSON:
@@ -87,6 +87,13 @@ class Tracker:
             self._people.append(person)
         person.looks = (person.looks + looks)[-_MOST_LOOKS:]
         return person
+
+
+def _recognizer() -> "_Recognizer":
+    """SFace, loaded once a thread: a video is soon followed by the next."""
+    if not hasattr(_of_thread, "recognizer"):
+        _of_thread.recognizer = _Recognizer()
+    return _of_thread.recognizer
 
 
 class _Recognizer:

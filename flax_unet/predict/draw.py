@@ -106,7 +106,7 @@ def write_timeline(path: Path, result: VideoResult) -> None:
             for frame in result.frames
         )
         fake = np.array([of[0] if of else None for of in of_frames], float)  # or NaN
-        colour = _PLOTTED[(len(people) - number) % len(_PLOTTED)]
+        colour = _PLOTTED[len(people) - number]
         name = f"person {one.person}: {one.decision.verdict}"
         axes.plot(seconds, fake, color=colour, lw=1, marker=".", ms=3, label=name)
     axes.axhline(threshold, color="grey", lw=0.8, ls="--")
