@@ -19,9 +19,7 @@ def is_real(real_probability: Any, threshold: float = THRESHOLD) -> Any:
     By default this is the published decision, `round(sigmoid)`: whether the probability of REAL, in
     [0, 1], is over 0.5. It is a float, or an array of NumPy or JAX.
     """
-    if threshold == THRESHOLD:
-        return real_probability > THRESHOLD
-    return 1 - real_probability < threshold  # as `fake_probability` is shown
+    return fake_probability(real_probability) < threshold  # 1 - p is exact from 0.5 on
 
 
 def decision(threshold: float = THRESHOLD) -> str:
