@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from flax_unet.media import faces
 from flax_unet.media.discover import LeftOut, items
+from flax_unet.media.faces import Face as FoundFace
 from flax_unet.media.faces import FaceFinder, Mode
 from flax_unet.media.videos import Sampling
 from flax_unet.predict import writer
@@ -32,7 +32,7 @@ class Face(NamedTuple):
 
     crop: Image.Image
     verdict: Verdict
-    found: faces.Face  # with what makes it doubtful
+    found: FoundFace  # with what makes it doubtful
     seconds: float | None  # in a video
     person: int | None  # in a video
 
