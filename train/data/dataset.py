@@ -30,6 +30,7 @@ class Dataset:
     indices: np.ndarray  # into `records`: the frames of this split
     table: Table  # of these frames
     faults: dict[str, str]  # files that were left out, with the reason
+    left_out: dict[str, str]  # photos without a face to use, or with others, and why
     notes: list[str]
     fingerprint: str  # SHA-256 of the stored split's names, labels and pictures
 
@@ -70,7 +71,7 @@ def open_dataset(
 
     Args:
         name: a folder in the published layout; `forged_portraits` (generated faces); or
-            `forged_portraits:avatars` or `forged_portraits:FOLDER` for other portraits.
+            `forged_portraits:avatars` or `forged_portraits:FOLDER` for faces in photos.
         split: a split, or the folder that it is read from, such as `testing`; `80/10/10` for
             the test part of a split by source video (`train:80/10/10` for another part); None for
             `test` if it exists, else the whole set.
@@ -134,6 +135,7 @@ def _open(name: str, skip_bad: bool, options: FolderOptions) -> tuple[dict[str, 
             indices=np.arange(len(table)),
             table=table,
             faults={file: fault.reason for file, fault in manifest.faults.items()},
+            left_out=manifest.left_out,
             notes=manifest.notes,
             fingerprint=manifest.fingerprints[split],
         )

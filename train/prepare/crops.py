@@ -21,7 +21,6 @@ FORMATS: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 1},  # others take many times as long
     "jpeg": {"quality": 95, "subsampling": 0},
 }
-_DOUBTS = ("blurred", "uncertain")  # a face with one of these is left out
 _SAME_SHAPE = 0.01  # by which the proportions of a fake may differ from its original's
 
 Size = tuple[int, int]
@@ -107,8 +106,8 @@ def search(path: Path, crops: Crops, sampling: Sampling, finder: FaceFinder) -> 
         people = numbers if is_picture else tracker(image, found.faces)
         faces = []
         for face, person in zip(found.faces, people, strict=True):
-            if doubt := next((doubt for doubt in _DOUBTS if doubt in face.doubts), None):
-                crops.left_out[doubt] += 1
+            if face.flaw is not None:
+                crops.left_out[face.flaw] += 1
             else:
                 faces.append((person, face.box))
         crops.add(Moment(number, seconds), image, faces)

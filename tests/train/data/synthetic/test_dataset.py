@@ -139,6 +139,7 @@ def test_a_fingerprint_of_a_missing_file_is_an_error(
 NOT_HASHED = {
     *("flax_unet/nn/config.py", "flax_unet/utils/errors.py", "flax_unet/utils/files.py"),
     *("flax_unet/utils/cache.py", "flax_unet/checkpoint/provenance.py"),
+    "flax_unet/media/videos.py",
     *("train/data/prefetch.py", "train/data/storage/cache.py"),
 }
 
