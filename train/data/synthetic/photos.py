@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from flax_unet.media import faces, images
@@ -16,6 +17,7 @@ from flax_unet.utils.errors import InputError, counted
 from flax_unet.utils.filenames import utf8
 from train.data.layouts import image_files
 from train.data.layouts.faults import BadFileError, Fault, fault_of
+from train.data.synthetic.blend import CONTEXT, MOST_PIXELS, Portrait
 
 _ASKEW = 0.1  # of a portrait's side, by which the middle of the face may lie off its middle
 _NO_FACE = "no face"
@@ -116,14 +118,29 @@ class PhotoPortraits:
 
     def __getitem__(self, index: int) -> tuple[str, Image.Image]:
         """The name and the portrait; raises as `Photos.read`."""
+        name, photo, face = self._open(index)
+        return name, photo.crop(square(face, photo.size))
+
+    def portrait(self, index: int) -> tuple[str, Portrait]:
+        """The name and the face with more of the photo around it; raises as `Photos.read`."""
+        name, photo, face = self._open(index)
+        place = square(face, photo.size, (CONTEXT - 1) / 2, askew=0.5)
+        side = min(place.width, MOST_PIXELS)
+        cut = photo.resize((side, side), Image.Resampling.LANCZOS, box=place)
+        scale, corner = side / place.width, np.array(place[:2])
+        box = (np.array(face.inner).reshape(2, 2) - corner).ravel() * scale
+        landmarks = (np.array(face.landmarks) - corner) * scale
+        return name, Portrait(np.asarray(cut), box, landmarks)
+
+    def _open(self, index: int) -> tuple[str, Image.Image, Face]:
+        """The name of a portrait, its photo and the face in it."""
         number, place = self._places[index]
         degrees, found, _ = self._looks[number]
         if self._read is None or self._read[0] != number:
             self._read = number, faces.rotated(self._photos.read(number), degrees)
-        photo = self._read[1]
         name = _stem(self.file(index))
         name = f"{name}#{place + 1}" if len(found) > 1 else name
-        return name, photo.crop(square(found[place], photo.size))
+        return name, self._read[1], found[place]
 
     def file(self, index: int) -> str:
         """The path of the portrait's photo in its folder."""
@@ -173,17 +190,22 @@ def find_faces(
     return looks, faults, failures
 
 
-def square(face: Face, size: tuple[int, int]) -> Box:
+def square(
+    face: Face, size: tuple[int, int], margin: float = MARGIN, *, askew: float = _ASKEW
+) -> Box:
     """The square to cut a face out by, inside a picture of `size` (width, height).
 
-    It is as large as the face's longer side and its margins, or as the picture allows with the face
-    about the middle. If the face fills the picture, it is the picture, or the largest part of it.
+    It is as large as the face's longer side with a margin on both sides, or as the picture allows
+    with the middle of the face off its own by at most `askew` of its side. If the face fills the
+    picture, it is the picture, or the largest part of it.
     """
     inner = (face.inner or face.box).within(size)
     middle = ((inner.left + inner.right) / 2, (inner.top + inner.bottom) / 2)
     room = min(min(at, end - at) for at, end in zip(middle, size, strict=True))
-    wanted = (1 + 2 * MARGIN) * max(inner.width, inner.height)
-    side = min(round(min(wanted, room / (0.5 - _ASKEW))), *size)
+    side = (1 + 2 * margin) * max(inner.width, inner.height)
+    if askew < 0.5:
+        side = min(side, room / (0.5 - askew))
+    side = min(round(side), *size)
     left, top = (
         min(max(round(at - side / 2), 0), end - side) for at, end in zip(middle, size, strict=True)
     )
