@@ -3,16 +3,18 @@
 import dataclasses
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
+from flax_unet.checkpoint.provenance import file_sha256, version
 from train.data.dataset import Dataset
 from train.data.layouts.faults import Fault
 from train.data.storage.cache import fingerprint
 from train.data.storage.manifest import Record, Table
-from train.data.synthetic.blend import frame
+from train.data.synthetic import blend, forge
 from train.data.synthetic.portraits import Portraits
 
 
@@ -25,6 +27,7 @@ class Pairs(Sequence[dict[str, Any]]):
 
     faces: Sequence[dict[str, Any]]  # the stored records
     draw: tuple[int, int] = (0, 0)
+    format: str = "PNG"  # of pictures and masks
 
     def __len__(self) -> int:
         return 2 * len(self.faces)
@@ -33,12 +36,12 @@ class Pairs(Sequence[dict[str, Any]]):
         """A record with the keys that are read of a frame: picture and mask."""
         face, is_forged = divmod(index, 2)
         content = self.faces[face]["image"]
-        pixels, mask = frame(content, (*self.draw, face), is_forged=bool(is_forged))
-        return {"image": _png(pixels), "mask": _png(mask)}
+        pixels, mask = blend.frame(content, (*self.draw, face), is_forged=bool(is_forged))
+        return {"image": _encoded(pixels, self.format), "mask": _encoded(mask, self.format)}
 
     def redrawn(self, seed: int, epoch: int) -> Self:
-        """The pairs of an epoch of training."""
-        return dataclasses.replace(self, draw=(seed, epoch + 1))
+        """The pairs of an epoch of training, in a format that takes no time."""
+        return dataclasses.replace(self, draw=(seed, epoch + 1), format="PPM")
 
 
 def make_faces(
@@ -86,14 +89,18 @@ def paired(faces: Dataset) -> Dataset:
         records=Pairs(faces.records),
         indices=np.arange(len(table)),
         table=table,
-        # Forgeries depend on the code, whose state names the directory.
-        fingerprint=fingerprint([faces.fingerprint, faces.directory.name]),
+        fingerprint=fingerprint([faces.fingerprint, *_made_with()]),
         together=2,
     )
 
 
-def _png(array: np.ndarray) -> bytes:
-    """A PNG that takes no time to write and to read."""
+def _made_with() -> list[str]:
+    """What forgeries depend on besides the faces: hashes of the code, and versions."""
+    code = [file_sha256(Path(str(module.__file__))) for module in (blend, forge)]
+    return [*code, *(f"{name} {version(name)}" for name in ("numpy", "opencv-python-headless"))]
+
+
+def _encoded(array: np.ndarray, kind: str) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(array).save(file, "PNG", compress_level=0)
+    Image.fromarray(array).save(file, kind, compress_level=1)
     return file.getvalue()

@@ -13,7 +13,7 @@ from flax_unet.media.faces import FaceFinder
 from flax_unet.utils.errors import InputError
 from tests.flax_unet.samples import photo
 from train.data.augment import Augmentation
-from train.data.dataset import SELF_BLENDED, Dataset, open_dataset, open_splits
+from train.data.dataset import SELF_BLENDED, Dataset, open_dataset, open_splits, split_by_source
 from train.data.loader import Batch
 from train.data.sampler import Sampler
 from train.data.synthetic import blend, dataset
@@ -90,6 +90,19 @@ def test_any_start_process_and_worker_shows_the_same(data: Dataset) -> None:
 def test_a_batch_does_not_separate_them(data: Dataset) -> None:
     with pytest.raises(InputError, match=r"--batch-size 7: .*even"):
         Sampler(data, 7, 0)
+
+
+def test_parts_of_a_split_keep_them_together(data: Dataset) -> None:
+    """As `--validation 25%` makes them; a part shows its faces as the whole does."""
+    parts = split_by_source(data, (75, 25, 0), seed=0)
+    assert [len(parts[name]) for name in ("train", "validation")] == [24, 8]
+    part = parts["train"]
+    for batch in read(part, 0, 3):
+        real, fake = batch.position[::2], batch.position[1::2]
+        assert part.table.original[fake].tolist() == part.table.video[real].tolist()
+    rows = {name: row for row, name in enumerate(data.table.video)}
+    for row, name in enumerate(part.table.video):
+        assert part.record(row) == data.record(rows[name])
 
 
 def test_other_splits_are_fixed(data: Dataset) -> None:
