@@ -163,7 +163,7 @@ def write_splits(
     kind: Kind = KINDS[EMBEDDED],
     mapping: Mapping = map,
 ) -> tuple[dict[str, Recorder], dict[str, Fault]]:
-    """Writes the frames of each portrait, all in the same split.
+    """Writes the frames of each portrait; those of a photo are in one split, if there are enough.
 
     `mapping` applies a function to each batch.
 
@@ -181,7 +181,10 @@ def write_splits(
                 yield made
                 bar.update(len(made))
 
-    parts = by_source(map(str, range(len(sources))), [""] * len(sources), SHARES, seed)
+    origins = [sources.origin(index) for index in range(len(sources))]
+    if len(set(origins)) < MIN_COUNT:  # a split would be empty
+        origins = [str(index) for index in range(len(sources))]
+    parts = by_source(origins, [""] * len(origins), SHARES, seed)
     batches = {part: _batches(parts[part].tolist()) for part in PARTS}
     work = {
         part: Work(records(part, found), [len(batch) * kind.size for batch in found])

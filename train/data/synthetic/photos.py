@@ -146,6 +146,10 @@ class PhotoPortraits:
         """The path of the portrait's photo in its folder."""
         return self._photos.file(self._places[index][0])
 
+    def origin(self, index: int) -> str:
+        """The portrait's photo, which may show others."""
+        return str(self._places[index][0])
+
     def left_out(self) -> dict[str, str]:
         """What could not be used of each photo, by its path."""
         return {

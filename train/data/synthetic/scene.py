@@ -41,6 +41,10 @@ class ProceduralPortraits:
         """The portrait's name, since it has no file."""
         return f"p{index:05d}"
 
+    def origin(self, index: int) -> str:
+        """What the portrait shares with others: nothing."""
+        return str(index)
+
     def describe(self) -> list[str]:
         """What the portraits depend on."""
         return [f"procedural {self.count} {self.seed}"]

@@ -189,6 +189,19 @@ def test_a_folder_of_all_sorts(tmp_path: Path) -> None:
         assert data.left_out == {f"noise {n}.png": "no face" for n in range(3)}
 
 
+@pytest.mark.parametrize(("photos", "apart"), [(12, False), (4, True)])
+def test_faces_of_a_photo_share_a_split(photos: int, apart: bool, tmp_path: Path) -> None:
+    """They may be of one person; but a few photos could not fill three splits."""
+    for number in range(photos):
+        group(*((100 + 500 * place, 100, 300) for place in range(3))).save(
+            tmp_path / f"{number}.jpg", quality=90 + number % 5
+        )
+    splits, _, _ = open_splits(f"{EMBEDDED}:{tmp_path}")
+    assert set(splits) == {"train", "validation", "test"}
+    names = [{name.partition("#")[0] for name in data.table.video} for data in splits.values()]
+    assert (len(set.union(*names)) < sum(map(len, names))) == apart
+
+
 def test_faces_are_the_same_in_other_processes(tmp_path: Path) -> None:
     group((100, 100, 300), (700, 300, 420)).save(tmp_path / "group.png")
     photo().save(tmp_path / "photo.png")
