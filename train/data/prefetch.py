@@ -72,7 +72,7 @@ def _received(started: list[tuple[Worker, Connection]]) -> Generator[list[Any]]:
     for worker, receiver in itertools.cycle(started):
         try:
             reply = receiver.recv()
-        except EOFError:
+        except (EOFError, OSError):  # OSError: within a message
             worker.join()
             raise InputError(
                 f"a process that reads pictures ended (exit status {worker.exitcode}), perhaps for "
