@@ -8,9 +8,10 @@ from PIL import Image
 
 from flax_unet.media.faces import opencv
 from flax_unet.media.images import mask_image, read_image
-from flax_unet.media.videos import Sampling
 from train.prepare import frames
 from train.prepare.crops import Crops, Frame
+from train.prepare.layouts.pictures import Pictures
+from train.prepare.layouts.record import Source
 
 THRESHOLD = 0.05  # of 1 - SSIM; docs/data.md has the figures of others
 _WINDOW = 1 / 16  # of the crop's shorter side: the neighbourhood that SSIM compares
@@ -28,16 +29,26 @@ def untouched(crops: Crops, folder: Path) -> None:
 
 
 def by_similarity(crops: Crops, originals: Path, threshold: float, folder: Path) -> None:
-    """Writes the masks of a fake's crops by their difference from those in `originals`."""
+    """Writes the masks of a fake's crops by their difference from those in `originals`.
+
+    Crops that `originals` lacks have no masks.
+    """
+    missing = 0
     for frame in crops.frames:
         for person in frame.faces:
             name = frame.crop_name(person, crops.format)
+            if not (originals / name).is_file():
+                missing += 1
+                continue
             crop, original = (read_image(at / name) for at in (crops.folder, originals))
+            original = original.resize(crop.size, Image.Resampling.BICUBIC)
             mask = differing(np.asarray(crop), np.asarray(original), threshold)
             _save(mask, folder / frame.crop_name(person, "gif"))
+    if missing:
+        crops.notes.append(f"{missing} of its crops have no masks: its original lacks their frames")
 
 
-def of_video(crops: Crops, path: Path, folder: Path) -> None:
+def of_video(crops: Crops, source: Source, folder: Path) -> None:
     """Writes the masks of a fake's crops as its mask video has them in the frames of its numbers.
 
     Raises:
@@ -46,16 +57,15 @@ def of_video(crops: Crops, path: Path, folder: Path) -> None:
     wanted: dict[int, list[Frame]] = defaultdict(list)
     for frame, own in zip(crops.frames, crops.shown, strict=True):
         wanted[own.number].append(frame)
-    for number, _, image in frames.chosen(path, Sampling(), []):
-        if number not in wanted:
-            continue
+    for number, _, image in frames.numbered(source, {*wanted}, []):
         grey = image.convert("L").resize(crops.scale, Image.Resampling.BILINEAR)
         for frame in wanted.pop(number):
             for person, box in frame.faces.items():
                 mask = np.asarray(grey.crop(box)) >= _WHITE
                 _save(mask, folder / frame.crop_name(person, "gif"))
     if wanted:
-        crops.notes.append(f"its mask video lacks {len(wanted)} of its frames")
+        lack = "masks lack" if isinstance(source, Pictures) else "mask video lacks"
+        crops.notes.append(f"its {lack} {len(wanted)} of its frames")
 
 
 def differing(crop: np.ndarray, original: np.ndarray, threshold: float) -> np.ndarray:
