@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from PIL import Image
 
 from benchmarks.machine import FILE, benchmark, processor, report
+from flax_unet.media.faces import opencv
 from flax_unet.media.videos import Sampling, VideoReader
 
 _SIZE, _RATE, _KEYFRAMES = (1920, 1080), 25, 250
@@ -66,6 +66,7 @@ def ours(path: Path, frames: int | None) -> Iterator[int]:
 
 def through_opencv(path: Path, frames: int | None) -> Iterator[int]:
     """The same through OpenCV."""
+    cv2 = opencv()
     chosen = None
     if frames is not None:
         capture, total = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), 0

@@ -2,8 +2,8 @@
 
 The clips are made here: 1920x1080 pixels, H.264, 30 frames a second, one moving face; half of them
 are forged. `train.prepare` makes crops and masks of 32 frames each. The other road reads every
-frame of every clip with OpenCV, finds faces in it with the same detector at one scale, and cuts
-them out of 32 frames; it makes no masks. Both use one process a core, and run in turn.
+frame of every clip with OpenCV, finds faces in it by the same finder, and cuts them out of 32
+frames; it makes no masks. Both use one process a core, and run in turn.
 
 The stages are of one process: seconds a clip in which it waits for frames, finds faces and people,
 cuts and encodes crops, compares fakes with their originals, and the rest.
@@ -40,7 +40,6 @@ from train.prepare.plan import Group, plan
 _SIZE, _RATE, _FRAMES = (1920, 1080), 30, 32
 _PORTRAIT, _FACE = (600, 200), (750, 290, 1010, 620)  # where they lie in a clip of this size
 _STEP = (2, 1)  # pixels that the scene moves with each frame, there and back
-_COARSE = 640  # pixels of the longer side in which the other road finds faces
 
 
 def write_clips(folder: Path, pairs: int, seconds: int, width: int) -> Path:
@@ -109,15 +108,10 @@ def _cut_each_frame(path: Path, out: Path) -> bool:
         if not is_read:
             break
         image = Image.fromarray(pixels[..., ::-1].copy())
-        small = image.copy()
-        small.thumbnail((_COARSE, _COARSE), Image.Resampling.BILINEAR)
-        scale = image.width / small.width
-        for person, face in enumerate(finder(small)):
-            box = face.box.grown(MARGIN).within(small.size)
+        for person, face in enumerate(finder(image, of_video=True)):
             if number in wanted:
-                left, top, right, bottom = (round(scale * side) for side in box)
-                cut = image.crop((left, top, right, bottom))
-                cut.save(out / f"{path.stem}_{number}_{person}.png", compress_level=1)
+                crop = image.crop(face.box.grown(MARGIN).within(image.size))
+                crop.save(out / f"{path.stem}_{number}_{person}.png", compress_level=1)
     return True
 
 
