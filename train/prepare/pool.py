@@ -16,15 +16,17 @@ _WAITING = 4  # groups a process, so that none is idle
 
 
 def outcomes(
-    groups: Sequence[Group], out: Path, options: Options, workers: int
+    groups: Sequence[Group], out: Path, options: Options, workers: int | None
 ) -> Generator[list[Outcome]]:
     """What became of each group, as they are finished.
+
+    `workers` are processes, None for one a core.
 
     Raises:
         InputError: a process was killed.
         OSError: the result cannot be written.
     """
-    workers = min(workers, len(groups))
+    workers = min(workers or os.cpu_count() or 1, len(groups))
     if workers <= 1:
         work.start()
         for group in groups:

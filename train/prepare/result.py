@@ -38,7 +38,7 @@ def opened(out: Path, options: dict[str, Any], groups: Sequence[Group]) -> Itera
         "options": options,
         "videos": sum(map(len, groups)),
         "listing": _digest(groups),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": versions(),
     }
     try:
         found = {path.name for path in out.iterdir()} if out.exists() else set()
@@ -60,6 +60,11 @@ def opened(out: Path, options: dict[str, Any], groups: Sequence[Group]) -> Itera
             yield
         finally:
             shutil.rmtree(out / STAGE, ignore_errors=True)
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of the packages that decide what is made."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 def _digest(groups: Sequence[Group]) -> str:

@@ -1,11 +1,14 @@
 """From raw videos to a data set that training and evaluation read."""
 
 import csv
+import errno
 import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from PIL import Image
 
 from flax_unet.media.faces import Box
 from flax_unet.media.videos import Sampling, VideoReader
+from flax_unet.utils.errors import InputError
 from tests.conftest import listing
 from tests.flax_unet.samples import encode, noise, number_of, numbered, sound_avi
 from tests.train.fit.conftest import SHALLOW, write_checkpoint
@@ -27,7 +31,7 @@ from train.data.layouts.masks import decode
 from train.eval import __main__ as evaluation
 from train.fit import __main__ as fit
 from train.prepare import __main__ as prepare
-from train.prepare import frames, masks, pool, work
+from train.prepare import cluster, frames, masks, pool, result, work
 from train.prepare.layouts.find import list_videos
 from train.prepare.layouts.record import ListOptions
 from train.prepare.plan import plan
@@ -315,6 +319,40 @@ def test_processes_make_the_same(dfdc: Path, tmp_path: Path) -> None:
     assert listing(tmp_path / "made") == listing(dfdc / "made")
 
 
+def test_ray_makes_the_same(dfdc: Path, tmp_path: Path) -> None:
+    """A cluster of its own, with paths relative to the folder in which the command runs."""
+    shutil.copytree(dfdc / "raw", tmp_path / "raw")
+    arguments = ("-m", "train.prepare", "raw", "--out", "made", "--ray", "auto", "--workers", "2")
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}  # noqa: PTH109
+    ended = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert listing(tmp_path / "made") == listing(dfdc / "made")
+
+
+def test_cluster_that_cannot_work(
+    dfdc: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        message = fails(prepare.main, dfdc / "raw", "--out", tmp_path / "made", "--ray", address)
+    assert f"--ray {address}: the cluster cannot be reached" in message
+    assert not (tmp_path / "made").exists()
+    monkeypatch.chdir(tmp_path)
+    versions = {**result.versions(), "pillow": "1.0"}
+    with pytest.raises(InputError, match=r"does not see .*all machines must share it"):
+        cluster.check_machine(tmp_path, tmp_path, tuple(versions.items()))
+    with pytest.raises(InputError, match=r"has pillow .*; install 1\.0, as elsewhere"):
+        cluster.check_machine(dfdc / "made", tmp_path, tuple(versions.items()))
+
+
 def test_processes_end_with_the_run(dfdc: Path, tmp_path: Path) -> None:
     videos, _ = list_videos([dfdc / "raw"], None, ListOptions())
     groups = plan(videos, (80, 10, 10), 0)
@@ -334,6 +372,42 @@ def test_another_result_stands_there(dfdc: Path, tmp_path: Path, fails: Callable
     (out / "prepare.json").unlink()
     assert "exists already" in fails(prepare.main, dfdc / "raw", "--out", out)
     assert listing(out).items() <= listing(dfdc / "made").items()
+
+
+def test_disk_becomes_full(
+    dfdc: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made stays, the message says how much is missing, and the next run goes on."""
+    out, write = tmp_path / "made", Path.write_bytes
+    left = 20
+
+    def full(path: Path, content: bytes) -> int:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    message = fails(prepare.main, dfdc / "raw", "--out", out, "--workers", "1")
+    assert re.search(r"made: the disk is full\. 2 of 4 videos are made; the others need", message)
+    made = sum(path.stat().st_size for path in out.glob("*/crops/*/*"))
+    assert f"about {made / 1e6:.0f} MB. Make room, and give the same command again" in message
+    assert {path.name for path in out.iterdir()} == {"prepare.json", "training", "videos"}
+    assert len(listing(out / "videos")) == 2
+    monkeypatch.undo()
+    assert run(dfdc / "raw", out) == 0
+    assert listing(out) == listing(dfdc / "made")
+
+
+def test_disk_that_cannot_hold_the_result(
+    dfdc: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 10**6))
+    message = fails(prepare.main, dfdc / "raw", "--out", tmp_path / "made", "--workers", "1")
+    assert "made has room for 1 MB, and at least 1 MB are needed. Make room" in message
+    assert not (tmp_path / "made").exists()
+    assert run(dfdc / "raw", tmp_path / "made", "--frames", 1) == 0  # those would fit
 
 
 FAKES = (
