@@ -15,8 +15,10 @@ from flax_unet.utils.errors import InputError
 from flax_unet.utils.filenames import shown
 from train.data.layouts.tree import CROPS, MASKS
 from train.prepare import frames, masks
-from train.prepare.crops import Crops, Frame, UnlikeError, follow, search
+from train.prepare.crops import Crops, Frame, UnlikeError, follow, search, take
 from train.prepare.frames import Moment
+from train.prepare.layouts.pictures import Pictures
+from train.prepare.layouts.record import Video
 from train.prepare.plan import Group, Planned
 
 RECORDS, STAGE = "videos", ".stage"  # below the result's folder
@@ -125,28 +127,35 @@ def _cut(
 ) -> tuple[Crops, Path | None]:
     """The crops of a video, and the folder with the same crops of its original, if it has one."""
     video, note = planned.video, None
+    originals = record = None
     if original is not None and (record := original.record) is not None:
         originals = _folder(out, original.planned, CROPS)
-        crops = Crops(_emptied(stage / CROPS), options.format)
+    elif video.originals:
+        note = "its original is missing or cannot be used"
+    crops = _begun(video, stage / CROPS, options)
+    if video.is_crop:
+        crops.notes += filter(None, [note])
+        take(video.source, crops, options.sampling, originals)
+        return crops, originals
+    if originals is not None and record is not None:
         try:
             size = tuple(record["size_of_boxes"])
-            follow(video.path, crops, options.sampling, _frames_of(record), size, originals)
+            follow(video.source, crops, options.sampling, _frames_of(record), size, originals)
             return crops, originals
         except UnlikeError as error:
             note = str(error)
-    elif video.originals:
-        note = "its original is missing or cannot be used"
-    crops = Crops(_emptied(stage / CROPS), options.format)
+            crops = _begun(video, stage / CROPS, options)
     if note is not None:
         crops.notes.append(f"{note}; faces were found in the fake itself")
-    search(video.path, crops, options.sampling, _finder())
+    search(video.source, crops, options.sampling, _finder())
     return crops, None
 
 
-def _emptied(folder: Path) -> Path:
+def _begun(video: Video, folder: Path, options: Options) -> Crops:
+    """No crops yet, in an empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return folder
+    return Crops(folder, options.format, notes=[*video.notes])
 
 
 @functools.cache
@@ -163,15 +172,15 @@ def _mark(
         return "untouched"
     if planned.video.mask_video is not None:
         try:
-            masks.of_video(crops, planned.video.mask_video, folder)
+            path = planned.video.mask_video
+            masks.of_video(crops, Pictures.of(path) if path.is_dir() else path, folder)
             return "video"
         except InputError as error:
             crops.notes.append(f"its masks: {error}")
             shutil.rmtree(folder, ignore_errors=True)
     if originals is not None:
         masks.by_similarity(crops, originals, options.mask_threshold, folder)
-        return "similarity"
-    return None
+    return "similarity" if folder.is_dir() else None
 
 
 def _record(planned: Planned, crops: Crops, masks_by: str | None) -> dict[str, Any]:
@@ -184,7 +193,7 @@ def _record(planned: Planned, crops: Crops, masks_by: str | None) -> dict[str, A
         "method": video.method,
         "compression": video.compression,
         "file": shown(video.name),
-        "sha256": frames.sha256(video.path),
+        "sha256": video.sha256(),
         "size": crops.size,
         "frames_a_second": frames.rate(crops.shown),
         "masks": masks_by,
