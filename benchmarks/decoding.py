@@ -9,17 +9,17 @@ first it counts the frames. This project's reader counts packets and then seeks.
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from PIL import Image
 
 from benchmarks.machine import FILE, benchmark, processor, report
+from flax_unet.media.faces import opencv
 from flax_unet.media.videos import Sampling, VideoReader
 
 _SIZE, _RATE, _KEYFRAMES = (1920, 1080), 25, 250
@@ -35,13 +35,23 @@ def write_video(path: Path, frames: int, size: tuple[int, int]) -> Path:
     for number in range(min(frames, _PATTERNS)):
         moved = np.roll(pattern, (3 * number, 5 * number), (0, 1))
         patterns.append(av.VideoFrame.from_ndarray(moved).reformat(format="yuv420p"))
-    options = {"preset": "veryfast", "g": str(_KEYFRAMES), "sc_threshold": "0"}
+    return encoded(path, (patterns[number % len(patterns)] for number in range(frames)), _RATE)
+
+
+def encoded(
+    path: Path, frames: Iterable[av.VideoFrame | np.ndarray], rate: int, **more: str
+) -> Path:
+    """Frames, or RGB pixels, as a video."""
+    options = {"preset": "veryfast", "g": str(_KEYFRAMES), "sc_threshold": "0", **more}
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", _RATE, options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for number in range(frames):
-            frame = patterns[number % len(patterns)]
-            frame.pts, frame.time_base = number, Fraction(1, _RATE)
+        stream: Any = container.add_stream("libx264", rate, options)
+        stream.pix_fmt = "yuv420p"
+        for number, picture in enumerate(frames):
+            is_frame = isinstance(picture, av.VideoFrame)
+            frame = picture if is_frame else av.VideoFrame.from_ndarray(picture)
+            if not number:
+                stream.width, stream.height = frame.width, frame.height
+            frame.pts, frame.time_base = number, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
@@ -56,6 +66,7 @@ def ours(path: Path, frames: int | None) -> Iterator[int]:
 
 def through_opencv(path: Path, frames: int | None) -> Iterator[int]:
     """The same through OpenCV."""
+    cv2 = opencv()
     chosen = None
     if frames is not None:
         capture, total = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), 0

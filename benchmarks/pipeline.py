@@ -32,6 +32,7 @@ from flax_unet.nn.decision import is_real
 from flax_unet.nn.inference import compiled
 from flax_unet.utils.arguments import at_least_one
 from flax_unet.utils.errors import InputError
+from train import distributed
 from train.data import loader
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.export import export
@@ -117,10 +118,9 @@ def compare(
     found = np.asarray(predictions.real_probability)
     np.testing.assert_array_equal(is_real(found), is_real(expected))
     np.testing.assert_allclose(found, expected, rtol=0, atol=CLOSE)
-    input_rates = {
-        "pytorch": rate_of(source),
-        "ours": rate_of(loader.batches(data, config.input_size, batch_size)),
-    }
+    workers = distributed.readers(None, devices, len(data))
+    frames = loader.batches(data, config.input_size, batch_size, workers=workers)
+    input_rates = {"pytorch": rate_of(source), "ours": rate_of(frames)}
     measured = []
     for _ in tqdm(range(rounds), unit="round"):
         theirs = rate_of(pytorch(twin, source))
@@ -139,6 +139,7 @@ def compare(
         "frames": len(data),
         "batch_size": batch_size,
         "threads": threads,
+        "workers": workers,
         "same_decision": int(np.sum(is_real(found) == is_real(expected))),
         "called_real": int(np.sum(is_real(expected))),
         "frames_a_second": {"pytorch": theirs["median"], "ours": ours["median"]},

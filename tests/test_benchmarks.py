@@ -11,12 +11,23 @@ import jax
 import pytest
 import torch
 
-from benchmarks import compare, contenders, decoding, machine, pipeline, program, train_torch
+from benchmarks import (
+    compare,
+    contenders,
+    decoding,
+    machine,
+    masks,
+    pipeline,
+    preparing,
+    program,
+    train_torch,
+)
 from benchmarks.machine import Machine, in_turn
 from flax_unet import UNetConfig
 from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
 
+HALF = ", half the size"
 SMALL = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
 
 
@@ -63,6 +74,27 @@ def test_speed_of_decoding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.usefixtures("few_faces")
+def test_speed_of_preparing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--pairs", "1", "--seconds", "1", "--workers", "1", "--width", "640"]
+    preparing.main([*arguments, "--out", str(tmp_path / "preparing.json")])
+    result = json.loads((tmp_path / "preparing.json").read_text())
+    assert json.loads(capsys.readouterr().out) == result
+    rates = result["clips_a_minute"]
+    assert result["ratio"] == pytest.approx(rates["train.prepare"] / rates["opencv"], rel=0.02)
+    assert {"waiting for frames", "finding faces", "cutting", "comparing"} < {
+        stage for stage, spent in result["seconds_a_clip_in_one_process"].items() if spent > 0
+    }
+
+
+def test_masks(capsys: pytest.CaptureFixture[str]) -> None:
+    masks.main(["--forgeries", "1", "--side", "100"])
+    result = json.loads(capsys.readouterr().out)
+    assert {*result} == {f"CRF {crf}{more}" for crf in (18, 23, 30, 40) for more in ("", HALF)}
+    for row in result.values():
+        assert {"0.05", "0.2"} < {*row}
+        assert all(0 <= overlap <= 1 for overlap in row.values())
+
+
 def test_memory(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--memory", "8", "20", "--batch-size", "8", "--base-width", "2"]
     pipeline.main(arguments)

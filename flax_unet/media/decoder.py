@@ -17,7 +17,7 @@ from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoR
 from av.video.stream import VideoStream
 
 from flax_unet.media.images import GREY, MAX_PIXELS, too_large
-from flax_unet.media.videos import LEAST_PIXELS
+from flax_unet.media.videos import LEAST_PIXELS, middles
 from flax_unet.media.worker import Reply
 from flax_unet.utils.errors import InputError, counted
 
@@ -168,7 +168,7 @@ class _Video:
         if index is not None:
             total = int(min(len(index.shown), self._most))
             self._is_whole = total == len(index.shown)
-            numbers = _middles(count, total)
+            numbers = middles(count, total)
             yield self._head(len(numbers) / max(total, 1), len(numbers))
             try:
                 for reply in self._sought(index, numbers):
@@ -180,7 +180,7 @@ class _Video:
                 self._open()
         for _ in self._decoded():
             yield None
-        numbers = _middles(count, self._read)
+        numbers = middles(count, self._read)
         yield self._head(len(numbers) / max(self._read, 1), len(numbers))
         self._open()
         yield from self._in_order({number for number in numbers if number > last}.__contains__)
@@ -434,12 +434,6 @@ class _Video:
 
 _FLUSH = Packet()
 _REFORMATTER = VideoReformatter()  # kept: it takes seconds to prepare to map HDR
-
-
-def _middles(count: int, total: int) -> list[int]:
-    """The number in the middle of each of `count` equal parts of `total` frames."""
-    parts = min(count, total)
-    return [(2 * part + 1) * total // (2 * parts) for part in range(parts)]
 
 
 def _deinterlaced(pixels: np.ndarray) -> np.ndarray:

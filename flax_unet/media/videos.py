@@ -52,6 +52,12 @@ class Sampling(NamedTuple):
     frames: int | None = None
 
 
+def middles(count: int, total: int) -> list[int]:
+    """The number in the middle of each of `count` equal parts of `total` frames."""
+    parts = min(count, total)
+    return [(2 * part + 1) * total // (2 * parts) for part in range(parts)]
+
+
 class VideoFrame(NamedTuple):
     """A picture of a video."""
 

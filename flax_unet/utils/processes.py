@@ -23,22 +23,30 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
+_starting = threading.Lock()
+
+
 class Worker(SpawnProcess):
-    """A process that only its parent ends, by `kill`, or by its own end.
+    """A process that ends by itself, with its parent, or by `end`; no signal but that reaches it.
 
     It is spawned: a fork of a process in which JAX has threads may hang.
     """
 
     def start(self) -> None:
         """Starts the process."""
-        # Without the caller's script, which a spawned process would run again.
-        main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
-        try:
-            with _blocked_signals():
+        with _starting, _blocked_signals():
+            # Without the caller's script, which a spawned process would run again.
+            main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
+            try:
                 super().start()
-        finally:
-            sys.modules["__main__"] = main
+            finally:
+                sys.modules["__main__"] = main
         _alive.add(self)
+
+    def end(self) -> None:
+        """Kills the process and waits until it is gone."""
+        self.kill()
+        self.join()
 
     def run(self) -> None:
         """Runs in the process."""

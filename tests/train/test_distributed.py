@@ -1,6 +1,7 @@
 """Clusters that the environment describes in part, and the options above it."""
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -83,3 +84,20 @@ def test_task_that_srun_did_not_start(
     distributed.join()
     assert not joined
     assert "Slurm allots 4 tasks, but srun did not start this process" in capsys.readouterr().err
+
+
+def test_readers_are_as_many_as_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus, cpus = ([SimpleNamespace(platform=name)] * 2 for name in ("gpu", "cpu"))
+
+    def found(processors: int, devices: Any, frames: int = 10_000) -> int:
+        monkeypatch.setattr(distributed, "processors", lambda: processors)
+        return distributed.readers(None, devices, frames)
+
+    # One processor is left for the rest, and more than 16 a GPU have nothing to do.
+    assert [found(count, gpus) for count in (1, 2, 3, 16, 64)] == [0, 0, 2, 15, 32]
+    assert [found(count, cpus) for count in (1, 2, 4, 8, 64)] == [0, 0, 0, 2, 16]
+    assert found(16, gpus, frames=300) == 0  # they would start for longer than they read
+    assert distributed.readers(0, gpus, 10_000) == 0
+    assert distributed.readers(5, cpus, 1) == 5
+    monkeypatch.setattr(distributed, "_sharing", lambda: 4)  # processes of one host
+    assert found(64, gpus[:1]) == 15

@@ -47,22 +47,20 @@ def _in_processes(
     """
     size = max(min(_CHUNK, ahead // (2 * workers)), 1)
     workers = min(workers, -(-len(positions) // size))
-    with contextlib.ExitStack() as stack:
-        started: list[tuple[Worker, Connection]] = []
-        for number in range(workers):
-            receiver, sender = multiprocessing.Pipe(duplex=False)
-            own = (positions, size, number, workers)
-            worker = Worker(target=_send, args=(read, own, sender))
-            with sender:  # the process has it, too
-                worker.start()
+    pipes = [multiprocessing.Pipe(duplex=False) for _ in range(workers)]
+    started: list[tuple[Worker, Connection]] = []
+    with contextlib.ExitStack() as stack:  # ends the processes, then the thread, then the pipes
+        for receiver, _ in pipes:
             stack.enter_context(receiver)
-            stack.callback(worker.join)
-            started.append((worker, receiver))
         # Half of what is ahead waits here, and the rest in the processes.
         source = in_thread(_received(started), max(ahead // 2, 1), len)
         stack.enter_context(contextlib.closing(source))
-        for worker, _ in started:
-            stack.callback(worker.kill)
+        for number, (receiver, sender) in enumerate(pipes):
+            worker = Worker(target=_send, args=(read, (positions, size, number, workers), sender))
+            with sender:  # the process has it, too
+                worker.start()
+            stack.callback(worker.end)
+            started.append((worker, receiver))
         for chunk in source:
             yield from chunk
 
@@ -72,7 +70,7 @@ def _received(started: list[tuple[Worker, Connection]]) -> Generator[list[Any]]:
     for worker, receiver in itertools.cycle(started):
         try:
             reply = receiver.recv()
-        except EOFError:
+        except (EOFError, OSError):  # OSError: within a message
             worker.join()
             raise InputError(
                 f"a process that reads pictures ended (exit status {worker.exitcode}), perhaps for "
@@ -94,6 +92,9 @@ def _send(read: Callable[[int], Any], own: tuple[range, int, int, int], sender: 
         except Exception as error:
             error.add_note(f"In a process that reads pictures:\n{traceback.format_exc()}")
             reply = error
-        sender.send(reply)
+        try:
+            sender.send(reply)
+        except OSError:  # the parent is gone
+            return
         if not reply or isinstance(reply, Exception):
             return

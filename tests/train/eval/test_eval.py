@@ -202,7 +202,7 @@ def call(shared: tuple[Path, Path, Path], out: Path, *options: object) -> list[s
 NO_PLOTS = "from train.eval import plots; plots._save = lambda *_: None"  # half of a call's time
 
 
-def test_devices_and_batches_change_nothing(
+def test_devices_batches_and_workers_change_nothing(
     shared: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     setups = [(1, 4), (1, 1), (2, 7), (3, 7), (4, 64), (4, 1), (2, 10**12)]
@@ -210,9 +210,11 @@ def test_devices_and_batches_change_nothing(
         call(shared, tmp_path / f"{devices}-{batch}", "--devices", devices, "--batch-size", batch)
         for devices, batch in setups
     ]
+    calls.append(call(shared, tmp_path / "workers", "--workers", 2))
     finish(start(EVAL, calls, devices=4, prelude=NO_PLOTS))
     for devices, batch in setups[1:]:
         assert_same_results(tmp_path / f"{devices}-{batch}", tmp_path / "1-4")
+    assert_same_results(tmp_path / "workers", tmp_path / "1-4")
 
 
 def test_two_processes_of_two_devices(shared: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -344,6 +346,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "no devices": (["--checkpoint", "model", "--devices", "none"], "--devices none: expected all"),
     "no batch": (["--checkpoint", "model", "--batch-size", "0"], "--batch-size 0"),
     "no frames": (["--checkpoint", "model", "--limit", "-1"], "--limit -1"),
+    "workers below zero": (["--checkpoint", "model", "--workers", "-1"], "--workers -1: expected"),
     "a seed below zero": (["--checkpoint", "model", "--seed", "-1"], "--seed -1: expected"),
     "no provenance": (["--checkpoint", "anonymous"], "anonymous/source.json is missing"),
     "damaged weights": (["--checkpoint", "cut"], "cut/weights"),

@@ -18,7 +18,8 @@ from tests.tolerances import DEVICES_32, ELEMENT
 from tests.train.children import finish, together
 from train.data.dataset import open_dataset
 from train.fit import __main__ as fit
-from train.fit.tracking import Tracker
+from train.fit import tracking
+from train.fit.tracking import Clock, Tracker
 
 EVENT: Any = vars(event_pb2)["Event"]  # which type checkers do not see
 SIDE = 16  # of the network's input
@@ -204,3 +205,16 @@ def test_offline_starts_keep_apart_and_online_ones_go_on(
     ]
     assert online["name"] == "run"
     assert all(Path(start["dir"]) == workdir for start in starts)
+
+
+def test_waiting_counts_while_devices_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight seconds, of which two were spent waiting while the devices still worked."""
+    now = 0.0
+    monkeypatch.setattr(tracking.time, "perf_counter", lambda: now)
+    clock = Clock()
+    for seconds, is_idle in ((2, False), (1, True), (3, True)):
+        with clock.waiting(lambda is_idle=is_idle: is_idle):
+            now += seconds
+    now += 2
+    clock.images = 16
+    assert clock.read() == (2.0, 0.5)

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,6 +137,31 @@ def test_faceforensics_splits(tmp_path: Path) -> None:
     assert {found[name] for name in found if "010" in name} == {"test"}
 
 
+def test_faceforensics_of_frames(tmp_path: Path) -> None:
+    """They stand in for videos that are missing."""
+    top = tmp_path
+    empty(top, *(f"original_sequences/youtube/c23/frames/000/{n}.png" for n in (9, 10, 8)))
+    empty(top, "original_sequences/youtube/c23/videos/003.mp4")
+    empty(top, "original_sequences/youtube/c23/frames/003/0.png")
+    deepfakes = "manipulated_sequences/Deepfakes"
+    empty(top, *(f"{deepfakes}/c23/frames/{pair}/7.png" for pair in ("000_003", "003_000")))
+    (top / deepfakes / "c23/frames/010_012").mkdir()
+    empty(top, f"{deepfakes}/masks/frames/000_003/7.png", f"{deepfakes}/masks/videos/003_000.mp4")
+    empty(top, f"{deepfakes}/masks/videos/000_003.mp4")
+    videos, faults = listed(top)
+    assert reasons(faults) == {"010_012": "holds no picture"}
+    assert {name: video.frames for name, video in videos.items()} == {
+        "youtube/c23/000": ("8.png", "9.png", "10.png"),
+        "youtube/c23/003": (),
+        "Deepfakes/c23/000_003": ("7.png",),
+        "Deepfakes/c23/003_000": ("7.png",),
+    }
+    fake, other = (videos[f"Deepfakes/c23/{pair}"] for pair in ("000_003", "003_000"))
+    assert fake.originals == ("youtube/c23/000", "youtube/c23/003")
+    assert fake.mask_video == top / deepfakes / "masks/frames/000_003"
+    assert other.mask_video == top / deepfakes / "masks/videos/003_000.mp4"
+
+
 def test_celeb_df(tmp_path: Path) -> None:
     """In its list, 1 means REAL."""
     empty(tmp_path, "Celeb-real/id0_0000.mp4", "Celeb-real/id1_0003.mp4", "YouTube-real/00001.mp4")
@@ -164,6 +190,193 @@ def test_people_stay_together(tmp_path: Path) -> None:
     parts = {person: {found[n] for n in found if people[n] == person} for person in people.values()}
     assert all(len(of_person) == 1 for of_person in parts.values())
     assert [list(found.values()).count(s) for s in ("train", "validation", "test")] == [144, 18, 18]
+
+
+def bench(top: Path, name: str, **classes: dict[str, Any]) -> Path:
+    """A JSON of DeepfakeBench, written elsewhere: with backslashes and another root."""
+    listing = {name: {key.replace("__", "-"): splits for key, splits in classes.items()}}
+    path = top / "json" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(listing))
+    return path
+
+
+def crops(
+    label: str, folder: str, numbers: Iterable[int] = range(3), *, masks: str | None = None
+) -> dict[str, Any]:
+    """A video of such a JSON."""
+    frames, of_masks = (
+        [f"D:\\bench\\rgb\\{at}/{n:03d}.png" for n in numbers] for at in (folder, masks)
+    )
+    return {"label": label, "frames": frames} | ({"masks": of_masks} if masks else {})
+
+
+def on_disk(top: Path, *folders: str, numbers: Iterable[int] = range(3)) -> Path:
+    return empty(top, *(f"rgb/{folder}/{n:03d}.png" for folder in folders for n in numbers))
+
+
+FF = "FaceForensics++"
+YOUTUBE = f"{FF}/original_sequences/youtube"
+DEEPFAKES = f"{FF}/manipulated_sequences/Deepfakes"
+
+
+def bench_faceforensics(top: Path) -> Path:
+    """Two compressions; the test pair has masks in one; frames of one are missing, and a few."""
+    real: dict[str, Any] = {"train": {}, "test": {}}
+    fake: dict[str, Any] = {"train": {}, "test": {}}
+    for c in ("c23", "c40"):
+        for split, pairs in ("train", ("000", "003")), ("test", ("010", "012")):
+            for name, other in (pairs, pairs[::-1]):
+                folder = f"{YOUTUBE}/{c}/frames/{name}"
+                real[split].setdefault(c, {})[name] = crops("FF-real", folder)
+                on_disk(top, folder)
+                of, masks = (f"{DEEPFAKES}/{c}/{kind}/{name}_{other}" for kind in PARTS)
+                is_masked = split == "test" and c == "c23"
+                video = crops("FF-DF", of, range(4), masks=masks if is_masked else None)
+                fake[split].setdefault(c, {})[f"{name}_{other}"] = video
+                if (c, name) != ("c40", "003"):
+                    on_disk(top, of, *([masks] if is_masked else []))
+    return bench(top, FF, FF__real=real, FF__DF=fake)
+
+
+PARTS = ("frames", "masks")
+
+
+@pytest.mark.parametrize("inside", ["", "json", f"json/{FF}.json"])
+def test_deepfakebench(tmp_path: Path, inside: str) -> None:
+    bench_faceforensics(tmp_path)
+    videos, faults = listed(tmp_path / inside)
+    assert [fault.reason for fault in faults] == [
+        f"its frames are missing: D:/bench/rgb/{DEEPFAKES}/c40/frames/003_000"
+    ]
+    assert faults[0].file.endswith(f"{FF}.json: FF-DF/c40/003_000")
+    assert len(videos) == 15
+    fake = videos["FF-DF/c23/010_012"]
+    assert (fake.data_set, fake.method, fake.compression) == (FF, "DF", "c23")
+    assert (fake.is_real, fake.split, fake.is_crop) == (False, "test", True)
+    assert fake.originals == ("FF-real/c23/010", "FF-real/c23/012")
+    assert fake.path == tmp_path / "rgb" / DEEPFAKES / "c23/frames/010_012"
+    assert fake.mask_video == tmp_path / "rgb" / DEEPFAKES / "c23/masks/010_012"
+    assert fake.frames == ("000.png", "001.png", "002.png")
+    assert fake.notes == ("1 frame of 4 missing, such as 003.png",)
+    assert videos["FF-DF/c40/010_012"].mask_video is None
+    real = videos["FF-real/c40/000"]
+    assert (real.is_real, real.method, real.split, real.notes) == (True, None, "train", ())
+    assert real.path == tmp_path / "rgb" / YOUTUBE / "c40/frames/000"
+    chosen, _ = listed(tmp_path / inside, compressions=("c40",))
+    assert {video.compression for video in chosen.values()} == {"c40"}
+    with pytest.raises(InputError, match="no method Deepfakes; there are: DF"):
+        listed(tmp_path / inside, methods=("Deepfakes",))
+
+
+def test_deepfakebench_of_several_files(tmp_path: Path) -> None:
+    """The videos of FaceForensics++ are in several files, and validation and test may be one."""
+    bench_faceforensics(tmp_path)
+    source = json.loads((tmp_path / "json" / f"{FF}.json").read_text())
+    (tmp_path / "json" / "FF-DF.json").write_text(json.dumps({"FF-DF": source[FF]}))
+    both = {"id0_0001": crops("CelebDFv2_real", "Celeb-DF-v2/Celeb-real/frames/id0_0001")}
+    fakes = {"id0_id1_0001": crops("CelebDFv2_fake", "Celeb-DF-v2/Celeb-fake/id0_id1_0001")}
+    on_disk(
+        tmp_path, "Celeb-DF-v2/Celeb-real/frames/id0_0001", "Celeb-DF-v2/Celeb-fake/id0_id1_0001"
+    )
+    splits_of = {"CelebDFv2_real": {"train": {}, "val": both, "test": both}}
+    splits_of["CelebDFv2_fake"] = {"train": fakes}
+    bench(tmp_path, "Celeb-DF-v2", **splits_of)
+    for sources in ([tmp_path], sorted((tmp_path / "json").iterdir())):
+        videos, faults = listed(*sources)
+        assert len(videos) == 17
+        assert {fault.reason.partition(":")[0] for fault in faults} == {"its frames are missing"}
+        real, fake = videos["CelebDFv2_real/id0_0001"], videos["CelebDFv2_fake/id0_id1_0001"]
+        assert (real.data_set, real.split) == ("Celeb-DF-v2", "test")
+        assert real.notes == ("it is listed for test and validation, and was taken for test",)
+        assert (fake.method, fake.compression) == (None, None)
+        assert fake.originals == ("CelebDFv2_real/id0_0001",)
+
+
+def test_deepfakebench_names_do_not_clash(tmp_path: Path) -> None:
+    """Videos of one name in two splits are two videos; a folder belongs to one."""
+    on_disk(tmp_path, "train/real/1", "test/real/1", "train/fake/1_fake")
+    real = {split: {"1": crops("UADFV_Real", f"{split}/real/1")} for split in ("train", "test")}
+    fake: dict[str, Any] = {
+        "train": {"1_fake": crops("UADFV_Fake", "train/fake/1_fake")},
+        "test": {"2_fake": crops("UADFV_Fake", "test/fake/1_fake")},
+    }
+    bench(tmp_path, "UADFV", UADFV_Real=real, UADFV_Fake=fake)
+    videos, faults = listed(tmp_path)
+    assert {name: (video.is_real, video.split) for name, video in videos.items()} == {
+        "UADFV_Real/train/1": (True, "train"),
+        "UADFV_Real/test/1": (True, "test"),
+        "UADFV_Fake/1_fake": (False, "train"),
+    }
+    (fault,) = faults
+    assert "UADFV_Fake/2_fake" in fault.file
+    assert len({video.path for video in videos.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "is_real", "method"),
+    [
+        ("DFDC_Real", True, None),
+        ("FF-REAL", True, None),
+        ("DFDC_Fake", False, None),
+        ("DFDCP_FakeB", False, "FakeB"),
+        ("FF-F2F", False, "F2F"),
+    ],
+)
+def test_deepfakebench_classes(
+    tmp_path: Path, name: str, is_real: bool, method: str | None
+) -> None:
+    on_disk(tmp_path, "a/1")
+    prefix = name.partition("_")[0]
+    path = bench(tmp_path, "x", **{f"{prefix}_real": {}, name: {"test": {"v": crops(name, "a/1")}}})
+    # A class without videos says what the others' names begin with.
+    (video,) = listed(path, layout="deepfakebench")[0].values()
+    assert (video.is_real, video.method) == (is_real, method)
+
+
+def test_deepfakebench_that_cannot_be_read(tmp_path: Path) -> None:
+    on_disk(tmp_path, "a/1")
+    entry = crops("odd", "a/1")
+    with pytest.raises(InputError, match="class DFDC_odd means neither REAL nor FAKE"):
+        listed(bench(tmp_path, "DFDC", DFDC_odd={"test": {"v": entry}}))
+    with pytest.raises(InputError, match=r"has the split extra; expected train, val or test"):
+        listed(bench(tmp_path, "DFDC", DFDC_fake={"test": {}, "extra": {}}))
+    entries = {
+        **{"good": crops("DFDC_fake", "a/1"), "text": "a/1", "none": crops("DFDC_fake", "a", [])},
+        **{"other": crops("DFDC_real", "a/1"), "same": crops("DFDC_fake", "a/1")},
+        "two": {"frames": ["a/1/000.png", "a/2/000.png"]},
+        "lost": {"frames": ["../../../etc/1/7.png"]},
+    }
+    videos, faults = listed(bench(tmp_path, "DFDC", DFDC_fake={"test": entries}))
+    assert [*videos] == ["DFDC_fake/good"]
+    found = {fault.file.rpartition("/")[2]: fault.reason for fault in faults}
+    assert found == {
+        "text": "its entry is not an object with a list of frames",
+        "none": "it has no frames",
+        "other": "its label is 'DFDC_real', its class DFDC_fake",
+        "same": "its frames are found where those of DFDC_fake/good are",
+        "two": "its frames do not lie in one folder",
+        "lost": "its frames are missing: etc/1",
+    }
+    with pytest.raises(InputError, match=r"no frames were found.*they|They must lie beside"):
+        listed(bench(tmp_path / "b", "DFDC", DFDC_fake={"test": {"v": entry | {"label": 1}}}))
+
+
+def test_folders_of_frames(tmp_path: Path) -> None:
+    frames = ("2.png", "10.png", "1.png")
+    empty(tmp_path, *(f"real/a/{n}" for n in frames), *(f"fake/a_fake/{n}" for n in frames))
+    empty(tmp_path, "real/one.png", "real/two.png", "real/people/Ann.png", "real/people/Bob.png")
+    empty(tmp_path, "fake/mixed/1.png", "fake/mixed/2.mp4")
+    videos, faults = listed(tmp_path)
+    assert not faults
+    assert {name: video.frames for name, video in videos.items() if video.frames} == {
+        **{"real/a": ("1.png", "2.png", "10.png"), "fake/a_fake": ("1.png", "2.png", "10.png")}
+    }
+    assert videos["fake/a_fake"].originals == ("real/a",)
+    assert {name for name, video in videos.items() if not video.frames} == {
+        *("real/one.png", "real/two.png", "real/people/Ann.png", "real/people/Bob.png"),
+        *("fake/mixed/1.png", "fake/mixed/2.mp4"),
+    }
 
 
 def test_folders(tmp_path: Path) -> None:

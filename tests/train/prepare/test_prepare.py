@@ -1,11 +1,14 @@
 """From raw videos to a data set that training and evaluation read."""
 
 import csv
+import errno
 import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps
 
 from flax_unet.media.faces import Box
+from flax_unet.media.images import read_image
 from flax_unet.media.videos import Sampling, VideoReader
+from flax_unet.utils.errors import InputError
 from tests.conftest import listing
 from tests.flax_unet.samples import encode, noise, number_of, numbered, sound_avi
 from tests.train.fit.conftest import SHALLOW, write_checkpoint
@@ -27,7 +32,7 @@ from train.data.layouts.masks import decode
 from train.eval import __main__ as evaluation
 from train.fit import __main__ as fit
 from train.prepare import __main__ as prepare
-from train.prepare import frames, masks, pool, work
+from train.prepare import cluster, frames, masks, pool, result, work
 from train.prepare.layouts.find import list_videos
 from train.prepare.layouts.record import ListOptions
 from train.prepare.plan import plan
@@ -217,9 +222,26 @@ def test_faceforensics(faceforensics: Path) -> None:
             assert [*boxes(made, key)] == [1, 3, 5, 7]
             assert iou(made, key, trees.forged(seed + of, of)[1]) >= least
     assert {path.name for path in made.iterdir()} == {
-        *("training", "testing", "videos", "metadata.json", "prepare.json", "faults.csv")
+        *("training", "testing", "videos", "metadata.json", "prepare.json", "faults.csv"),
+        "examples.png",
     }
     assert_clean(made)
+
+
+def test_sheet_of_examples(faceforensics: Path) -> None:
+    """Each row shows two fakes: the original, the fake, and the fake with its mask in red."""
+    with Image.open(faceforensics / "made" / "examples.png") as image:
+        sheet = np.asarray(image.convert("RGB"), np.int16)
+    tile, across, down = 144, 148, 164
+    assert sheet.shape[0] == 3 * down  # six fakes
+    for row in range(3):
+        line = sheet[row * down : row * down + tile]
+        original, fake, marked = (line[:, n * across : n * across + tile] for n in range(3))
+        assert abs(original - fake).max(axis=-1)[40:110, 40:110].mean() > 10
+        assert abs(original - fake)[:20].mean() < 5
+        is_red = (fake - marked)[..., 1] > 20
+        assert 0.05 < is_red.mean() < 0.4
+        assert is_red[tile // 2, tile // 2]
 
 
 def test_mask_videos_of_other_frames(faceforensics: Path, tmp_path: Path) -> None:
@@ -245,6 +267,108 @@ def test_mask_videos_of_other_frames(faceforensics: Path, tmp_path: Path) -> Non
     truth = trees.moved(changed, 3)[top:bottom, left:right]
     mask_of_3 = decode((out / "training/masks/Deepfakes-c23-000-003/3_1.gif").read_bytes()) != 0
     assert (mask_of_3 & truth).sum() / (mask_of_3 | truth).sum() > 0.93
+
+
+def test_extracted_frames_are_as_good_as_videos(faceforensics: Path, tmp_path: Path) -> None:
+    """Frames from pictures give the crops, boxes and masks of the videos, to the byte."""
+    raw = trees.as_frames(shutil.copytree(faceforensics / "raw", tmp_path / "raw"))
+    assert run(raw, tmp_path / "made", "--frames", 4) == 0
+    found, expected = listing(tmp_path / "made"), listing(faceforensics / "made")
+    assert {name for name in found if found[name] != expected.pop(name)} == {
+        *(f"videos/{path.name}" for path in (faceforensics / "made/videos").iterdir()),
+        "metadata.json",
+    }
+    assert not expected
+    key = "Deepfakes-c23-010-012"
+    entries = [read(of / "made/metadata.json")[f"{key}.mp4"] for of in (tmp_path, faceforensics)]
+    assert {name for name in entries[0] if entries[0][name] != entries[1][name]} == {
+        *("sha256", "frames_a_second")
+    }
+    assert boxes(tmp_path / "made", key) == boxes(faceforensics / "made", key)
+
+
+def test_extracted_frames_with_gaps(faceforensics: Path, tmp_path: Path) -> None:
+    """Frames that a fake lacks, that cannot be read, or that are of another size."""
+    raw = trees.as_frames(shutil.copytree(faceforensics / "raw", tmp_path / "raw"))
+    shutil.rmtree(raw / "manipulated_sequences/FaceShifter")
+    fakes = raw / "manipulated_sequences/Deepfakes/c23/frames"
+    (fakes / "000_003/0003.png").unlink()
+    (fakes / "000_003/0005.png").write_bytes(b"damaged")
+    (fakes / "003_000/0001.png").write_bytes(b"")
+    for path in (fakes / "010_012").iterdir():
+        path.write_bytes(b"damaged")
+    real = raw / "original_sequences/youtube/c23/frames/010/0007.png"
+    trees.still().resize((64, 64)).save(real)
+    assert run(raw, tmp_path / "made", "--frames", 4) == 1
+    assert [*boxes(tmp_path / "made", "Deepfakes-c23-000-003")] == [1, 7]
+    assert [*boxes(tmp_path / "made", "Deepfakes-c23-003-000")] == [3, 5, 7]
+    assert [*boxes(tmp_path / "made", "youtube-c23-010")] == [1, 3, 5]
+    found = faults(tmp_path / "made")
+    assert found["010"] == [
+        (
+            "note",
+            "1 frame cannot be used, such as 0007.png, which is not 320x376 as the others are",
+        )
+    ]
+    ((kind, reason),) = found["010_012"]
+    assert kind == "failed"
+    assert reason.startswith("3 frames cannot be used, such as 0001.png")
+    notes = [reason for kind, reason in found["000_003"] if kind == "note"]
+    assert "it lacks 2 of its original's frames" in notes
+    assert any(note.startswith("1 frame cannot be used, such as 0005.png") for note in notes)
+
+
+@pytest.fixture(scope="module")
+def deepfakebench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    top = tmp_path_factory.mktemp("bench")
+    trees.deepfakebench(top / "raw")
+    assert run(top / "raw", top / "made", "--frames", 4) == 0
+    return top
+
+
+def test_deepfakebench(deepfakebench: Path) -> None:
+    """Its frames are the crops; masks are those that it lists, or those by similarity."""
+    made = deepfakebench / "made"
+    entries = read(made / "metadata.json")
+    assert len(entries) == 4 + 3 + 3
+    for method, masks_by, least in ("DF", "video", 0.9), ("NT", "similarity", 0.7):
+        key = f"FF-{method}-c23-810-812"
+        assert entries[f"{key}.mp4"] == entries[f"{key}.mp4"] | {
+            **{"label": "FAKE", "split": "test", "method": method, "compression": "c23"},
+            **{"data_set": "FaceForensics++", "masks": masks_by, "size": [256, 256]},
+            "original": ["FF-real-c23-810.mp4", "FF-real-c23-812.mp4"],
+        }
+        names = {path.name for path in (made / "testing/crops" / key).iterdir()}
+        assert names == {"3_0.png", "9_0.png", "15_0.png", "21_0.png"}
+        changed = Image.fromarray(trees.forged({"DF": 7, "NT": 11}[method], 2)[1]).crop(trees.FACE)
+        truth = trees.moved(np.asarray(changed.convert("L").resize((256, 256))) >= 128, 9)
+        mask = decode((made / "testing/masks" / key / "9_0.gif").read_bytes()) != 0
+        assert (mask & truth).sum() / (mask | truth).sum() > least
+        source = deepfakebench / f"raw/rgb/FaceForensics++/FF-{method}/c23/frames/810_812/009.png"
+        frame, crop = (read_image(at) for at in (source, made / f"testing/crops/{key}/9_0.png"))
+        assert crop.tobytes() == frame.tobytes()
+    assert faults(made) == {}
+    assert_clean(made)
+
+
+def test_deepfakebench_of_other_frames(deepfakebench: Path, tmp_path: Path) -> None:
+    """A fake keeps frames that its original lacks; a copy of a video is left out."""
+    raw = shutil.copytree(deepfakebench / "raw", tmp_path / "raw")
+    root = raw / "rgb/FaceForensics++"
+    (root / "FF-real/c23/frames/000/009.png").unlink()
+    shutil.rmtree(root / "FF-DF/c23/masks/000_003")
+    shutil.rmtree(root / "FF-real/c23/frames/812")
+    shutil.copytree(root / "FF-real/c23/frames/810", root / "FF-real/c23/frames/812")
+    assert run(raw, tmp_path / "made", "--every", 1) == 1
+    found = faults(tmp_path / "made")
+    assert found["812"][0][1].startswith("its content is that of")
+    assert found["000"] == [("note", "1 frame of 8 missing, such as 009.png")]
+    without = "1 of its crops have no masks: its original lacks their frames"
+    notes = [row for row in found["000_003"] if row[0] == "note"]
+    assert notes == [("note", without), ("note", "its masks are missing"), ("note", without)]
+    names = {path.name for path in tmp_path.glob("made/training/masks/FF-DF-c23-000-003/*")}
+    assert names == {f"{n}_0.gif" for n in range(0, 24, 3)} - {"9_0.gif"}
+    assert len([*tmp_path.glob("made/training/crops/FF-DF-c23-000-003/*")]) == 8
 
 
 def test_training_and_evaluation_read_it(
@@ -315,6 +439,40 @@ def test_processes_make_the_same(dfdc: Path, tmp_path: Path) -> None:
     assert listing(tmp_path / "made") == listing(dfdc / "made")
 
 
+def test_ray_makes_the_same(dfdc: Path, tmp_path: Path) -> None:
+    """A cluster of its own, with paths relative to the folder in which the command runs."""
+    shutil.copytree(dfdc / "raw", tmp_path / "raw")
+    arguments = ("-m", "train.prepare", "raw", "--out", "made", "--ray", "auto", "--workers", "2")
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}  # noqa: PTH109
+    ended = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert listing(tmp_path / "made") == listing(dfdc / "made")
+
+
+def test_cluster_that_cannot_work(
+    dfdc: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        message = fails(prepare.main, dfdc / "raw", "--out", tmp_path / "made", "--ray", address)
+    assert f"--ray {address}: the cluster cannot be reached" in message
+    assert not (tmp_path / "made").exists()
+    monkeypatch.chdir(tmp_path)
+    versions = {**result.versions(), "pillow": "1.0"}
+    with pytest.raises(InputError, match=r"does not see .*all machines must share it"):
+        cluster.check_machine(tmp_path, tmp_path, tuple(versions.items()))
+    with pytest.raises(InputError, match=r"has pillow .*; install 1\.0, as elsewhere"):
+        cluster.check_machine(dfdc / "made", tmp_path, tuple(versions.items()))
+
+
 def test_processes_end_with_the_run(dfdc: Path, tmp_path: Path) -> None:
     videos, _ = list_videos([dfdc / "raw"], None, ListOptions())
     groups = plan(videos, (80, 10, 10), 0)
@@ -336,9 +494,45 @@ def test_another_result_stands_there(dfdc: Path, tmp_path: Path, fails: Callable
     assert listing(out).items() <= listing(dfdc / "made").items()
 
 
+def test_disk_becomes_full(
+    dfdc: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made stays, the message says how much is missing, and the next run goes on."""
+    out, write = tmp_path / "made", Path.write_bytes
+    left = 20
+
+    def full(path: Path, content: bytes) -> int:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    message = fails(prepare.main, dfdc / "raw", "--out", out, "--workers", "1")
+    assert re.search(r"made: the disk is full\. 2 of 4 videos are made; the others need", message)
+    made = sum(path.stat().st_size for path in out.glob("*/crops/*/*"))
+    assert f"about {made / 1e6:.0f} MB. Make room, and give the same command again" in message
+    assert {path.name for path in out.iterdir()} == {"prepare.json", "training", "videos"}
+    assert len(listing(out / "videos")) == 2
+    monkeypatch.undo()
+    assert run(dfdc / "raw", out) == 0
+    assert listing(out) == listing(dfdc / "made")
+
+
+def test_disk_that_cannot_hold_the_result(
+    dfdc: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 10**6))
+    message = fails(prepare.main, dfdc / "raw", "--out", tmp_path / "made", "--workers", "1")
+    assert "made has room for 1 MB, and at least 1 MB are needed. Make room" in message
+    assert not (tmp_path / "made").exists()
+    assert run(dfdc / "raw", tmp_path / "made", "--frames", 1) == 0  # those would fit
+
+
 FAKES = (
     *("longer", "shorter", "slower", "smaller", "turned", "odd name ä", "lost", "frozen"),
-    "halved",
+    *("halved", "odd", "rotated", "elsewhere"),
 )
 BY_TIME = "matched by time"
 
@@ -353,7 +547,21 @@ def archive(top: Path) -> Path:
         "halved": lambda path, face: encode(
             path, [*trees.moving(face)][::2], times=[*range(0, count, 2)]
         ),
-        "smaller": lambda path, face: trees.write(path, face.resize((160, 188))),
+        "smaller": lambda path, face: encode(
+            path, (picture.resize((240, 282)) for picture in trees.moving(face)), crf="18"
+        ),
+        "odd": lambda path, face: encode(
+            path, (p.resize((321, 377)) for p in trees.moving(face)), pix_fmt="yuv444p", crf="18"
+        ),
+        "rotated": lambda path, face: encode(
+            path,
+            [picture.transpose(Image.Transpose.ROTATE_270) for picture in trees.moving(face)],
+            prepare=lambda stream: stream.set_display_rotation(90),
+            crf="18",
+        ),
+        "elsewhere": lambda path, face: trees.write(
+            path, ImageChops.offset(ImageOps.mirror(face), 80, -60)
+        ),
         "turned": lambda path, face: trees.write(path, face.transpose(Image.Transpose.ROTATE_90)),
     }
     for seed, name in enumerate(FAKES):
@@ -368,6 +576,7 @@ def archive(top: Path) -> Path:
     (real / "cut.mkv").write_bytes(whole[: len(whole) // 2])
     trees.write(real / "one frame.mp4", trees.still(21), 1)
     trees.still(22).save(real / "picture.png")
+    trees.write(real / "ten hours.mp4", trees.still(24), 101, times=[3600 * n for n in range(101)])
     (real / "empty.mp4").touch()
     encode(real / "nobody.mp4", [noise(64, 48)] * 3)
     sound_avi(real / "sound.avi")
@@ -403,6 +612,8 @@ def test_faults(of_archive: Path) -> None:
         "longer_fake.mp4": [BY_TIME],
         "shorter_fake.mp4": ["ends before 2 of its original's frames", BY_TIME],
         "halved_fake.mp4": ["ends before 1 of its original's frames", BY_TIME],
+        "odd_fake.mp4": ["resized to its original's 320x376"],
+        "elsewhere_fake.mp4": ["does not look like its original"],
         "smaller_fake.mp4": ["resized to its original's 320x376"],
         "lost_fake.mp4": ["faces were found in the fake itself"],
     }
@@ -425,13 +636,14 @@ def test_what_fakes_of_other_length_are_compared_with(of_archive: Path) -> None:
         if name == "turned":
             continue
         entry = entries[f"{key}.mp4"]
-        assert entry["masks"] == (None if name == "lost" else "similarity")
-        if name == "lost":
+        is_alone = name in ("lost", "elsewhere")
+        assert entry["masks"] == (None if is_alone else "similarity")
+        if is_alone:
             continue
         seed, cut = FAKES.index(name), boxes(out, key)
         assert cut.items() <= boxes(out, entry["original"].removesuffix(".mp4")).items()
-        if name in ("longer", "shorter", "slower", "odd name ä"):
-            assert iou(out, key, trees.forged(seed + 3, seed)[1]) > 0.6
+        if name not in ("halved", "frozen"):
+            assert iou(out, key, trees.forged(seed + 3, seed)[1]) > 0.7, name
     assert [*boxes(out, "fake-longer-fake-mp4")] == [1, 3, 5, 7]
     assert [*boxes(out, "fake-shorter-fake-mp4")] == [1, 3]
     assert [*boxes(out, "fake-halved-fake-mp4")] == [1, 3, 5]  # its last frame is shown at 6

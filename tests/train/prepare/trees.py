@@ -3,10 +3,13 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from string import ascii_lowercase
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from flax_unet.media.videos import Sampling, VideoReader
 from tests.flax_unet.samples import encode, photo
 from train.data.synthetic.forge import forge
 
@@ -49,8 +52,8 @@ def write(path: Path, picture: Image.Image, frames: int = FRAMES, **options: obj
 
 
 def dfdc(top: Path, pairs: int = 2) -> Path:
-    """Parts with pairs of a real video and a fake of it; the second part has one without."""
-    names = ("aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc", "dddddddddd")
+    """Parts, each with a real video and a fake of it."""
+    names = [10 * letter for letter in ascii_lowercase]
     for part in range(pairs):
         folder = top / f"dfdc_train_part_{part}"
         real, fake = f"{names[2 * part]}.mp4", f"{names[2 * part + 1]}.mp4"
@@ -83,12 +86,60 @@ def faceforensics(top: Path) -> Path:
     return top
 
 
+def as_frames(top: Path) -> Path:
+    """Puts the frames of all videos in `videos/` into `frames/<video>/<n>.png` instead."""
+    for path in sorted(top.rglob("videos/*.mp4")):
+        folder = path.parents[1] / "frames" / path.stem
+        folder.mkdir(parents=True)
+        for number, _, image in filter(None, VideoReader(path, Sampling()).frames()):
+            image.save(folder / f"{number:04d}.png")
+        path.unlink()
+    return top
+
+
+def deepfakebench(top: Path) -> Path:
+    """Crops of a pair of videos in two methods, one of them with masks; every third frame."""
+    root, side = top / "rgb/FaceForensics++", (256, 256)
+    classes: dict[str, Any] = {
+        name: {split: {"c23": {}} for split in ("train", "val", "test")}
+        for name in ("FF-real", "FF-DF", "FF-NT")
+    }
+
+    def write_frames(folder: Path, picture: Image.Image) -> list[str]:
+        folder.mkdir(parents=True)
+        for number in range(0, 3 * FRAMES, 3):
+            shifted = Image.fromarray(moved(np.asarray(picture.resize(side)), number))
+            shifted.save(folder / f"{number:03d}.png")
+        names = sorted(path.name for path in folder.iterdir())
+        return [f"E:\\sets\\{folder.relative_to(top / 'rgb')}\\{name}" for name in names]
+
+    def add(name: str, video: str, picture: Image.Image, changed: np.ndarray | None = None) -> None:
+        folder = root / name / "c23/frames" / video
+        entry = {"label": name, "frames": write_frames(folder, picture)}
+        if changed is not None:
+            mask = Image.fromarray(np.uint8(255) * changed)
+            entry["masks"] = write_frames(root / name / "c23/masks" / video, mask)
+        split = "train" if video.startswith("0") else "test"
+        classes[name][split]["c23"][video] = entry
+
+    for number, video in enumerate(("000", "003", "810", "812")):
+        add("FF-real", video, still(number).crop(FACE))
+    for of, video in enumerate(("000_003", "003_000", "810_812")):
+        for name, seed in ("FF-DF", 5 + of), ("FF-NT", 9 + of):
+            picture, changed = forged(seed, of)
+            box = Image.fromarray(changed).crop(FACE)
+            add(name, video, picture.crop(FACE), np.asarray(box) if name == "FF-DF" else None)
+    (top / "FaceForensics++.json").write_text(json.dumps({"FaceForensics++": classes}))
+    return top
+
+
 def celeb_df(top: Path) -> Path:
-    """Three people, two fakes, one video of nobody; two of them are for the test."""
-    for number, name in enumerate(("id0_0000", "id1_0000", "id2_0001")):
+    """Three people, three fakes, one video of nobody; two of them are for the test."""
+    for number, name in enumerate(("id0_0000", "id1_0000", "id2_0001", "id2_0002")):
         write(top / f"Celeb-real/{name}.mp4", still(number))
     write(top / "Celeb-synthesis/id0_id1_0000.mp4", forged(3, 0)[0])
     write(top / "Celeb-synthesis/id1_id2_0000.mp4", forged(4, 1)[0])
+    write(top / "Celeb-synthesis/id2_id1_0002.mp4", forged(6, 3)[0])
     write(top / "YouTube-real/00000.mp4", still(7))
     (top / "List_of_testing_videos.txt").write_text(
         "1 Celeb-real/id0_0000.mp4\n0 Celeb-synthesis/id0_id1_0000.mp4\n"

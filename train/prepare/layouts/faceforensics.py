@@ -6,10 +6,12 @@ from pathlib import Path
 
 from flax_unet.media.videos import SUFFIXES
 from flax_unet.utils.errors import InputError
+from train.prepare.layouts.pictures import Pictures
 from train.prepare.layouts.record import Fault, Layout, ListOptions, Video, read_json
 
 _DATA_SET = "FaceForensics++"
 _REAL, _FAKE = "original_sequences", "manipulated_sequences"
+_VIDEOS, _FRAMES, _MASKS = "videos", "frames", "masks"
 _PAIR = re.compile(r"(\d+)_(\d+)")  # target and source: videos of `youtube`
 _OF_ACTORS = re.compile(r"(\d+)_(\d+)__(.+)__\w+")  # target, source, scene: videos of `actors`
 _SCENE = re.compile(r"(\d+)__.+")
@@ -18,31 +20,49 @@ _SPLITS = {"train.json": "train", "val.json": "validation", "test.json": "test"}
 
 def _videos(top: Path, options: ListOptions) -> Iterator[Video | Fault]:
     splits = _splits(options.splits or top / "splits", options.splits is not None)
-    folders = sorted(path for side in (_REAL, _FAKE) for path in top.glob(f"{side}/*/*/videos"))
+    folders = sorted(
+        {
+            path.parent
+            for side in (_REAL, _FAKE)
+            for kind in (_VIDEOS, _FRAMES)
+            for path in top.glob(f"{side}/*/*/{kind}")
+            if path.parts[-2] != _MASKS
+        }
+    )
     known = {
-        "compression": {folder.parts[-2] for folder in folders if folder.parts[-2] != "masks"},
-        "method": {folder.parts[-3] for folder in folders if folder.parts[-4] == _FAKE},
+        "compression": {folder.name for folder in folders},
+        "method": {folder.parts[-2] for folder in folders if folder.parts[-3] == _FAKE},
     }
-    for kind, wanted in ("compression", options.compressions), ("method", options.methods):
-        for name in wanted:
-            if name not in known[kind]:
-                there = ", ".join(sorted(known[kind])) or "none"
-                raise InputError(f"{top} has no {kind} {name}; there are: {there}")
+    options.check(top, known)
     for folder in folders:
-        side, method, compression, _ = folder.parts[-4:]
-        is_left_out = options.compressions and compression not in options.compressions
-        if side == _FAKE and options.methods and method not in options.methods:
-            is_left_out = True
-        if compression == "masks" or is_left_out:
+        side, method, compression = folder.parts[-3:]
+        if not options.takes(compression, method if side == _FAKE else None):
             continue
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-                continue
-            read = _real if side == _REAL else _fake
-            yield read(path, method, compression, splits)
+        for path in _sequences(folder):
+            try:
+                frames = Pictures.of(path).names if path.is_dir() else ()
+                read = _real if side == _REAL else _fake
+                yield read(path, frames, method, compression, splits)
+            except InputError as error:
+                yield Fault(str(path), str(error).removeprefix(f"{path} "))
 
 
-def _real(path: Path, origin: str, compression: str, splits: dict[str, str]) -> Video | Fault:
+def _sequences(folder: Path) -> list[Path]:
+    """The videos of a folder, and the folders with frames of those that are missing."""
+    videos, frames = (
+        sorted(path for path in place.iterdir() if not path.name.startswith("."))
+        if place.is_dir()
+        else []
+        for place in (folder / _VIDEOS, folder / _FRAMES)
+    )
+    videos = [path for path in videos if path.suffix.lower() in SUFFIXES]
+    names = {path.stem for path in videos}
+    return videos + [path for path in frames if path.is_dir() and path.name not in names]
+
+
+def _real(
+    path: Path, frames: tuple[str, ...], origin: str, compression: str, splits: dict[str, str]
+) -> Video | Fault:
     name = path.stem
     scene = _SCENE.fullmatch(name)
     return Video(
@@ -53,10 +73,13 @@ def _real(path: Path, origin: str, compression: str, splits: dict[str, str]) -> 
         compression=compression,
         split=splits.get(name),
         person=f"actor {scene[1]}" if scene else f"video {name}",
+        frames=frames,
     )
 
 
-def _fake(path: Path, method: str, compression: str, splits: dict[str, str]) -> Video | Fault:
+def _fake(
+    path: Path, frames: tuple[str, ...], method: str, compression: str, splits: dict[str, str]
+) -> Video | Fault:
     if of_actors := _OF_ACTORS.fullmatch(path.stem):
         target, _, scene = of_actors.groups()
         originals: tuple[str, ...] = (f"actors/{compression}/{target}__{scene}",)
@@ -66,7 +89,10 @@ def _fake(path: Path, method: str, compression: str, splits: dict[str, str]) -> 
         person, split = f"video {pair[1]}", splits.get(pair[1])
     else:
         return Fault(str(path), "its name is not <target>_<source>, so its originals are unknown")
-    mask_video = path.parents[2] / "masks" / "videos" / path.name
+    # The pictures of masks have the numbers of those of frames.
+    masks = path.parents[2] / _MASKS
+    places = (masks / _VIDEOS / f"{path.stem}{path.suffix or '.mp4'}", masks / _FRAMES / path.stem)
+    found = [place for place in places if place.exists()]
     return Video(
         path,
         f"{method}/{compression}/{path.stem}",
@@ -77,7 +103,8 @@ def _fake(path: Path, method: str, compression: str, splits: dict[str, str]) -> 
         compression=compression,
         split=split,
         person=person,
-        mask_video=mask_video if mask_video.is_file() else None,
+        mask_video=found[-1 if frames else 0] if found else None,
+        frames=frames,
     )
 
 
@@ -97,7 +124,8 @@ def _splits(folder: Path, is_named: bool) -> dict[str, str]:
 
 
 LAYOUT = Layout(
-    f"{_REAL}/<origin>/<compression>/videos or {_FAKE}/<method>/<compression>/videos",
+    f"{_REAL}/<origin>/<compression>/{_VIDEOS} or {_FAKE}/<method>/<compression>/{_VIDEOS}, "
+    f"or {_FRAMES}/<video>/<n>.png in place of {_VIDEOS}",
     lambda top: any((top / side).is_dir() for side in (_REAL, _FAKE)),
     _videos,
 )

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from textwrap import wrap
 
-from flax_unet.checkpoint.provenance import file_sha256
 from flax_unet.utils.errors import InputError
-from train.prepare.layouts import celeb_df, dfdc, faceforensics, folders, table
+from train.prepare.layouts import celeb_df, deepfakebench, dfdc, faceforensics, folders, table
 from train.prepare.layouts.record import Fault, Layout, ListOptions, Video
 
 LAYOUTS = {  # by name, in the order in which they are tried
+    "deepfakebench": deepfakebench.LAYOUT,
     "faceforensics": faceforensics.LAYOUT,
     "celeb-df": celeb_df.LAYOUT,
     "dfdc": dfdc.LAYOUT,
@@ -37,7 +37,7 @@ def list_videos(
                 faults.append(found)
                 continue
             first = videos.setdefault((found.data_set, found.name), found)
-            if first is not found:
+            if first != found:
                 reason = f"{first.path} has the same name in this data set; that one is taken"
                 faults.append(Fault(str(found.path), reason))
     if not videos and not faults:
@@ -47,18 +47,18 @@ def list_videos(
 
 def _without_copies(videos: list[Video], faults: list[Fault]) -> list[Video]:
     """The videos, of several files with the same content the first one; the others are faults."""
-    sizes: Counter[int] = Counter()
+    sizes: Counter[tuple[int, int]] = Counter()
     for video in videos:
         with contextlib.suppress(OSError):  # it is a fault when it is read
-            sizes[video.path.stat().st_size] += 1
+            sizes[_size(video)] += 1
     first: dict[str, Video] = {}
     copies: dict[tuple[str, str], str] = {}  # the name of the first in the same data set
     kept: list[Video] = []
     for video in videos:
         same = video
-        with contextlib.suppress(OSError):
-            if (size := video.path.stat().st_size) and sizes[size] > 1:
-                same = first.setdefault(file_sha256(video.path), video)
+        with contextlib.suppress(OSError, InputError):
+            if (size := _size(video))[1] and sizes[size] > 1:
+                same = first.setdefault(video.sha256(), video)
         if same is video:
             kept.append(video)
             continue
@@ -71,6 +71,11 @@ def _without_copies(videos: list[Video], faults: list[Fault]) -> list[Video]:
         )
         for video in kept
     ]
+
+
+def _size(video: Video) -> tuple[int, int]:
+    """The number of its files, and the bytes of the first; copies have the same."""
+    return len(video.files), video.files[0].stat().st_size
 
 
 def _layout(source: Path, name: str | None) -> Layout:

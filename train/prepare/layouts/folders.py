@@ -1,11 +1,17 @@
-"""Folders `real` and `fake` of videos or pictures, also in folders of a split."""
+"""Folders `real` and `fake` of videos or pictures, also in folders of a split.
 
+A folder of pictures in one of them, such as `real/<video>/<n>.png`, holds the frames of one video.
+"""
+
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from flax_unet.media.discover import LeftOut, items
+from flax_unet.media.discover import Item, LeftOut, items
+from flax_unet.utils.filenames import shown
 from train.data.layouts.tree import SPLITS
+from train.prepare.layouts.pictures import in_order, numbers
 from train.prepare.layouts.record import Fault, Layout, ListOptions, Video
 
 _CLASS = re.compile(r"(?:\d+_)?(real|fake)s?", re.IGNORECASE)
@@ -28,22 +34,40 @@ def _videos(top: Path, _: ListOptions) -> Iterator[Video | Fault]:
         for folder, of_real, split in classes:
             if of_real != is_real:
                 continue
-            for item in items([folder], LeftOut()):
-                name = item.path.relative_to(top).as_posix()
-                if item.problem is not None:
-                    yield Fault(item.name, item.problem)
+            for path, frames, problem in _sources(folder):
+                if problem is not None:
+                    yield Fault(shown(str(path)), problem)
                     continue
-                original = None
+                name, stem, original = path.relative_to(top).as_posix(), path.stem, None
                 if is_real:
-                    names[item.path.stem, split] = name
-                elif item.path.stem.endswith(_OF_FAKE):
-                    original = names.get((item.path.stem.removesuffix(_OF_FAKE), split))
+                    names[stem, split] = name
+                elif stem.endswith(_OF_FAKE):
+                    original = names.get((stem.removesuffix(_OF_FAKE), split))
                 originals = (original,) if original else ()
-                yield Video(item.path, name, is_real, top.resolve().name, originals, split=split)
+                data_set = top.resolve().name
+                yield Video(path, name, is_real, data_set, originals, split=split, frames=frames)
+
+
+def _sources(folder: Path) -> Iterator[tuple[Path, tuple[str, ...], str | None]]:
+    """The videos and pictures of a class, with the names of frames, or with a problem."""
+    for parent, group in itertools.groupby(items([folder], LeftOut()), lambda i: i.path.parent):
+        found = list(group)
+        if parent != folder and _are_frames(found):
+            yield parent, tuple(in_order(item.path.name for item in found)), None
+        else:
+            yield from ((item.path, (), item.problem) for item in found)
+
+
+def _are_frames(found: list[Item]) -> bool:
+    """Whether files are the frames of one video: pictures whose names differ in a number."""
+    are_pictures = all(item.kind == "picture" and item.problem is None for item in found)
+    names = [item.path.name for item in found]
+    return are_pictures and len(names) > 1 and numbers(names) is not None
 
 
 LAYOUT = Layout(
-    "folders named real and fake (also 0_real, 1_fake), or train/real, test/fake, ...",
+    "folders named real and fake (also 0_real, 1_fake), or train/real, test/fake, ..., of videos, "
+    "pictures, and folders of the frames of a video",
     lambda top: any(_classes(top)),
     _videos,
 )

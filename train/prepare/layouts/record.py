@@ -2,19 +2,24 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flax_unet.utils.errors import InputError
+from train.prepare.layouts.pictures import Pictures
+
+Source = Path | Pictures
+"""What frames are read from: a video, a picture, or the pictures of a folder."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Video:
     """A video, or a picture, with what the data set says about it."""
 
-    path: Path
+    path: Path  # a file, or a folder with pictures of the frames
     name: str  # in its data set; no two have the same
     is_real: bool
     data_set: str
@@ -23,7 +28,35 @@ class Video:
     compression: str | None = None
     split: str | None = None  # the official one: train, validation or test
     person: str | None = None  # videos of a person stay in one part of a split
-    mask_video: Path | None = None  # white = manipulated
+    mask_video: Path | None = None  # white = manipulated; or a folder with its frames
+    frames: tuple[str, ...] = ()  # names of the pictures in `path`, if that is a folder
+    is_crop: bool = False  # whether its frames are crops of one face
+    notes: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> Source:
+        """What its frames are read from."""
+        return Pictures(self.path, self.frames) if self.frames else self.path
+
+    @property
+    def files(self) -> list[Path]:
+        """Its file, or the pictures of its frames."""
+        return [self.path / name for name in self.frames] or [self.path]
+
+    def sha256(self) -> str:
+        """The SHA-256 of its files, one after the other, in hexadecimal digits.
+
+        Raises:
+            InputError: one cannot be read.
+        """
+        digest = hashlib.sha256()
+        for path in self.files:
+            try:
+                with path.open("rb") as file:
+                    hashlib.file_digest(file, lambda: digest)
+            except OSError as error:
+                raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        return digest.hexdigest()
 
 
 class Fault(NamedTuple):
@@ -41,6 +74,24 @@ class ListOptions:
     compressions: tuple[str, ...] = ()  # those to take; all if empty
     methods: tuple[str, ...] = ()
     real_label: str | None = None  # in a CSV, in lower case
+
+    def check(self, source: Path, known: Mapping[str, Collection[str]]) -> None:
+        """Compares what is wanted with the names of `compression` and `method` that a source has.
+
+        Raises:
+            InputError: one that is wanted is missing.
+        """
+        for kind, wanted in ("compression", self.compressions), ("method", self.methods):
+            for name in wanted:
+                if name not in known[kind]:
+                    there = ", ".join(sorted(known[kind])) or "none"
+                    raise InputError(f"{source} has no {kind} {name}; there are: {there}")
+
+    def takes(self, compression: str | None, method: str | None) -> bool:
+        """Whether a video is wanted; the method of a real one is None."""
+        return (not self.compressions or compression in self.compressions) and (
+            not self.methods or method is None or method in self.methods
+        )
 
 
 class Layout(NamedTuple):
