@@ -219,7 +219,7 @@ def test_too_few_faces(tmp_path: Path) -> None:
         open_splits(f"{EMBEDDED}:{tmp_path}")
 
 
-def test_generated_portraits_need_no_face_finder(tmp_path: Path) -> None:
+def test_generated_portraits_need_no_opencv(tmp_path: Path) -> None:
     """Others do, and the error names the package."""
     fill(tmp_path / "photos")
     program = (
@@ -232,9 +232,10 @@ def test_generated_portraits_need_no_face_finder(tmp_path: Path) -> None:
         "sys.meta_path.insert(0, type('', (), {'find_spec': staticmethod(\n"
         "    lambda name, *_: sys.exit('imported') if name in missing else None)}))\n"
         "prepare(count=10, cache=Path(sys.argv[1]))\n"
-        "try: prepare(sys.argv[2], cache=Path(sys.argv[1]))\n"
-        "except ModuleNotFoundError as error: assert error.name == 'cv2'\n"
-        "else: sys.exit('no error')\n"
+        "for arguments in ((sys.argv[2],), ('procedural', 'self_blended')):\n"
+        "    try: prepare(*arguments, cache=Path(sys.argv[1]))\n"
+        "    except ModuleNotFoundError as error: assert error.name == 'cv2'\n"
+        "    else: sys.exit('no error')\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "cache"), str(tmp_path / "photos")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
