@@ -29,6 +29,7 @@ _UNSURE = 0.8
 _INSIDE = 0.85  # share of its box in the picture
 _AT_EDGE = 0.02  # of its size, from which an edge may cut a box that is narrower or wider than
 _PROPORTIONS = 0.65, 1.0  # these, of its height
+_FLAWS = ("blurred", "uncertain")  # doubts that make a face useless to learn from
 # The variance of the Laplacian at _SHARP_SIDE: faces at hand have 13 to 2,600, and 2 to 6 after a
 # Gaussian blur with a radius of 4 % of their width.
 _SHARP, _SHARP_SIDE = 8.0, 112
@@ -97,6 +98,12 @@ class Face(NamedTuple):
     confidence: float | None = None  # of the face finder, in [0, 1]
     landmarks: tuple[Point, ...] = ()  # eyes, nose, corners of the mouth; the picture's left first
     doubts: tuple[str, ...] = ()  # among: blurred, cut off, uncertain
+    inner: Box | None = None  # without the margin; it may reach beyond the picture
+
+    @property
+    def flaw(self) -> str | None:
+        """Why nothing can be learnt from the face; None if it can."""
+        return next((doubt for doubt in _FLAWS if doubt in self.doubts), None)
 
 
 class Found(NamedTuple):
@@ -185,7 +192,8 @@ def find(
         visible = face.box.within(image.size)
         if min(visible.width, visible.height) >= MIN_FACE:
             box = face.box.grown(MARGIN).within(image.size)
-            large.append(face._replace(box=box, doubts=tuple(_doubts(face, image))))
+            doubts = tuple(_doubts(face, image))
+            large.append(face._replace(box=box, doubts=doubts, inner=face.box))
         elif visible.area:
             too_small.append(visible)
     if mode == "auto" and len(large) == 1 and large[0].box.area >= _WHOLE * whole.area:
@@ -211,13 +219,18 @@ def upright(
     if finder is None or mode == "none" or sure >= _UPRIGHT:
         return found, image, 0
     least = max(sure + _SURER, _TURNED)
-    for angle, turn in _TURNS.items():
-        other = image.transpose(turn)
+    for angle in _TURNS:
+        other = rotated(image, angle)
         found = find(finder, other, mode)
         sure = max(map(_confidence, found.faces), default=0.0)
         if sure >= least:
             best, turned, degrees, least = found, other, angle, sure
     return best, turned, degrees
+
+
+def rotated(image: Image.Image, degrees: int) -> Image.Image:
+    """A picture turned counterclockwise by 0, 90, 180 or 270 degrees."""
+    return image.transpose(_TURNS[degrees]) if degrees else image
 
 
 def _confidence(face: Face) -> float:
@@ -277,10 +290,11 @@ def opencv() -> Any:
     Raises:
         ModuleNotFoundError: the extra is not installed.
     """
-    # Silences it: exceptions hold what matters. This is read at the first import.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     import cv2
 
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        log = cv2.utils.logging
+        log.setLogLevel(log.LOG_LEVEL_SILENT)  # exceptions hold what matters
     return cv2
 
 

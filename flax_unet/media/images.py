@@ -32,7 +32,6 @@ GREY = 128  # beneath what is transparent
 _OF_8_BITS = ("RGB", "RGBA", "LA", "CMYK")
 
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # its errors are raised too
-_UNDECODABLE = "cannot be decoded", "replace or remove it"
 
 
 class DecodeError(InputError):
@@ -101,9 +100,7 @@ def decode(
         kind = "is not a picture of a known format"
         raise DecodeError(kind, f"{kind} ({', '.join(FORMATS)})") from error
     except Exception as error:  # decoders raise whatever the damage leads to
-        reason = str(error).strip() or type(error).__name__
-        kind, remedy = _UNDECODABLE
-        raise DecodeError(kind, f"{kind}: {reason}; {remedy}") from error
+        raise _undecodable(str(error).strip() or type(error).__name__) from error
 
 
 def _open(file: IO[bytes], formats: tuple[str, ...]) -> Image.Image:
@@ -162,18 +159,44 @@ def read_image(
             HEIF without the extra `media`.
     """
     beginning(path)
-    notes = [] if notes is None else notes
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # of bombs, checked in `decode`, and of damaged EXIF
-            image = decode(file, max_pixels, notes, path.suffix, reduce=True)
-            with contextlib.suppress(Exception):  # damaged EXIF does no harm
-                ImageOps.exif_transpose(image, in_place=True)
-            return to_rgb(image, notes)
+        with path.open("rb") as file:
+            return read_rgb(file, notes, max_pixels, path.suffix)
     except DecodeError as error:
         raise InputError(f"{path} {error}") from error
-    except Exception as error:  # by the conversion
-        raise InputError(f"{path} {_UNDECODABLE[0]}: {error!r}; {_UNDECODABLE[1]}") from error
+    except (OSError, MemoryError) as error:
+        raise InputError(f"{path} {_undecodable(repr(error))}") from error
+
+
+def read_rgb(
+    file: IO[bytes],
+    notes: list[str] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    suffix: str = "",
+) -> Image.Image:
+    """Reads a picture as `read_image`, from an open file whose name has a suffix.
+
+    Raises:
+        DecodeError: it is not a picture, damaged, larger than the limits, or HEIF without the
+            extra `media`.
+    """
+    notes = [] if notes is None else notes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of bombs, checked in `decode`, and of damaged EXIF
+        image = decode(file, max_pixels, notes, suffix, reduce=True)
+        with contextlib.suppress(Exception):  # damaged EXIF does no harm
+            ImageOps.exif_transpose(image, in_place=True)
+        try:
+            return to_rgb(image, notes)
+        except (DecodeError, MemoryError):
+            raise
+        except Exception as error:  # the conversion raises whatever the damage leads to
+            raise _undecodable(repr(error)) from error
+
+
+def _undecodable(reason: str) -> DecodeError:
+    kind = "cannot be decoded"
+    return DecodeError(kind, f"{kind}: {reason}; replace or remove it")
 
 
 def is_picture(start: bytes) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from flax_unet.nn.config import UNetConfig
 from train.card.markup import code, entries, is_number, line, number
-from train.data.dataset import EMBEDDED
+from train.data.dataset import GENERATED
 from train.eval.metrics import CLASSIFICATION, SEGMENTATION, Metric, Task, at
 
 _FOLDERS = re.compile(r"[^:]*[/\\]")  # of a path, which are private
@@ -71,10 +71,11 @@ def section(report: dict[str, Any], config: UNetConfig) -> list[str]:
         "The figures hold for this data set alone. An interval without width means that all "
         "resamples agree, not that the figure is certain."
     )
-    if data.startswith(EMBEDDED):
+    if data.startswith(GENERATED):
         caveat = (
-            f"**The figures do not hold for DFDC, nor for deepfakes elsewhere:** `{EMBEDDED}` is "
-            f"generated on the machine that evaluates, to show that everything works. {caveat}"
+            "**The figures do not hold for DFDC, nor for deepfakes elsewhere:** "
+            f"`{data.partition(':')[0]}` is generated on the machine that evaluates, to show that "
+            f"everything works. {caveat}"
         )
     lines = ["## Evaluation", "", *facts, "", caveat]
     for task in tasks(config):

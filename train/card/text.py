@@ -10,7 +10,7 @@ from flax_unet.nn.decision import DECISION
 from flax_unet.summary import layers
 from train.card.figures import data_name
 from train.card.markup import code, entries, line, number
-from train.data.dataset import EMBEDDED
+from train.data.dataset import GENERATED
 from train.eval.metrics import at
 
 _PACKAGES = ("flax-unet", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "pillow", "torch")
@@ -140,9 +140,9 @@ def _training(trained: dict[str, Any], progress: dict[str, Any]) -> list[str]:
             f"- best validation figure of the run: {code(best.get('metric'))} "
             f"{number(best.get('value'), '.4f')}, at step {number(best.get('step'), ',')}"
         )
-    if data.startswith(EMBEDDED) and start is None:
+    if data.startswith(GENERATED) and start is None:
         warning = "is generated; these weights have not seen other deepfakes"
-        lines += ["", f"**`{EMBEDDED}` {warning}.**"]
+        lines += ["", f"**`{data.partition(':')[0]}` {warning}.**"]
     return lines
 
 

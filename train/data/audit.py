@@ -32,7 +32,8 @@ def audit(name: str, options: FolderOptions = AS_PUBLISHED) -> dict[str, Any]:
         `splits`: by name, frames, videos, sources, REAL and FAKE, missing masks of fakes, and
         sizes of pictures; `shared_sources`: sources with frames in several splits;
         `duplicates`: groups of files with the same pixels, each marked if it crosses splits;
-        `faults`: by file that cannot be used, its `Fault`; `notes`.
+        `faults`: by file that cannot be used, its `Fault`; `left_out`: by photo, why faces of it
+        are not used; `notes`.
 
     Raises:
         InputError: the data set is unknown, cannot be packed, or is damaged.
@@ -77,6 +78,7 @@ def audit(name: str, options: FolderOptions = AS_PUBLISHED) -> dict[str, Any]:
             if len(group) > 1
         ],
         "faults": faults,
+        "left_out": {file: why for data in splits.values() for file, why in data.left_out.items()},
         "notes": notes,
     }
 

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -15,8 +15,18 @@ from train.data.layouts.options import AS_PUBLISHED, FolderOptions
 from train.data.layouts.tree import SPLITS
 from train.data.storage.manifest import Manifest, Table, damaged
 
-EMBEDDED = "forged_portraits"
+EMBEDDED, SELF_BLENDED = "forged_portraits", "self_blended"
+GENERATED = (EMBEDDED, SELF_BLENDED)  # data sets that are made on this machine
 _INFO = "dataset_info.json"  # TFDS writes it beside the records
+
+
+@runtime_checkable
+class Redrawable(Protocol):
+    """Records that each epoch of training may see in another state."""
+
+    def redrawn(self, seed: int, epoch: int) -> Sequence[dict[str, Any]]:
+        """The records of an epoch."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +40,10 @@ class Dataset:
     indices: np.ndarray  # into `records`: the frames of this split
     table: Table  # of these frames
     faults: dict[str, str]  # files that were left out, with the reason
+    left_out: dict[str, str]  # photos without a face to use, or with others, and why
     notes: list[str]
     fingerprint: str  # SHA-256 of the stored split's names, labels and pictures
+    together: int = 1  # frames that training shows together; 2: a face and a forgery of it
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -49,7 +61,14 @@ class Dataset:
 
     def pictures(self) -> Self:
         """The same frames with an empty table, for processes that read nothing but `record`."""
-        return dataclasses.replace(self, table=self.table.take(np.arange(0)), faults={}, notes=[])
+        nothing = {"faults": {}, "left_out": {}, "notes": []}
+        return dataclasses.replace(self, table=self.table.take(np.arange(0)), **nothing)
+
+    def in_epoch(self, seed: int, epoch: int) -> Self:
+        """The frames as an epoch of training, from 0, shows them: some are made for each."""
+        if not isinstance(self.records, Redrawable):
+            return self
+        return dataclasses.replace(self, records=self.records.redrawn(seed, epoch))
 
     def sample(self, count: int, seed: int) -> Self:
         """`count` frames drawn without replacement, in their order; all if there are fewer."""
@@ -74,7 +93,8 @@ def open_dataset(
 
     Args:
         name: a folder in the published layout; `forged_portraits` (generated faces); or
-            `forged_portraits:avatars` or `forged_portraits:FOLDER` for other portraits.
+            `forged_portraits:avatars` or `forged_portraits:FOLDER` for faces in photos; the same
+            with `self_blended`, whose forgeries are made anew in each epoch of training.
         split: a split, or the folder that it is read from, such as `testing`; `80/10/10` for
             the test part of a split by source video (`train:80/10/10` for another part); None for
             `test` if it exists, else the whole set.
@@ -138,31 +158,36 @@ def _open(name: str, skip_bad: bool, options: FolderOptions) -> tuple[dict[str, 
             indices=np.arange(len(table)),
             table=table,
             faults={file: fault.reason for file, fault in manifest.faults.items()},
+            left_out=manifest.left_out,
             notes=manifest.notes,
             fingerprint=manifest.fingerprints[split],
         )
         for split, table in manifest.tables.items()
     }
+    if name.partition(":")[0] == SELF_BLENDED:
+        from train.data.synthetic import fresh
+
+        opened = {split: fresh.paired(faces) for split, faces in opened.items()}
     return opened, manifest
 
 
 def _prepare(name: str, skip_bad: bool, options: FolderOptions) -> Path:
     """Packs or generates the data set where necessary; returns its directory."""
     embedded, _, source = name.partition(":")
-    if embedded == EMBEDDED:
+    if embedded in GENERATED:
         if given := options.flags():
             raise InputError(f"{given[0]} is for folders; {name} labels its frames itself")
         from train.data.synthetic import dataset
 
-        return dataset.prepare(source or "procedural", skip_bad=skip_bad)
+        return dataset.prepare(source or "procedural", embedded, skip_bad=skip_bad)
     path = Path(name)
     if path.is_dir():
         from train.data.storage import published
 
         return published.pack(path, options)
-    near = difflib.get_close_matches(name, [EMBEDDED], cutoff=0.4)
+    near = difflib.get_close_matches(name, GENERATED, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise InputError(f"{name} is neither a folder nor a data set ({EMBEDDED}){hint}")
+    raise InputError(f"{name} is neither a folder nor a data set ({', '.join(GENERATED)}){hint}")
 
 
 def _resolve(

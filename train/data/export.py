@@ -80,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         data = data.sample(args.limit, args.seed)
     export(data, args.out)
     print(f"{args.out}: {len(data)} frames of {args.data}, split {data.split}")
+    for note in data.notes:
+        print(f"note: {note}")
     if data.faults:
         print(f"{len(data.faults)} files of {args.data} cannot be used and were left out")
 

@@ -9,6 +9,7 @@ from collections.abc import Generator
 import numpy as np
 
 from flax_unet.nn.config import Size
+from flax_unet.utils.errors import InputError
 from train.data.augment import Augmentation, augment
 from train.data.dataset import Dataset
 from train.data.loader import Batch, frames_ahead, load_frame, stack
@@ -28,7 +29,15 @@ class Sampler:
 
         With `keep_last_batch`, an epoch ends with a smaller batch of the pictures that are left
         over; otherwise it leaves them out. `batch_size` counts all devices of all processes.
+
+        Raises:
+            InputError: the batch size separates pictures that belong together.
         """
+        if batch_size % dataset.together:
+            raise InputError(
+                f"--batch-size {batch_size}: {dataset.name} shows each face beside a forgery of "
+                "it; give an even number"
+            )
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         whole, rest = divmod(len(dataset), batch_size)
         self.last_batch_size = rest if keep_last_batch and rest else batch_size
@@ -37,7 +46,8 @@ class Sampler:
     def row(self, sample: int) -> tuple[int, int]:
         """The epoch of a sample, from 0, and its row of the data set's table."""
         epoch, position = divmod(sample, self.samples(self.steps_per_epoch))
-        return epoch, int(_order(len(self.dataset), self.seed, epoch)[position])
+        order = _order(len(self.dataset), self.dataset.together, self.seed, epoch)
+        return epoch, int(order[position])
 
     def size(self, step: int) -> int:
         """Pictures of a step, from 0."""
@@ -101,15 +111,17 @@ class Reader:
         epoch, row = sampler.row(
             before + self.process * (sampler.size(step) // processes) + position
         )
-        frame = load_frame(sampler.dataset, row, self.size)
+        frame = load_frame(sampler.dataset.in_epoch(sampler.seed, epoch), row, self.size)
         if any(vars(self.augmentation).values()):
-            rng = np.random.default_rng((sampler.seed, epoch, row))
+            # Pictures that belong together are changed in the same way.
+            rng = np.random.default_rng((sampler.seed, epoch, row // sampler.dataset.together))
             image, mask = augment(frame.image, frame.mask, self.augmentation, rng)
             frame = frame._replace(image=image, mask=mask)
         return frame
 
 
 @functools.lru_cache(maxsize=4)
-def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+def _order(count: int, together: int, seed: int, epoch: int) -> np.ndarray:
     """The rows of a data set of `count` frames as an epoch shows them."""
-    return np.random.default_rng((seed, epoch)).permutation(count)
+    order = np.random.default_rng((seed, epoch)).permutation(count // together)
+    return (order[:, None] * together + np.arange(together)).ravel()

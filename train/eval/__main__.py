@@ -16,7 +16,7 @@ from flax_unet.utils.arguments import program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command, counted, require
 from flax_unet.utils.files import followed, staged_directory
-from train.data.dataset import EMBEDDED, Dataset, open_dataset
+from train.data.dataset import EMBEDDED, GENERATED, SELF_BLENDED, Dataset, open_dataset
 from train.data.layouts.options import FolderOptions, add_options
 from train.eval.predictions import AGGREGATES, Predictions, evaluate_predictions
 from train.eval.report import PREDICTIONS, REPORT, text, write_csv
@@ -131,7 +131,7 @@ def newest_checkpoint() -> Path:
 def _introduce(path: Path, config: UNetConfig, data: Dataset) -> None:
     """Prints what is scored, before it takes time."""
     print(f"{path} on {data.name}, split {data.split}: {counted(len(data), 'frame')}")
-    if data.name.startswith(EMBEDDED):
+    if data.name.startswith(GENERATED):
         print("This data set is generated on this machine; its figures do not hold for DFDC.")
     for note in [*data.notes, *filter(None, [config.pooling_note])]:
         print(f"note: {note}")
@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME|PATH",
         help="a folder in the published layout (crops/, masks/, metadata.json, or testing/ and "
         "training/ with these; metadata.json may lie one level above), or the generated "
-        f"{EMBEDDED}[:procedural|:avatars|:FOLDER] (default: {EMBEDDED})",
+        f"{EMBEDDED} or {SELF_BLENDED}[:procedural|:avatars|:FOLDER] (default: {EMBEDDED})",
     )
     add(
         "--split",

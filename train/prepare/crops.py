@@ -25,7 +25,6 @@ FORMATS: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 1},  # others take many times as long
     "jpeg": {"quality": 95, "subsampling": 0},
 }
-_DOUBTS = ("blurred", "uncertain")  # a face with one of these is left out
 _SAME_SHAPE = 0.01  # by which the proportions of a fake may differ from its original's
 # The least correlation of a fake's crops with its original's. Face swaps have about 0.9, those that
 # lie a tenth of the crop beside their originals 0.3, other scenes 0.
@@ -121,8 +120,8 @@ def search(source: Source, crops: Crops, sampling: Sampling, finder: FaceFinder)
         people = numbers if is_picture else tracker(image, found.faces)
         faces = []
         for face, person in zip(found.faces, people, strict=True):
-            if doubt := next((doubt for doubt in _DOUBTS if doubt in face.doubts), None):
-                crops.left_out[doubt] += 1
+            if face.flaw is not None:
+                crops.left_out[face.flaw] += 1
             else:
                 faces.append((person, face.box))
         crops.add(Moment(number, seconds), image, faces)

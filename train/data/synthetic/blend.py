@@ -1,0 +1,333 @@
+"""Forges a face anew at each call: it is blended, altered, into its own picture.
+
+After Shiohara and Yamasaki, "Detecting Deepfakes with Self-Blended Images" (CVPR 2022). A face swap
+leaves traces of blending. A network that sees a face and a forgery of it, both cropped, compressed
+and disturbed in the same way, can tell them apart by these traces alone.
+"""
+
+import functools
+import io
+import json
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from flax_unet.media.faces import opencv
+from train.data.synthetic.forge import MIN_CHANGE, MIN_WEIGHT
+
+SIZE = 256  # pixels along each side of a frame; enough for networks of 128 or 224
+CONTEXT = 2.2  # of a face's longer side: a stored portrait's side, where the photo reaches so far
+MOST_PIXELS = 384  # along each side of a stored portrait
+
+_TEXT = "face"  # the PNG's text that holds the place of the face
+_ZOOM = 1.1, 2.0  # of a face's longer side: the side of a frame
+_ASIDE = 0.1  # of the frame's side, by which the face lies off its middle, at most
+_RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # how opaque the blended face is, as published
+_MIN_AREA = 0.01  # share of the frame that the label covers; less is forged anew
+_ATTEMPTS = 5
+_DIRECTIONS = np.linspace(0, 2 * math.pi, 64, endpoint=False)
+_FAR = 12  # levels by which a picture that cannot be forged is made darker or brighter
+
+
+class Portrait(NamedTuple):
+    """A picture with a face somewhere in it."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8
+    box: np.ndarray  # (4,) float64: left, top, right and bottom of the face
+    landmarks: np.ndarray  # (5, 2) float64: eyes, nose, corners of the mouth
+
+    def to_png(self) -> bytes:
+        """The portrait as a PNG with the place of the face as text."""
+        info, file = PngImagePlugin.PngInfo(), io.BytesIO()
+        place = {"box": self.box.round(2).tolist(), "landmarks": self.landmarks.round(2).tolist()}
+        info.add_text(_TEXT, json.dumps(place))
+        Image.fromarray(self.pixels).save(file, "PNG", compress_level=1, pnginfo=info)
+        return file.getvalue()
+
+    @classmethod
+    def from_png(cls, content: bytes) -> "Portrait":
+        """Reads what `to_png` wrote."""
+        image: Any = Image.open(io.BytesIO(content), formats=("PNG",))
+        place = json.loads(image.text[_TEXT])
+        return cls(np.asarray(image), np.array(place["box"]), np.array(place["landmarks"]))
+
+
+class _View(NamedTuple):
+    """A portrait as a pair of frames shows it."""
+
+    source: np.ndarray  # (SIZE, SIZE, 3) uint8: to blend in
+    target: np.ndarray  # (SIZE, SIZE, 3) uint8: the real picture, into which it is blended
+    is_altered: bool  # whether the target is altered already, instead of the source
+    box: np.ndarray
+    landmarks: np.ndarray
+
+
+def frame(
+    content: bytes, key: tuple[int, ...], *, is_forged: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """One frame of a pair: a real picture, or the forgery of it.
+
+    Args:
+        content: a stored portrait.
+        key: what the pair is drawn by: the same numbers make the same pair.
+        is_forged: which of both.
+
+    Returns:
+        The frame (SIZE, SIZE, 3) uint8, and its label (SIZE, SIZE) uint8: 1 where it is
+        manipulated.
+    """
+    view = _view(content, key)
+    if is_forged:
+        pixels, label = _blended(view, np.random.default_rng((*key, 1)))
+    else:
+        pixels, label = view.target, np.zeros((SIZE, SIZE), np.uint8)
+    return _disturbed(pixels, np.random.default_rng((*key, 2))), label
+
+
+@functools.lru_cache(maxsize=8)  # a face and its forgery follow each other
+def _view(content: bytes, key: tuple[int, ...]) -> _View:
+    """The crop of a portrait by a random zoom and margin."""
+    cv2, rng = _opencv(), np.random.default_rng((*key, 0))
+    pixels, box, landmarks = Portrait.from_png(content)
+    longer = max(box[2] - box[0], box[3] - box[1])
+    side = int(min(max(rng.uniform(*_ZOOM) * longer, 16), *pixels.shape[:2]))
+    middle = (box[:2] + box[2:]) / 2 + rng.uniform(-_ASIDE, _ASIDE, 2) * side
+    room = np.array(pixels.shape[1::-1]) - side
+    left, top = np.clip((middle - side / 2).round(), 0, room).astype(int).tolist()
+    crop = pixels[top : top + side, left : left + side]
+    enlarging = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(2)]
+    crop = cv2.resize(
+        crop, (SIZE, SIZE), interpolation=cv2.INTER_AREA if side > SIZE else enlarging
+    )
+    box = (box.reshape(2, 2) - (left, top)) * SIZE / side
+    landmarks = (landmarks - (left, top)) * SIZE / side
+    if rng.random() < 0.5:
+        crop = np.ascontiguousarray(crop[:, ::-1])
+        box, landmarks = box * (-1, 1) + (SIZE, 0), landmarks * (-1, 1) + (SIZE, 0)
+    box = np.concatenate([box.min(0), box.max(0)])
+    is_altered = rng.random() < 0.5
+    return _View(crop, _altered(crop, rng) if is_altered else crop, is_altered, box, landmarks)
+
+
+def _blended(view: _View, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The forgery of a view, and its label.
+
+    If no attempt changes it visibly, as in a picture of one colour, its middle becomes darker or
+    brighter.
+    """
+    cv2, attempt = _opencv(), 0
+    while True:
+        source = view.source if view.is_altered else _altered(view.source, rng)
+        source, weight = _moved(source, rng), _feathered(_outline(view, rng), rng)
+        weight *= np.float32(_RATIOS[rng.integers(len(_RATIOS))])
+        if attempt == _ATTEMPTS:
+            source, weight = _unlike(view.target), _feathered(_disc(), rng)
+        forgery = cv2.blendLinear(source, view.target, weight, 1 - weight)
+        label = _label(view.target, forgery, weight)
+        if label.mean() >= _MIN_AREA or attempt == _ATTEMPTS:
+            return forgery, label
+        attempt += 1
+
+
+def _unlike(image: np.ndarray) -> np.ndarray:
+    """A darker or brighter picture."""
+    levels = np.full(3, -_FAR if image.mean() > 127 else _FAR, float)
+    return _opencv().add(image, levels)
+
+
+def _disc() -> np.ndarray:
+    """A region around the middle, (SIZE, SIZE) uint8 in {0, 255}."""
+    region = np.zeros((SIZE, SIZE), np.uint8)
+    return _opencv().circle(region, (SIZE // 2, SIZE // 2), SIZE // 4, 255, -1)
+
+
+def _outline(view: _View, rng: np.random.Generator) -> np.ndarray:
+    """A region of the face, (SIZE, SIZE) uint8 in {0, 255}: all of it, or some features."""
+    eyes, mouth = view.landmarks[:2].mean(0), view.landmarks[3:].mean(0)
+    height = max(float(np.hypot(*(mouth - eyes))), 1.0)
+    down = (mouth - eyes) / height
+    across = np.array([down[1], -down[0]])
+    width, length = _extent(view.box, down)
+    kind = rng.random()
+    if kind < 0.5:  # the whole face
+        middle = (view.box[:2] + view.box[2:]) / 2 + down * (length * rng.uniform(-0.02, 0.06))
+        radii = 0.5 * width * rng.uniform(0.75, 1), 0.5 * length * rng.uniform(0.75, 1)
+        chin = rng.uniform(0, 0.3)
+    elif kind < 0.8:  # from the brows to the mouth
+        middle = (eyes + mouth) / 2 + down * (height * rng.uniform(-0.1, 0.15))
+        radii = width * rng.uniform(0.28, 0.42), height * rng.uniform(0.85, 1.2)
+        chin = rng.uniform(0, 0.4)
+    elif kind < 0.9:
+        middle, chin = mouth, 0.0
+        radii = width * rng.uniform(0.22, 0.34), height * rng.uniform(0.4, 0.6)
+    else:
+        middle, chin = eyes, 0.0
+        radii = width * rng.uniform(0.33, 0.45), height * rng.uniform(0.35, 0.55)
+    radius = np.ones_like(_DIRECTIONS)
+    for waves in (2, 3, 4, 5):
+        size, phase = rng.uniform(0, 0.2 / waves), rng.uniform(0, 2 * math.pi)
+        radius += size * np.cos(waves * _DIRECTIONS + phase)
+    y = radius * np.sin(_DIRECTIONS)
+    x = radius * np.cos(_DIRECTIONS) * (1 - chin * np.clip(y, 0, 1))
+    points = middle + np.outer(x * radii[0], across) + np.outer(y * radii[1], down)
+    region = np.zeros((SIZE, SIZE), np.uint8)
+    return _opencv().fillPoly(region, [points.round().astype(np.int32)], 255)
+
+
+def _extent(box: np.ndarray, down: np.ndarray) -> tuple[float, float]:
+    """The width and length of a face along its own axes, from the box around it."""
+    wide, high = (box[2:] - box[:2]) ** 2
+    sine, cosine = down[0] ** 2, down[1] ** 2
+    if cosine - sine < 0.3:  # it leans by more than 36 degrees, and its box is nearly a square
+        side = math.sqrt(wide * high) ** 0.5
+        return 0.8 * side, side
+    across = (wide * cosine - high * sine) / (cosine - sine)
+    along = (high * cosine - wide * sine) / (cosine - sine)
+    length = math.sqrt(max(along, 0.5 * high))
+    return min(max(math.sqrt(max(across, 0.0)), 0.5 * length), 1.1 * length), length
+
+
+def _feathered(outline: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blending weights (SIZE, SIZE) float32 in [0, 1]: the outline with a crisp or wide edge."""
+    spread = SIZE * math.exp(rng.uniform(math.log(0.002), math.log(0.03)))
+    soft = _opencv().GaussianBlur(outline, (0, 0), spread)
+    inward = rng.random() < 0.5  # otherwise half of the edge is outside
+    levels = np.arange(256, dtype=np.float32) / 255
+    return (np.clip(2 * levels - 1, 0, 1) if inward else levels)[soft]
+
+
+def _moved(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shifted, scaled and turned a little."""
+    cv2 = _opencv()
+    scale = math.exp(rng.uniform(-0.05, 0.05))
+    matrix = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), rng.uniform(-3, 3), scale)
+    matrix[:, 2] += rng.uniform(-1, 1, 2) * (0.03 * SIZE, 0.015 * SIZE)
+    return cv2.warpAffine(image, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT)
+
+
+def _altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """In other colours and of another sharpness."""
+    image = _recoloured(image, rng, shift=20, spread=0.2)
+    return _TEXTURES[rng.integers(len(_TEXTURES))](image, rng)
+
+
+def _recoloured(
+    image: np.ndarray, rng: np.random.Generator, shift: float, spread: float
+) -> np.ndarray:
+    """With other saturation, contrast and brightness, and each channel shifted."""
+    saturation, contrast = 1 + rng.uniform(-spread, spread, 2)
+    luminance = np.array([0.299, 0.587, 0.114])
+    matrix = contrast * (saturation * np.eye(3) + (1 - saturation) * luminance)
+    # Around its own mean, so that a dark face keeps its detail.
+    mean = np.array(_opencv().mean(image)[:3])
+    offset = mean - matrix @ mean + rng.uniform(-shift, shift, 3) + rng.uniform(-shift, shift) / 2
+    return _opencv().transform(image, np.column_stack([matrix, offset]))
+
+
+def _downscaled(image: np.ndarray, rng: np.random.Generator, least: float = 0.25) -> np.ndarray:
+    cv2, side = _opencv(), round(SIZE * rng.uniform(least, 0.75))
+    kinds = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
+    small = cv2.resize(image, (side, side), interpolation=kinds[rng.integers(4)])
+    return cv2.resize(small, (SIZE, SIZE), interpolation=kinds[(0, 2)[rng.integers(2)]])
+
+
+def _sharpened(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    amount = rng.uniform(0.5, 2.5)
+    soft = _opencv().GaussianBlur(image, (0, 0), rng.uniform(0.8, 1.8))
+    return _opencv().addWeighted(image, 1 + amount, soft, -amount, 0)
+
+
+def _blurred(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return _opencv().GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.8))
+
+
+def _compressed(image: np.ndarray, rng: np.random.Generator, least: int = 30) -> np.ndarray:
+    """As JPEG."""
+    cv2 = _opencv()
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(least, 96))]
+    return cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
+
+
+_TEXTURES: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...]
+_TEXTURES = (_downscaled, _downscaled, _sharpened, _sharpened, _blurred, _compressed)
+
+
+def _label(target: np.ndarray, forgery: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Where a forgery is manipulated, by the rule of `forge`: (SIZE, SIZE) uint8 in {0, 1}."""
+    cv2 = _opencv()
+    changed = functools.reduce(cv2.max, cv2.split(cv2.absdiff(target, forgery)))
+    nearby = cv2.boxFilter(changed, cv2.CV_32F, (SIZE // 16 + 1, SIZE // 16 + 1))
+    counts = ((weight >= MIN_WEIGHT) & (nearby >= MIN_CHANGE)).astype(np.uint8)
+    outlines = cv2.findContours(counts, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+    label = np.zeros((SIZE, SIZE), np.uint8)
+    if outlines:
+        largest = max(outlines, key=cv2.contourArea)
+        cv2.drawContours(label, [largest], -1, 1, cv2.FILLED)
+    return label
+
+
+def _disturbed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As cameras, editors and networks leave pictures: the same numbers do the same to any."""
+    chances = rng.random(5)
+    if chances[0] < 0.4:
+        image = _recoloured(image, rng, shift=15, spread=0.15)
+    if chances[1] < 0.25:
+        image = _downscaled(image, rng, least=0.4)
+    if chances[2] < 0.15:
+        image = _blurred(image, rng)
+    if chances[3] < 0.3:
+        image = _noisy(image, rng)
+    if chances[4] < 0.45:
+        return _compressed(image, rng)
+    return _coded(image, rng) if chances[4] < 0.7 else image
+
+
+def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """With noise of a sensor: fine in brightness, coarse in colour."""
+    cv2, deviation = _opencv(), rng.uniform(1, 7)
+    fine = rng.standard_normal((SIZE, SIZE), np.float32)
+    coarse = rng.standard_normal((SIZE // 2, SIZE // 2, 3), np.float32)
+    noise = cv2.add(cv2.resize(coarse, (SIZE, SIZE)), cv2.merge([fine] * 3))
+    noisy = cv2.scaleAdd(noise, deviation, image.astype(np.float32))
+    return cv2.convertScaleAbs(cv2.max(noisy, 0))
+
+
+def _coded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As in a video: 8 x 8 blocks in steps of one size, colours at half the resolution."""
+    cv2, step = _opencv(), float(np.float32(math.exp(rng.uniform(math.log(6), math.log(40)))))
+    levels = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
+    half = cv2.resize(levels, (SIZE // 2, SIZE // 2), interpolation=cv2.INTER_AREA)
+    colours = [_quantised(half[..., channel], step) for channel in (1, 2)]
+    wide = cv2.resize(cv2.merge(colours), (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    planes = [_quantised(levels[..., 0], step), wide[..., 0], wide[..., 1]]
+    return cv2.cvtColor(cv2.merge(planes), cv2.COLOR_YCrCb2RGB)
+
+
+_COSINES = np.cos((np.arange(8)[:, None] + 0.5) * np.arange(8) * math.pi / 8)
+_DCT = (_COSINES * np.where(np.arange(8) == 0, math.sqrt(1 / 8), 1 / 2)).astype(np.float32)
+_INVERSE = _DCT.T.copy()
+
+
+def _quantised(plane: np.ndarray, step: float) -> np.ndarray:
+    """A plane (H, W) uint8 whose 8 x 8 blocks have coefficients that are multiples of `step`."""
+    cv2, side = _opencv(), len(plane)
+
+    def along_rows(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        # OpenCV's product stays in this thread; NumPy's starts others.
+        product = cv2.gemm(values.reshape(-1, 8), matrix, 1, None, 0)
+        return cv2.transpose(product.reshape(side, side))
+
+    values = along_rows(along_rows(plane.astype(np.float32), _DCT), _DCT)
+    values = (values / step).round() * step
+    values = along_rows(along_rows(values, _INVERSE), _INVERSE)
+    return cv2.convertScaleAbs(cv2.max(values, 0))
+
+
+@functools.cache
+def _opencv() -> Any:
+    cv2 = opencv()
+    cv2.setNumThreads(1)  # several frames are made at once
+    return cv2
