@@ -13,7 +13,7 @@ from train.data import splits
 from train.data.layouts.faults import Fault, unusable
 from train.data.layouts.options import AS_PUBLISHED, FolderOptions
 from train.data.layouts.tree import SPLITS
-from train.data.storage.manifest import Manifest, Table, damaged
+from train.data.storage.manifest import Manifest, Table, Traits, damaged
 
 EMBEDDED = "forged_portraits"
 _INFO = "dataset_info.json"  # TFDS writes it beside the records
@@ -32,6 +32,7 @@ class Dataset:
     faults: dict[str, str]  # files that were left out, with the reason
     notes: list[str]
     fingerprint: str  # SHA-256 of the stored split's names, labels and pictures
+    traits: Traits  # of the stored split's videos
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -136,6 +137,7 @@ def _open(name: str, skip_bad: bool, options: FolderOptions) -> tuple[dict[str, 
             faults={file: fault.reason for file, fault in manifest.faults.items()},
             notes=manifest.notes,
             fingerprint=manifest.fingerprints[split],
+            traits=manifest.traits[split],
         )
         for split, table in manifest.tables.items()
     }

@@ -373,6 +373,15 @@ def test_training_and_evaluation_read_it(
         "Deepfakes-c23-010-012.mp4": "FAKE",
         "FaceShifter-c23-010-012.mp4": "FAKE",
     }
+    groups = read(out / "report.json")["groups"]["rows"]
+    assert [
+        (row["data_set"], row["compression"], row["method"], row["videos"]["n_fake"])
+        for row in groups
+    ] == [
+        *[("FaceForensics++", None, None, 2), ("FaceForensics++", "c23", None, 2)],
+        *[("FaceForensics++", "c23", method, 1) for method in ("Deepfakes", "FaceShifter")],
+    ]
+    assert {row["frames"]["n_real"] for row in groups} == {8}
 
 
 def test_celeb_df(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self, TypedDict
 
 import numpy as np
@@ -45,6 +46,10 @@ class Table:
         return type(self)(*(column[indices] for column in vars(self).values()))
 
 
+Traits = dict[str, dict[str, str]]
+"""What is known of videos, by video and by `train.data.layouts.metadata.TRAITS`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Manifest:
     """What a packed data set holds."""
@@ -53,6 +58,7 @@ class Manifest:
     fingerprints: dict[str, str]  # by split: SHA-256 of names, labels and pictures
     faults: dict[str, Fault]  # by file: why it was left out
     notes: list[str]
+    traits: dict[str, Traits]  # by split
 
     def write(self, directory: Path) -> None:
         """Writes the manifest of the packed data set in `directory`."""
@@ -65,12 +71,16 @@ class Manifest:
 
     @classmethod
     def of(
-        cls, recorders: Mapping[str, "Recorder"], faults: dict[str, Fault], notes: list[str]
+        cls,
+        recorders: Mapping[str, "Recorder"],
+        faults: dict[str, Fault],
+        notes: list[str],
+        traits: Mapping[str, Traits] = MappingProxyType({}),
     ) -> Self:
         """The manifest of records that were written, by split."""
         tables = {split: recorder.table() for split, recorder in recorders.items()}
         fingerprints = {split: recorder.fingerprint() for split, recorder in recorders.items()}
-        return cls(tables, fingerprints, faults, notes)
+        return cls(tables, fingerprints, faults, notes, {s: traits.get(s, {}) for s in tables})
 
     @classmethod
     def read(cls, directory: Path) -> Self:
@@ -89,7 +99,14 @@ class Manifest:
                 raise ValueError("columns of different lengths")
             faults = {file: Fault(*fault) for file, fault in content["faults"].items()}
             fingerprints = {split: str(content["fingerprints"][split]) for split in tables}
-            return cls(tables, fingerprints, faults, list(content["notes"]))
+            traits = {
+                split: {
+                    video: {str(name): str(value) for name, value in found.items()}
+                    for video, found in content["traits"][split].items()
+                }
+                for split in tables
+            }
+            return cls(tables, fingerprints, faults, list(content["notes"]), traits)
         except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise damaged(directory, f"{_NAME}: {error}") from error
 

@@ -20,7 +20,7 @@ from train.data.storage.builder import Work, write_records
 from train.data.storage.cache import cached, fingerprint
 from train.data.storage.manifest import Manifest, Record
 
-_FORMAT = 5  # of the records and the manifest; another number packs every folder again
+_FORMAT = 6  # of the records and the manifest; another number packs every folder again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +100,10 @@ def pack(path: Path, options: FolderOptions = AS_PUBLISHED) -> Path:
             recorders = write_records(stage, work)
         if packer.failures:
             raise unreadable(str(path), packer.failures, packer.faults)
-        Manifest.of(recorders, packer.faults, [*notes, *packer.notes()]).write(stage)
+        traits = {
+            split: {crop.video: crop.traits for crop in crops if crop.traits}
+            for split, crops in splits.items()
+        }
+        Manifest.of(recorders, packer.faults, [*notes, *packer.notes()], traits).write(stage)
 
     return cached(family, fingerprint([_FORMAT, source, parts, options]), fill)
