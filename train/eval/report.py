@@ -51,7 +51,7 @@ def text(figures: Mapping[str, Any]) -> str:
     if groups.NAME in figures:
         found = figures[groups.NAME]
         blocks.append(
-            f"By data set, compression and method. Positive class: {found['positive']}.\n"
+            f"By data set, compression and method. Positive class: {found['positive']}; "
             f"{found['meaning'][groups.NAME]}.\n{_group_table(found)}"
         )
     section = next(iter(figures.values()))

@@ -108,7 +108,7 @@ def test_table_and_csv(tmp_path: Path) -> None:
     of, traits = scored()
     section = groups.evaluate(of, traits, AGGREGATES[0])
     text = report.text(evaluate_predictions(of, seed=None) | section)
-    assert "By data set, compression and method. Positive class: FAKE.\n" in text
+    assert "By data set, compression and method. Positive class: FAKE; " in text
     rows = section["groups"]["rows"]
     (row,) = (row for row in rows if (row["compression"], row["method"]) == ("c40", "NT"))
     cells = [row[unit][name] for unit in ("frames", "videos") for name in ("n_real", "n_fake")]

@@ -160,6 +160,9 @@ def test_faceforensics_of_frames(tmp_path: Path) -> None:
     assert fake.originals == ("youtube/c23/000", "youtube/c23/003")
     assert fake.mask_video == top / deepfakes / "masks/frames/000_003"
     assert other.mask_video == top / deepfakes / "masks/videos/003_000.mp4"
+    empty(top, f"{deepfakes}/c23/masks/003_000/7.png")  # as in DeepfakeBench
+    videos, _ = listed(top)
+    assert videos["Deepfakes/c23/003_000"].mask_video == top / deepfakes / "c23/masks/003_000"
 
 
 def test_celeb_df(tmp_path: Path) -> None:

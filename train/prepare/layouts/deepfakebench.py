@@ -114,6 +114,7 @@ def _videos(source: Path, options: ListOptions) -> Iterator[Video | Fault]:
                 raise InputError(f"its frames are found where those of {same.first.name} are")
             same.names |= frames.names
             same.splits |= frames.splits
+            same.masks = same.masks or frames.masks
         except InputError as error:
             faults.append(Fault(shown(f"{one.file}: {one.name}"), str(error)))
     if faults and not found:
@@ -139,7 +140,8 @@ def _listed(file: Path) -> Iterator[_Listed]:
             where = f"{file}: {name}"
             for split, entries in _items(splits, where, "an object by split"):
                 if split not in SPLITS:
-                    raise InputError(f"{where} has the split {split}; expected train, val or test")
+                    text = f"has the split {shown(split):.80}; expected train, val or test"
+                    raise InputError(f"{where} {text}")
                 where = f"{file}: {name}, {split}"
                 for video, entry in _items(entries, where, "an object by video"):
                     kind = (file, of, name, is_real, method, SPLITS[split])
@@ -165,8 +167,8 @@ def _meaning(file: Path, name: str, prefixes: list[str]) -> tuple[bool, str | No
         return True, None
     if not _FAKE.fullmatch(name):
         raise InputError(
-            f"{file}: the class {name} means neither REAL nor FAKE; the names of REAL ones end in "
-            "real, those of FAKE ones begin with FF- or contain fake"
+            f"{file}: the class {shown(name):.80} means neither REAL nor FAKE; rename it. REAL "
+            "ones end in real; FAKE ones begin with FF- or contain fake"
         )
     if _NO_METHOD.fullmatch(name):
         return False, None
