@@ -32,6 +32,7 @@ from train.fit import __main__ as fit
 from train.prepare import __main__ as prepare
 from train.prepare import cluster, frames, masks, pool, result, work
 from train.prepare.layouts.find import list_videos
+from train.prepare.layouts.pictures import Pictures
 from train.prepare.layouts.record import ListOptions
 from train.prepare.plan import plan
 from train.prepare.work import Options
@@ -600,6 +601,47 @@ def test_frames_are_matched_by_time(tmp_path: Path, sampling: Sampling) -> None:
         moment.number: 3 * round(moment.number / 3) for moment in moments if moment.number <= 9
     }
     assert [BY_TIME in note for note in notes] == [True]
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        ("{}.png", [0, 5, 10, 15]),
+        ("take2_{:04}.png", [0, 5, 10, 15]),
+        ("{0:02}_of_{0:02}.png", [0, 1, 2, 3]),  # two numbers: counted in their order
+    ],
+)
+def test_numbers_of_frames_from_pictures(tmp_path: Path, names: str, numbers: list[int]) -> None:
+    for number, picture in enumerate(numbered(4)):
+        picture.save(tmp_path / names.format(5 * number))
+    (tmp_path / ".hidden.png").touch()
+    (tmp_path / "landmarks.npy").touch()
+    pictures = Pictures.of(tmp_path)
+    for sampling, taken in (
+        (Sampling(), [0, 1, 2, 3]),
+        (Sampling(2), [0, 2]),
+        (Sampling(1, 2), [1, 3]),
+    ):
+        found = {
+            frame.number: number_of(frame.image) for frame in frames.chosen(pictures, sampling, [])
+        }
+        assert found == {numbers[place]: place for place in taken}
+
+
+def test_frames_of_pictures_and_videos_match_by_number(tmp_path: Path) -> None:
+    """One of two has no times: only frames of the same number show the same."""
+    encode(tmp_path / "of_12.mp4", numbered(12), rate=10)
+    (tmp_path / "each_third").mkdir()
+    for number, picture in enumerate(numbered(12)):
+        if number % 3 == 0:
+            picture.save(tmp_path / "each_third" / f"{number}.png")
+    video, pictures = tmp_path / "of_12.mp4", Pictures.of(tmp_path / "each_third")
+    for original, fake in ((video, pictures), (pictures, video)):
+        chosen = frames.chosen(original, Sampling(), [])
+        moments = [frames.Moment(frame.number, frame.seconds) for frame in chosen]
+        found = frames.at_moments(fake, moments, Sampling(), [])
+        shown = {moment.number: number_of(frame.image) for moment, frame in found}
+        assert shown == {0: 0, 3: 3, 6: 6, 9: 9}
 
 
 def test_the_same_picture_is_kept_once(tmp_path: Path) -> None:
