@@ -9,7 +9,7 @@ first it counts the frames. This project's reader counts packets and then seeks.
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,21 @@ def write_video(path: Path, frames: int, size: tuple[int, int]) -> Path:
     for number in range(min(frames, _PATTERNS)):
         moved = np.roll(pattern, (3 * number, 5 * number), (0, 1))
         patterns.append(av.VideoFrame.from_ndarray(moved).reformat(format="yuv420p"))
+    return encoded(path, (patterns[number % len(patterns)] for number in range(frames)), _RATE)
+
+
+def encoded(path: Path, frames: Iterable[av.VideoFrame | np.ndarray], rate: int) -> Path:
+    """Frames, or RGB pixels, as a video."""
     options = {"preset": "veryfast", "g": str(_KEYFRAMES), "sc_threshold": "0"}
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", _RATE, options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for number in range(frames):
-            frame = patterns[number % len(patterns)]
-            frame.pts, frame.time_base = number, Fraction(1, _RATE)
+        stream: Any = container.add_stream("libx264", rate, options)
+        stream.pix_fmt = "yuv420p"
+        for number, picture in enumerate(frames):
+            is_frame = isinstance(picture, av.VideoFrame)
+            frame = picture if is_frame else av.VideoFrame.from_ndarray(picture)
+            if not number:
+                stream.width, stream.height = frame.width, frame.height
+            frame.pts, frame.time_base = number, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path

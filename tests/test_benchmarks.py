@@ -11,7 +11,16 @@ import jax
 import pytest
 import torch
 
-from benchmarks import compare, contenders, decoding, machine, pipeline, program, train_torch
+from benchmarks import (
+    compare,
+    contenders,
+    decoding,
+    machine,
+    pipeline,
+    preparing,
+    program,
+    train_torch,
+)
 from benchmarks.machine import Machine, in_turn
 from flax_unet import UNetConfig
 from tests.train.folders import write_folder
@@ -63,6 +72,18 @@ def test_speed_of_decoding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.usefixtures("few_faces")
+def test_speed_of_preparing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--pairs", "1", "--seconds", "1", "--workers", "1", "--width", "640"]
+    preparing.main([*arguments, "--out", str(tmp_path / "preparing.json")])
+    result = json.loads((tmp_path / "preparing.json").read_text())
+    assert json.loads(capsys.readouterr().out) == result
+    rates = result["clips_a_minute"]
+    assert result["ratio"] == pytest.approx(rates["train.prepare"] / rates["opencv"], rel=0.02)
+    assert {"waiting for frames", "finding faces", "cutting", "comparing"} < {
+        stage for stage, spent in result["seconds_a_clip_in_one_process"].items() if spent > 0
+    }
+
+
 def test_memory(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--memory", "8", "20", "--batch-size", "8", "--base-width", "2"]
     pipeline.main(arguments)

@@ -3,8 +3,10 @@
 Inference is spread over a process's devices in `flax_unet.nn.inference`.
 """
 
+import functools
 import hashlib
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,8 +17,12 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flax_unet.utils.errors import InputError
+from flax_unet.utils.processes import processors
 
 AXIS = "devices"
+_READERS = 16  # processes that read pictures for one accelerator, at most
+_PART_FOR_READING = 4  # one in so many processors reads, where the network itself runs on them
+_WORTH_A_START = 2000  # frames, which threads read in about 4 s and processes start in 1
 _PATIENCE = 3600  # seconds that processes wait for each other
 _OPTIONS = ("--coordinator", "--num-processes", "--process-id")
 _REMEDY = f"give {', '.join(_OPTIONS)}, or --num-processes 1 alone to work without the others"
@@ -169,6 +175,33 @@ def agree(value: str, what: str) -> None:
 def process() -> tuple[int, int]:
     """Which process this is, and how many there are."""
     return jax.process_index(), jax.process_count()
+
+
+def readers(wanted: int | None, devices: list[Device], frames: int) -> int:
+    """How many processes read pictures for this process's devices; 0: threads of this one do.
+
+    It is the number that is `wanted`, if any. `frames` are how many all processes read.
+    """
+    if wanted is not None:
+        return wanted
+    available = processors() // _sharing()
+    if devices[0].platform == "cpu":
+        count = available // _PART_FOR_READING
+    else:
+        count = min(available - 1, _READERS * len(devices))
+    return count if count > 1 and frames >= _WORTH_A_START * process()[1] else 0
+
+
+@functools.cache
+def _sharing() -> int:
+    """How many processes of this run use the same processors; batch systems may give each its own.
+
+    All processes must call it.
+    """
+    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    digest = hashlib.sha256(f"{socket.gethostname()} {sorted(mine)}".encode()).digest()
+    own = np.frombuffer(digest, np.uint8)[None]
+    return int((gather(own) == own).all(1).sum())
 
 
 def barrier() -> None:

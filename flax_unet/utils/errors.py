@@ -42,6 +42,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def gigabytes(count: float) -> str:
+    """Bytes as `1.5 GB`, or `20 MB` where they are fewer."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+
+
 def require(*packages: str) -> None:
     """Raises a ModuleNotFoundError at once for a package that is needed later and is missing."""
     for name in packages:

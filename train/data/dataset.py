@@ -48,6 +48,10 @@ class Dataset:
         except (RuntimeError, ValueError) as error:  # such as a checksum that does not match
             raise damaged(self.directory, str(error).partition(";")[0]) from error
 
+    def pictures(self) -> Self:
+        """The same frames with an empty table, for processes that read nothing but `record`."""
+        return dataclasses.replace(self, table=self.table.take(np.arange(0)), faults={}, notes=[])
+
     def sample(self, count: int, seed: int) -> Self:
         """`count` frames drawn without replacement, in their order; all if there are fewer."""
         if count >= len(self):

@@ -1,6 +1,8 @@
-"""Loads frames: decodes stored bytes, resizes them in threads, and stacks them to batches."""
+"""Loads frames: decodes stored bytes, resizes them, and stacks them to batches."""
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import functools
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,21 +39,26 @@ def load_frame(dataset: Dataset, row: int, size: Size) -> Batch:
 
 
 def batches(
-    dataset: Dataset, size: Size, batch_size: int, *, process: int = 0, processes: int = 1
-) -> Iterator[Batch]:
+    dataset: Dataset,
+    size: Size,
+    batch_size: int,
+    *,
+    process: int = 0,
+    processes: int = 1,
+    workers: int = 0,
+) -> Generator[Batch]:
     """Every frame of this process's share once, in order, resized to (height, width).
 
     Process p gets the frames p, p + processes, ...; all processes get the same number of batches
-    of `batch_size` frames, the last ones padded.
+    of `batch_size` frames, the last ones padded. `workers` are as for `prefetch`.
     """
     rows = range(process, len(dataset), processes)
-    frames = prefetch(
-        lambda row: load_frame(dataset, row, size), rows, ahead=frames_ahead(batch_size)
-    )
+    read = functools.partial(load_frame, dataset.pictures(), size=size)
     black = np.zeros((*size, 3), np.uint8)
     padding = Batch(black, black[..., 0], np.asarray(False), np.asarray(-1))
-    for _ in range(0, -(-len(dataset) // processes), batch_size):
-        yield stack([next(frames, padding) for _ in range(batch_size)])
+    with contextlib.closing(prefetch(read, rows, frames_ahead(batch_size), workers)) as frames:
+        for _ in range(0, -(-len(dataset) // processes), batch_size):
+            yield stack([next(frames, padding) for _ in range(batch_size)])
 
 
 def frames_ahead(batch_size: int) -> int:

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from flax_unet import UNet
 
 CHECKPOINTS = Path("checkpoints")
-_AT_LEAST = {"batch_size": 1, "limit": 1, "seed": 0, "num_processes": 1, "process_id": 0}
+_AT_LEAST = {
+    **{"batch_size": 1, "limit": 1, "seed": 0, "workers": 0},
+    **{"num_processes": 1, "process_id": 0},
+}
 _RECORDED = (  # options that the report repeats
     *("data", "limit", "seed", "skip_bad", "mask_threshold", "real_label"),
     *("batch_size", "dtype", "aggregate"),
@@ -69,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         from train.eval.scoring import score
 
-        predictions, timing = score(model, data, devices, args.batch_size)
+        predictions, timing = score(model, data, devices, args.batch_size, args.workers)
         names = distributed.gather(np.array([str(device) for device in devices], f"U{_NAME}"))
         if process != 0:
             return
@@ -199,6 +202,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--coordinator", metavar="HOST:PORT", help=where)
     add("--num-processes", type=int, metavar="N", help="number of processes; 1 joins none")
     add("--process-id", type=int, metavar="N", help="number of this process, from 0")
+    text = "processes that read pictures, of each process; 0: threads (default: as many as pay)"
+    add("--workers", type=int, metavar="N", help=text)
     files = f"{REPORT}, {PREDICTIONS} and, for a classifier, plots and {GROUPS} (figures by data "
     files += "set, compression and method, where metadata.json has them)"
     add("--out", type=Path, metavar="DIR", help=f"new directory for {files}")

@@ -1,7 +1,8 @@
 """Runs a network over every frame of a data set, on all devices, into `Predictions`."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import jax
@@ -25,24 +26,31 @@ class Timing(NamedTuple):
 
     frames: int  # after the first batch, whose time is mostly compilation
     seconds: float  # for these frames
-    waiting_for_data: float  # of `seconds`
+    waiting_for_data: float  # of `seconds`: the devices had nothing to do
     first_batch: float
 
 
 def score(
-    model: UNet, dataset: Dataset, devices: list[distributed.Device], batch_size: int
+    model: UNet,
+    dataset: Dataset,
+    devices: list[distributed.Device],
+    batch_size: int,
+    workers: int | None = None,
 ) -> tuple[Predictions, Timing]:
     """Runs a network in eval mode over every frame of a data set exactly once.
 
     `devices` are this process's. `batch_size` is frames per step on all devices of all processes,
     rounded up to a multiple of their number, at most the whole data set. Padding is not counted.
+    `workers` are the processes that read pictures, 0 for threads, None for as many as pay.
     """
     process, processes = distributed.process()
     total = len(devices) * processes
     share = -(-min(batch_size, len(dataset)) // total) * len(devices)
     step = compiled(model, devices, _figures)
-    source = batches(dataset, model.config.input_size, share, process=process, processes=processes)
-    parts, timing = _run(step, source, dataset)
+    workers = distributed.readers(workers, devices, len(dataset))
+    part = {"process": process, "processes": processes, "workers": workers}
+    with contextlib.closing(batches(dataset, model.config.input_size, share, **part)) as source:
+        parts, timing = _run(step, source, dataset)
     parts = distributed.gather(parts)  # with padding, so that all processes send equal shapes
     return _predictions(dataset, parts), timing
 
@@ -90,7 +98,7 @@ def _bins(logit: jax.Array) -> jax.Array:
 
 
 def _run(
-    step: Callable[[Any], Any], source: Iterator[Batch], dataset: Dataset
+    step: Callable[[Any], Any], source: Generator[Batch], dataset: Dataset
 ) -> tuple[dict[str, np.ndarray], Timing]:
     """Feeds the devices, _IN_FLIGHT batches ahead of the results."""
     waiting: list[tuple[Batch, Any]] = []
@@ -110,7 +118,9 @@ def _run(
     first_batch = data_wait = 0.0
     with tqdm(total=len(dataset), unit="frame", desc="Scoring", disable=None) as progress:
         for number, batch in enumerate(source):
-            data_wait += time.perf_counter() - asked
+            outputs = [array for _, output in waiting for array in output.values()]
+            if all(array.is_ready() for array in outputs):
+                data_wait += time.perf_counter() - asked
             waiting.append((batch, step(_to_devices(batch, dataset))))
             if number == 0 or len(waiting) >= _IN_FLIGHT:
                 collect(*waiting.pop(0))

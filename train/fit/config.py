@@ -202,6 +202,12 @@ class Machines:
     )
     num_processes: int | None = option(None, "number of processes; 1 joins none", least=1)
     process_id: int | None = option(None, "number of this process, from 0", least=0)
+    workers: int | None = option(
+        None,
+        "processes that read and augment pictures, of each process; 0: threads (default: as many "
+        "as pay)",
+        least=0,
+    )
 
 
 GROUPS = (Data, Network, Start, Recipe, Augmentation, Logging, Machines)

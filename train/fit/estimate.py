@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flax_unet.utils.errors import InputError
+from flax_unet.utils.errors import InputError, gigabytes
 from train.distributed import Device
 from train.fit.config import Recipe
 
@@ -53,9 +53,9 @@ def notes(
 ) -> list[str]:
     """The needs in words. `devices` are those of all processes, `steps` those until the end."""
     where = "on each device" if devices > 1 else "of memory"
-    memory = f"a step needs about {_gigabytes(found.memory)} {where}"
+    memory = f"a step needs about {gigabytes(found.memory)} {where}"
     if found.free is not None:
-        memory += f"; {_gigabytes(found.free)} are free"
+        memory += f"; {gigabytes(found.free)} are free"
         if found.memory > found.free:
             memory += f", so it may not fit: {remedy(found, recipe, devices)}"
     if found.seconds is None:
@@ -158,7 +158,3 @@ def _speed(device: Device) -> float:
             product(ones, ones).block_until_ready()
             seconds.append(time.perf_counter() - start)
     return 2 * _SIDE**3 / min(seconds)
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

@@ -4,7 +4,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,12 @@ class Clock:
         self.images = 0  # since the last reading
 
     @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts the block's time as waiting for data."""
+    def waiting(self, is_idle: Callable[[], bool]) -> Iterator[None]:
+        """Counts the block's time as waiting for data, unless the devices still work at its end."""
         start = time.perf_counter()
         yield
-        self._waited += time.perf_counter() - start
+        if is_idle():
+            self._waited += time.perf_counter() - start
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import jax
@@ -185,22 +185,33 @@ class Trainer:
             self.checkpoints.clean(start, best["step"] if best else None)
             workdir, mode = self.config.start.workdir, self.config.logging.wandb
             self._tracker = Tracker(workdir, start, self.config.options(), mode)
-        size, changes, last = self.network.input_size, self.config.augmentation, self.total_steps
-        source = self.stream.batches(
-            size, changes, first=start, last=last, process=process, processes=processes
+        stream, last = self.stream, self.total_steps
+        frames = stream.samples(last) - stream.samples(start)
+        workers = distributed.readers(self.config.machines.workers, self.devices, frames)
+        if self.is_first and workers:
+            print(f"pictures are read by processes: {workers}")
+        source = stream.batches(
+            self.network.input_size,
+            self.config.augmentation,
+            first=start,
+            last=last,
+            process=process,
+            processes=processes,
+            workers=workers,
         )
         distributed.connect(self.devices)
         try:
             with stop_signals() as signals, estimate.memory_errors(self._memory_advice):
                 if not self._is_out_of_patience():
-                    self._loop(start, source, signals)
+                    with contextlib.closing(source):
+                        self._loop(start, source, signals)
             self.checkpoints.wait()
         finally:
             if self._tracker is not None:
                 self._tracker.close()
         return self.received if int(self.state.step) < self.total_steps else None
 
-    def _loop(self, start: int, source: Iterator[Batch], signals: list[int]) -> None:
+    def _loop(self, start: int, source: Generator[Batch], signals: list[int]) -> None:
         log_every, stream = self.config.logging.log_every, self.stream
         save_every = self.config.logging.save_every
         save_every = save_every or _EPOCHS_BETWEEN_CHECKPOINTS * stream.steps_per_epoch
@@ -212,7 +223,7 @@ class Trainer:
             total=total, initial=initial, unit="image", unit_scale=True, disable=disable
         ) as bar:
             for done in range(start + 1, self.total_steps + 1):
-                with clock.waiting():
+                with clock.waiting(lambda: all(stop.is_ready() for stop in in_flight)):
                     batch = next(source)
                 arrays = self._arrays(batch, signals[0] if signals else 0)
                 shares = distributed.shard_batch(arrays, self.devices)
@@ -336,7 +347,8 @@ class Trainer:
         self._check_finite(distributed.fetch(self.totals))
         recipe, progress = self.config.recipe, self.progress
         try:
-            metrics = validation.evaluate(model, data, self.devices, recipe.batch_size)
+            workers = self.config.machines.workers
+            metrics = validation.evaluate(model, data, self.devices, recipe.batch_size, workers)
         except InputError as error:
             raise InputError(
                 f"the network after step {done} cannot be evaluated: {error}"

@@ -29,10 +29,14 @@ def default_metric(config: UNetConfig) -> str:
 
 
 def evaluate(
-    model: UNet, data: Dataset, devices: list[distributed.Device], batch_size: int
+    model: UNet,
+    data: Dataset,
+    devices: list[distributed.Device],
+    batch_size: int,
+    workers: int | None = None,
 ) -> dict[str, float]:
-    """The metrics of a network, by their dotted names in report.json."""
-    predictions, _ = score(model, data, devices, batch_size)
+    """The metrics of a network, by their dotted names in report.json; arguments as for `score`."""
+    predictions, _ = score(model, data, devices, batch_size, workers)
     return _numbers(evaluate_predictions(predictions, seed=None))
 
 

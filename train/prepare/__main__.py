@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import indent
 
-from tqdm import tqdm
-
 from flax_unet.media.faces import MIN_FACE
 from flax_unet.media.videos import Sampling
 from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
@@ -22,6 +20,7 @@ from train.prepare.crops import FORMATS
 from train.prepare.layouts.find import LAYOUTS, list_videos, needs
 from train.prepare.layouts.record import ListOptions
 from train.prepare.plan import plan
+from train.prepare.progress import Progress, check_room
 from train.prepare.work import Options, Outcome
 
 _FRAMES = 32  # of a video, by default
@@ -113,24 +112,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         **{"every": args.every, "frames": frames, "split": args.split, "seed": args.seed},
         **{k: v for k, v in dataclasses.asdict(options).items() if k != "sampling"},
     }
+    check_room(args.out, groups, frames, args.format)
     outcomes: list[Outcome] = []
-    start, frames_read = time.monotonic(), 0
+    start = time.monotonic()
     with contextlib.ExitStack() as stack:
         spread = pool.outcomes
         if args.ray:
             stack.enter_context(cluster.connected(args.ray, args.workers))
             spread = cluster.outcomes
         stack.enter_context(result.opened(args.out, settings, groups))
-        made = stack.enter_context(
-            contextlib.closing(spread(groups, args.out, options, args.workers))
-        )
-        bar = stack.enter_context(tqdm(total=len(videos), unit="video", disable=None))
-        for group in made:
+        progress = stack.enter_context(Progress(args.out, groups))
+        made = spread(groups, args.out, options, args.workers)
+        for group in stack.enter_context(contextlib.closing(made)):
             outcomes += group
-            frames_read += sum(o.record["frames_read"] for o in group if o.record is not None)
-            rate = frames_read / max(time.monotonic() - start, 1e-3)
-            bar.set_postfix_str(f"{rate:.0f} frames/s", refresh=False)
-            bar.update(len(group))
+            progress.add(group)
         result.finish(args.out, outcomes, faults)
     print(result.summary(outcomes, faults))
     print(f"{shown(str(args.out))}: {time.monotonic() - start:,.0f} s")

@@ -2,15 +2,13 @@
 
 import concurrent.futures
 import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from pathlib import Path
 
 from flax_unet.utils.errors import InputError
+from flax_unet.utils.processes import follow_parent
 from train.prepare import work
 from train.prepare.plan import Group
 from train.prepare.work import Options, Outcome
@@ -58,12 +56,5 @@ def outcomes(
 
 def _start() -> None:
     """Prepares a process of the pool."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    follow_parent()
     work.start()
-
-
-def _end_with_parent() -> None:
-    if (parent := multiprocessing.parent_process()) is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)

@@ -81,6 +81,11 @@ def _read_record(out: Path, planned: Planned) -> dict[str, Any] | None:
     return None
 
 
+def is_made(out: Path, planned: Planned) -> bool:
+    """Whether a video was made before."""
+    return _record_path(out, planned).exists()
+
+
 def _record_path(out: Path, planned: Planned) -> Path:
     return out / RECORDS / f"{planned.key}.json"
 
@@ -195,6 +200,7 @@ def _record(planned: Planned, crops: Crops, masks_by: str | None) -> dict[str, A
         "size_of_boxes": crops.scale,
         "frames_read": len(crops.shown),
         "crops": sum(len(frame.faces) for frame in crops.frames),
+        "bytes": sum(path.stat().st_size for path in crops.folder.iterdir()),
         "faces_left_out": dict(sorted(crops.left_out.items())),
         "notes": crops.notes,
         "frames": [

@@ -1,10 +1,12 @@
 """From raw videos to a data set that training and evaluation read."""
 
 import csv
+import errno
 import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -483,6 +485,42 @@ def test_another_result_stands_there(dfdc: Path, tmp_path: Path, fails: Callable
     (out / "prepare.json").unlink()
     assert "exists already" in fails(prepare.main, dfdc / "raw", "--out", out)
     assert listing(out).items() <= listing(dfdc / "made").items()
+
+
+def test_disk_becomes_full(
+    dfdc: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made stays, the message says how much is missing, and the next run goes on."""
+    out, write = tmp_path / "made", Path.write_bytes
+    left = 20
+
+    def full(path: Path, content: bytes) -> int:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    message = fails(prepare.main, dfdc / "raw", "--out", out, "--workers", "1")
+    assert re.search(r"made: the disk is full\. 2 of 4 videos are made; the others need", message)
+    made = sum(path.stat().st_size for path in out.glob("*/crops/*/*"))
+    assert f"about {made / 1e6:.0f} MB. Make room, and give the same command again" in message
+    assert {path.name for path in out.iterdir()} == {"prepare.json", "training", "videos"}
+    assert len(listing(out / "videos")) == 2
+    monkeypatch.undo()
+    assert run(dfdc / "raw", out) == 0
+    assert listing(out) == listing(dfdc / "made")
+
+
+def test_disk_that_cannot_hold_the_result(
+    dfdc: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 10**6))
+    message = fails(prepare.main, dfdc / "raw", "--out", tmp_path / "made", "--workers", "1")
+    assert "made has room for 1 MB, and at least 1 MB are needed. Make room" in message
+    assert not (tmp_path / "made").exists()
+    assert run(dfdc / "raw", tmp_path / "made", "--frames", 1) == 0  # those would fit
 
 
 FAKES = (

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,8 @@ def write(path: Path, picture: Image.Image, frames: int = FRAMES, **options: obj
 
 
 def dfdc(top: Path, pairs: int = 2) -> Path:
-    """Parts with pairs of a real video and a fake of it; the second part has one without."""
-    names = ("aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc", "dddddddddd")
+    """Parts, each with a real video and a fake of it."""
+    names = [10 * letter for letter in ascii_lowercase]
     for part in range(pairs):
         folder = top / f"dfdc_train_part_{part}"
         real, fake = f"{names[2 * part]}.mp4", f"{names[2 * part + 1]}.mp4"
@@ -133,11 +134,12 @@ def deepfakebench(top: Path) -> Path:
 
 
 def celeb_df(top: Path) -> Path:
-    """Three people, two fakes, one video of nobody; two of them are for the test."""
-    for number, name in enumerate(("id0_0000", "id1_0000", "id2_0001")):
+    """Three people, three fakes, one video of nobody; two of them are for the test."""
+    for number, name in enumerate(("id0_0000", "id1_0000", "id2_0001", "id2_0002")):
         write(top / f"Celeb-real/{name}.mp4", still(number))
     write(top / "Celeb-synthesis/id0_id1_0000.mp4", forged(3, 0)[0])
     write(top / "Celeb-synthesis/id1_id2_0000.mp4", forged(4, 1)[0])
+    write(top / "Celeb-synthesis/id2_id1_0002.mp4", forged(6, 3)[0])
     write(top / "YouTube-real/00000.mp4", still(7))
     (top / "List_of_testing_videos.txt").write_text(
         "1 Celeb-real/id0_0000.mp4\n0 Celeb-synthesis/id0_id1_0000.mp4\n"

@@ -1,0 +1,87 @@
+"""Processes that work for this one, and end with it."""
+
+import atexit
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Iterator
+from multiprocessing.context import SpawnProcess
+
+from flax_unet.utils.errors import ending_signals
+
+
+def processors() -> int:
+    """How many processors this process may use; a container or a batch system may allow few."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Worker(SpawnProcess):
+    """A process that only its parent ends, by `kill`, or by its own end.
+
+    It is spawned: a fork of a process in which JAX has threads may hang.
+    """
+
+    def start(self) -> None:
+        """Starts the process."""
+        # Without the caller's script, which a spawned process would run again.
+        main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
+        try:
+            with _blocked_signals():
+                super().start()
+        finally:
+            sys.modules["__main__"] = main
+        _alive.add(self)
+
+    def run(self) -> None:
+        """Runs in the process."""
+        follow_parent()
+        super().run()
+
+
+def follow_parent() -> None:
+    """Has this process end when its parent does, and leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Blocks signals that ask to end, in a process that is started here from its first moment on.
+
+    A terminal or a batch system sends them to all processes, but the parent still needs this one.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # a later start of it would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, *ending_signals()])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_alive: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    # Before multiprocessing waits for them.
+    for worker in list(_alive):
+        worker.kill()

@@ -1,0 +1,26 @@
+"""What the processes of the tests read; it imports nothing that takes long."""
+
+import sys
+from collections.abc import Callable
+
+from flax_unet.utils.errors import InputError
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def fail_at(wrong: int, number: int) -> int:
+    if number == wrong:
+        raise InputError(f"{number} is damaged")
+    return number
+
+
+def megabyte(number: int) -> bytes:
+    return bytes(2**20)
+
+
+def modules(read: Callable[[int], object], number: int) -> set[str]:
+    """The packages that are imported once `read` has read."""
+    read(number)
+    return {name.partition(".")[0] for name in sys.modules}

@@ -1,0 +1,93 @@
+"""Shows how far a run is: videos and frames a second, and whether the disk will hold the rest."""
+
+import errno
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from tqdm import tqdm
+
+from flax_unet.utils.errors import InputError, gigabytes
+from flax_unet.utils.filenames import shown
+from train.prepare import frames, work
+from train.prepare.plan import Group
+from train.prepare.work import Outcome
+
+_LEAST = {"png": 8_000, "jpeg": 2_000}  # bytes of the crop of a small face
+_ENOUGH = 20  # videos by which the room for the others is estimated
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Progress:
+    """A bar over the videos. As a context, it explains a disk that becomes full."""
+
+    def __init__(self, out: Path, groups: Sequence[Group]) -> None:
+        self._out, self._total = out, sum(map(len, groups))
+        self._done = self._made = self._read = self._bytes = 0
+        self._is_warned = False
+
+    def __enter__(self) -> Self:
+        self._start = time.monotonic()
+        self._bar = tqdm(total=self._total, unit="video", disable=None)
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._bar.close()
+        if isinstance(error, OSError) and error.errno in _FULL:
+            needed = f"; the others need about {gigabytes(self._rest())}" if self._made else ""
+            raise InputError(
+                f"{self._out}: the disk is full. {self._made} of {self._total} videos are made"
+                f"{needed}. Make room, and give the same command again"
+            ) from error
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Counts videos that are finished; warns once if the disk will not hold the others."""
+        records = [outcome.record for outcome in outcomes if outcome.record is not None]
+        self._done += len(outcomes)
+        self._made += len(records)
+        self._read += sum(record["frames_read"] for record in records)
+        self._bytes += sum(record["bytes"] for record in records)
+        rate = self._read / max(time.monotonic() - self._start, 1e-3)
+        self._bar.set_postfix_str(f"{rate:.0f} frames/s", refresh=False)
+        self._bar.update(len(outcomes))
+        if self._is_warned or self._made < _ENOUGH:
+            return
+        needed, free = self._rest(), _free(self._out)
+        if needed > free:
+            self._is_warned = True
+            out = shown(str(self._out))
+            tqdm.write(
+                f"{out} has room for {gigabytes(free)}; the videos that are left need about "
+                f"{gigabytes(needed)}",
+                sys.stderr,
+            )
+
+    def _rest(self) -> float:
+        """Bytes that the other videos need, if they are like those that are made."""
+        return self._bytes / self._made * (self._total - self._done)
+
+
+def check_room(out: Path, groups: Sequence[Group], count: int | None, format: str) -> None:
+    """Checks that the disk may hold the crops.
+
+    `count` are the frames of each video, None if that is not known.
+
+    Raises:
+        InputError: it cannot, even if all faces are small.
+    """
+    left = (one.video.path for group in groups for one in group if not work.is_made(out, one))
+    needed = sum(1 if frames.is_picture(path) else count or 1 for path in left) * _LEAST[format]
+    if needed > (free := _free(out)):
+        raise InputError(
+            f"{out} has room for {gigabytes(free)}, and at least {gigabytes(needed)} are needed. "
+            "Make room, name another place, or take fewer --frames or --format jpeg"
+        )
+
+
+def _free(place: Path) -> int:
+    """Bytes that can be written there, or where it will be."""
+    there = next(path for path in (place, *place.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
