@@ -38,9 +38,11 @@ def write_video(path: Path, frames: int, size: tuple[int, int]) -> Path:
     return encoded(path, (patterns[number % len(patterns)] for number in range(frames)), _RATE)
 
 
-def encoded(path: Path, frames: Iterable[av.VideoFrame | np.ndarray], rate: int) -> Path:
+def encoded(
+    path: Path, frames: Iterable[av.VideoFrame | np.ndarray], rate: int, **more: str
+) -> Path:
     """Frames, or RGB pixels, as a video."""
-    options = {"preset": "veryfast", "g": str(_KEYFRAMES), "sc_threshold": "0"}
+    options = {"preset": "veryfast", "g": str(_KEYFRAMES), "sc_threshold": "0", **more}
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("libx264", rate, options)
         stream.pix_fmt = "yuv420p"

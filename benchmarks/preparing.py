@@ -12,7 +12,6 @@ cuts and encodes crops, compares fakes with their originals, and the rest.
 import contextlib
 import json
 import multiprocessing
-import os
 import tempfile
 import time
 from collections import defaultdict
@@ -31,6 +30,7 @@ from benchmarks.machine import FILE, benchmark, processor, report
 from flax_unet.media.faces import MARGIN, FaceFinder, opencv
 from flax_unet.media.tracks import Tracker
 from flax_unet.media.videos import Sampling
+from flax_unet.utils.processes import processors
 from train.data.synthetic.forge import forge
 from train.prepare import crops, frames, masks, pool, work
 from train.prepare.layouts.find import list_videos
@@ -161,7 +161,7 @@ def timed(seconds: dict[str, float]) -> Generator[None]:
     pairs=(4, "of a real clip and a fake"),
     seconds=(10, "of each clip"),
     width=(_SIZE[0], "of the clips, in pixels"),
-    workers=(os.cpu_count() or 1, "processes"),
+    workers=(processors(), "processes"),
     rounds=(1, "turns"),
     out=(None, "JSON file to write", FILE),
 )

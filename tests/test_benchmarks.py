@@ -16,6 +16,7 @@ from benchmarks import (
     contenders,
     decoding,
     machine,
+    masks,
     pipeline,
     preparing,
     program,
@@ -26,6 +27,7 @@ from flax_unet import UNetConfig
 from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
 
+HALF = ", half the size"
 SMALL = UNetConfig(base_width=2, levels=1, decoder_levels=1, image_size=16)
 
 
@@ -82,6 +84,15 @@ def test_speed_of_preparing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert {"waiting for frames", "finding faces", "cutting", "comparing"} < {
         stage for stage, spent in result["seconds_a_clip_in_one_process"].items() if spent > 0
     }
+
+
+def test_masks(capsys: pytest.CaptureFixture[str]) -> None:
+    masks.main(["--forgeries", "1", "--side", "100"])
+    result = json.loads(capsys.readouterr().out)
+    assert {*result} == {f"CRF {crf}{more}" for crf in (18, 23, 30, 40) for more in ("", HALF)}
+    for row in result.values():
+        assert {"0.05", "0.2"} < {*row}
+        assert all(0 <= overlap <= 1 for overlap in row.values())
 
 
 def test_memory(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from flax_unet.media.faces import Box, FaceFinder, find
+from flax_unet.media.images import read_image
 from flax_unet.media.tracks import Tracker
 from flax_unet.media.videos import Sampling
 from flax_unet.utils.errors import InputError
@@ -25,6 +27,11 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 _DOUBTS = ("blurred", "uncertain")  # a face with one of these is left out
 _SAME_SHAPE = 0.01  # by which the proportions of a fake may differ from its original's
+# The least correlation of a fake's crops with its original's. Face swaps have about 0.9, those that
+# lie a tenth of the crop beside their originals 0.3, other scenes 0.
+_LIKE = 0.25
+_BOX = Image.Resampling.BOX
+_SMALL = (32, 32)  # pixels of crops that are correlated: no details
 
 Size = tuple[int, int]
 
@@ -177,3 +184,20 @@ def follow(
         lacks = "lacks" if isinstance(source, Pictures) else "ends before"
         crops.notes.append(f"it {lacks} {missing} of its original's frames")
     crops.check(source)
+    if (like := _likeness(crops, originals)) < _LIKE:
+        raise UnlikeError(f"it does not look like its original (correlation {like:.2f})")
+
+
+def _likeness(crops: Crops, originals: Path) -> float:
+    """The mean correlation of crops with those in `originals`, small and grey; in [-1, 1]."""
+    found = []
+    for path in crops.folder.iterdir():
+        if not (originals / path.name).is_file():
+            continue
+        pair = []
+        for folder in (crops.folder, originals):
+            small = read_image(folder / path.name).convert("L").resize(_SMALL, _BOX)
+            pixels = np.asarray(small, np.float64)
+            pair.append((pixels - pixels.mean()) / (pixels.std() + 1))
+        found.append(np.mean(pair[0] * pair[1]))
+    return float(np.mean(found)) if found else 1.0

@@ -9,14 +9,17 @@ from PIL import Image
 from flax_unet.media.faces import opencv
 from flax_unet.media.images import mask_image, read_image
 from train.prepare import frames
-from train.prepare.crops import Crops, Frame
+from train.prepare.crops import Crops, Frame, Size
 from train.prepare.layouts.pictures import Pictures
 from train.prepare.layouts.record import Source
 
-THRESHOLD = 0.05  # of 1 - SSIM; docs/data.md has the figures of others
+THRESHOLD = 0.05  # of 1 - SSIM above its level at the edges; docs/data.md has figures of others
+_EDGE = 1 / 8  # of the crop's sides: what lies outside the face
+_QUANTILE = 0.95  # of 1 - SSIM at an edge
 _WINDOW = 1 / 16  # of the crop's shorter side: the neighbourhood that SSIM compares
 _LEAST_WINDOW = 7  # pixels
 _SPECK = 1 / 64  # of the crop's width: the radius of what counts as a speck
+_BICUBIC = Image.Resampling.BICUBIC
 _WHITE = 128  # in mask videos, this grey level and those above mean manipulated
 
 
@@ -41,11 +44,20 @@ def by_similarity(crops: Crops, originals: Path, threshold: float, folder: Path)
                 missing += 1
                 continue
             crop, original = (read_image(at / name) for at in (crops.folder, originals))
-            original = original.resize(crop.size, Image.Resampling.BICUBIC)
+            if crops.size != crops.scale:  # the fake's frames were resized to the original's
+                sides = zip(original.size, crops.size, crops.scale, strict=True)
+                width, height = (max(1, round(side * own / of)) for side, own, of in sides)
+                original = resampled(original, (width, height))
+            original = original.resize(crop.size, _BICUBIC)
             mask = differing(np.asarray(crop), np.asarray(original), threshold)
             _save(mask, folder / frame.crop_name(person, "gif"))
     if missing:
         crops.notes.append(f"{missing} of its crops have no masks: its original lacks their frames")
+
+
+def resampled(image: Image.Image, size: Size) -> Image.Image:
+    """A picture without the detail that resizing it to (width, height) and back costs."""
+    return image.resize(size, _BICUBIC).resize(image.size, _BICUBIC)
 
 
 def of_video(crops: Crops, source: Source, folder: Path) -> None:
@@ -71,7 +83,7 @@ def of_video(crops: Crops, source: Source, folder: Path) -> None:
 def differing(crop: np.ndarray, original: np.ndarray, threshold: float) -> np.ndarray:
     """Where two pictures (H, W, 3) uint8 differ: (H, W) bool, without specks, gaps and holes.
 
-    There 1 - SSIM, the mean of the colours, is above `threshold`.
+    There 1 - SSIM, the mean of the colours, is above its level at the edges by `threshold`.
     """
     from scipy import ndimage  # these take half a second to import
     from skimage.metrics import structural_similarity
@@ -83,10 +95,21 @@ def differing(crop: np.ndarray, original: np.ndarray, threshold: float) -> np.nd
         original, crop, win_size=window, channel_axis=-1, data_range=255, full=True
     )[1]
     cv2, radius = opencv(), max(1, round(_SPECK * crop.shape[1]))
-    mask = (1 - similarity.mean(axis=-1) > threshold).astype(np.uint8)
+    difference = 1 - similarity.mean(axis=-1)
+    mask = (difference > _level(difference) + threshold).astype(np.uint8)
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, disk(radius))
     mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disk(2 * radius))
     return np.asarray(ndimage.binary_fill_holes(mask))
+
+
+def _level(difference: np.ndarray) -> float:
+    """How much crops differ where nothing was manipulated, for example by their compression.
+
+    It is the median of the four edges, so that a face may lie at one of them.
+    """
+    down, across = (max(1, round(_EDGE * side)) for side in difference.shape)
+    edges = difference[:down], difference[-down:], difference[:, :across], difference[:, -across:]
+    return float(np.median([np.quantile(edge, _QUANTILE) for edge in edges]))
 
 
 def _save(mask: np.ndarray, path: Path) -> None:

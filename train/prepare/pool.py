@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from pathlib import Path
 
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.processes import follow_parent
+from flax_unet.utils.processes import follow_parent, processors
 from train.prepare import work
 from train.prepare.plan import Group
 from train.prepare.work import Options, Outcome
@@ -27,7 +27,7 @@ def outcomes(
         InputError: a process was killed.
         OSError: the result cannot be written.
     """
-    workers = min(workers or os.cpu_count() or 1, len(groups))
+    workers = min(workers or processors(), len(groups))
     if workers <= 1:
         work.start()
         for group in groups:
