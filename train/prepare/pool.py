@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import multiprocessing
-import os
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from pathlib import Path
