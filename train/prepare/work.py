@@ -77,20 +77,22 @@ def make_group(group: Group, out: Path, options: Options) -> list[Outcome]:
 def _read_record(out: Path, planned: Planned) -> dict[str, Any] | None:
     """The record of a video that was made before; None also if it is damaged."""
     with contextlib.suppress(FileNotFoundError, ValueError):
-        return json.loads(_record_path(out, planned).read_text(encoding="utf-8"))
+        return json.loads(record_path(out, planned).read_text(encoding="utf-8"))
     return None
 
 
 def is_made(out: Path, planned: Planned) -> bool:
     """Whether a video was made before."""
-    return _record_path(out, planned).exists()
+    return record_path(out, planned).exists()
 
 
-def _record_path(out: Path, planned: Planned) -> Path:
+def record_path(out: Path, planned: Planned) -> Path:
+    """The file of a video's record."""
     return out / RECORDS / f"{planned.key}.json"
 
 
-def _folder(out: Path, planned: Planned, part: str) -> Path:
+def folder(out: Path, planned: Planned, part: str) -> Path:
+    """The folder of a video's CROPS or MASKS."""
     return out / FOLDERS[planned.split] / part / planned.key
 
 
@@ -111,12 +113,12 @@ def _make(
         text = json.dumps(record, ensure_ascii=False, indent=1)
         (stage / _RECORD).write_text(f"{text}\n", encoding="utf-8")
         for part in (CROPS, MASKS):
-            target = _folder(out, planned, part)
+            target = folder(out, planned, part)
             shutil.rmtree(target, ignore_errors=True)  # of a run that ended before the record
             if (stage / part).is_dir():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (stage / part).rename(target)
-        (stage / _RECORD).replace(_record_path(out, planned))
+        (stage / _RECORD).replace(record_path(out, planned))
         return json.loads(text)  # as another run will read it
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -129,7 +131,7 @@ def _cut(
     video, note = planned.video, None
     originals = record = None
     if original is not None and (record := original.record) is not None:
-        originals = _folder(out, original.planned, CROPS)
+        originals = folder(out, original.planned, CROPS)
     elif video.originals:
         note = "its original is missing or cannot be used"
     crops = _begun(video, stage / CROPS, options)

@@ -223,9 +223,26 @@ def test_faceforensics(faceforensics: Path) -> None:
             assert [*boxes(made, key)] == [1, 3, 5, 7]
             assert iou(made, key, trees.forged(seed + of, of)[1]) >= least
     assert {path.name for path in made.iterdir()} == {
-        *("training", "testing", "videos", "metadata.json", "prepare.json", "faults.csv")
+        *("training", "testing", "videos", "metadata.json", "prepare.json", "faults.csv"),
+        "examples.png",
     }
     assert_clean(made)
+
+
+def test_sheet_of_examples(faceforensics: Path) -> None:
+    """Each row shows two fakes: the original, the fake, and the fake with its mask in red."""
+    with Image.open(faceforensics / "made" / "examples.png") as image:
+        sheet = np.asarray(image.convert("RGB"), np.int16)
+    tile, across, down = 144, 148, 164
+    assert sheet.shape[0] == 3 * down  # six fakes
+    for row in range(3):
+        line = sheet[row * down : row * down + tile]
+        original, fake, marked = (line[:, n * across : n * across + tile] for n in range(3))
+        assert abs(original - fake).max(axis=-1)[40:110, 40:110].mean() > 10
+        assert abs(original - fake)[:20].mean() < 5
+        is_red = (fake - marked)[..., 1] > 20
+        assert 0.05 < is_red.mean() < 0.4
+        assert is_red[tile // 2, tile // 2]
 
 
 def test_mask_videos_of_other_frames(faceforensics: Path, tmp_path: Path) -> None:
