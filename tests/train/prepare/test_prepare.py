@@ -360,8 +360,13 @@ def test_deepfakebench_of_other_frames(deepfakebench: Path, tmp_path: Path) -> N
     shutil.rmtree(root / "FF-DF/c23/masks/000_003")
     shutil.rmtree(root / "FF-real/c23/frames/812")
     shutil.copytree(root / "FF-real/c23/frames/810", root / "FF-real/c23/frames/812")
+    for path in (root / "FF-NT/c23/frames/003_000").iterdir():
+        read_image(path).transpose(Image.Transpose.ROTATE_180).save(path)
     assert run(raw, tmp_path / "made", "--every", 1) == 1
     found = faults(tmp_path / "made")
+    assert read(tmp_path / "made/videos/FF-NT-c23-003-000.json")["masks"] is None
+    assert len([*tmp_path.glob("made/training/crops/FF-NT-c23-003-000/*")]) == 8
+    assert any("does not look like its original" in reason for _, reason in found["003_000"])
     assert found["812"][0][1].startswith("its content is that of")
     assert found["000"] == [("note", "1 frame of 8 missing, such as 009.png")]
     without = "1 of its crops have no masks: its original lacks their frames"
