@@ -13,7 +13,7 @@ from train.data import splits
 from train.data.layouts.faults import Fault, unusable
 from train.data.layouts.options import AS_PUBLISHED, FolderOptions
 from train.data.layouts.tree import SPLITS
-from train.data.storage.manifest import Manifest, Table, damaged
+from train.data.storage.manifest import Manifest, Table, Traits, damaged
 
 EMBEDDED, SELF_BLENDED = "forged_portraits", "self_blended"
 GENERATED = (EMBEDDED, SELF_BLENDED)  # data sets that are made on this machine
@@ -43,6 +43,7 @@ class Dataset:
     left_out: dict[str, str]  # photos without a face to use, or with others, and why
     notes: list[str]
     fingerprint: str  # SHA-256 of the stored split's names, labels and pictures
+    traits: Traits  # of the stored split's videos
     together: int = 1  # frames that training shows together; 2: a face and a forgery of it
 
     def __len__(self) -> int:
@@ -161,6 +162,7 @@ def _open(name: str, skip_bad: bool, options: FolderOptions) -> tuple[dict[str, 
             left_out=manifest.left_out,
             notes=manifest.notes,
             fingerprint=manifest.fingerprints[split],
+            traits=manifest.traits[split],
         )
         for split, table in manifest.tables.items()
     }

@@ -34,7 +34,8 @@ def export(data: Dataset, out: Path) -> None:
         metadata: dict[str, dict[str, str | list[str] | None]] = {}
         frames: Counter[str] = Counter()
         for row in range(len(data)):
-            record, video = data.record(row), _key(data.table.video[row])
+            record, source = data.record(row), data.table.video[row]
+            video = _key(source)
             name = f"{video.removesuffix('.mp4')}_{frames[video]}"
             frames[video] += 1
             (stage / "crops" / f"{name}.png").write_bytes(record["image"])
@@ -45,6 +46,7 @@ def export(data: Dataset, out: Path) -> None:
             metadata[video] = {
                 "label": label(data.table.is_real[row]),
                 "original": originals if len(originals) > 1 else next(iter(originals), None),
+                **data.traits.get(source, {}),
             }
         (stage / "metadata.json").write_text(json.dumps(metadata, indent=1), encoding="utf-8")
 

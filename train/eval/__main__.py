@@ -18,8 +18,9 @@ from flax_unet.utils.errors import InputError, command, counted, require
 from flax_unet.utils.files import followed, staged_directory
 from train.data.dataset import EMBEDDED, GENERATED, SELF_BLENDED, Dataset, open_dataset
 from train.data.layouts.options import FolderOptions, add_options
+from train.eval import groups
 from train.eval.predictions import AGGREGATES, Predictions, evaluate_predictions
-from train.eval.report import PREDICTIONS, REPORT, text, write_csv
+from train.eval.report import GROUPS, PREDICTIONS, REPORT, text, write_csv, write_groups
 
 if TYPE_CHECKING:
     from flax_unet import UNet
@@ -76,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if process != 0:
             return
         figures = evaluate_predictions(predictions, aggregate=args.aggregate, seed=args.seed)
+        figures |= groups.evaluate(predictions, data.traits, args.aggregate)
         print(text(figures))
         if timing.frames:
             rate, waiting = timing.frames / timing.seconds, timing.waiting_for_data / timing.seconds
@@ -148,6 +150,8 @@ def _write(
 
     metadata.write_json(stage / REPORT, result)
     write_csv(stage / PREDICTIONS, predictions)
+    if groups.NAME in result:
+        write_groups(stage / GROUPS, result[groups.NAME])
     if predictions.real_probability is not None:
         verdicts = Verdicts(predictions.is_real, predictions.real_probability)
         plots.write_roc(stage / "roc.png", verdicts)
@@ -200,7 +204,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--process-id", type=int, metavar="N", help="number of this process, from 0")
     text = "processes that read pictures, of each process; 0: threads (default: as many as pay)"
     add("--workers", type=int, metavar="N", help=text)
-    files = f"{REPORT}, {PREDICTIONS} and, for a classifier, plots"
+    files = f"{REPORT}, {PREDICTIONS} and, for a classifier, plots and {GROUPS} (figures by data "
+    files += "set, compression and method, where metadata.json has them)"
     add("--out", type=Path, metavar="DIR", help=f"new directory for {files}")
     return parser
 

@@ -4,7 +4,7 @@ The predictions.csv of `flax_unet.predict` has other columns: `flax_unet.predict
 """
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,19 @@ import numpy as np
 
 from flax_unet.nn.decision import fake_probability, is_real
 from flax_unet.utils.errors import counted
+from train.data.layouts.metadata import TRAITS
+from train.eval import groups
 from train.eval.metrics import CLASSIFICATION, SEGMENTATION, Task, at
 from train.eval.predictions import Predictions
 from train.eval.segmentation import dice
 
-REPORT, PREDICTIONS = "report.json", "predictions.csv"
+REPORT, PREDICTIONS, GROUPS = "report.json", "predictions.csv", "groups.csv"
+_OF_GROUP = {  # the columns of a table and of a CSV, by metric
+    "n_real": ("REAL", "labelled_real"),
+    "n_fake": ("FAKE", "labelled_fake"),
+    "accuracy": ("accuracy", "accuracy"),
+    "auc": ("AUC of FAKE", "auc_of_fake"),
+}
 
 
 def text(figures: Mapping[str, Any]) -> str:
@@ -40,6 +48,12 @@ def text(figures: Mapping[str, Any]) -> str:
     if "pixels" in figures:
         positive = figures["pixels"]["positive"]
         blocks.append(f"Masks. Positive class: {positive}.\n{_table(SEGMENTATION, figures)}")
+    if groups.NAME in figures:
+        found = figures[groups.NAME]
+        blocks.append(
+            f"By data set, compression and method. Positive class: {found['positive']}; "
+            f"{found['meaning'][groups.NAME]}.\n{_group_table(found)}"
+        )
     section = next(iter(figures.values()))
     blocks.append(f"[low, high]: {section['meaning']['intervals']}")
     return "\n\n".join(blocks)
@@ -71,6 +85,46 @@ def write_csv(path: Path, predictions: Predictions) -> None:
         writer.writerows(zip(*columns.values(), strict=True))
 
 
+def write_groups(path: Path, section: Mapping[str, Any]) -> None:
+    """Writes the section of `train.eval.groups`, a row for each group, as CSV in UTF-8."""
+    columns = [f"{unit}_{_OF_GROUP[m.name][1]}" for unit in groups.UNITS for m in groups.METRICS]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*TRAITS, *columns])
+        writer.writerows(
+            [row[name] for name in TRAITS]
+            + [metric.find(row[unit]) for unit in groups.UNITS for metric in groups.METRICS]
+            for row in section["rows"]
+        )
+
+
+def _group_table(section: Mapping[str, Any]) -> str:
+    """Aligned columns, a line for each group; then the notes."""
+    count, notes = len(groups.METRICS) - 1, {}
+    cells = [
+        [*[""] * len(TRAITS), *(cell for unit in groups.UNITS for cell in (unit, *[""] * count))],
+        [name.replace("_", " ") for name in TRAITS]
+        + [_OF_GROUP[metric.name][0] for metric in groups.METRICS] * len(groups.UNITS),
+    ]
+    for row in section["rows"]:
+        figures = [_number(m.find(row[unit])) for unit in groups.UNITS for m in groups.METRICS]
+        traits = [row[name] or "" for name in TRAITS]
+        cells.append(traits + figures)
+        for unit in groups.UNITS:
+            notes |= {f"  {', '.join(filter(None, traits))}: {n}": None for n in row[unit]["notes"]}
+    sides = "<" * len(TRAITS) + ">" * (len(groups.METRICS) * len(groups.UNITS))
+    return "\n".join([*_aligned(cells, sides), *notes])
+
+
+def _aligned(cells: Sequence[Sequence[str]], sides: str) -> list[str]:
+    """Lines of columns, each aligned to its side, `<` or `>`."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "".join(f"  {c:{s}{w}}" for c, s, w in zip(row, sides, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
 def _frames_per_video(min: int, median: float, max: int) -> str:
     if min == max:
         return f"{counted(min, 'frame')} a video"
@@ -87,13 +141,8 @@ def _table(task: Task, figures: Mapping[str, Any]) -> str:
             interval = section["intervals"].get(metric.name)
             shown = "" if interval is None else "[{:.4f}, {:.4f}]".format(*interval)
             cells[-1] += [_number(metric.find(section)), shown]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for label, *values in cells:
-        line = f"  {label:<{widths[0]}}"
-        for place, value in enumerate(values, 1):  # figures to the right, intervals to the left
-            line += f"  {value:{'>' if place % 2 else '<'}{widths[place]}}"
-        lines.append(line.rstrip())
+    sides = "<" + "><" * len(sections)  # figures to the right, intervals to the left
+    lines = _aligned(cells, sides)
     lines += [
         f"  {title}: {note}" for title, section in sections.items() for note in section["notes"]
     ]

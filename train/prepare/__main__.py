@@ -30,8 +30,8 @@ What SOURCE may be; it is found out which:
 
 Faces are found in real videos, with a third of their size around them; fakes are cut at the same
 frames and boxes. Faces under {MIN_FACE} pixels, blurred and uncertain ones are left out and
-counted. Masks are the data set's own mask videos, or else show where a fake differs from its
-original.
+counted. DeepfakeBench's frames are crops already. Masks are the data set's own, or else show where
+a fake differs from its original.
 
 OUT/training, OUT/validation and OUT/testing get crops/VIDEO/FRAME_PERSON.png and
 masks/VIDEO/FRAME_PERSON.gif; OUT/metadata.json all videos; OUT/videos the frames and boxes of each;
@@ -55,14 +55,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("source", type=Path, nargs="+", help="folders of data sets, or a CSV")
+    add("source", type=Path, nargs="+", help="folders of data sets, a CSV, or a JSON")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the result")
     add("--layout", choices=LAYOUTS, help="of all sources (default: found by what is there)")
     text = "folder with train.json, val.json and test.json of FaceForensics++ (default: splits "
     add("--splits", type=Path, metavar="DIR", help=f"{text}in SOURCE, if it is there)")
-    text = "of FaceForensics++ to take, such as c23 or c23,c40 (default: all)"
+    text = "of FaceForensics++ and DeepfakeBench to take, such as c23 or c23,c40 (default: all)"
     add("--compressions", type=_names, default=(), metavar="NAMES", help=text)
-    text = "of FaceForensics++ to take, such as Deepfakes,FaceSwap (default: all)"
+    text = "of these two to take, such as Deepfakes,FaceSwap (default: all)"
     add("--methods", type=_names, default=(), metavar="NAMES", help=text)
     add("--real-label", metavar="LABEL", help="what means REAL in a CSV without REAL and FAKE")
     sampling = parser.add_mutually_exclusive_group()

@@ -134,6 +134,7 @@ def take(source: Source, crops: Crops, sampling: Sampling, originals: Path | Non
     `originals` is the folder of the original's crops, if they are known.
 
     Raises:
+        UnlikeError: all are cut, but they do not look like those of the original.
         InputError: it cannot be read, or has no frame to use.
         OSError: crops cannot be written.
     """
@@ -143,6 +144,8 @@ def take(source: Source, crops: Crops, sampling: Sampling, originals: Path | Non
         crops.size = crops.scale = image.size
         crops.add(moment, image, [(0, Box(0, 0, *image.size))], originals)
     crops.check(source)
+    if originals is not None:
+        _check_likeness(crops, originals)
 
 
 def follow(
@@ -183,6 +186,11 @@ def follow(
         lacks = "lacks" if isinstance(source, Pictures) else "ends before"
         crops.notes.append(f"it {lacks} {missing} of its original's frames")
     crops.check(source)
+    _check_likeness(crops, originals)
+
+
+def _check_likeness(crops: Crops, originals: Path) -> None:
+    """Raises an UnlikeError if crops do not look like those in `originals`."""
     if (like := _likeness(crops, originals)) < _LIKE:
         raise UnlikeError(f"it does not look like its original (correlation {like:.2f})")
 

@@ -78,8 +78,10 @@ def check_room(out: Path, groups: Sequence[Group], count: int | None, format: st
     Raises:
         InputError: it cannot, even if all faces are small.
     """
-    left = (one.video.path for group in groups for one in group if not work.is_made(out, one))
-    needed = sum(1 if frames.is_picture(path) else count or 1 for path in left) * _LEAST[format]
+    left = (one.video for group in groups for one in group if not work.is_made(out, one))
+    pictures = (int(frames.is_picture(video.source)) or len(video.frames) for video in left)
+    crops = sum(min(number, count or number) or count or 1 for number in pictures)
+    needed = crops * _LEAST[format]
     if needed > (free := _free(out)):
         raise InputError(
             f"{out} has room for {gigabytes(free)}, and at least {gigabytes(needed)} are needed. "

@@ -137,8 +137,12 @@ def _cut(
     crops = _begun(video, stage / CROPS, options)
     if video.is_crop:
         crops.notes += filter(None, [note])
-        take(video.source, crops, options.sampling, originals)
-        return crops, originals
+        try:
+            take(video.source, crops, options.sampling, originals)
+            return crops, originals
+        except UnlikeError as error:
+            crops.notes.append(f"{error}; they are not compared")
+            return crops, None
     if originals is not None and record is not None:
         try:
             size = tuple(record["size_of_boxes"])

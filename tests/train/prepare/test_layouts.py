@@ -160,6 +160,9 @@ def test_faceforensics_of_frames(tmp_path: Path) -> None:
     assert fake.originals == ("youtube/c23/000", "youtube/c23/003")
     assert fake.mask_video == top / deepfakes / "masks/frames/000_003"
     assert other.mask_video == top / deepfakes / "masks/videos/003_000.mp4"
+    empty(top, f"{deepfakes}/c23/masks/003_000/7.png")  # as in DeepfakeBench
+    videos, _ = listed(top)
+    assert videos["Deepfakes/c23/003_000"].mask_video == top / deepfakes / "c23/masks/003_000"
 
 
 def test_celeb_df(tmp_path: Path) -> None:
@@ -308,6 +311,7 @@ def test_deepfakebench_names_do_not_clash(tmp_path: Path) -> None:
         "UADFV_Real/test/1": (True, "test"),
         "UADFV_Fake/1_fake": (False, "train"),
     }
+    assert videos["UADFV_Fake/1_fake"].originals == ("UADFV_Real/train/1",)
     (fault,) = faults
     assert "UADFV_Fake/2_fake" in fault.file
     assert len({video.path for video in videos.values()}) == 3
@@ -358,8 +362,9 @@ def test_deepfakebench_that_cannot_be_read(tmp_path: Path) -> None:
         "two": "its frames do not lie in one folder",
         "lost": "its frames are missing: etc/1",
     }
-    with pytest.raises(InputError, match=r"no frames were found.*they|They must lie beside"):
-        listed(bench(tmp_path / "b", "DFDC", DFDC_fake={"test": {"v": entry | {"label": 1}}}))
+    far = tmp_path / "far" / "away" / "from"
+    with pytest.raises(InputError, match=r"no frames were found\..*missing: D:/bench/rgb/a/1"):
+        listed(bench(far, "DFDC", DFDC_fake={"test": {"v": entry | {"label": 1}}}))
 
 
 def test_folders_of_frames(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from train.fit import __main__ as fit
 from train.prepare import __main__ as prepare
 from train.prepare import cluster, frames, masks, pool, result, work
 from train.prepare.layouts.find import list_videos
+from train.prepare.layouts.pictures import Pictures
 from train.prepare.layouts.record import ListOptions
 from train.prepare.plan import plan
 from train.prepare.work import Options
@@ -359,8 +360,13 @@ def test_deepfakebench_of_other_frames(deepfakebench: Path, tmp_path: Path) -> N
     shutil.rmtree(root / "FF-DF/c23/masks/000_003")
     shutil.rmtree(root / "FF-real/c23/frames/812")
     shutil.copytree(root / "FF-real/c23/frames/810", root / "FF-real/c23/frames/812")
+    for path in (root / "FF-NT/c23/frames/003_000").iterdir():
+        read_image(path).transpose(Image.Transpose.ROTATE_180).save(path)
     assert run(raw, tmp_path / "made", "--every", 1) == 1
     found = faults(tmp_path / "made")
+    assert read(tmp_path / "made/videos/FF-NT-c23-003-000.json")["masks"] is None
+    assert len([*tmp_path.glob("made/training/crops/FF-NT-c23-003-000/*")]) == 8
+    assert any("does not look like its original" in reason for _, reason in found["003_000"])
     assert found["812"][0][1].startswith("its content is that of")
     assert found["000"] == [("note", "1 frame of 8 missing, such as 009.png")]
     without = "1 of its crops have no masks: its original lacks their frames"
@@ -392,6 +398,15 @@ def test_training_and_evaluation_read_it(
         "Deepfakes-c23-010-012.mp4": "FAKE",
         "FaceShifter-c23-010-012.mp4": "FAKE",
     }
+    groups = read(out / "report.json")["groups"]["rows"]
+    assert [
+        (row["data_set"], row["compression"], row["method"], row["videos"]["n_fake"])
+        for row in groups
+    ] == [
+        *[("FaceForensics++", None, None, 2), ("FaceForensics++", "c23", None, 2)],
+        *[("FaceForensics++", "c23", method, 1) for method in ("Deepfakes", "FaceShifter")],
+    ]
+    assert {row["frames"]["n_real"] for row in groups} == {8}
 
 
 def test_celeb_df(tmp_path: Path) -> None:
@@ -664,6 +679,47 @@ def test_frames_are_matched_by_time(tmp_path: Path, sampling: Sampling) -> None:
         moment.number: 3 * round(moment.number / 3) for moment in moments if moment.number <= 9
     }
     assert [BY_TIME in note for note in notes] == [True]
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        ("{}.png", [0, 5, 10, 15]),
+        ("take2_{:04}.png", [0, 5, 10, 15]),
+        ("{0:02}_of_{0:02}.png", [0, 1, 2, 3]),  # two numbers: counted in their order
+    ],
+)
+def test_numbers_of_frames_from_pictures(tmp_path: Path, names: str, numbers: list[int]) -> None:
+    for number, picture in enumerate(numbered(4)):
+        picture.save(tmp_path / names.format(5 * number))
+    (tmp_path / ".hidden.png").touch()
+    (tmp_path / "landmarks.npy").touch()
+    pictures = Pictures.of(tmp_path)
+    for sampling, taken in (
+        (Sampling(), [0, 1, 2, 3]),
+        (Sampling(2), [0, 2]),
+        (Sampling(1, 2), [1, 3]),
+    ):
+        found = {
+            frame.number: number_of(frame.image) for frame in frames.chosen(pictures, sampling, [])
+        }
+        assert found == {numbers[place]: place for place in taken}
+
+
+def test_frames_of_pictures_and_videos_match_by_number(tmp_path: Path) -> None:
+    """One of two has no times: only frames of the same number show the same."""
+    encode(tmp_path / "of_12.mp4", numbered(12), rate=10)
+    (tmp_path / "each_third").mkdir()
+    for number, picture in enumerate(numbered(12)):
+        if number % 3 == 0:
+            picture.save(tmp_path / "each_third" / f"{number}.png")
+    video, pictures = tmp_path / "of_12.mp4", Pictures.of(tmp_path / "each_third")
+    for original, fake in ((video, pictures), (pictures, video)):
+        chosen = frames.chosen(original, Sampling(), [])
+        moments = [frames.Moment(frame.number, frame.seconds) for frame in chosen]
+        found = frames.at_moments(fake, moments, Sampling(), [])
+        shown = {moment.number: number_of(frame.image) for moment, frame in found}
+        assert shown == {0: 0, 3: 3, 6: 6, 9: 9}
 
 
 def test_the_same_picture_is_kept_once(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ class Crop:
     original: str  # of a fake: the videos that it was made from, one a line; "" if unknown
     label: int  # 1 = REAL, 0 = FAKE
     size: int  # bytes of the crop and its mask
+    traits: dict[str, str]  # of its video: see `train.data.layouts.metadata`
 
 
 class Content(NamedTuple):
@@ -107,7 +108,8 @@ def _crop(
             raise _of_its_mask(BadFileError(*file.fault))
         mask, size = folder / part.below(MASKS, mask_name), size + file.size
     file = part.below(CROPS, name)
-    return Crop(folder / file, file, mask, video, "\n".join(originals), label, size)
+    traits = entries.traits(video)
+    return Crop(folder / file, file, mask, video, "\n".join(originals), label, size, traits)
 
 
 def _left_out(part: Part) -> Iterator[str]:

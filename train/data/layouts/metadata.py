@@ -1,4 +1,4 @@
-"""Reads metadata.json: the label of each video, and the videos that a fake was made from."""
+"""Reads metadata.json: each video's label, the videos that a fake was made from, and traits."""
 
 import json
 import reprlib
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.filenames import utf8
+from flax_unet.utils.filenames import shown, utf8
 from train.data.layouts.faults import BadFileError
 from train.data.layouts.video_names import VideoNames
 
 NAME = "metadata.json"
 LABELS = {"real": 1, "fake": 0}  # in upper case, lower case, or both
+TRAITS = ("data_set", "compression", "method")  # what figures are given by, the method of fakes
 
 
 class Metadata:
@@ -40,6 +41,11 @@ class Metadata:
             f"the label of {video} is {reprlib.repr(found)}; expected REAL or FAKE, or the label "
             "that --real-label LABEL names as REAL and one other",
         )
+
+    def traits(self, video: str) -> dict[str, str]:
+        """What is known of TRAITS of a video, as text on one line."""
+        entry = self._entries[video]
+        return {name: shown(text) for name in TRAITS if (text := _trait(entry.get(name)))}
 
     def originals(self, video: str) -> list[str]:
         """The videos that a fake was made from; empty for a real video, or if unknown.
@@ -122,6 +128,11 @@ def _text(label: object) -> str:
     """A label as text to compare: 0, 0.0 and `"0"` are equal, and so are true and `"True"`."""
     is_label = isinstance(label, str | bool | int | float)
     return str(label).lower().removesuffix(".0") if is_label else ""
+
+
+def _trait(value: object) -> str:
+    is_trait = isinstance(value, str | int) and not isinstance(value, bool)
+    return str(value).strip() if is_trait else ""
 
 
 def _is_name(name: object) -> bool:

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self, TypedDict
 
 import numpy as np
@@ -45,6 +46,10 @@ class Table:
         return type(self)(*(column[indices] for column in vars(self).values()))
 
 
+Traits = dict[str, dict[str, str]]
+"""What is known of videos, by video and by `train.data.layouts.metadata.TRAITS`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Manifest:
     """What a packed data set holds."""
@@ -54,6 +59,7 @@ class Manifest:
     faults: dict[str, Fault]  # by file: why it was left out
     notes: list[str]
     left_out: dict[str, str]  # by photo: the reason why faces of it, or all of it, are not used
+    traits: dict[str, Traits]  # by split
 
     def write(self, directory: Path) -> None:
         """Writes the manifest of the packed data set in `directory`."""
@@ -70,12 +76,14 @@ class Manifest:
         recorders: Mapping[str, "Recorder"],
         faults: dict[str, Fault],
         notes: list[str],
-        left_out: dict[str, str],
+        left_out: Mapping[str, str] = MappingProxyType({}),
+        traits: Mapping[str, Traits] = MappingProxyType({}),
     ) -> Self:
         """The manifest of records that were written, by split."""
         tables = {split: recorder.table() for split, recorder in recorders.items()}
         fingerprints = {split: recorder.fingerprint() for split, recorder in recorders.items()}
-        return cls(tables, fingerprints, faults, notes, left_out)
+        all_traits = {split: traits.get(split, {}) for split in tables}
+        return cls(tables, fingerprints, faults, notes, dict(left_out), all_traits)
 
     @classmethod
     def read(cls, directory: Path) -> Self:
@@ -95,7 +103,15 @@ class Manifest:
             faults = {file: Fault(*fault) for file, fault in content["faults"].items()}
             fingerprints = {split: str(content["fingerprints"][split]) for split in tables}
             left_out = dict(content["left_out"])
-            return cls(tables, fingerprints, faults, list(content["notes"]), left_out)
+            traits = {
+                split: {
+                    video: {str(name): str(value) for name, value in found.items()}
+                    for video, found in content["traits"][split].items()
+                }
+                for split in tables
+            }
+            notes = list(content["notes"])
+            return cls(tables, fingerprints, faults, notes, left_out, traits)
         except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise damaged(directory, f"{_NAME}: {error}") from error
 

@@ -100,6 +100,11 @@ def pack(path: Path, options: FolderOptions = AS_PUBLISHED) -> Path:
             recorders = write_records(stage, work)
         if packer.failures:
             raise unreadable(str(path), packer.failures, packer.faults)
-        Manifest.of(recorders, packer.faults, [*notes, *packer.notes()], {}).write(stage)
+        traits = {
+            split: {crop.video: crop.traits for crop in crops if crop.traits}
+            for split, crops in splits.items()
+        }
+        found = [*notes, *packer.notes()]
+        Manifest.of(recorders, packer.faults, found, traits=traits).write(stage)
 
     return cached(family, fingerprint([_FORMAT, source, parts, options]), fill)

@@ -6,7 +6,7 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from flax_unet.utils.errors import InputError, counted
@@ -31,9 +31,12 @@ _ORIGINALS = (
     (_FACEFORENSICS, re.compile(r"(\d+)_(\d+)"), (r"\1", r"\2")),
     (None, re.compile(r"(\d+)_\d+__(.+)__\w+"), (r"\1__\2",)),  # DeepFakeDetection
     (None, re.compile(r"(id\d+)_id\d+(_\d+)"), (r"\1\2",)),  # Celeb-DF
+    (None, re.compile(r"(.+)_fake"), (r"\1",)),  # UADFV
 )
 _ORDER = ("test", "validation", "train")  # of a video in several splits, the first one is taken
-_CHILDREN = 100  # folders of a root that are searched too
+_PLACES = ("*.json", "*/*.json", "preprocessing/dataset_json/*.json")  # of the files in a source
+# Where frames are searched besides the source and the folder of the JSON file:
+_ABOVE, _CHILDREN = 2, 100  # folders above the latter, and in both
 
 
 class _Listed(NamedTuple):
@@ -74,7 +77,9 @@ class _Found:
 
 def _files(source: Path) -> list[Path]:
     """The JSON files of this kind: `source`, or those in it and in its folders."""
-    found = [*source.glob("*.json"), *source.glob("*/*.json")] if source.is_dir() else [source]
+    found = {source}
+    if source.is_dir():
+        found = {path for place in _PLACES for path in source.glob(place)}
     return sorted(path for path in found if path.suffix.lower() == ".json" and _is_listing(path))
 
 
@@ -109,6 +114,7 @@ def _videos(source: Path, options: ListOptions) -> Iterator[Video | Fault]:
                 raise InputError(f"its frames are found where those of {same.first.name} are")
             same.names |= frames.names
             same.splits |= frames.splits
+            same.masks = same.masks or frames.masks
         except InputError as error:
             faults.append(Fault(shown(f"{one.file}: {one.name}"), str(error)))
     if faults and not found:
@@ -134,7 +140,8 @@ def _listed(file: Path) -> Iterator[_Listed]:
             where = f"{file}: {name}"
             for split, entries in _items(splits, where, "an object by split"):
                 if split not in SPLITS:
-                    raise InputError(f"{where} has the split {split}; expected train, val or test")
+                    text = f"has the split {shown(split):.80}; expected train, val or test"
+                    raise InputError(f"{where} {text}")
                 where = f"{file}: {name}, {split}"
                 for video, entry in _items(entries, where, "an object by video"):
                     kind = (file, of, name, is_real, method, SPLITS[split])
@@ -160,8 +167,8 @@ def _meaning(file: Path, name: str, prefixes: list[str]) -> tuple[bool, str | No
         return True, None
     if not _FAKE.fullmatch(name):
         raise InputError(
-            f"{file}: the class {name} means neither REAL nor FAKE; the names of REAL ones end in "
-            "real, those of FAKE ones begin with FF- or contain fake"
+            f"{file}: the class {shown(name):.80} means neither REAL nor FAKE; rename it. REAL "
+            "ones end in real; FAKE ones begin with FF- or contain fake"
         )
     if _NO_METHOD.fullmatch(name):
         return False, None
@@ -187,12 +194,10 @@ class _Places:
         return next((path for path in paths if _is_folder(path)), None)
 
     def _search(self, beside: Path, parts: tuple[str, ...]) -> Iterator[Path]:
-        if _is_folder(path := Path("/", *parts)):  # it has the root of this machine
-            yield path
         if not parts:
             yield from self._roots_of(beside)
         for cut in range(len(parts)):
-            for root in self._roots_of(beside):
+            for root in self._roots_of(beside):  # an absolute path stays as it is
                 if _is_folder(path := root.joinpath(*parts[cut:])):
                     yield path
 
@@ -200,7 +205,8 @@ class _Places:
         if beside not in self._roots:
             roots = [beside, *([self._source] if self._source.is_dir() else [])]
             below = [path for root in roots for path in sorted(root.glob("[!.]*/"))[:_CHILDREN]]
-            self._roots[beside] = [*dict.fromkeys([*roots, beside.resolve().parent, *below])]
+            above = beside.resolve().parents[:_ABOVE]
+            self._roots[beside] = [*dict.fromkeys([*roots, *above, *below])]
         return self._roots[beside]
 
 
@@ -221,7 +227,7 @@ def _find(one: _Listed, places: _Places) -> _Found:
     parts, names = _split(entry.get("frames"))
     folder = places.find(one.file, parts)
     if folder is None:
-        raise InputError(f"its frames are missing: {shown('/'.join(parts))}")
+        raise InputError(f"its frames are missing: {shown('/'.join(parts)):.200}")
     there, notes = {*Pictures.of(folder).names}, []
     if missing := in_order(names - there):
         notes.append(
@@ -245,7 +251,7 @@ def _split(paths: Any) -> tuple[tuple[str, ...], set[str]]:
         raise InputError("it has no frames")
     # What stands before `../` is a root of another machine.
     ends = (path.replace("\\", "/").rpartition("../")[2] for path in paths)
-    split = [tuple(part for part in end.split("/") if part not in ("", ".")) for end in ends]
+    split = [PurePosixPath(end).parts for end in ends]
     folders = {parts[:-1] for parts in split}
     folder = folders.pop()
     if folders or not folder:

@@ -91,7 +91,11 @@ def _fake(
         return Fault(str(path), "its name is not <target>_<source>, so its originals are unknown")
     # The pictures of masks have the numbers of those of frames.
     masks = path.parents[2] / _MASKS
-    places = (masks / _VIDEOS / f"{path.stem}{path.suffix or '.mp4'}", masks / _FRAMES / path.stem)
+    places = (
+        masks / _VIDEOS / f"{path.stem}{path.suffix or '.mp4'}",
+        masks / _FRAMES / path.stem,
+        path.parents[1] / _MASKS / path.stem,  # DeepfakeBench has them by compression
+    )
     found = [place for place in places if place.exists()]
     return Video(
         path,
