@@ -23,6 +23,7 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
+_THREADS = "OMP_NUM_THREADS"  # OpenBLAS and MKL follow it
 _starting = threading.Lock()
 
 
@@ -34,7 +35,7 @@ class Worker(SpawnProcess):
 
     def start(self) -> None:
         """Starts the process."""
-        with _starting, _blocked_signals():
+        with _starting, _blocked_signals(), one_thread():
             # Without the caller's script, which a spawned process would run again.
             main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
             try:
@@ -64,6 +65,22 @@ def _end_with_parent() -> None:
     if (parent := multiprocessing.parent_process()) is not None:
         multiprocessing.connection.wait([parent.sentinel])
         os._exit(1)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Has the linear algebra of processes that are started here use one thread, unless set.
+
+    Otherwise NumPy and OpenCV each start one for every core in every process, and all of them wait
+    for each other.
+    """
+    before = os.environ.get(_THREADS)
+    os.environ[_THREADS] = before or "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_THREADS]
 
 
 @contextlib.contextmanager

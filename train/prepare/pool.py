@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from pathlib import Path
 
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.processes import follow_parent, processors
+from flax_unet.utils.processes import follow_parent, one_thread, processors
 from train.prepare import work
 from train.prepare.plan import Group
 from train.prepare.work import Options, Outcome
@@ -37,7 +37,8 @@ def outcomes(
     running: set[Future[list[Outcome]]] = set()
     try:
         for group in groups:
-            running.add(pool.submit(work.make_group, group, out, options))
+            with one_thread():  # a process may start
+                running.add(pool.submit(work.make_group, group, out, options))
             if len(running) >= _WAITING * workers:
                 done, running = concurrent.futures.wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)

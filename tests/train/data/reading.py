@@ -1,5 +1,6 @@
 """What the processes of the tests read; it imports nothing that takes long."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -24,3 +25,8 @@ def modules(read: Callable[[int], object], number: int) -> set[str]:
     """The packages that are imported once `read` has read."""
     read(number)
     return {name.partition(".")[0] for name in sys.modules}
+
+
+def threads(number: int) -> str | None:
+    """How many threads linear algebra may use."""
+    return os.environ.get("OMP_NUM_THREADS")

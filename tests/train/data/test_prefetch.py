@@ -101,6 +101,16 @@ def test_closed_before_the_end() -> None:
     found.close()
 
 
+def test_a_process_uses_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each starts a thread for every core."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [*prefetch(reading.threads, range(2), 2, workers=2)] == ["1", "1"]
+    assert "OMP_NUM_THREADS" not in os.environ
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert [*prefetch(reading.threads, range(2), 2, workers=2)] == ["3", "3"]
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
 def test_a_process_imports_no_framework(folder: Path) -> None:
     """Their imports take seconds and gigabytes."""
     stream = Sampler(open_dataset(str(folder), None), 4, seed=0)

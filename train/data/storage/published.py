@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from flax_unet.utils.cache import cache_root
 from flax_unet.utils.files import check_space
+from flax_unet.utils.processes import processors
 from train.data.layouts import folder, tree
 from train.data.layouts.faults import BadFileError, Fault, fault_of, unreadable
 from train.data.layouts.folder import Content, Crop
 from train.data.layouts.options import AS_PUBLISHED, FolderOptions
-from train.data.prefetch import prefetch, processors
+from train.data.prefetch import prefetch
 from train.data.storage.builder import Work, write_records
 from train.data.storage.cache import cached, fingerprint
 from train.data.storage.manifest import Manifest, Record

@@ -15,9 +15,9 @@ from flax_unet.media.faces import opencv
 from flax_unet.utils.cache import cache_root
 from flax_unet.utils.errors import InputError, require
 from flax_unet.utils.files import check_space
+from flax_unet.utils.processes import one_thread, processors
 from train.data.dataset import EMBEDDED, SELF_BLENDED
 from train.data.layouts.faults import Fault, unreadable, unusable
-from train.data.prefetch import processors
 from train.data.splits import PARTS, by_source
 from train.data.storage.builder import Work, write_records
 from train.data.storage.cache import cached, fingerprint
@@ -207,7 +207,8 @@ def _mapping(most: int) -> Iterator[Mapping]:
     # Spawned: a fork of a process in which JAX has threads may hang.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start)
     try:
-        yield pool.map
+        with one_thread():
+            yield pool.map
     finally:
         pool.shutdown(cancel_futures=True)
 
