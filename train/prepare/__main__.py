@@ -35,9 +35,9 @@ a fake differs from its original.
 
 OUT/training, OUT/validation and OUT/testing get crops/VIDEO/FRAME_PERSON.png and
 masks/VIDEO/FRAME_PERSON.gif; OUT/metadata.json all videos; OUT/videos the frames and boxes of each;
-OUT/faults.csv each file that failed, with the reason; OUT/examples.png some fakes with their
-masks, to look at. train.fit and train.eval read OUT. If the
-command is ended, the same command goes on where it was.
+OUT/faults.csv each file that failed, with the reason; OUT/examples.png some fakes and their masks,
+to look at. train.fit and train.eval read OUT. If the command is ended, the same command goes on
+where it was.
 
 Exit status: 0 all videos were made; 1 some failed; 2 all did, or the options are wrong.
 """

@@ -603,10 +603,29 @@ def archive(top: Path) -> Path:
     return top
 
 
+def parts(top: Path) -> Path:
+    """Two parts of DFDC whose metadata is wrong about some files."""
+    trees.dfdc(top, first=40)
+    first, second = (top / f"dfdc_train_part_{number}" for number in range(2))
+    for folder, more in (
+        (first, {"absent.mp4": {"label": "REAL"}, "neither.mp4": {"label": None}}),
+        (second, {"aaaaaaaaaa.mp4": {"label": "REAL"}}),
+    ):
+        entries = json.loads((folder / "metadata.json").read_text())
+        (folder / "metadata.json").write_text(json.dumps(entries | more))
+    shutil.copy(first / "aaaaaaaaaa.mp4", second)
+    trees.write(first / "neither.mp4", trees.still(30), 1)
+    trees.write(second / "unlisted.mp4", trees.still(31), 1)
+    return top
+
+
 @pytest.fixture(scope="module")
 def of_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("archive")
-    assert run(archive(top / "raw"), top / "made", "--frames", 4) == 1
+    sources = archive(top / "raw"), parts(top / "parts")
+    with pytest.raises(SystemExit) as ended:
+        prepare.main([*map(str, (*sources, "--out", top / "made", "--frames", 4))])
+    assert ended.value.code == 1
     return top / "made"
 
 
@@ -621,6 +640,10 @@ def test_faults(of_archive: Path) -> None:
         "slower.mp4": "its content is that of",
         "link.mp4": "is a link to nothing",
         "turned_fake.mp4": "shows no face to use",
+        "absent.mp4": "it is missing, and the list of labels names it",
+        "neither.mp4": "its label is neither REAL nor FAKE",
+        "unlisted.mp4": "the list of labels does not name it",
+        "aaaaaaaaaa.mp4": "",
     }
     notes = {
         "cut.mkv": ["it is cut short"],
@@ -637,6 +660,12 @@ def test_faults(of_archive: Path) -> None:
         ((kind, text),) = found[name]
         assert kind == "failed"
         assert text.startswith(reason)
+    assert "has the same name in this data set; that one is taken" in found["aaaaaaaaaa.mp4"][0][1]
+    entries = read(of_archive / "metadata.json")  # nothing else is lost
+    assert {key for key, entry in entries.items() if entry["data_set"] == "DFDC"} == {
+        f"{10 * letter}.mp4" for letter in "abcd"
+    }
+    assert len(entries) == 4 + 27
     for name, texts in notes.items():
         assert {kind for kind, _ in found[name]} == {"note"}
         assert len(found[name]) == len(texts)

@@ -51,14 +51,14 @@ def write(path: Path, picture: Image.Image, frames: int = FRAMES, **options: obj
     return encode(path, moving(picture, frames), **{"crf": "18", "preset": "ultrafast", **options})
 
 
-def dfdc(top: Path, pairs: int = 2) -> Path:
-    """Parts, each with a real video and a fake of it."""
+def dfdc(top: Path, pairs: int = 2, first: int = 0) -> Path:
+    """Parts, each with a real video and a fake of it; `first` is the first one's face."""
     names = [10 * letter for letter in ascii_lowercase]
     for part in range(pairs):
         folder = top / f"dfdc_train_part_{part}"
         real, fake = f"{names[2 * part]}.mp4", f"{names[2 * part + 1]}.mp4"
-        write(folder / real, still(part))
-        write(folder / fake, forged(part + 2, part)[0])
+        write(folder / real, still(first + part))
+        write(folder / fake, forged(first + part + 2, first + part)[0])
         entries = {
             real: {"label": "REAL", "split": "train"},
             fake: {"label": "FAKE", "split": "train", "original": real},
