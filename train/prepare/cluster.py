@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import socket
+import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from train.prepare.plan import Group
 from train.prepare.work import Options, Outcome
 
 _WAITING = 4  # groups a core, so that none is idle
+_AUTO = "auto"
 _ADDRESS = re.compile(r"(?:ray://)?([^\s/]+):(\d+)")
 _PATIENCE = 10  # seconds
 
@@ -36,15 +38,12 @@ def connected(address: str, workers: int | None) -> Iterator[None]:
 
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        if host_and_port := _ADDRESS.fullmatch(address):  # Ray itself tries for minutes
-            host, port = host_and_port.groups()
-            socket.create_connection((host, int(port)), _PATIENCE).close()
-        try:
-            ray.init(address, **quiet)
-        except ConnectionError:
-            if address != "auto":
-                raise
+        place = _running() if address == _AUTO else address
+        if place is None:
             ray.init("local", num_cpus=workers, include_dashboard=False, **quiet)
+        else:
+            _reach(place)
+            ray.init(place, **quiet)
     except (OSError, OverflowError, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"--ray {address}: the cluster cannot be reached: {reason}") from error
@@ -52,6 +51,28 @@ def connected(address: str, workers: int | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _running() -> str | None:
+    """The address of the cluster that this machine belongs to, if there is one.
+
+    Ray notes it in a file, which a cluster that was killed leaves behind.
+    """
+    if address := os.environ.get("RAY_ADDRESS"):
+        return address
+    note = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray", "ray_current_cluster")
+    with contextlib.suppress(OSError):
+        address = note.read_text(encoding="utf-8").strip()
+        _reach(address)
+        return address
+    return None
+
+
+def _reach(address: str) -> None:
+    """Raises an OSError if nothing listens at an address. Ray itself would try for minutes."""
+    if host_and_port := _ADDRESS.fullmatch(address):
+        host, port = host_and_port.groups()
+        socket.create_connection((host, int(port)), _PATIENCE).close()
 
 
 def outcomes(
