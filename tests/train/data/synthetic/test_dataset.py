@@ -140,7 +140,7 @@ NOT_HASHED = {
     *("flax_unet/nn/config.py", "flax_unet/utils/errors.py", "flax_unet/utils/files.py"),
     *("flax_unet/utils/cache.py", "flax_unet/checkpoint/provenance.py"),
     *("flax_unet/media/videos.py", "train/data/dataset.py"),
-    *("train/data/prefetch.py", "train/data/storage/cache.py"),
+    *("flax_unet/utils/processes.py", "train/data/storage/cache.py"),
 }
 
 
