@@ -200,15 +200,16 @@ class Trainer:
             workers=workers,
         )
         distributed.connect(self.devices)
-        try:
-            with stop_signals() as signals, estimate.memory_errors(self._memory_advice):
-                if not self._is_out_of_patience():
-                    with contextlib.closing(source):
-                        self._loop(start, source, signals)
-            self.checkpoints.wait()
-        finally:
+        with contextlib.ExitStack() as at_end:
             if self._tracker is not None:
-                self._tracker.close()
+                at_end.callback(self._tracker.close)
+            signals = at_end.enter_context(stop_signals())
+            # After an error too: a process that ends fails to write.
+            at_end.callback(self.checkpoints.wait)
+            at_end.enter_context(estimate.memory_errors(self._memory_advice))
+            if not self._is_out_of_patience():
+                at_end.enter_context(contextlib.closing(source))
+                self._loop(start, source, signals)
         return self.received if int(self.state.step) < self.total_steps else None
 
     def _loop(self, start: int, source: Generator[Batch], signals: list[int]) -> None:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from flax_unet.checkpoint.store import flat
 from flax_unet.nn.inference import compiled
 from flax_unet.predict import __main__ as predict
 from flax_unet.utils import files
+from flax_unet.utils.errors import InputError
 from tests.conftest import Original, images, listing, small_tensors
 from tests.flax_unet.utils.test_files import no_links
 from tests.published import LAYOUTS
@@ -45,7 +47,7 @@ from train.card import __main__ as card
 from train.eval import __main__ as evaluation
 from train.fit import __main__ as fit
 from train.fit import estimate
-from train.fit.checkpoints import held
+from train.fit.checkpoints import Checkpoints, held
 from train.fit.tracking import Tracker, read
 
 FIXED = ["--batch-size", "4", "--learning-rate", "1e-3"]
@@ -586,6 +588,35 @@ def test_signal_saves_and_ends(
     last = read(workdir / "metrics.jsonl")[-1]["step"]
     assert 5 <= last < 9
     assert json.loads((workdir / "last" / "training.json").read_text())["step"] == last
+
+
+def test_an_error_leaves_no_checkpoint_half_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    """One that is being written when it occurs: a process that ends cannot finish it."""
+    save, wait, write = Checkpoints.save, Checkpoints.wait, Checkpoints._write
+    awaited = threading.Event()
+
+    def failing(*arguments: Any) -> None:
+        save(*arguments)
+        awaited.clear()
+        raise InputError("the data is gone")
+
+    def waiting(*arguments: Any, **options: Any) -> None:
+        awaited.set()
+        wait(*arguments, **options)
+
+    def late(*arguments: Any) -> None:
+        awaited.wait(timeout=60)
+        write(*arguments)
+
+    monkeypatch.setattr(Checkpoints, "save", failing)
+    monkeypatch.setattr(Checkpoints, "wait", waiting)
+    monkeypatch.setattr(Checkpoints, "_write", late)
+    message = fails(fit.main, *options(data, tmp_path / "run", "--steps", 4, "--save-every", 2))
+    assert message == "error: the data is gone\n"
+    assert (tmp_path / "run" / "last" / "training.json").is_file()
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_00000002"]
 
 
 def test_lost_terminal_is_ignored_under_nohup(
