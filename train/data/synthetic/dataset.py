@@ -4,7 +4,7 @@ import contextlib
 import functools
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from flax_unet.media.faces import opencv
 from flax_unet.utils.cache import cache_root
 from flax_unet.utils.errors import InputError, require
 from flax_unet.utils.files import check_space
-from flax_unet.utils.processes import one_thread, processors
+from flax_unet.utils.processes import follow_parent, one_thread, processors
 from train.data.dataset import EMBEDDED, SELF_BLENDED
 from train.data.layouts.faults import Fault, unreadable, unusable
 from train.data.splits import PARTS, by_source
@@ -181,7 +181,7 @@ def write_splits(
                 yield made
                 bar.update(len(made))
 
-    origins = [sources.origin(index) for index in range(len(sources))]
+    origins = [str(sources.first(index)) for index in range(len(sources))]
     if len(set(origins)) < MIN_COUNT:  # a split would be empty
         origins = [str(index) for index in range(len(sources))]
     parts = by_source(origins, [""] * len(origins), SHARES, seed)
@@ -199,22 +199,35 @@ def _batches(numbers: Sequence[int]) -> list[Sequence[int]]:
 
 @contextlib.contextmanager
 def _mapping(most: int) -> Iterator[Mapping]:
-    """A `map` that spreads the work over processes, `most` at most."""
+    """A `map` that spreads the work over processes, `most` at most.
+
+    Raises:
+        InputError: a process was killed.
+    """
     workers = min(processors(), most, _MAX_PROCESSES)
     if workers < 2:
         yield map
         return
+    others = set(multiprocessing.active_children())
     # Spawned: a fork of a process in which JAX has threads may hang.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start)
     try:
         with one_thread():
             yield pool.map
+    except BrokenExecutor as error:
+        raise InputError(
+            "a process that makes the data set was killed, perhaps for lack of memory; free some "
+            "and run this again, or run it on one processor by `taskset -c 0`"
+        ) from error
     finally:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # otherwise they finish their batches
         pool.shutdown(cancel_futures=True)
 
 
 def _start() -> None:
     """Prepares a process for work: the others have the other cores."""
+    follow_parent()
     with contextlib.suppress(ModuleNotFoundError):  # generated portraits do not need it
         opencv().setNumThreads(1)
 

@@ -15,6 +15,7 @@ from train.data.layouts.faults import Fault
 from train.data.storage.cache import fingerprint
 from train.data.storage.manifest import Record, Table
 from train.data.synthetic import blend, forge
+from train.data.synthetic.pairs import originals
 from train.data.synthetic.portraits import Portraits
 
 
@@ -47,16 +48,17 @@ class Pairs(Sequence[dict[str, Any]]):
 def make_faces(
     sources: Portraits, seed: int, batch: Sequence[int]
 ) -> tuple[list[Record], dict[str, Fault]]:
-    """The records of some portraits, as they are stored."""
+    """The records of some portraits, as they are stored: `original` is the photo's first face."""
     del seed  # forgeries are made when they are read
     records: list[Record] = []
     for index in batch:
         name, portrait = sources.portrait(index)
+        first = sources.name(sources.first(index))
         records.append(
             {
                 "file": f"{name}.png",
                 "video": name,
-                "original": "",
+                "original": first if first != name else "",
                 "image": portrait.to_png(),
                 "mask": b"",
                 "label": 1,
@@ -69,6 +71,8 @@ def paired(faces: Dataset) -> Dataset:
     """A stored split of faces as pairs of frames."""
     names = np.array([file.removesuffix(".png") for file in faces.table.file], object)
     real, fake = (names + f"_{kind}" for kind in ("real", "fake"))
+    firsts = [first or name for name, first in zip(names, faces.table.original, strict=True)]
+    of_fakes = np.array([*map(originals, names, firsts)], object)
     files = [
         np.array([f"{kind}/{name}.png" for name in names], object) for kind in ("real", "fake")
     ]
@@ -80,7 +84,7 @@ def paired(faces: Dataset) -> Dataset:
     table = Table(
         file=alternating(*files),
         video=alternating(real, fake),
-        original=alternating(np.full_like(real, ""), real),
+        original=alternating(np.full_like(real, ""), of_fakes),
         is_real=alternating(~false, false),
         has_mask=alternating(~false, ~false),
     )

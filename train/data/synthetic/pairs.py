@@ -41,18 +41,27 @@ def make_pairs(
         except InputError as error:
             faults[sources.file(index)] = fault_of(error)
             continue
+        first = sources.name(sources.first(index))
         for kind, pixels, classes in (("real", real, np.zeros_like(mask)), ("fake", fake, mask)):
             records.append(
                 {
                     "file": f"{kind}/{name}.png",
                     "video": f"{name}_{kind}",
-                    "original": f"{name}_real" if kind == "fake" else "",
+                    "original": originals(name, first) if kind == "fake" else "",
                     "image": _png(pixels),
                     "mask": _png(classes),
                     "label": int(kind == "real"),
                 }
             )
     return records, faults
+
+
+def originals(name: str, first: str) -> str:
+    """The originals of a portrait's forgery: its real frame, then that of its photo's first face.
+
+    So faces of one photo, which may be of one family, stay together when a data set is split.
+    """
+    return "\n".join(dict.fromkeys((f"{name}_real", f"{first}_real")))
 
 
 def _fitted(image: Image.Image) -> np.ndarray:

@@ -138,17 +138,21 @@ class PhotoPortraits:
         degrees, found, _ = self._looks[number]
         if self._read is None or self._read[0] != number:
             self._read = number, faces.rotated(self._photos.read(number), degrees)
-        name = _stem(self.file(index))
-        name = f"{name}#{place + 1}" if len(found) > 1 else name
-        return name, self._read[1], found[place]
+        return self.name(index), self._read[1], found[place]
+
+    def name(self, index: int) -> str:
+        """The portrait's name: its photo's, with a number if the photo has several faces."""
+        number, place = self._places[index]
+        name = _stem(self._photos.file(number))
+        return f"{name}#{place + 1}" if len(self._looks[number].faces) > 1 else name
 
     def file(self, index: int) -> str:
         """The path of the portrait's photo in its folder."""
         return self._photos.file(self._places[index][0])
 
-    def origin(self, index: int) -> str:
-        """The portrait's photo, which may show others."""
-        return str(self._places[index][0])
+    def first(self, index: int) -> int:
+        """The first portrait of the same photo."""
+        return index - self._places[index][1]
 
     def left_out(self) -> dict[str, str]:
         """What could not be used of each photo, by its path."""

@@ -41,9 +41,13 @@ class ProceduralPortraits:
         """The portrait's name, since it has no file."""
         return f"p{index:05d}"
 
-    def origin(self, index: int) -> str:
-        """What the portrait shares with others: nothing."""
-        return str(index)
+    def name(self, index: int) -> str:
+        """The portrait's name."""
+        return self.file(index)
+
+    def first(self, index: int) -> int:
+        """The portrait itself, since it shares no photo with others."""
+        return index
 
     def describe(self) -> list[str]:
         """What the portraits depend on."""

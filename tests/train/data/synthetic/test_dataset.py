@@ -5,6 +5,7 @@ import hashlib
 import io
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -109,6 +111,37 @@ def test_number_of_processes_does_not_matter(directory: Path, tmp_path: Path) ->
         dataset.write_splits(tmp_path, ProceduralPortraits(COUNT, seed=4), 4, mapping=pool.map)
     assert shards(tmp_path) == shards(directory)
     assert len(shards(directory)) == 3
+
+
+def test_a_killed_process_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "processors", lambda: 2)
+    with (
+        pytest.raises(InputError, match="was killed, perhaps for lack of memory"),
+        dataset._mapping(2) as mapping,
+    ):
+        list(mapping(os._exit, [1]))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="it has no such signal")
+def test_processes_end_with_their_parent() -> None:
+    program = (
+        "import time; from train.data.synthetic import dataset\n"
+        "dataset.processors = lambda: 2\n"
+        "with dataset._mapping(2) as mapping:\n"
+        "    print(*mapping(abs, [7]), flush=True)\n"
+        "    list(mapping(time.sleep, [600, 600]))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"7\n"
+        workers = psutil.Process(parent.pid).children()
+        parent.kill()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    for process in alive:
+        process.kill()
+    assert workers
+    assert not alive
 
 
 def test_it_is_kept_until_something_changes(

@@ -13,7 +13,15 @@ from PIL import Image, ImageFilter
 from flax_unet.media.faces import Box, Face
 from flax_unet.utils.errors import InputError
 from tests.flax_unet.samples import group, noise, photo
-from train.data.dataset import EMBEDDED, open_splits
+from train.data.audit import audit
+from train.data.dataset import (
+    EMBEDDED,
+    SELF_BLENDED,
+    Dataset,
+    open_dataset,
+    open_splits,
+    split_by_source,
+)
 from train.data.synthetic.photos import Look, PhotoPortraits, Photos, find_faces, square
 from train.data.synthetic.scene import ProceduralPortraits
 
@@ -198,8 +206,34 @@ def test_faces_of_a_photo_share_a_split(photos: int, apart: bool, tmp_path: Path
         )
     splits, _, _ = open_splits(f"{EMBEDDED}:{tmp_path}")
     assert set(splits) == {"train", "validation", "test"}
-    names = [{name.partition("#")[0] for name in data.table.video} for data in splits.values()]
-    assert (len(set.union(*names)) < sum(map(len, names))) == apart
+    assert shares_photos(splits) == apart
+    assert bool(audit(f"{EMBEDDED}:{tmp_path}")["shared_sources"]) == apart
+
+
+def shares_photos(parts: dict[str, Dataset]) -> bool:
+    """Whether faces of one photo are in several parts."""
+    names = [{name.partition("#")[0] for name in data.table.video} for data in parts.values()]
+    return len(set.union(*names)) < sum(map(len, names))
+
+
+@pytest.mark.parametrize("kind", [EMBEDDED, SELF_BLENDED])
+def test_faces_of_a_photo_stay_together_in_other_splits(kind: str, tmp_path: Path) -> None:
+    for number in range(10):
+        group(*((100 + 500 * place, 100, 300) for place in range(3))).save(
+            tmp_path / f"{number}.jpg", quality=90 + number % 5
+        )
+    train = open_dataset(f"{kind}:{tmp_path}", "train")
+    assert len(train) == 8 * 3 * 2
+    for seed in range(3):
+        parts = split_by_source(train, (75, 25, 0), seed)
+        assert [len(data) for data in parts.values()] == [6 * 3 * 2, 2 * 3 * 2, 0]
+        assert not shares_photos(parts)
+    table = train.table
+    of_fakes = dict(zip(table.video, table.original, strict=True))
+    for video, original in of_fakes.items():
+        photo, kind_of_frame = video.split("#")[0], video.rpartition("_")[2]
+        expected = dict.fromkeys((video.replace("_fake", "_real"), f"{photo}#1_real"))
+        assert original == ("\n".join(expected) if kind_of_frame == "fake" else "")
 
 
 def test_faces_are_the_same_in_other_processes(tmp_path: Path) -> None:
