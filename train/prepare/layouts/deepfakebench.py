@@ -25,7 +25,8 @@ _FAKE = re.compile(  # parts of the names of classes
     r".*(fake|synthesis).*|FF-.+|Face2Face|FaceSwap|FaceShifter|NeuralTextures", re.IGNORECASE
 )
 _NO_METHOD = re.compile(r"(.*[-_ ])?fake", re.IGNORECASE)
-_FACEFORENSICS = "FaceForensics++"  # the data set of classes FF-..., in whatever file they are
+_FACEFORENSICS = "FaceForensics++"
+_DATA_SETS = {"FF-": _FACEFORENSICS, "DFD_": "DeepFakeDetection"}  # of classes, in whatever file
 # How the names of fakes of a data set, or of any, contain those of their originals.
 _ORIGINALS = (
     (_FACEFORENSICS, re.compile(r"(\d+)_(\d+)"), (r"\1", r"\2")),
@@ -136,7 +137,8 @@ def _listed(file: Path) -> Iterator[_Listed]:
         for name, splits in _items(classes, f"{file}: {data_set}", "an object by class"):
             prefixes = [real["data_set"] for one in classes if (real := _REAL.fullmatch(one))]
             is_real, method = _meaning(file, name, [*prefixes, data_set])
-            of = _FACEFORENSICS if name.upper().startswith("FF-") else data_set
+            known = (of for prefix, of in _DATA_SETS.items() if name.upper().startswith(prefix))
+            of = next(known, data_set)
             where = f"{file}: {name}"
             for split, entries in _items(splits, where, "an object by split"):
                 if split not in SPLITS:
