@@ -63,6 +63,25 @@ def numbered(source: Source, numbers: Collection[int], notes: list[str]) -> Iter
             yield frame
 
 
+def like(
+    source: Source, numbers: Collection[int], sampling: Sampling, notes: list[str]
+) -> Iterator[VideoFrame]:
+    """The frames with the numbers of another video's, or if it has none, those `sampling` chooses.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    found = 0
+    for found, frame in enumerate(numbered(source, numbers, notes), 1):
+        yield frame
+    if found == 0:
+        if numbers:
+            notes.append("it has none of its original's frames; its own were taken")
+        yield from chosen(source, sampling, notes)
+    elif missing := len(numbers) - found:
+        notes.append(f"it lacks {missing} of its original's frames")
+
+
 def _read(pictures: Mapping[int, Path], notes: list[str]) -> Iterator[VideoFrame]:
     """The frames of a video from pictures, of those that can be used."""
     size: tuple[int, int] | None = None

@@ -138,7 +138,8 @@ def _cut(
     if video.is_crop:
         crops.notes += filter(None, [note])
         try:
-            take(video.source, crops, options.sampling, originals)
+            like = [] if record is None else _frames_of(record)
+            take(video.source, crops, options.sampling, like, originals)
             return crops, originals
         except UnlikeError as error:
             crops.notes.append(f"{error}; they are not compared")

@@ -377,6 +377,31 @@ def test_deepfakebench_of_other_frames(deepfakebench: Path, tmp_path: Path) -> N
     assert len([*tmp_path.glob("made/training/crops/FF-DF-c23-000-003/*")]) == 8
 
 
+def test_deepfakebench_fakes_have_the_frames_of_their_originals(
+    deepfakebench: Path, tmp_path: Path
+) -> None:
+    raw = shutil.copytree(deepfakebench / "raw", tmp_path / "raw")
+    root = raw / "rgb/FaceForensics++"
+    for number in (0, 3, 21):  # the others would be spaced in another way
+        (root / f"FF-DF/c23/frames/810_812/{number:03d}.png").unlink()
+    for path in (root / "FF-NT/c23/frames/810_812").iterdir():
+        if int(path.stem) % 2:
+            path.unlink()
+    assert run(raw, tmp_path / "made", "--frames", 4) == 0
+    names = {
+        video: {path.name for path in tmp_path.glob(f"made/testing/crops/FF-{video}/*")}
+        for video in ("real-c23-810", "DF-c23-810-812", "NT-c23-810-812")
+    }
+    assert names == {
+        "real-c23-810": {f"{number}_0.png" for number in (3, 9, 15, 21)},
+        "DF-c23-810-812": {f"{number}_0.png" for number in (9, 15)},
+        "NT-c23-810-812": {f"{number}_0.png" for number in (0, 6, 12, 18)},
+    }
+    notes = faults(tmp_path / "made")["810_812"]
+    assert ("note", "it lacks 2 of its original's frames") in notes
+    assert ("note", "it has none of its original's frames; its own were taken") in notes
+
+
 def test_training_and_evaluation_read_it(
     faceforensics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
