@@ -159,13 +159,14 @@ def take(
 
 def follow(
     source: Source,
+    of: Source,
     crops: Crops,
     sampling: Sampling,
     original: Sequence[Frame],
     size: Size,
     originals: Path,
 ) -> None:
-    """Cuts out of a fake the boxes of its original's crops, in the same frames.
+    """Cuts out of a fake the boxes of the crops of its original, `of`, in the same frames.
 
     `original` and `size` are of the original's crops, and `originals` is their folder.
 
@@ -177,7 +178,7 @@ def follow(
     by_moment = {frame.moment: frame.faces for frame in original}
     crops.scale = size
     for moment, (number, seconds, image) in frames.at_moments(
-        source, [*by_moment], sampling, crops.notes
+        source, of, [*by_moment], sampling, crops.notes
     ):
         crops.shown.append(Moment(number, seconds))
         crops.size = image.size

@@ -144,10 +144,10 @@ def _cut(
         except UnlikeError as error:
             crops.notes.append(f"{error}; they are not compared")
             return crops, None
-    if originals is not None and record is not None:
+    if original is not None and originals is not None and record is not None:
         try:
-            size = tuple(record["size_of_boxes"])
-            follow(video.source, crops, options.sampling, _frames_of(record), size, originals)
+            of, size = original.planned.video.source, tuple(record["size_of_boxes"])
+            follow(video.source, of, crops, options.sampling, _frames_of(record), size, originals)
             return crops, originals
         except UnlikeError as error:
             note = str(error)
@@ -180,7 +180,8 @@ def _mark(
     if planned.video.mask_video is not None:
         try:
             path = planned.video.mask_video
-            masks.of_video(crops, Pictures.of(path) if path.is_dir() else path, folder)
+            source = Pictures.of(path) if path.is_dir() else path
+            masks.of_video(crops, planned.video.source, source, folder)
             return "video"
         except InputError as error:
             crops.notes.append(f"its masks: {error}")

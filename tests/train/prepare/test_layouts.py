@@ -382,6 +382,10 @@ def test_deepfakebench_names_do_not_clash(tmp_path: Path) -> None:
         ("DFDC_Fake", False, None),
         ("DFDCP_FakeB", False, "FakeB"),
         ("FF-F2F", False, "F2F"),
+        ("real", True, None),
+        ("CelebReal", True, None),
+        ("FakeAVCeleb_real", True, None),
+        ("FakeReal", False, "FakeReal"),
     ],
 )
 def test_deepfakebench_classes(
@@ -400,6 +404,8 @@ def test_deepfakebench_that_cannot_be_read(tmp_path: Path) -> None:
     entry = crops("odd", "a/1")
     with pytest.raises(InputError, match="class DFDC_odd means neither REAL nor FAKE"):
         listed(bench(tmp_path, "DFDC", DFDC_odd={"test": {"v": entry}}))
+    with pytest.raises(InputError, match="class Unreal means neither REAL nor FAKE"):
+        listed(bench(tmp_path, "DFDC", Unreal={"test": {"v": entry}}))
     with pytest.raises(InputError, match=r"has the split extra; expected train, val or test"):
         listed(bench(tmp_path, "DFDC", DFDC_fake={"test": {}, "extra": {}}))
     entries = {
@@ -407,12 +413,15 @@ def test_deepfakebench_that_cannot_be_read(tmp_path: Path) -> None:
         **{"other": crops("DFDC_real", "a/1"), "same": crops("DFDC_fake", "a/1")},
         "two": {"frames": ["a/1/000.png", "a/2/000.png"]},
         "lost": {"frames": ["../../../etc/1/7.png"]},
+        "000": {},
+        "c40": {},  # a compression without videos
     }
     videos, faults = listed(bench(tmp_path, "DFDC", DFDC_fake={"test": entries}))
     assert [*videos] == ["DFDC_fake/good"]
     found = {fault.file.rpartition("/")[2]: fault.reason for fault in faults}
     assert found == {
         "text": "its entry is not an object with a list of frames",
+        "000": "its entry is not an object with a list of frames",
         "none": "it has no frames",
         "other": "its label is 'DFDC_real', its class DFDC_fake",
         "same": "its frames are found where those of DFDC_fake/good are",
@@ -435,6 +444,10 @@ def test_folders_of_frames(tmp_path: Path) -> None:
         **{"real/a": ("1.png", "2.png", "10.png"), "fake/a_fake": ("1.png", "2.png", "10.png")}
     }
     assert videos["fake/a_fake"].originals == ("real/a",)
+    note = "3 numbered pictures are taken as the frames of one video"
+    assert {name for name, video in videos.items() if video.notes == (note,)} == {
+        *("real/a", "fake/a_fake")
+    }
     assert {name for name, video in videos.items() if not video.frames} == {
         *("real/one.png", "real/two.png", "real/people/Ann.png", "real/people/Bob.png"),
         *("fake/mixed/1.png", "fake/mixed/2.mp4"),
