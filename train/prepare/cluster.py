@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flax_unet.utils.errors import InputError
+from flax_unet.utils.errors import InputError, counted
 from train.prepare import result, work
 from train.prepare.plan import Group
 from train.prepare.work import Options, Outcome
@@ -25,7 +25,7 @@ _PATIENCE = 10  # seconds
 
 @contextlib.contextmanager
 def connected(address: str, workers: int | None) -> Iterator[None]:
-    """A connection to a cluster.
+    """A connection to a cluster, which is printed.
 
     `address` is such as `10.0.0.1:6379`, or `auto` for the cluster that this machine belongs to, or
     else for a new one of this machine alone, of `workers` processes, None for one a core.
@@ -33,7 +33,7 @@ def connected(address: str, workers: int | None) -> Iterator[None]:
     Raises:
         InputError: it cannot be reached.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     import ray
 
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -43,14 +43,27 @@ def connected(address: str, workers: int | None) -> Iterator[None]:
             ray.init("local", num_cpus=workers, include_dashboard=False, **quiet)
         else:
             _reach(place)
-            ray.init(place, **quiet)
+            ray.init(address, **quiet)  # by `auto` Ray also uses this machine's token
     except (OSError, OverflowError, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"--ray {address}: the cluster cannot be reached: {reason}") from error
+        raise InputError(
+            f"--ray {address}: the cluster cannot be reached: {reason}. If it asks for a token, as "
+            "those of `ray start` do, set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from its "
+            "first machine"
+        ) from error
     try:
+        found = "a new cluster of this machine" if place is None else f"the cluster at {place}"
+        print(f"Ray: {found}, {counted(_cores(), 'core')}")
         yield
     finally:
         ray.shutdown()
+
+
+def _cores() -> int:
+    """The cores of the connected cluster."""
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def _running() -> str | None:
@@ -89,17 +102,21 @@ def outcomes(
     import ray
 
     make = ray.remote(num_cpus=1)(_make_group)
-    at_a_time = workers or _WAITING * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    at_a_time = workers or _WAITING * _cores()
     here = Path.cwd(), result.versions()
     running: list[Any] = []
-    for group in groups:
-        running.append(make.remote(group, out, options, *here))
-        if len(running) >= at_a_time:
+    try:
+        for group in groups:
+            running.append(make.remote(group, out, options, *here))
+            if len(running) >= at_a_time:
+                done, running = ray.wait(running)
+                yield _outcome(done[0])
+        while running:
             done, running = ray.wait(running)
             yield _outcome(done[0])
-    while running:
-        done, running = ray.wait(running)
-        yield _outcome(done[0])
+    finally:
+        if running:  # they must not write any more
+            ray.shutdown()
 
 
 def _outcome(task: Any) -> list[Outcome]:
@@ -115,6 +132,9 @@ def _outcome(task: Any) -> list[Outcome]:
     try:
         return ray.get(task)
     except RayTaskError as error:
+        if isinstance(error.cause, ImportError):
+            reason = f"a machine of the cluster lacks a package: {error.cause}; install the same"
+            raise InputError(f"{reason} on all machines") from error
         raise error.cause from error
     except RayError as error:
         reason = str(error).strip().partition("\n")[0]
@@ -125,23 +145,29 @@ def _make_group(
     group: Group, out: Path, options: Options, directory: Path, versions: dict[str, str | None]
 ) -> list[Outcome]:
     """`work.make_group` on a machine of the cluster; paths are relative to `directory`."""
-    check_machine(directory / out, directory, tuple(versions.items()))
+    folders = {(directory / one.video.path).parent for one in group}
+    check_machine(directory / out, tuple(versions.items()), tuple(sorted(folders)))
+    if directory.is_dir():  # otherwise all paths are absolute
+        os.chdir(directory)
     work.start()
     return work.make_group(group, out, options)
 
 
-@functools.cache
-def check_machine(out: Path, directory: Path, versions: tuple[tuple[str, str | None], ...]) -> None:
-    """Prepares a process for work in `directory`.
+@functools.lru_cache(maxsize=64)
+def check_machine(
+    out: Path, versions: tuple[tuple[str, str | None], ...], folders: tuple[Path, ...]
+) -> None:
+    """Checks that this machine can make the same as the one that asks for it.
 
     Raises:
-        InputError: this machine does not see `out`, or has other packages than `versions`.
+        InputError: it does not see `out` or one of `folders`, or has packages of other versions.
     """
-    machine = platform.node()
+    machine, here = platform.node(), result.versions()
+    unseen = [folder for folder in folders if not folder.is_dir()]
     if not (out / result.SETTINGS).is_file():
-        raise InputError(f"{machine} does not see {out}; all machines must share it")
-    if directory.is_dir():
-        os.chdir(directory)
+        unseen.insert(0, out)
+    if unseen:
+        raise InputError(f"{machine} does not see {unseen[0]}; all machines must share it")
     for name, version in versions:
-        if (here := result.versions()[name]) != version:
-            raise InputError(f"{machine} has {name} {here}; install {version}, as elsewhere")
+        if here[name] != version:
+            raise InputError(f"{machine} has {name} {here[name]}; install {version}, as elsewhere")

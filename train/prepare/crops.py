@@ -208,7 +208,7 @@ def _check_likeness(crops: Crops, originals: Path) -> None:
 def _likeness(crops: Crops, originals: Path) -> float:
     """The mean correlation of crops with those in `originals`, small and grey; in [-1, 1]."""
     found = []
-    for path in crops.folder.iterdir():
+    for path in sorted(crops.folder.iterdir()):
         if not (originals / path.name).is_file():
             continue
         pair = []

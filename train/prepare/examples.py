@@ -26,7 +26,8 @@ def sheet(out: Path, outcomes: Sequence[Outcome]) -> Image.Image | None:
     `outcomes` are the videos that were made, sorted. None if no fake has masks.
     """
     made = {outcome.planned.key: outcome for outcome in outcomes}
-    examples = [_example(out, fake, made) for fake in _chosen(outcomes)]
+    drawn = (_example(out, fake, made) for fake in _chosen(outcomes))
+    examples = [example for example in drawn if example is not None]
     if not examples:
         return None
     across, (width, height) = min(len(examples), _ACROSS), examples[0].size
@@ -54,17 +55,21 @@ def _chosen(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return spread[:_COUNT]
 
 
-def _example(out: Path, fake: Outcome, made: dict[str, Outcome]) -> Image.Image:
-    """One crop of a fake, of the middle of those with a mask, beside the same of its original."""
+def _example(out: Path, fake: Outcome, made: dict[str, Outcome]) -> Image.Image | None:
+    """One crop of a fake, of the middle of those with a mask, beside the same of its original.
+
+    None if files were taken away since they were made.
+    """
     record = json.loads(work.record_path(out, fake.planned).read_text(encoding="utf-8"))
     masks = work.folder(out, fake.planned, MASKS)
     names = [
         f"{frame['number']}_{person}" for frame in record["frames"] for person in frame["faces"]
     ]
     names = [name for name in names if (masks / f"{name}.gif").is_file()]
-    name = names[len(names) // 2]
-    (path,) = work.folder(out, fake.planned, CROPS).glob(f"{name}.*")
-    crop = read_image(path)
+    name = names[len(names) // 2] if names else ""
+    crop = _crop(work.folder(out, fake.planned, CROPS), name)
+    if not name or crop is None:
+        return None
     mask = decode((masks / f"{name}.gif").read_bytes()) != 0
     pixels = np.array(crop, np.float64)
     pixels[mask] = (1 - _SHARE) * pixels[mask] + _SHARE * np.array(_RED)

@@ -17,6 +17,7 @@ from train.prepare.plan import Group
 from train.prepare.work import Outcome
 
 _LEAST = {"png": 8_000, "jpeg": 2_000}  # bytes of the crop of a small face
+_USUAL = {"png": 100_000, "jpeg": 35_000}  # of a face 200 pixels wide
 _ENOUGH = 20  # videos by which the room for the others is estimated
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -26,12 +27,14 @@ class Progress:
 
     def __init__(self, out: Path, groups: Sequence[Group]) -> None:
         self._out, self._total = out, sum(map(len, groups))
+        self._before = sum(work.is_made(out, one) for group in groups for one in group)
         self._done = self._made = self._read = self._bytes = 0
         self._is_warned = False
 
     def __enter__(self) -> Self:
         self._start = time.monotonic()
-        self._bar = tqdm(total=self._total, unit="video", disable=None)
+        total, before = self._total, self._before
+        self._bar = tqdm(total=total, initial=before, unit="video", disable=None)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -45,25 +48,21 @@ class Progress:
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Counts videos that are finished; warns once if the disk will not hold the others."""
+        new = [outcome for outcome in outcomes if not outcome.was_made]
         records = [outcome.record for outcome in outcomes if outcome.record is not None]
         self._done += len(outcomes)
         self._made += len(records)
-        self._read += sum(record["frames_read"] for record in records)
         self._bytes += sum(record["bytes"] for record in records)
+        self._read += sum(outcome.record["frames_read"] for outcome in new if outcome.record)
         rate = self._read / max(time.monotonic() - self._start, 1e-3)
         self._bar.set_postfix_str(f"{rate:.0f} frames/s", refresh=False)
-        self._bar.update(len(outcomes))
+        self._bar.update(len(new))
         if self._is_warned or self._made < _ENOUGH:
             return
         needed, free = self._rest(), _free(self._out)
         if needed > free:
             self._is_warned = True
-            out = shown(str(self._out))
-            tqdm.write(
-                f"{out} has room for {gigabytes(free)}; the videos that are left need about "
-                f"{gigabytes(needed)}",
-                sys.stderr,
-            )
+            _warn(self._out, free, f"the videos that are left need about {gigabytes(needed)}")
 
     def _rest(self) -> float:
         """Bytes that the other videos need, if they are like those that are made."""
@@ -71,22 +70,29 @@ class Progress:
 
 
 def check_room(out: Path, groups: Sequence[Group], count: int | None, format: str) -> None:
-    """Checks that the disk may hold the crops.
+    """Compares the room on the disk with what the crops need; warns if it may not do.
 
     `count` are the frames of each video, None if that is not known.
 
     Raises:
-        InputError: it cannot, even if all faces are small.
+        InputError: it cannot hold one small crop of each video.
     """
-    left = (one.video for group in groups for one in group if not work.is_made(out, one))
+    left = [one.video for group in groups for one in group if not work.is_made(out, one)]
+    free, least = _free(out), len(left) * _LEAST[format]
+    if least > free:
+        raise InputError(
+            f"{out} has room for {gigabytes(free)}, and at least {gigabytes(least)} are needed. "
+            "Make room, or name another place"
+        )
     pictures = (int(frames.is_picture(video.source)) or len(video.frames) for video in left)
     crops = sum(min(number, count or number) or count or 1 for number in pictures)
-    needed = crops * _LEAST[format]
-    if needed > (free := _free(out)):
-        raise InputError(
-            f"{out} has room for {gigabytes(free)}, and at least {gigabytes(needed)} are needed. "
-            "Make room, name another place, or take fewer --frames or --format jpeg"
-        )
+    if (usual := crops * _USUAL[format]) > free:
+        hint = "; fewer --frames or --format jpeg need less"
+        _warn(out, free, f"with one face in each frame about {gigabytes(usual)} are needed{hint}")
+
+
+def _warn(out: Path, free: int, text: str) -> None:
+    tqdm.write(f"{shown(str(out))} has room for {gigabytes(free)}; {text}", sys.stderr)
 
 
 def _free(place: Path) -> int:

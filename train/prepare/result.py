@@ -118,10 +118,10 @@ def finish(out: Path, outcomes: Sequence[Outcome], faults: Sequence[Fault]) -> N
         writer.writerow(("file", "kind", "reason"))
         writer.writerows((shown(path), kind, shown(why)) for path, why, kind in sorted(rows))
     stage.replace(out / FAULTS)
+    _write(out, metadata.NAME, _json(entries))
     if (image := examples.sheet(out, made)) is not None:
         image.save(out / STAGE / EXAMPLES)
         (out / STAGE / EXAMPLES).replace(out / EXAMPLES)
-    _write(out, metadata.NAME, _json(entries))
 
 
 def _json(content: object) -> str:

@@ -24,6 +24,11 @@ from train.prepare.plan import Group, Planned
 RECORDS, STAGE = "videos", ".stage"  # below the result's folder
 FOLDERS = {"train": "training", "validation": "validation", "test": "testing"}
 _RECORD = "record.json"
+_FIELDS = {  # of a record
+    *("label", "original", "split", "data_set", "method", "compression", "file", "sha256", "size"),
+    *("frames_a_second", "masks", "size_of_boxes", "frames_read", "crops", "bytes"),
+    *("faces_left_out", "notes", "frames"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Outcome:
     planned: Planned
     record: dict[str, Any] | None = None
     problem: str | None = None
+    was_made: bool = False  # by a run before
 
     def without_frames(self) -> "Outcome":
         """A smaller copy: thousands of them are kept until the end."""
@@ -64,8 +70,10 @@ def make_group(group: Group, out: Path, options: Options) -> list[Outcome]:
     original: Outcome | None = None
     for planned in group:
         try:
-            record = _read_record(out, planned) or _make(planned, original, out, options)
-            outcomes.append(Outcome(planned, record))
+            record = _read_record(out, planned)
+            was_made = record is not None
+            record = record or _make(planned, original, out, options)
+            outcomes.append(Outcome(planned, record, was_made=was_made))
         except InputError as error:
             problem = str(error).removeprefix(f"{planned.video.path} ")
             outcomes.append(Outcome(planned, problem=problem))
@@ -77,7 +85,9 @@ def make_group(group: Group, out: Path, options: Options) -> list[Outcome]:
 def _read_record(out: Path, planned: Planned) -> dict[str, Any] | None:
     """The record of a video that was made before; None also if it is damaged."""
     with contextlib.suppress(FileNotFoundError, ValueError):
-        return json.loads(record_path(out, planned).read_text(encoding="utf-8"))
+        record = json.loads(record_path(out, planned).read_text(encoding="utf-8"))
+        if isinstance(record, dict) and record.keys() >= _FIELDS:
+            return record
     return None
 
 
@@ -182,7 +192,8 @@ def _mark(
             path = planned.video.mask_video
             source = Pictures.of(path) if path.is_dir() else path
             masks.of_video(crops, planned.video.source, source, folder)
-            return "video"
+            if folder.is_dir():  # otherwise it has none of the frames
+                return "video"
         except InputError as error:
             crops.notes.append(f"its masks: {error}")
             shutil.rmtree(folder, ignore_errors=True)

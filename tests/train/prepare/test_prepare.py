@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,7 @@ def test_mask_videos_of_other_frames(faceforensics: Path, tmp_path: Path) -> Non
     trees.write(deepfakes / "c23/videos/000_003.mp4", fake, 6)
     trees.write(deepfakes / "masks/videos/000_003.mp4", mask, 4, rate=25)
     (deepfakes / "masks/videos/010_012.mp4").write_bytes(b"damaged")
+    trees.write(deepfakes / "masks/videos/003_000.mp4", mask, 1)  # that frame is not taken
     out = tmp_path / "made"
     assert run(raw, out, "--frames", 4, "--methods", "Deepfakes") == 0
     assert [*boxes(out, "Deepfakes-c23-000-003")] == [1, 3, 5]
@@ -262,7 +264,9 @@ def test_mask_videos_of_other_frames(faceforensics: Path, tmp_path: Path) -> Non
     notes = [reason for _, reason in faults(out)["000_003.mp4"]]
     assert any("its mask video lacks 1 of its frames" in note for note in notes)
     assert "its masks: " in faults(out)["010_012.mp4"][0][1]
+    assert "its mask video lacks 4 of its frames" in faults(out)["003_000.mp4"][0][1]
     entries = read(out / "metadata.json")
+    assert entries["Deepfakes-c23-003-000.mp4"]["masks"] == "similarity"
     assert entries["Deepfakes-c23-010-012.mp4"]["masks"] == "similarity"
     left, top, right, bottom = boxes(out, "Deepfakes-c23-000-003")[3]
     truth = trees.moved(changed, 3)[top:bottom, left:right]
@@ -488,6 +492,7 @@ def test_what_was_made_is_not_made_again(dfdc: Path, tmp_path: Path) -> None:
     shutil.rmtree(out / "training/crops/aaaaaaaaaa")
     (out / "videos/aaaaaaaaaa.json").unlink()
     (out / "videos/cccccccccc.json").write_text("{")
+    (out / "videos/dddddddddd.json").write_text('{"frames": []}')
     assert run(dfdc / "raw", out) == 0
     assert crop.read_bytes() == b"kept"
     crop.write_bytes((dfdc / "made/training/crops/bbbbbbbbbb/3_1.png").read_bytes())
@@ -500,37 +505,48 @@ def test_processes_make_the_same(dfdc: Path, tmp_path: Path) -> None:
 
 
 def test_ray_makes_the_same(dfdc: Path, tmp_path: Path) -> None:
-    """A cluster of its own, with paths relative to the folder in which the command runs."""
+    """A cluster of its own, with paths relative to the folder in which the command runs.
+
+    A note of a cluster that was killed lies there.
+    """
     shutil.copytree(dfdc / "raw", tmp_path / "raw")
     arguments = ("-m", "train.prepare", "raw", "--out", "made", "--ray", "auto", "--workers", "2")
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}  # noqa: PTH109
-    ended = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as short, socket.socket() as unused:  # paths of sockets
+        unused.bind(("127.0.0.1", 0))
+        (Path(short) / "ray").mkdir()
+        note = Path(short) / "ray" / "ray_current_cluster"
+        note.write_text(f"127.0.0.1:{unused.getsockname()[1]}")
+        environment = {**os.environ, "PYTHONPATH": os.getcwd(), "RAY_TMPDIR": short}  # noqa: PTH109
+        environment.pop("RAY_ADDRESS", None)
+        ended = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
     assert ended.returncode == 0, ended.stderr
+    assert "Ray: a new cluster of this machine, 2 cores\n" in ended.stdout
     assert listing(tmp_path / "made") == listing(dfdc / "made")
 
 
-def test_cluster_that_cannot_work(
-    dfdc: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cluster_that_cannot_work(dfdc: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
         message = fails(prepare.main, dfdc / "raw", "--out", tmp_path / "made", "--ray", address)
     assert f"--ray {address}: the cluster cannot be reached" in message
     assert not (tmp_path / "made").exists()
-    monkeypatch.chdir(tmp_path)
-    versions = {**result.versions(), "pillow": "1.0"}
-    with pytest.raises(InputError, match=r"does not see .*all machines must share it"):
-        cluster.check_machine(tmp_path, tmp_path, tuple(versions.items()))
+    versions = (*result.versions().items(), ("pillow", "1.0"))
+    with pytest.raises(InputError, match=rf"does not see {tmp_path}; all machines must share it"):
+        cluster.check_machine(tmp_path, versions, (tmp_path,))
+    elsewhere = tmp_path / "elsewhere"
+    with pytest.raises(InputError, match=rf"does not see {elsewhere}; all machines must share it"):
+        cluster.check_machine(dfdc / "made", versions, (tmp_path, elsewhere))
     with pytest.raises(InputError, match=r"has pillow .*; install 1\.0, as elsewhere"):
-        cluster.check_machine(dfdc / "made", tmp_path, tuple(versions.items()))
+        cluster.check_machine(dfdc / "made", versions, (tmp_path,))
 
 
 def test_processes_end_with_the_run(dfdc: Path, tmp_path: Path) -> None:
@@ -549,6 +565,9 @@ def test_another_result_stands_there(dfdc: Path, tmp_path: Path, fails: Callable
     out = shutil.copytree(dfdc / "made", tmp_path / "made")
     message = fails(prepare.main, dfdc / "raw", "--out", out, "--frames", 5)
     assert "frames was 32, and is 5" in message
+    message = fails(prepare.main, dfdc / "raw", "--out", dfdc / "raw" / "made")
+    assert "lies in" in message
+    assert "name a folder outside of it" in message
     (out / "prepare.json").unlink()
     assert "exists already" in fails(prepare.main, dfdc / "raw", "--out", out)
     assert listing(out).items() <= listing(dfdc / "made").items()
@@ -581,13 +600,25 @@ def test_disk_becomes_full(
 
 
 def test_disk_that_cannot_hold_the_result(
-    dfdc: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    dfdc: Path,
+    tmp_path: Path,
+    fails: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 10**6))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**4))
     message = fails(prepare.main, dfdc / "raw", "--out", tmp_path / "made", "--workers", "1")
-    assert "made has room for 1 MB, and at least 1 MB are needed. Make room" in message
+    assert "made has room for 0.01 MB, and at least 0.032 MB are needed. Make room" in message
     assert not (tmp_path / "made").exists()
-    assert run(dfdc / "raw", tmp_path / "made", "--frames", 1) == 0  # those would fit
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**6))
+    capsys.readouterr()
+    assert run(dfdc / "raw", tmp_path / "made", "--frames", 2) == 0  # those fit
+    assert "made has room for 1 MB; with one face in each frame" not in capsys.readouterr().err
+    assert run(dfdc / "raw", tmp_path / "more") == 0  # so do these, but that is not known
+    assert (
+        "more has room for 1 MB; with one face in each frame about 13 MB" in capsys.readouterr().err
+    )
 
 
 FAKES = (
