@@ -128,17 +128,26 @@ def search(source: Source, crops: Crops, sampling: Sampling, finder: FaceFinder)
     crops.check(source)
 
 
-def take(source: Source, crops: Crops, sampling: Sampling, originals: Path | None) -> None:
+def take(
+    source: Source,
+    crops: Crops,
+    sampling: Sampling,
+    original: Sequence[Frame] = (),
+    originals: Path | None = None,
+) -> None:
     """Takes the frames of a video whole, which are crops of one face.
 
-    `originals` is the folder of the original's crops, if they are known.
+    `original` are those of the original, and `originals` is their folder, if they are known. Then
+    frames of the same numbers are taken, unless `sampling` takes all.
 
     Raises:
         UnlikeError: all are cut, but they do not look like those of the original.
         InputError: it cannot be read, or has no frame to use.
         OSError: crops cannot be written.
     """
-    for number, seconds, image in frames.chosen(source, sampling, crops.notes):
+    wanted = () if sampling == Sampling() else original
+    numbers = {frame.moment.number for frame in wanted}
+    for number, seconds, image in frames.like(source, numbers, sampling, crops.notes):
         moment = Moment(number, seconds)
         crops.shown.append(moment)
         crops.size = crops.scale = image.size
@@ -150,13 +159,14 @@ def take(source: Source, crops: Crops, sampling: Sampling, originals: Path | Non
 
 def follow(
     source: Source,
+    of: Source,
     crops: Crops,
     sampling: Sampling,
     original: Sequence[Frame],
     size: Size,
     originals: Path,
 ) -> None:
-    """Cuts out of a fake the boxes of its original's crops, in the same frames.
+    """Cuts out of a fake the boxes of the crops of its original, `of`, in the same frames.
 
     `original` and `size` are of the original's crops, and `originals` is their folder.
 
@@ -168,7 +178,7 @@ def follow(
     by_moment = {frame.moment: frame.faces for frame in original}
     crops.scale = size
     for moment, (number, seconds, image) in frames.at_moments(
-        source, [*by_moment], sampling, crops.notes
+        source, of, [*by_moment], sampling, crops.notes
     ):
         crops.shown.append(Moment(number, seconds))
         crops.size = image.size

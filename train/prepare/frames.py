@@ -7,6 +7,7 @@ from typing import NamedTuple
 from flax_unet.media.images import SUFFIXES, read_image
 from flax_unet.media.videos import Sampling, VideoFrame, VideoReader, middles
 from flax_unet.utils.errors import InputError, counted
+from flax_unet.utils.filenames import shown
 from train.prepare.layouts.pictures import Pictures
 from train.prepare.layouts.record import Source
 
@@ -63,6 +64,47 @@ def numbered(source: Source, numbers: Collection[int], notes: list[str]) -> Iter
             yield frame
 
 
+def shift(source: Source, of: Source, notes: list[str]) -> int:
+    """What is added to the number of a frame of `of` for that of the same frame of `source`.
+
+    Videos are counted from 0, and pictures that ffmpeg extracted from them from 1.
+    """
+    if isinstance(source, Pictures) == isinstance(of, Pictures):
+        return 0
+    added = _first(source) - _first(of)
+    if added:
+        pictures = source if isinstance(source, Pictures) else of
+        folder = shown("/".join(Path(str(pictures)).parts[-3:]))
+        note = f"the numbers of the pictures in {folder} begin at 1; 1 was subtracted"
+        notes += [note] * (note not in notes)
+    return added
+
+
+def _first(source: Source) -> int:
+    """The number of the first frame: 1 for pictures whose numbers begin there, or else 0."""
+    return int(isinstance(source, Pictures) and min(source.numbered()) == 1)
+
+
+def like(
+    source: Source, numbers: Collection[int], sampling: Sampling, notes: list[str]
+) -> Iterator[VideoFrame]:
+    """The frames with the numbers of another video's, or if it has none, those `sampling` chooses.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    found = 0
+    for frame in numbered(source, numbers, notes):
+        found += 1
+        yield frame
+    if found == 0:
+        if numbers:
+            notes.append("it has none of its original's frames; its own were taken")
+        yield from chosen(source, sampling, notes)
+    elif missing := len(numbers) - found:
+        notes.append(f"it lacks {missing} of its original's frames")
+
+
 def _read(pictures: Mapping[int, Path], notes: list[str]) -> Iterator[VideoFrame]:
     """The frames of a video from pictures, of those that can be used."""
     size: tuple[int, int] | None = None
@@ -98,9 +140,9 @@ def rate(moments: Sequence[Moment]) -> float | None:
 
 
 def at_moments(
-    source: Source, moments: Sequence[Moment], sampling: Sampling, notes: list[str]
+    source: Source, of: Source, moments: Sequence[Moment], sampling: Sampling, notes: list[str]
 ) -> Iterator[tuple[Moment, VideoFrame]]:
-    """The frames of a video for the moments of another one: all that `sampling` chose there.
+    """The frames of a video for the moments of another one, `of`: all that `sampling` chose there.
 
     Evenly spaced frames have the same numbers in videos with as many frames, whatever their rates
     say. In others, the frame nearest in time is taken, and none beyond the end. If one of them is
@@ -110,8 +152,10 @@ def at_moments(
         InputError: it cannot be read.
     """
     left = list(moments)
-    if isinstance(source, Pictures) or (len(left) > 1 and rate(left) is None):
-        of_number = {moment.number: moment for moment in left}
+    is_of_pictures = isinstance(source, Pictures) or isinstance(of, Pictures)
+    if is_of_pictures or (len(left) > 1 and rate(left) is None):
+        added = shift(source, of, notes)
+        of_number = {moment.number + added: moment for moment in left}
         for frame in numbered(source, of_number, notes):
             yield of_number.pop(frame.number), frame
         return

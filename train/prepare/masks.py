@@ -60,15 +60,16 @@ def resampled(image: Image.Image, size: Size) -> Image.Image:
     return image.resize(size, _BICUBIC).resize(image.size, _BICUBIC)
 
 
-def of_video(crops: Crops, source: Source, folder: Path) -> None:
-    """Writes the masks of a fake's crops as its mask video has them in the frames of its numbers.
+def of_video(crops: Crops, of: Source, source: Source, folder: Path) -> None:
+    """Writes the masks of the crops of `of` as its mask video has them in the same frames.
 
     Raises:
         InputError: it cannot be read.
     """
     wanted: dict[int, list[Frame]] = defaultdict(list)
+    added = frames.shift(source, of, crops.notes)
     for frame, own in zip(crops.frames, crops.shown, strict=True):
-        wanted[own.number].append(frame)
+        wanted[own.number + added].append(frame)
     for number, _, image in frames.numbered(source, {*wanted}, []):
         grey = image.convert("L").resize(crops.scale, Image.Resampling.BILINEAR)
         for frame in wanted.pop(number):

@@ -10,6 +10,8 @@ from train.data.splits import PARTS, by_source
 from train.prepare.layouts.record import Video
 
 Shares = tuple[int, int, int]
+Identity = tuple[str, str]
+"""A video's data set and its name there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,7 @@ def plan(videos: Sequence[Video], shares: Shares, seed: int) -> list[Group]:
     absent = {(video.data_set, name) for video in videos for name in video.originals} - keys.keys()
     keys |= {identity: names.new(_slug(identity[1])) for identity in sorted(absent)}
     splits = _splits(videos, shares, seed)
-    groups: dict[tuple[str, str], Group] = {}
+    groups: dict[Identity, Group] = {}
     for video in sorted(videos, key=lambda video: not video.is_real):  # originals come first
         identity = _identity(video)
         originals = [(video.data_set, name) for name in video.originals]
@@ -48,7 +50,7 @@ def plan(videos: Sequence[Video], shares: Shares, seed: int) -> list[Group]:
     return list(groups.values())
 
 
-def _identity(video: Video) -> tuple[str, str]:
+def _identity(video: Video) -> Identity:
     return video.data_set, video.name
 
 
@@ -57,24 +59,45 @@ def _slug(name: str) -> str:
     return re.sub(r"[/\\_.]", "-", name)
 
 
-def _splits(videos: Sequence[Video], shares: Shares, seed: int) -> dict[tuple[str, str], str]:
+def _splits(videos: Sequence[Video], shares: Shares, seed: int) -> dict[Identity, str]:
     """The split of each video: the official one, or else by source and person."""
     splits = {_identity(video): video.split for video in videos if video.split is not None}
+    officials: dict[str, set[str]] = defaultdict(set)
+    for (data_set, _), split in splits.items():
+        officials[data_set].add(split)
+    _spread(splits, videos)
     of_sets: dict[str, list[Video]] = defaultdict(list)
     for video in videos:
-        if video.split is None:
+        if _identity(video) not in splits:
             of_sets[video.data_set].append(video)
     for data_set, rest in of_sets.items():
-        official = {split for (name, _), split in splits.items() if name == data_set}
         originals = [
             "\n".join([*video.originals, *([f"person {video.person}"] if video.person else [])])
             for video in rest
         ]
         names = [video.name for video in rest]
-        parts = by_source(names, originals, _left(shares, official), seed)
+        parts = by_source(names, originals, _left(shares, officials[data_set]), seed)
         for part, rows in parts.items():
             splits |= {_identity(rest[row]): part for row in rows}
     return splits
+
+
+def _spread(splits: dict[Identity, str], videos: Sequence[Video]) -> None:
+    """Adds fakes of videos in `splits`, originals of fakes there, and so on.
+
+    One that is linked with several parts is in the strictest: test, then validation, then train.
+    """
+    linked: dict[Identity, list[Identity]] = defaultdict(list)
+    for video in videos:
+        for name in video.originals:
+            fake, original = _identity(video), (video.data_set, name)
+            linked[fake].append(original)
+            linked[original].append(fake)
+    for part in reversed(PARTS):
+        reached = {one for one, split in splits.items() if split == part}
+        while reached:
+            reached = {other for one in reached for other in linked[one]} - splits.keys()
+            splits |= dict.fromkeys(reached, part)
 
 
 def _left(shares: Shares, taken: set[str]) -> Shares:

@@ -148,15 +148,16 @@ def _cut(
     if video.is_crop:
         crops.notes += filter(None, [note])
         try:
-            take(video.source, crops, options.sampling, originals)
+            like = [] if record is None else _frames_of(record)
+            take(video.source, crops, options.sampling, like, originals)
             return crops, originals
         except UnlikeError as error:
             crops.notes.append(f"{error}; they are not compared")
             return crops, None
-    if originals is not None and record is not None:
+    if original is not None and originals is not None and record is not None:
         try:
-            size = tuple(record["size_of_boxes"])
-            follow(video.source, crops, options.sampling, _frames_of(record), size, originals)
+            of, size = original.planned.video.source, tuple(record["size_of_boxes"])
+            follow(video.source, of, crops, options.sampling, _frames_of(record), size, originals)
             return crops, originals
         except UnlikeError as error:
             note = str(error)
@@ -189,7 +190,8 @@ def _mark(
     if planned.video.mask_video is not None:
         try:
             path = planned.video.mask_video
-            masks.of_video(crops, Pictures.of(path) if path.is_dir() else path, folder)
+            source = Pictures.of(path) if path.is_dir() else path
+            masks.of_video(crops, planned.video.source, source, folder)
             if folder.is_dir():  # otherwise it has none of the frames
                 return "video"
         except InputError as error:

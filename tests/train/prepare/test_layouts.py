@@ -111,6 +111,13 @@ def test_faceforensics(tmp_path: Path) -> None:
     assert videos["FaceShifter/c23/000_003"].mask_video is None
     of_actors = videos["DeepFakeDetection/c23/01_02__walk__ABC123"]
     assert of_actors.originals == ("actors/c23/01__walk",)
+    # It is a data set of its own, with its own originals.
+    of_sets = {name: video.data_set for name, video in videos.items()}
+    assert {name for name, data_set in of_sets.items() if data_set == "DeepFakeDetection"} == {
+        *("actors/c23/01__walk", "DeepFakeDetection/c23/01_02__walk__ABC123")
+    }
+    assert {*of_sets.values()} == {"FaceForensics++", "DeepFakeDetection"}
+    assert sorted(map(len, plan([*videos.values()], SHARES, 0))) == [2] + [3] * 8
     chosen, _ = listed(top, compressions=("c40",), methods=("FaceShifter",))
     assert {video.compression for video in chosen.values()} == {"c40"}
     assert {video.method for video in chosen.values()} == {None, "FaceShifter"}
@@ -182,6 +189,43 @@ def test_celeb_df(tmp_path: Path) -> None:
     }
     assert {*reasons(faults)} == {"id9_0.mp4", "id1_0003.mp4"}
     assert "1 means REAL" in reasons(faults)["id1_0003.mp4"]
+
+
+def test_fakes_stay_with_originals_of_official_splits(tmp_path: Path) -> None:
+    for person in range(3):
+        empty(tmp_path, *(f"Celeb-real/id{person}_000{n}.mp4" for n in range(3)))
+    empty(tmp_path, *(f"Celeb-synthesis/id0_id{n}_0000.mp4" for n in (1, 2)))
+    empty(tmp_path, *(f"Celeb-synthesis/id1_id{n}_0001.mp4" for n in (0, 2)))
+    empty(tmp_path, *(f"Celeb-synthesis/id2_id{n}_0009.mp4" for n in (0, 1)))
+    (tmp_path / "List_of_testing_videos.txt").write_text(
+        "1 Celeb-real/id0_0000.mp4\n0 Celeb-synthesis/id1_id0_0001.mp4\n"
+        "0 Celeb-synthesis/id2_id0_0009.mp4\n"  # its original is missing
+    )
+    found = splits(tmp_path)
+    assert {name for name, part in found.items() if part == "test"} == {
+        *("Celeb-real/id0_0000", "Celeb-synthesis/id0_id1_0000", "Celeb-synthesis/id0_id2_0000"),
+        *("Celeb-synthesis/id1_id0_0001", "Celeb-real/id1_0001", "Celeb-synthesis/id1_id2_0001"),
+        *("Celeb-synthesis/id2_id0_0009", "Celeb-synthesis/id2_id1_0009"),
+    }
+
+
+def test_fakes_of_several_official_splits(tmp_path: Path) -> None:
+    """Listed videos keep their parts; others take the strictest of those that they are made of."""
+    top, official = tmp_path / "ff", tmp_path / "official"
+    official.mkdir()
+    empty(top / "original_sequences/youtube/c23/videos", *(f"{name}.mp4" for name in NAMES))
+    fakes = top / "manipulated_sequences/Deepfakes/c23/videos"
+    empty(fakes, *(f"{name}.mp4" for name in ("000_003", "010_003", "010_012")))
+    of_parts = {"train": [["000", "012"]], "val": [["003", "003"]], "test": []}
+    for name, listing in of_parts.items():
+        (official / f"{name}.json").write_text(json.dumps(listing))
+    found = splits(top, splits=official)
+    assert found == {
+        **{f"youtube/c23/{name}": "train" for name in ("000", "012")},
+        **{f"youtube/c23/{name}": "validation" for name in ("003", "010")},
+        "Deepfakes/c23/000_003": "train",  # by its target, as the official lists mean it
+        **{f"Deepfakes/c23/{name}": "validation" for name in ("010_003", "010_012")},
+    }
 
 
 def test_people_stay_together(tmp_path: Path) -> None:
@@ -296,6 +340,19 @@ def test_deepfakebench_of_several_files(tmp_path: Path) -> None:
         assert fake.originals == ("CelebDFv2_real/id0_0001",)
 
 
+@pytest.mark.parametrize("name", [FF, "DeepFakeDetection"])
+def test_deepfakebench_of_actors(tmp_path: Path, name: str) -> None:
+    """They are a data set of their own in whatever file they are."""
+    on_disk(tmp_path, "a/01__walk", "m/01_02__walk__ABC")
+    real = {"01__walk": crops("DFD_real", "a/01__walk")}
+    fake = {"01_02__walk__ABC": crops("DFD_fake", "m/01_02__walk__ABC")}
+    classes = {"DFD_real": {"test": {"c23": real}}, "DFD_fake": {"test": {"c23": fake}}}
+    videos, faults = listed(bench(tmp_path, name, **classes))
+    assert not faults
+    assert {video.data_set for video in videos.values()} == {"DeepFakeDetection"}
+    assert videos["DFD_fake/c23/01_02__walk__ABC"].originals == ("DFD_real/c23/01__walk",)
+
+
 def test_deepfakebench_names_do_not_clash(tmp_path: Path) -> None:
     """Videos of one name in two splits are two videos; a folder belongs to one."""
     on_disk(tmp_path, "train/real/1", "test/real/1", "train/fake/1_fake")
@@ -325,6 +382,10 @@ def test_deepfakebench_names_do_not_clash(tmp_path: Path) -> None:
         ("DFDC_Fake", False, None),
         ("DFDCP_FakeB", False, "FakeB"),
         ("FF-F2F", False, "F2F"),
+        ("real", True, None),
+        ("CelebReal", True, None),
+        ("FakeAVCeleb_real", True, None),
+        ("FakeReal", False, "FakeReal"),
     ],
 )
 def test_deepfakebench_classes(
@@ -343,6 +404,8 @@ def test_deepfakebench_that_cannot_be_read(tmp_path: Path) -> None:
     entry = crops("odd", "a/1")
     with pytest.raises(InputError, match="class DFDC_odd means neither REAL nor FAKE"):
         listed(bench(tmp_path, "DFDC", DFDC_odd={"test": {"v": entry}}))
+    with pytest.raises(InputError, match="class Unreal means neither REAL nor FAKE"):
+        listed(bench(tmp_path, "DFDC", Unreal={"test": {"v": entry}}))
     with pytest.raises(InputError, match=r"has the split extra; expected train, val or test"):
         listed(bench(tmp_path, "DFDC", DFDC_fake={"test": {}, "extra": {}}))
     entries = {
@@ -350,12 +413,15 @@ def test_deepfakebench_that_cannot_be_read(tmp_path: Path) -> None:
         **{"other": crops("DFDC_real", "a/1"), "same": crops("DFDC_fake", "a/1")},
         "two": {"frames": ["a/1/000.png", "a/2/000.png"]},
         "lost": {"frames": ["../../../etc/1/7.png"]},
+        "000": {},
+        "c40": {},  # a compression without videos
     }
     videos, faults = listed(bench(tmp_path, "DFDC", DFDC_fake={"test": entries}))
     assert [*videos] == ["DFDC_fake/good"]
     found = {fault.file.rpartition("/")[2]: fault.reason for fault in faults}
     assert found == {
         "text": "its entry is not an object with a list of frames",
+        "000": "its entry is not an object with a list of frames",
         "none": "it has no frames",
         "other": "its label is 'DFDC_real', its class DFDC_fake",
         "same": "its frames are found where those of DFDC_fake/good are",
@@ -378,6 +444,10 @@ def test_folders_of_frames(tmp_path: Path) -> None:
         **{"real/a": ("1.png", "2.png", "10.png"), "fake/a_fake": ("1.png", "2.png", "10.png")}
     }
     assert videos["fake/a_fake"].originals == ("real/a",)
+    note = "3 numbered pictures are taken as the frames of one video"
+    assert {name for name, video in videos.items() if video.notes == (note,)} == {
+        *("real/a", "fake/a_fake")
+    }
     assert {name for name, video in videos.items() if not video.frames} == {
         *("real/one.png", "real/two.png", "real/people/Ann.png", "real/people/Bob.png"),
         *("fake/mixed/1.png", "fake/mixed/2.mp4"),

@@ -292,6 +292,26 @@ def test_extracted_frames_are_as_good_as_videos(faceforensics: Path, tmp_path: P
     assert boxes(tmp_path / "made", key) == boxes(faceforensics / "made", key)
 
 
+def test_extracted_frames_numbered_from_1(faceforensics: Path, tmp_path: Path) -> None:
+    """Beside mask videos and originals that are videos, masks and pairs fit all the same."""
+    raw = shutil.copytree(faceforensics / "raw", tmp_path / "raw")
+    fakes = raw / "manipulated_sequences"
+    for method in ("Deepfakes", "FaceShifter"):
+        trees.as_frames(fakes / method / "c23")
+        for folder in (fakes / method / "c23/frames").iterdir():
+            for path in sorted(folder.iterdir(), reverse=True):
+                path.rename(folder / f"{int(path.stem) + 1:04d}.png")
+    assert run(raw, tmp_path / "made", "--frames", 4) == 0
+    found, expected = (
+        {name: data for name, data in listing(made).items() if name.endswith((".png", ".gif"))}
+        for made in (tmp_path / "made", faceforensics / "made")
+    )
+    assert found == expected
+    notes = [reason for _, reason in faults(tmp_path / "made")["010_012"]]
+    text = "the numbers of the pictures in c23/frames/010_012 begin at 1; 1 was subtracted"
+    assert notes == [text] * 2  # of both methods
+
+
 def test_extracted_frames_with_gaps(faceforensics: Path, tmp_path: Path) -> None:
     """Frames that a fake lacks, that cannot be read, or that are of another size."""
     raw = trees.as_frames(shutil.copytree(faceforensics / "raw", tmp_path / "raw"))
@@ -379,6 +399,31 @@ def test_deepfakebench_of_other_frames(deepfakebench: Path, tmp_path: Path) -> N
     names = {path.name for path in tmp_path.glob("made/training/masks/FF-DF-c23-000-003/*")}
     assert names == {f"{n}_0.gif" for n in range(0, 24, 3)} - {"9_0.gif"}
     assert len([*tmp_path.glob("made/training/crops/FF-DF-c23-000-003/*")]) == 8
+
+
+def test_deepfakebench_fakes_have_the_frames_of_their_originals(
+    deepfakebench: Path, tmp_path: Path
+) -> None:
+    raw = shutil.copytree(deepfakebench / "raw", tmp_path / "raw")
+    root = raw / "rgb/FaceForensics++"
+    for number in (0, 3, 21):  # the others would be spaced in another way
+        (root / f"FF-DF/c23/frames/810_812/{number:03d}.png").unlink()
+    for path in (root / "FF-NT/c23/frames/810_812").iterdir():
+        if int(path.stem) % 2:
+            path.unlink()
+    assert run(raw, tmp_path / "made", "--frames", 4) == 0
+    names = {
+        video: {path.name for path in tmp_path.glob(f"made/testing/crops/FF-{video}/*")}
+        for video in ("real-c23-810", "DF-c23-810-812", "NT-c23-810-812")
+    }
+    assert names == {
+        "real-c23-810": {f"{number}_0.png" for number in (3, 9, 15, 21)},
+        "DF-c23-810-812": {f"{number}_0.png" for number in (9, 15)},
+        "NT-c23-810-812": {f"{number}_0.png" for number in (0, 6, 12, 18)},
+    }
+    notes = faults(tmp_path / "made")["810_812"]
+    assert ("note", "it lacks 2 of its original's frames") in notes
+    assert ("note", "it has none of its original's frames; its own were taken") in notes
 
 
 def test_training_and_evaluation_read_it(
@@ -733,7 +778,8 @@ def test_frames_are_matched_by_time(tmp_path: Path, sampling: Sampling) -> None:
     notes: list[str] = []
     chosen = frames.chosen(tmp_path / "of_12.mp4", sampling, [])
     moments = [frames.Moment(frame.number, frame.seconds) for frame in chosen]
-    found = frames.at_moments(tmp_path / "of_4.mp4", moments, sampling, notes)
+    of_4, of_12 = tmp_path / "of_4.mp4", tmp_path / "of_12.mp4"
+    found = frames.at_moments(of_4, of_12, moments, sampling, notes)
     shown = {moment.number: number_of(frame.image) for moment, frame in found}
     assert shown == {
         moment.number: 3 * round(moment.number / 3) for moment in moments if moment.number <= 9
@@ -766,20 +812,27 @@ def test_numbers_of_frames_from_pictures(tmp_path: Path, names: str, numbers: li
         assert found == {numbers[place]: place for place in taken}
 
 
-def test_frames_of_pictures_and_videos_match_by_number(tmp_path: Path) -> None:
-    """One of two has no times: only frames of the same number show the same."""
+@pytest.mark.parametrize("first", [0, 1])
+def test_frames_of_pictures_and_videos_match_by_number(tmp_path: Path, first: int) -> None:
+    """One of two has no times: only frames of the same number show the same.
+
+    Pictures that ffmpeg extracted are numbered from 1.
+    """
     encode(tmp_path / "of_12.mp4", numbered(12), rate=10)
     (tmp_path / "each_third").mkdir()
     for number, picture in enumerate(numbered(12)):
         if number % 3 == 0:
-            picture.save(tmp_path / "each_third" / f"{number}.png")
+            picture.save(tmp_path / "each_third" / f"{first + number}.png")
     video, pictures = tmp_path / "of_12.mp4", Pictures.of(tmp_path / "each_third")
     for original, fake in ((video, pictures), (pictures, video)):
         chosen = frames.chosen(original, Sampling(), [])
         moments = [frames.Moment(frame.number, frame.seconds) for frame in chosen]
-        found = frames.at_moments(fake, moments, Sampling(), [])
+        notes: list[str] = []
+        found = frames.at_moments(fake, original, moments, Sampling(), notes)
         shown = {moment.number: number_of(frame.image) for moment, frame in found}
-        assert shown == {0: 0, 3: 3, 6: 6, 9: 9}
+        added = first if original is pictures else 0
+        assert shown == {added + number: number for number in (0, 3, 6, 9)}
+        assert ["begin at 1" in note for note in notes] == [True] * first
 
 
 def test_the_same_picture_is_kept_once(tmp_path: Path) -> None:

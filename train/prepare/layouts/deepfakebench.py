@@ -20,12 +20,16 @@ _START = re.compile(  # a data set, a class that is not empty, a split
     rf'\s*\{{{_NAME}({_NAME}{_EMPTY})*{_NAME}\s*"({"|".join(SPLITS)})"\s*:\s*\{{'
 )
 _START_LENGTH = 4096  # characters
-_REAL = re.compile(r"(?P<data_set>.*?)[-_ ]?real", re.IGNORECASE)
+_REAL = re.compile(  # a word: DFDC_Real, FF-real, CelebReal, but neither Unreal nor FakeReal
+    r"(?P<data_set>.*?)[-_ ]?((?<![^-_ ])(?i:real)|(?<=[a-z\d])(?<!(?i:fake))(Real|REAL))"
+)
 _FAKE = re.compile(  # parts of the names of classes
     r".*(fake|synthesis).*|FF-.+|Face2Face|FaceSwap|FaceShifter|NeuralTextures", re.IGNORECASE
 )
+_COMPRESSION = re.compile(r"raw|c\d+")
 _NO_METHOD = re.compile(r"(.*[-_ ])?fake", re.IGNORECASE)
-_FACEFORENSICS = "FaceForensics++"  # the data set of classes FF-..., in whatever file they are
+_FACEFORENSICS = "FaceForensics++"
+_DATA_SETS = {"FF-": _FACEFORENSICS, "DFD_": "DeepFakeDetection"}  # of classes, in whatever file
 # How the names of fakes of a data set, or of any, contain those of their originals.
 _ORIGINALS = (
     (_FACEFORENSICS, re.compile(r"(\d+)_(\d+)"), (r"\1", r"\2")),
@@ -136,7 +140,8 @@ def _listed(file: Path) -> Iterator[_Listed]:
         for name, splits in _items(classes, f"{file}: {data_set}", "an object by class"):
             prefixes = [real["data_set"] for one in classes if (real := _REAL.fullmatch(one))]
             is_real, method = _meaning(file, name, [*prefixes, data_set])
-            of = _FACEFORENSICS if name.upper().startswith("FF-") else data_set
+            known = (of for prefix, of in _DATA_SETS.items() if name.upper().startswith(prefix))
+            of = next(known, data_set)
             where = f"{file}: {name}"
             for split, entries in _items(splits, where, "an object by split"):
                 if split not in SPLITS:
@@ -145,10 +150,17 @@ def _listed(file: Path) -> Iterator[_Listed]:
                 where = f"{file}: {name}, {split}"
                 for video, entry in _items(entries, where, "an object by video"):
                     kind = (file, of, name, is_real, method, SPLITS[split])
-                    if isinstance(entry, dict) and "frames" not in entry and "label" not in entry:
+                    if _is_compression(video, entry):
                         yield from (_Listed(*kind, video, *one) for one in entry.items())
                     else:
                         yield _Listed(*kind, None, video, entry)
+
+
+def _is_compression(name: str, entry: Any) -> bool:
+    """Whether an entry holds videos, and is not one."""
+    if entry == {}:
+        return _COMPRESSION.fullmatch(name) is not None
+    return isinstance(entry, dict) and "frames" not in entry and "label" not in entry
 
 
 def _items(content: Any, where: str, expected: str) -> Iterable[tuple[str, Any]]:
@@ -168,7 +180,7 @@ def _meaning(file: Path, name: str, prefixes: list[str]) -> tuple[bool, str | No
     if not _FAKE.fullmatch(name):
         raise InputError(
             f"{file}: the class {shown(name):.80} means neither REAL nor FAKE; rename it. REAL "
-            "ones end in real; FAKE ones begin with FF- or contain fake"
+            "ones end in the word real, as DFDC_Real; FAKE ones begin with FF- or contain fake"
         )
     if _NO_METHOD.fullmatch(name):
         return False, None

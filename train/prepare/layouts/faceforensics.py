@@ -1,4 +1,4 @@
-"""FaceForensics++ with DeepFakeDetection: sequences by origin or method, and by compression."""
+"""FaceForensics++ and DeepFakeDetection: sequences by origin or method, and by compression."""
 
 import re
 from collections.abc import Iterator
@@ -9,8 +9,9 @@ from flax_unet.utils.errors import InputError
 from train.prepare.layouts.pictures import Pictures
 from train.prepare.layouts.record import Fault, Layout, ListOptions, Video, read_json
 
-_DATA_SET = "FaceForensics++"
-_REAL, _FAKE = "original_sequences", "manipulated_sequences"
+# DeepFakeDetection lies in the same folders, but its fakes are scored against its own originals.
+_DATA_SET, _DATA_SET_OF_ACTORS = "FaceForensics++", "DeepFakeDetection"
+_REAL, _FAKE, _ACTORS = "original_sequences", "manipulated_sequences", "actors"
 _VIDEOS, _FRAMES, _MASKS = "videos", "frames", "masks"
 _PAIR = re.compile(r"(\d+)_(\d+)")  # target and source: videos of `youtube`
 _OF_ACTORS = re.compile(r"(\d+)_(\d+)__(.+)__\w+")  # target, source, scene: videos of `actors`
@@ -69,7 +70,7 @@ def _real(
         path,
         f"{origin}/{compression}/{name}",
         is_real=True,
-        data_set=_DATA_SET,
+        data_set=_DATA_SET_OF_ACTORS if origin == _ACTORS else _DATA_SET,
         compression=compression,
         split=splits.get(name),
         person=f"actor {scene[1]}" if scene else f"video {name}",
@@ -82,11 +83,11 @@ def _fake(
 ) -> Video | Fault:
     if of_actors := _OF_ACTORS.fullmatch(path.stem):
         target, _, scene = of_actors.groups()
-        originals: tuple[str, ...] = (f"actors/{compression}/{target}__{scene}",)
-        person, split = f"actor {target}", None
+        data_set, person, split = _DATA_SET_OF_ACTORS, f"actor {target}", None
+        originals: tuple[str, ...] = (f"{_ACTORS}/{compression}/{target}__{scene}",)
     elif pair := _PAIR.fullmatch(path.stem):
+        data_set, person, split = _DATA_SET, f"video {pair[1]}", splits.get(pair[1])
         originals = tuple(f"youtube/{compression}/{name}" for name in pair.groups())
-        person, split = f"video {pair[1]}", splits.get(pair[1])
     else:
         return Fault(str(path), "its name is not <target>_<source>, so its originals are unknown")
     # The pictures of masks have the numbers of those of frames.
@@ -101,7 +102,7 @@ def _fake(
         path,
         f"{method}/{compression}/{path.stem}",
         is_real=False,
-        data_set=_DATA_SET,
+        data_set=data_set,
         originals=originals,
         method=method,
         compression=compression,

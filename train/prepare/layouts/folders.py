@@ -45,7 +45,14 @@ def _videos(top: Path, _: ListOptions) -> Iterator[Video | Fault]:
                     original = names.get((stem.removesuffix(_OF_FAKE), split))
                 originals = (original,) if original else ()
                 data_set = top.resolve().name
-                yield Video(path, name, is_real, data_set, originals, split=split, frames=frames)
+                text = f"{len(frames)} numbered pictures are taken as the frames of one video"
+                notes = (text,) * bool(frames)  # they may be of different people
+                yield Video(
+                    *(path, name, is_real, data_set, originals),
+                    split=split,
+                    frames=frames,
+                    notes=notes,
+                )
 
 
 def _sources(folder: Path) -> Iterator[tuple[Path, tuple[str, ...], str | None]]:
