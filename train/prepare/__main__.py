@@ -135,7 +135,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{shown(str(args.out))}: {time.monotonic() - start:,.0f} s")
     if not any(outcome.record for outcome in outcomes):
         raise InputError(f"every video failed; {args.out / result.FAULTS} has the reasons")
-    if faults or any(outcome.problem for outcome in outcomes):
+    is_failed = [fault.kind == "failed" for fault in faults]
+    if any(is_failed) or any(outcome.problem for outcome in outcomes):
         sys.exit(1)
 
 

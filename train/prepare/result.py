@@ -107,11 +107,9 @@ def finish(out: Path, outcomes: Sequence[Outcome], faults: Sequence[Fault]) -> N
         originals = entry["original"] or [None]
         entry["original"] = originals if len(originals) > 1 else originals[0]
         entries[f"{outcome.planned.key}.mp4"] = entry
-        notes += [Fault(path, note) for note in record["notes"]]
-    failed = [(str(o.planned.video.path), o.problem) for o in outcomes if o.problem]
-    rows = [(*fault, "failed") for fault in (*faults, *failed)] + [
-        (*note, "note") for note in notes
-    ]
+        notes += [Fault(path, note, "note") for note in record["notes"]]
+    failed = [Fault(str(o.planned.video.path), o.problem) for o in outcomes if o.problem]
+    rows = [*faults, *failed, *notes]
     stage = out / STAGE / FAULTS
     with stage.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -154,7 +152,9 @@ def summary(outcomes: Sequence[Outcome], faults: Sequence[Fault]) -> str:
     if left_out:
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(left_out.items()))
         lines.append(f"faces left out: {reasons}")
-    failed = len(faults) + sum(outcome.problem is not None for outcome in outcomes)
+    failed = sum(fault.kind == "failed" for fault in faults)
+    notes += len(faults) - failed
+    failed += sum(outcome.problem is not None for outcome in outcomes)
     if failed or notes:
         lines.append(f"{counted(failed, 'file')} failed, {counted(notes, 'note')}: see {FAULTS}")
     return "\n".join(lines)

@@ -17,21 +17,27 @@ _REAL_NAME, _FAKE_NAME = re.compile(r"(id\d+)_\d+"), re.compile(r"(id\d+)_id\d+(
 
 def _videos(top: Path, _: ListOptions) -> Iterator[Video | Fault]:
     listed = _read_list(top / _LIST)
+    tested = {_scene(file) for file, label in listed.items() if _agrees(file, label)}
     for folder, is_real in _IS_REAL.items():
         for path in sorted((top / folder).glob("*")):
             if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
                 continue
             name = f"{folder}/{path.stem}"
             label = listed.pop(f"{folder}/{path.name}", None)
-            originals, person = (), None
+            originals: tuple[str, ...] = ()
+            person = None
             if match := (_REAL_NAME if is_real else _FAKE_NAME).fullmatch(path.stem):
                 person = match[1]  # a fake's is that of its scene: all are swapped with all
                 originals = () if is_real else (f"Celeb-real/{match[1]}{match[2]}",)
             elif not is_real:
                 yield Fault(str(path), "its name is not id<target>_id<source>_<n>")
                 continue
-            if label is not None and (label == _LISTED_REAL) != is_real:
+            if label is not None and not _agrees(name, label):
                 yield Fault(str(path), f"{_LIST} gives it the label {label}; 1 means REAL there")
+                continue
+            if label is None and not tested.isdisjoint(originals):
+                reason = f"{_LIST} names its scene, and not this fake of it: it is left out"
+                yield Fault(str(path), reason, "note")  # training on it would be a leak
                 continue
             yield Video(
                 path,
@@ -44,6 +50,18 @@ def _videos(top: Path, _: ListOptions) -> Iterator[Video | Fault]:
             )
     for name in listed:
         yield Fault(str(top / name), f"it is missing, and {_LIST} names it")
+
+
+def _scene(file: str) -> str:
+    """The name of the real video that a listed file is, or was made from."""
+    name = Path(file).with_suffix("").as_posix()
+    match = _FAKE_NAME.fullmatch(Path(name).name)
+    return f"Celeb-real/{match[1]}{match[2]}" if match else name
+
+
+def _agrees(file: str, label: str) -> bool:
+    """Whether the list gives a file the label that its folder has."""
+    return (label == _LISTED_REAL) == _IS_REAL.get(file.partition("/")[0])
 
 
 def _read_list(path: Path) -> dict[str, str]:

@@ -64,6 +64,7 @@ class Fault(NamedTuple):
 
     file: str
     reason: str
+    kind: str = "failed"  # or a note: it was not meant to be used
 
 
 @dataclasses.dataclass(frozen=True)
