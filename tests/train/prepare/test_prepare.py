@@ -511,7 +511,9 @@ def test_ray_makes_the_same(dfdc: Path, tmp_path: Path) -> None:
     """
     shutil.copytree(dfdc / "raw", tmp_path / "raw")
     arguments = ("-m", "train.prepare", "raw", "--out", "made", "--ray", "auto", "--workers", "2")
-    with tempfile.TemporaryDirectory() as short, socket.socket() as unused:  # paths of sockets
+    # The paths of its sockets must be short, and it may still write when its run has ended.
+    folder = tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True)
+    with folder as short, socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         (Path(short) / "ray").mkdir()
         note = Path(short) / "ray" / "ray_current_cluster"
