@@ -13,9 +13,9 @@ from flax_unet.media.faces import FaceFinder, Found, Mode, find, upright
 from flax_unet.media.images import MAX_PIXELS, TOO_MANY, DecodeError, read_image
 from flax_unet.media.tracks import Tracker
 from flax_unet.media.videos import LEAST_PIXELS, Sampling, VideoReader
-from flax_unet.predict.prefetch import ahead
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.filenames import shown
+from flax_unet.utils.prefetch import ahead
 from flax_unet.verdict import Verdict
 
 if TYPE_CHECKING:

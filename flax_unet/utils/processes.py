@@ -10,10 +10,11 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from multiprocessing.context import SpawnProcess
 
-from flax_unet.utils.errors import ending_signals
+from flax_unet.utils.errors import InputError, ending_signals
 
 
 def processors() -> int:
@@ -81,6 +82,35 @@ def one_thread() -> Iterator[None]:
     finally:
         if before is None:
             del os.environ[_THREADS]
+
+
+@contextlib.contextmanager
+def pool(count: int, start: Callable[[], None], killed: str) -> Iterator[ProcessPoolExecutor]:
+    """Processes that run functions. They run `start` first, and end with the block at once.
+
+    They are spawned, as a `Worker` is.
+
+    Raises:
+        InputError: one of them was killed; `killed` is the message.
+    """
+    others = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(count, context, _begin, (start,))
+    try:
+        with one_thread():
+            yield executor
+    except BrokenExecutor as error:
+        raise InputError(killed) from error
+    finally:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # otherwise they finish what they are at
+        executor.shutdown(cancel_futures=True)
+
+
+def _begin(start: Callable[[], None]) -> None:
+    """Prepares a process of a pool."""
+    follow_parent()
+    start()
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from flax_unet.predict.prefetch import ahead as in_thread
 from flax_unet.utils.errors import InputError
+from flax_unet.utils.prefetch import ahead as in_thread
 from flax_unet.utils.processes import Worker, processors
 
 T = TypeVar("T")

@@ -2,9 +2,7 @@
 
 import contextlib
 import functools
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +13,7 @@ from flax_unet.media.faces import opencv
 from flax_unet.utils.cache import cache_root
 from flax_unet.utils.errors import InputError, require
 from flax_unet.utils.files import check_space
-from flax_unet.utils.processes import follow_parent, one_thread, processors
+from flax_unet.utils.processes import pool, processors
 from train.data.dataset import EMBEDDED, SELF_BLENDED
 from train.data.layouts.faults import Fault, unreadable, unusable
 from train.data.splits import PARTS, by_source
@@ -34,6 +32,10 @@ SHARES = (80, 10, 10)  # per cent of the portraits in each of PARTS
 _BATCH = 16  # portraits that a process works on at a time
 _ENOUGH, _ENOUGH_PHOTOS = 64, 16  # that are worth the start of another process
 _MAX_PROCESSES = 8  # each holds the memory of its own imports
+_KILLED = (
+    "a process that makes the data set was killed, perhaps for lack of memory; free some and run "
+    "this again, or run it on one processor by `taskset -c 0`"
+)
 # What decides the bytes of the records, beside the modules of this folder.
 _FILES = (
     *("train/data/splits.py", "train/data/layouts/faults.py", "train/data/layouts/image_files.py"),
@@ -208,26 +210,12 @@ def _mapping(most: int) -> Iterator[Mapping]:
     if workers < 2:
         yield map
         return
-    others = set(multiprocessing.active_children())
-    # Spawned: a fork of a process in which JAX has threads may hang.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start)
-    try:
-        with one_thread():
-            yield pool.map
-    except BrokenExecutor as error:
-        raise InputError(
-            "a process that makes the data set was killed, perhaps for lack of memory; free some "
-            "and run this again, or run it on one processor by `taskset -c 0`"
-        ) from error
-    finally:
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()  # otherwise they finish their batches
-        pool.shutdown(cancel_futures=True)
+    with pool(workers, _start, _KILLED) as processes:
+        yield processes.map
 
 
 def _start() -> None:
     """Prepares a process for work: the others have the other cores."""
-    follow_parent()
     with contextlib.suppress(ModuleNotFoundError):  # generated portraits do not need it
         opencv().setNumThreads(1)
 

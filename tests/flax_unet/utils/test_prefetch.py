@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
-from flax_unet.predict.prefetch import ahead
+from flax_unet.utils.prefetch import ahead
 
 
 def counted(made: list[int], count: int) -> Generator[int]:
