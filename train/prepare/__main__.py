@@ -15,7 +15,7 @@ from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_nam
 from flax_unet.utils.errors import InputError, command, require
 from flax_unet.utils.filenames import shown
 from train.data.splits import parse_shares
-from train.prepare import cluster, masks, pool, result
+from train.prepare import cluster, masks, pool, result, work
 from train.prepare.crops import FORMATS
 from train.prepare.layouts.find import LAYOUTS, list_videos, needs
 from train.prepare.layouts.record import ListOptions
@@ -116,7 +116,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         **{"every": args.every, "frames": frames, "split": args.split, "seed": args.seed},
         **{k: v for k, v in dataclasses.asdict(options).items() if k != "sampling"},
     }
-    check_room(args.out, groups, frames, args.format)
+    planned = [one for group in groups for one in group]
+    left = [one.video for one in planned if not work.is_made(args.out, one)]
+    check_room(args.out, left, frames, args.format)
     outcomes: list[Outcome] = []
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -125,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             stack.enter_context(cluster.connected(args.ray, args.workers))
             spread = cluster.outcomes
         stack.enter_context(result.opened(args.out, settings, groups))
-        progress = stack.enter_context(Progress(args.out, groups))
+        progress = stack.enter_context(Progress(args.out, len(planned), len(left)))
         made = spread(groups, args.out, options, args.workers)
         for group in stack.enter_context(contextlib.closing(made)):
             outcomes += group
@@ -135,8 +137,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{shown(str(args.out))}: {time.monotonic() - start:,.0f} s")
     if not any(outcome.record for outcome in outcomes):
         raise InputError(f"every video failed; {args.out / result.FAULTS} has the reasons")
-    is_failed = [fault.kind == "failed" for fault in faults]
-    if any(is_failed) or any(outcome.problem for outcome in outcomes):
+    problems = [outcome.problem for outcome in outcomes]
+    if any(problems) or any(fault.kind == "failed" for fault in faults):
         sys.exit(1)
 
 

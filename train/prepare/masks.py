@@ -13,7 +13,7 @@ from train.prepare.crops import Crops, Frame, Size
 from train.prepare.layouts.pictures import Pictures
 from train.prepare.layouts.record import Source
 
-THRESHOLD = 0.05  # of 1 - SSIM above its level at the edges; docs/data.md has figures of others
+THRESHOLD = 0.05  # of 1 - SSIM above its level at the edges; docs/prepare.md has others
 _EDGE = 1 / 8  # of the crop's sides: what lies outside the face
 _QUANTILE = 0.95  # of 1 - SSIM at an edge
 _WINDOW = 1 / 16  # of the crop's shorter side: the neighbourhood that SSIM compares

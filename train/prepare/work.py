@@ -24,10 +24,13 @@ from train.prepare.plan import Group, Planned
 RECORDS, STAGE = "videos", ".stage"  # below the result's folder
 FOLDERS = {"train": "training", "validation": "validation", "test": "testing"}
 _RECORD = "record.json"
+METADATA = (  # what metadata.json has of a record
+    *("label", "original", "split", "data_set", "method", "compression", "file", "sha256"),
+    *("size", "frames_a_second", "masks"),
+)
 _FIELDS = {  # of a record
-    *("label", "original", "split", "data_set", "method", "compression", "file", "sha256", "size"),
-    *("frames_a_second", "masks", "size_of_boxes", "frames_read", "crops", "bytes"),
-    *("faces_left_out", "notes", "frames"),
+    *METADATA,
+    *("size_of_boxes", "frames_read", "crops", "bytes", "faces_left_out", "notes", "frames"),
 }
 
 
