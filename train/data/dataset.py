@@ -98,7 +98,7 @@ def open_dataset(
             with `self_blended`, whose forgeries are made anew in each epoch of training.
         split: a split, or the folder that it is read from, such as `testing`; `80/10/10` for
             the test part of a split by source video (`train:80/10/10` for another part); None for
-            `test` if it exists, else the whole set.
+            `test` if it exists, else `validation` or the whole set.
         seed: of the split by source video.
         skip_bad: whether to leave out files that cannot be used.
         options: options for the files of a folder.
@@ -197,7 +197,7 @@ def _resolve(
 ) -> tuple[str, str, tuple[int, int, int] | None]:
     """The stored split to read, the part of it to use, and the shares that make parts."""
     if split is None:
-        split = "test" if "test" in stored else stored[0]
+        split = next((part for part in ("test", "validation") if part in stored), stored[0])
     if "/" in split:
         part, _, shares = split.rpartition(":")
         part = part or "test"

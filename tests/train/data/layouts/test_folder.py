@@ -197,6 +197,15 @@ def test_absent_original_is_a_note(tmp_path: Path) -> None:
     assert "elsewhere.mp4" in note
 
 
+def test_training_frames_are_not_scored_by_default(tmp_path: Path) -> None:
+    write_folder(tmp_path / "training", videos=2, prefix="a")
+    assert open_dataset(str(tmp_path), None).split == "train"  # there are no others
+    write_folder(tmp_path / "validation", videos=2, prefix="b")
+    assert open_dataset(str(tmp_path), None).split == "validation"
+    write_folder(tmp_path / "testing", videos=2, prefix="c")
+    assert open_dataset(str(tmp_path), None).split == "test"
+
+
 def test_originals_of_another_split_are_not_absent(tmp_path: Path) -> None:
     write_folder(tmp_path / "training", videos=2, prefix="a")
     testing = write_folder(tmp_path / "testing", videos=2, prefix="b")
