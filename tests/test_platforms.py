@@ -8,7 +8,7 @@ from tests.test_rooms import MODULES
 # What Windows lacks; macOS has these modules, but not all of the functions.
 PROGRAM = """
 import asyncio, json, multiprocessing, os, signal, subprocess, sys
-import cv2, gradio, grain, jax, orbax.checkpoint, tensorflow_datasets, torch  # not ours
+import cv2, starlette, uvicorn, grain, jax, orbax.checkpoint, tensorflow_datasets, torch  # not ours
 for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL", "SIGPIPE", "SIGALRM", "SIGQUIT"):
     delattr(signal, name)
 for name in ("fork", "posix_fallocate", "posix_fadvise", "sched_getaffinity", "O_DIRECTORY"):

@@ -19,7 +19,16 @@ MODULES = tuple(module.removesuffix(".__main__") for module in COMMANDS.values()
 HEAVY = {
     *("jax", "flax", "optax"),
     *("torch", "orbax", "sklearn", "scipy", "matplotlib", "pandas", "tensorboardX", "wandb"),
-    *("tensorflow_datasets", "grain", "array_record", "av", "cv2", "gradio", "skimage"),
+    *(
+        "tensorflow_datasets",
+        "grain",
+        "array_record",
+        "av",
+        "cv2",
+        "starlette",
+        "uvicorn",
+        "skimage",
+    ),
 }
 HELP = """
 import json, runpy, sys

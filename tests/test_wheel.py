@@ -69,7 +69,7 @@ def test_wheel_holds_the_packages_alone(wheel: Path) -> None:
     expected = {
         path.relative_to(ROOT).as_posix()
         for package in ("flax_unet", "convert", "train")
-        for pattern in ("*.py", "py.typed", "*.jpg", "*.css")
+        for pattern in ("*.py", "py.typed", "*.jpg", "app/static/*")
         for path in (ROOT / package).rglob(pattern)
     }
     assert found == expected

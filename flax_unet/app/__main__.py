@@ -1,7 +1,6 @@
 """Serves a page that detects forged faces in pictures and videos."""
 
 import argparse
-import os
 import re
 import tempfile
 import threading
@@ -10,17 +9,22 @@ from pathlib import Path
 
 from flax_unet.utils.arguments import at_least_one, program_name
 from flax_unet.utils.cache import keep_compiled
-from flax_unet.utils.errors import command
+from flax_unet.utils.errors import InputError, command, require
 
 _EPILOG = """\
-The page shows the verdict with its probabilities, a heat map of the manipulated pixels over the
-picture, each face, and of a video the overlay video and the timeline. All results can be
-downloaded: they are the files that `python -m flax_unet.predict --out` writes. The page is for a
-few visitors: it judges one file at a time, and of a video {frames:,} frames at most.
+The page shows the verdict in a sentence and how sure the program is, the picture with what looks
+altered, and of a video each person with their timeline. All results can be downloaded: they are the
+files that `python -m flax_unet.predict --out` writes. Files are judged one at a time, those of all
+visitors in turn, and of a video {frames:,} frames at most.
 
-Nothing leaves this machine. The page needs no internet and makes no call there. Uploads and results
-lie in a temporary directory for six hours at most; the command deletes it at its end. The page
-has no password: everyone who reaches its address can use it. By default only this machine can.
+Nothing leaves this machine. The page needs no internet and makes no call there. Files and results
+lie in a temporary directory. They are deleted when their page is closed, or the visitor removes
+them, and after six hours at the latest; the command deletes the directory at its end.
+
+By default only this machine can open the page. With another --host it asks for a password:
+--auth-file names a file with a line user:password for each who may use it. Browsers send passwords
+as they are: use a proxy with https where others share the network. --no-auth lets in everyone who
+reaches the address.
 
 Behind a proxy, name the addresses that visitors type: --allowed-host faces.example.org, and where
 the page is not at the root of its host also --root-path /faces, which the proxy removes.
@@ -59,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="address to listen on; 0.0.0.0 opens the page to the network (default: 127.0.0.1)",
+        help="address to listen on; 0.0.0.0 opens the page to the network and needs --auth-file "
+        "(default: 127.0.0.1)",
     )
     add("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     add(
@@ -68,6 +73,36 @@ def _parser() -> argparse.ArgumentParser:
         default=200,
         metavar="MB",
         help="largest size of a file (default: 200)",
+    )
+    add(
+        "--visitor-files",
+        type=at_least_one,
+        default=200,
+        metavar="N",
+        help="most files of a visitor in an hour (default: 200). A visitor is a user of "
+        "--auth-file, or else an address",
+    )
+    add(
+        "--visitor-upload",
+        type=at_least_one,
+        default=2000,
+        metavar="MB",
+        help="most that a visitor sends in an hour (default: 2000)",
+    )
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument(
+        "--auth-file",
+        type=Path,
+        metavar="FILE",
+        help="the page asks for a password: a text in UTF-8 with a line user:password for each "
+        "user. The first colon separates them. Empty lines and lines that begin with # are "
+        "skipped. Only you should be able to read it: chmod 600 FILE",
+    )
+    who.add_argument(
+        "--no-auth",
+        action="store_true",
+        help="everyone who reaches the address may use the page; needed with another --host and no "
+        "--auth-file",
     )
     add(
         "--root-path",
@@ -93,14 +128,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(argv)
     keep_compiled()
-    with tempfile.TemporaryDirectory(prefix="flax_unet.", ignore_cleanup_errors=True) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # read when Gradio is imported, so not earlier;
-        from flax_unet.app import page  # --help does not need the extra either
-        from flax_unet.app.judge import Judge
+    require("starlette", "uvicorn")
+    from flax_unet.app import auth, page
+    from flax_unet.app.judge import Judge
 
+    if not (args.auth_file or args.no_auth or auth.is_this_machine(args.host)):
+        raise InputError(
+            f"--host {args.host} opens the page to others: name a file of passwords by --auth-file "
+            "FILE, or let everyone in by --no-auth"
+        )
+    users = args.auth_file and auth.read_passwords(args.auth_file)
+    limits = page.Limits(args.max_upload * 2**20, args.visitor_files, args.visitor_upload * 2**20)
+    with tempfile.TemporaryDirectory(prefix="flax_unet.", ignore_cleanup_errors=True) as folder:
         judge = Judge(args.checkpoint, args.face_model)
         place = page.Place(args.host, args.port, args.root_path, args.allowed_host)
-        with page.serve(judge, Path(folder), place, args.max_upload * 2**20) as address:
+        with page.serve(judge, Path(folder), place, limits, users) as address:
             print(f"{address}  (Ctrl-C ends it)", flush=True)
             threading.Event().wait()
 

@@ -1,4 +1,4 @@
-"""The page's HTML: a report as sections that need no other file."""
+"""A report as HTML that needs no other file but the overlay video."""
 
 import base64
 import io
@@ -8,54 +8,77 @@ from html import escape
 import numpy as np
 from PIL import Image, ImageOps
 
+from flax_unet.app import words
 from flax_unet.app.judge import Face, Report
+from flax_unet.app.timeline import lanes
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import IN_WORDS, fake_probability, in_digits, per_cent
-from flax_unet.predict.draw import TINT, label
-from flax_unet.predict.results import AGGREGATION, VideoResult
+from flax_unet.nn.decision import fake_probability, in_digits, per_cent
+from flax_unet.predict.draw import TINT
+from flax_unet.predict.results import VideoResult
 from flax_unet.verdict import Verdict
 
-_LARGEST = 1280  # pixels a side of the picture that is shown
+_LARGEST = 1600  # pixels a side of the picture that is shown
 _FAINT = (255, 215, 0)  # heat of probability 0; TINT is that of 1
-_MEANING = f"{IN_WORDS} A verdict is a hint, not a proof."
-WELCOME = f"""\
-<section class="verdict welcome">
-  <p>Drop a picture or a video. It is judged on the machine that runs this page and sent nowhere
-  else; its results are deleted when the page is closed.</p>
-  <p class="fine">{_MEANING}</p>
-</section>"""
+_MEAN = "the mean over the frames of the person who looks forged most, if seen in enough of them"
 
 
-def waiting(name: str) -> str:
-    """Stands where the verdict will be."""
-    return f'<section class="verdict waiting"><p class="file">{escape(name)}</p></section>'
+def report(report: Report) -> str:
+    """All that the page shows of a file."""
+    parts = (verdict(report), stage(report), timeline(report), faces(report))
+    names = ("verdict", "stage", "timeline", "faces")
+    return "".join(
+        f'<div id="{name}">{part}</div>' for name, part in zip(names, parts, strict=True) if part
+    )
 
 
-def problem(message: str) -> str:
-    """A message about a file that cannot be judged."""
+def failure(name: str, message: str) -> tuple[words.Summary, str]:
+    """The summary and the HTML of a file that cannot be judged."""
+    summary = words.Summary("failed", "This file could not be judged.")
+    return summary, f'<div id="verdict">{_problem(name, summary.headline, message)}</div>'
+
+
+def _problem(name: str, headline: str, message: str) -> str:
     return f"""\
 <section class="verdict failed" role="alert">
-  <h2>Not judged</h2>
-  <p>{escape(message)}</p>
-  <p class="fine">The page goes on working: drop another file.</p>
+  <p class="file">{escape(name)}</p>
+  <h2>{headline}</h2>
+  <p>{escape(message)}.</p>
+  <p class="fine">Choose another file, or remove this one from the list.</p>
 </section>"""
 
 
 def verdict(report: Report) -> str:
-    """The verdict on a file, with its probabilities and what they mean."""
+    """The verdict on a file in a sentence, how sure the program is, and details folded away."""
     result, decision = report.result, report.result.decision
-    if result.problem is not None and report.frame is None:
-        return problem(result.problem)
-    heading = decision.verdict or "No verdict"
-    parts = [f'<p class="file">{escape(result.file)}</p>', f"<h2>{heading}</h2>"]
-    if (real := decision.real_probability) is not None:
-        parts += [_bar("fake", fake_probability(real)), _bar("real", real)]
-    elif report.faces_found:
-        parts.append("<p>This checkpoint has no classifier.</p>")
+    summary = words.summary(report)
+    if summary.kind == "failed":
+        return _problem(result.file, summary.headline, str(result.problem))
+    parts = [f'<p class="file">{escape(result.file)}</p>', f"<h2>{summary.headline}</h2>"]
+    if decision.real_probability is not None:
+        parts.append(_scale(summary, fake_probability(decision.real_probability), decision))
     parts += [f"<p>{paragraph}</p>" for paragraph in _paragraphs(report)]
-    parts.append(f'<p class="fine">{_MEANING}</p>')
-    kind = (decision.verdict or "none").lower()
-    return f'<section class="verdict {kind}" role="status">{"".join(parts)}</section>'
+    parts.append(f'<p class="fine">{words.HINT}</p>')
+    figures = "".join(_figures(report))
+    if figures:
+        parts.append(f"<details><summary>Details and figures</summary>{figures}</details>")
+    return f'<section class="verdict {summary.kind}" role="status">{"".join(parts)}</section>'
+
+
+def stage(report: Report) -> str:
+    """The picture, or the video and its most suspicious frame; empty without either."""
+    if report.frame is None:
+        return ""
+    still = f'<div id="picture">{picture(report)}</div>'
+    if not _has_film(report):
+        return still
+    return f"""\
+<div class="tabs" role="group" aria-label="What is shown">
+  <button type="button" data-shows="video" aria-pressed="true">Video</button>
+  <button type="button" data-shows="picture" aria-pressed="false">Most suspicious moment</button>
+</div>
+<div id="video"><video controls playsinline preload="auto" data-file="overlay"
+  aria-label="The video, with the faces framed and what looks altered marked"></video></div>
+{still.replace(">", " hidden>", 1)}"""
 
 
 def picture(report: Report) -> str:
@@ -71,22 +94,24 @@ def picture(report: Report) -> str:
         if face.mask_probability is not None:
             style, heat = _position(face.box, size), _uri(_heat(face.mask_probability), "PNG")
             layers.append(f'<img class="heat" alt="" style="{style}" src="{heat}">')
-    boxes = [(face.box, _kind(face), label(face, digits=1)) for face in frame.verdicts]
+    boxes = [(face.box, *_label(face)) for face in frame.verdicts]
     boxes += [(box, "none", "too small to judge") for box in frame.found.too_small]
-    for box, kind, words in boxes:
+    for box, kind, text in boxes:
         style = _position(box, size)
-        layers.append(f'<div class="box {kind}" style="{style}"><span>{escape(words)}</span></div>')
-    legend = ""
+        layers.append(f'<div class="box {kind}" style="{style}"><span>{escape(text)}</span></div>')
+    caption = ""
     if frame.seconds is not None:
         which = "The most suspicious frame" if frame.verdicts else "A frame"
-        legend += f"{which}, at {frame.seconds:.2f} s. "
+        caption += f"<p>{which}, at {frame.seconds:.2f} s.</p>"
     if has_heat(report):
-        legend += 'Heat: probability that a pixel is MANIPULATED, 0 <i class="ramp"></i> 1'
-    shape = f"--ratio: {size[0] / size[1]:.4f}"
+        caption += (
+            '<p>Likely altered: no <i class="ramp"></i> yes</p>'
+            '<label>Strength <input type="range" min="0" max="100" value="50"></label>'
+        )
     return f"""\
-<figure class="look">
-  <div class="layers" style="{shape}">{"".join(layers)}</div>
-  <figcaption>{legend}</figcaption>
+<figure class="look" style="--ratio: {size[0] / size[1]:.4f}">
+  <div class="layers">{"".join(layers)}</div>
+  <figcaption>{caption}</figcaption>
 </figure>"""
 
 
@@ -97,68 +122,99 @@ def has_heat(report: Report) -> bool:
     )
 
 
+def timeline(report: Report) -> str:
+    """The people of a video, and when each looks forged; empty for pictures."""
+    if not report.people or not isinstance(report.result, VideoResult):
+        return ""
+    crops = {number: _uri(face.crop, "JPEG") for number, face in report.people.items()}
+    return lanes(report.result, crops, report.frames_a_second, can_seek=_has_film(report))
+
+
 def faces(report: Report) -> str:
-    """A card for each face; empty without faces."""
+    """A card for each face, or for the most suspicious ones; folded away but for several."""
+    is_video = isinstance(report.result, VideoResult)
     if not report.faces:
         return ""
     cards = "".join(_card(face) for face in report.faces)
     count, found = len(report.faces), report.faces_found
     shown = f"{count} of {found:,}, the most suspicious first" if count < found else f"{found}"
-    return f'<h3>Faces <small>{shown}</small></h3><div class="faces">{cards}</div>'
-
-
-def timeline(report: Report) -> str:
-    """The plot of a video's probability over time; empty if there is none."""
-    if "timeline" not in report.files:
-        return ""
-    data = base64.b64encode(report.files["timeline"].read_bytes()).decode()
+    title = "The most suspicious moments" if is_video else "The faces, close up"
     return (
-        '<h3>Timeline</h3><img class="timeline" alt="probability of FAKE over time" '
-        f'src="data:image/png;base64,{data}">'
+        f"<details{'' if is_video or found == 1 else ' open'}>"
+        f"<summary>{title} <small>{shown}</small></summary>"
+        f'<div class="faces">{cards}</div></details>'
     )
 
 
-def _bar(name: str, probability: float) -> str:
+def _has_film(report: Report) -> bool:
+    return report.result.kind == "video" and "overlay" in report.files
+
+
+def _scale(summary: words.Summary, fake: float, decision: words.Decision) -> str:
+    """How sure the program is: in words, and as a place between real and forged."""
     return f"""\
-<div class="bar {name}"><span>{name}</span>
-  <div><div style="width: {probability:.2%}"></div></div>
-  <output class="{name}">{escape(in_digits(probability))}</output>
+<p class="sure"><b>{summary.sure}.</b> The program puts the chance of a forgery at
+<b>{escape(summary.chance)}</b>.</p>
+<div class="scale" aria-hidden="true" style="--at: {fake:.2%}; --from: {decision.threshold:.2%}">
+  <div></div><span>real</span><span>forged</span>
 </div>"""
 
 
 def _paragraphs(report: Report) -> Iterator[str]:
-    """How much of a single face is marked, what the verdict stands for, and notes."""
+    """How much of a single face is marked, whose verdict it is, and notes."""
     result, verdicts = report.result, report.frame.verdicts if report.frame else []
     is_video = isinstance(result, VideoResult)
+    if report.faces_found and result.decision.verdict is None:
+        yield "These weights have no classifier: they only mark what looks altered."
     if verdicts and verdicts[0].manipulated_share is None:
-        yield "This checkpoint marks no pixels."
+        yield "These weights do not mark what was altered."
     elif len(verdicts) == 1 and not is_video:
         share = verdicts[0].manipulated_share
-        yield f"<b>{share:.1%}</b> of the face's pixels are marked MANIPULATED."
-    if result.decision.verdict is not None and is_video:
-        judged = result.frames_judged
-        yield f"The fake probability is the {AGGREGATION}; frames judged: {judged:,}."
-        if len(result.people) > 1:
-            yield f"<b>It is that of person {result.person}</b>.{_people(result)}"
-    elif result.decision.verdict is not None and len(result.faces) > 1:
-        yield "The verdict is that of the face with the highest fake probability."
+        yield f"<b>{share:.1%}</b> of the face's area is marked as altered."
+    if is_video and len(result.people) > 1 and result.person is not None:
+        yield f"<b>It is that of person {result.person}</b>, who looks forged most."
+    elif result.decision.verdict is not None and len(result.faces) > 1 and not is_video:
+        yield "The estimate is that of the face that looks forged most."
     for note in (*result.notes, *filter(None, [result.problem])):
         yield f"<b>Note:</b> {escape(note)}."
+
+
+def _figures(report: Report) -> Iterator[str]:
+    """The figures behind the verdict."""
+    result = report.result
+    if (real := result.decision.real_probability) is not None:
+        yield _bar("fake", "forged", fake_probability(real))
+        yield _bar("real", "real", real)
+        threshold = escape(per_cent(result.decision.threshold))
+        yield f"<p>A face is called forged from {threshold} on.</p>"
+    if isinstance(result, VideoResult) and result.people:
+        judged = result.frames_judged
+        yield f"<p>The estimate is {_MEAN}; frames judged: {judged:,}.</p>"
+        if len(result.people) > 1:
+            yield _people(result)
+
+
+def _bar(key: str, name: str, probability: float) -> str:
+    return f"""\
+<div class="bar {key}"><span>{name}</span>
+  <div><div style="width: {probability:.2%}"></div></div>
+  <output class="{key}">{escape(in_digits(probability))}</output>
+</div>"""
 
 
 def _people(result: VideoResult) -> str:
     """A table of the people in a video."""
     rows = "".join(
-        f'<tr class="{(one.decision.verdict or "none").lower()}"><td>{one.person}</td>'
-        f"<td>{one.decision.verdict} {_per_cent(one.decision.fake_probability)}</td>"
+        f'<tr class="{words.kind_of(one.decision)}"><td>{one.person}</td>'
+        f"<td>{_per_cent(one.decision.fake_probability)}</td>"
         f"<td>{one.frames:,}{'' if one.seen_in_enough_frames else ' (too few)'}</td>"
         f"<td>{one.first_seconds:.1f} to {one.last_seconds:.1f} s</td>"
         f"<td>{_per_cent(one.detection_confidence)}</td></tr>"
         for one in result.people
     )
-    heads = ("person", "probability of FAKE", "frames", "seen", "found with confidence")
-    head = "".join(f"<th>{of}</th>" for of in heads)
-    return f'<table class="people"><tr>{head}</tr>{rows}</table>'
+    heads = ("person", "forged", "frames", "seen", "a face, by the face finder")
+    head = "".join(f'<th scope="col">{of}</th>' for of in heads)
+    return f'<table class="figures"><tr>{head}</tr>{rows}</table>'
 
 
 def _per_cent(probability: float | None) -> str:
@@ -166,27 +222,30 @@ def _per_cent(probability: float | None) -> str:
 
 
 def _card(face: Face) -> str:
-    lines = [f"<b>{escape(label(face.verdict, digits=1))}</b>"]
+    kind, text = _label(face.verdict)
+    lines = [f"<b>{escape(text)}</b>"]
     if face.person is not None:
         lines.append(f"person {face.person}")
     if face.verdict.manipulated_share is not None and face.verdict.is_real is not None:
-        lines.append(f"{face.verdict.manipulated_share:.1%} marked")
+        lines.append(f"{face.verdict.manipulated_share:.1%} marked as altered")
     if face.seconds is not None:
         lines.append(f"at {face.seconds:.2f} s")
     if face.found.confidence is not None:
-        lines.append(f"found with {_per_cent(face.found.confidence)} confidence")
+        lines.append(f"found with {_per_cent(face.found.confidence)} confidence to be a face")
     lines += face.found.doubts
-    box = face.verdict.box
-    lines.append(f"box ({box.left}, {box.top}) {box.width}&times;{box.height}")
     return f"""\
-<figure class="face {_kind(face.verdict)}">
-  <img alt="a face" src="{_uri(face.crop, "JPEG")}">
+<figure class="face {kind}">
+  <img alt="" src="{_uri(face.crop, "JPEG")}">
   <figcaption>{"<br>".join(lines)}</figcaption>
 </figure>"""
 
 
-def _kind(face: Verdict) -> str:
-    return {True: "real", False: "fake", None: "none"}[face.is_real]
+def _label(face: Verdict) -> tuple[str, str]:
+    """A face's kind, and its verdict in short."""
+    decision = words.of_face(face)
+    if decision.verdict is None:
+        return "none", f"{face.manipulated_share:.1%} marked as altered"
+    return words.kind_of(decision), f"forgery: {words.chance(decision)}"
 
 
 def _heat(probability: np.ndarray) -> Image.Image:

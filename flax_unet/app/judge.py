@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from flax_unet.checkpoint import metadata
 from flax_unet.media.discover import LeftOut, items
 from flax_unet.media.faces import Face as FoundFace
 from flax_unet.media.faces import FaceFinder, Mode
@@ -22,7 +23,7 @@ MOST_FRAMES = 1000  # of a video are judged: the visitor waits
 MOST_PIXELS = 2e10  # of a video are decoded or counted: 9,600 frames of Full HD
 FEW_FRAMES = Sampling(frames=64)
 MOST_FACES = 12  # are shown
-_CROP = 160  # pixels a side of a shown face, at most
+_CROP = 240  # pixels a side of a shown face, at most
 
 Progress = Callable[[int, int | None], None]  # frames done; of how many, if known
 
@@ -37,6 +38,13 @@ class Face(NamedTuple):
     person: int | None  # in a video
 
 
+class Choice(NamedTuple):
+    """How a visitor wants a file to be judged."""
+
+    mode: Mode = "auto"
+    sampling: Sampling = FEW_FRAMES
+
+
 class Report(NamedTuple):
     """What the page shows of a file."""
 
@@ -44,6 +52,8 @@ class Report(NamedTuple):
     frame: InspectedFrame | None  # the picture, or the most suspicious frame of the video
     faces: list[Face]  # the most suspicious first; MOST_FACES at most
     faces_found: int
+    people: dict[int, Face]  # of a video: the most suspicious face of each person
+    frames_a_second: float | None  # of the frames of a video that were judged
     files: dict[str, Path]  # those that exist among: archive (of all results), overlay, timeline
 
 
@@ -62,6 +72,7 @@ class Judge:
         self.checkpoint = checkpoint
         self.detector = Detector.from_checkpoint(checkpoint)
         self._finder = FaceFinder(face_model)
+        self.worth, self.card = _worth(checkpoint), _card(checkpoint)  # texts for visitors
 
     def __call__(
         self,
@@ -101,7 +112,20 @@ class Judge:
         archive = shutil.make_archive(str(directory / Names().new(path.stem)), "zip", written)
         files = {kind: written / name for kind, name in result.files.items()}
         files["archive"] = Path(archive)
-        return Report(result, seen.frame, seen.faces, seen.faces_found, files)
+        found = (seen.frame, seen.faces, seen.faces_found, seen.people, seen.rate)
+        return Report(result, *found, files)
+
+
+def _worth(checkpoint: Path) -> str | None:
+    """A sentence on what the weights are worth; None if none is recorded."""
+    worth = metadata.load_source(checkpoint).get("worth")
+    return worth.get("sentence") if isinstance(worth, dict) else None
+
+
+def _card(checkpoint: Path) -> str | None:
+    """The model card's text; None if the checkpoint has none."""
+    path = checkpoint / "README.md"
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 class _Seen:
@@ -111,6 +135,8 @@ class _Seen:
         self.frame: InspectedFrame | None = None
         self.faces: list[Face] = []
         self.faces_found = 0
+        self.people: dict[int, Face] = {}
+        self.rate: float | None = None
 
     def watch(self, inspected: Iterable[Inspected], progress: Progress) -> Iterator[Inspected]:
         """Passes everything on, up to MOST_FRAMES frames."""
@@ -130,11 +156,16 @@ class _Seen:
         if self.frame is None or _strength(*frame.verdicts) > _strength(*self.frame.verdicts):
             self.frame = frame
         self.faces_found += len(frame.verdicts)
+        self.rate = frame.frames_a_second
         people = frame.people or [None] * len(frame.verdicts)
         for verdict, found, person in zip(frame.verdicts, frame.found.faces, people, strict=True):
             crop = frame.image.crop(verdict.box)
             crop.thumbnail((_CROP, _CROP))
-            self.faces.append(Face(crop, verdict, found, frame.seconds, person))
+            face = Face(crop, verdict, found, frame.seconds, person)
+            self.faces.append(face)
+            if person is not None:
+                before = self.people.setdefault(person, face)
+                self.people[person] = max(before, face, key=lambda one: _strength(one.verdict))
         self.faces.sort(key=lambda face: _strength(face.verdict), reverse=True)
         del self.faces[MOST_FACES:]
 

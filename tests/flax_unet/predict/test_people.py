@@ -23,7 +23,7 @@ from flax_unet.predict.results import Decision, FaceResult, FrameResult, VideoRe
 from flax_unet.verdict import Verdict
 from tests.flax_unet.samples import CLIP, encode, needs_shared, photo, small_checkpoint
 
-DRAWN = Path(html.__file__).parent / "examples" / "1_real.jpg"
+OTHER = Path(html.__file__).parent / "examples" / "1_real.jpg"
 SCENE = (760, 400)
 PLACES = {"left": (30, 60), "right": (430, 60)}
 POSTER = (340, 5)
@@ -36,8 +36,9 @@ def finder() -> FaceFinder:
 
 @pytest.fixture(scope="module")
 def portraits() -> dict[str, Image.Image]:
-    """Two people, a photo and a drawing, that fill 260 x 300 pixels each."""
-    faces = {"anna": photo().crop((106, 30, 426, 400)), "berta": Image.open(DRAWN).convert("RGB")}
+    """Two people whose faces fill 260 x 300 pixels each."""
+    other = Image.open(OTHER).convert("RGB").crop((95, 30, 245, 203))
+    faces = {"anna": photo().crop((106, 30, 426, 400)), "berta": other}
     return {name: face.resize((260, 300)) for name, face in faces.items()}
 
 

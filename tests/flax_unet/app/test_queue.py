@@ -1,0 +1,303 @@
+"""The queue: visitors are served in turn, and hold no memory while they wait."""
+
+import http.client
+import json
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from flax_unet.app import page
+from flax_unet.app.judge import FEW_FRAMES, Choice, Judge, Progress, Report
+from flax_unet.app.limits import Refused
+from flax_unet.app.queue import KEPT, Queue
+from flax_unet.media.faces import Mode
+from flax_unet.media.videos import Sampling
+from flax_unet.predict.results import FileResult
+
+VISITORS, FILES, SIZE = 20, 2, 4_000_000
+
+
+class StandIn(Judge):
+    """In place of the network: judges a file when the test says so."""
+
+    def __init__(self) -> None:
+        self.checkpoint, self.worth, self.card = Path("stand-in"), None, None
+        self.judged: list[str] = []  # the names of files, in order
+        self.at_once = self.most_at_once = 0
+        self.may_go_on = threading.Semaphore(0)
+        self.begun = threading.Semaphore(0)
+        self.fails = False
+
+    def __call__(
+        self,
+        path: Path,
+        directory: Path,
+        mode: Mode = "auto",
+        sampling: Sampling = FEW_FRAMES,
+        progress: Progress = lambda done, total: None,
+        check_wanted: Callable[[], None] = lambda: None,
+    ) -> Report:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.judged.append(path.name)
+        progress(3, 5)
+        self.begun.release()
+        try:
+            while not self.may_go_on.acquire(timeout=0.05):
+                check_wanted()
+            check_wanted()
+            if self.fails:
+                raise RuntimeError("secret")
+        finally:
+            self.at_once -= 1
+        problem = f"{path.name} is not a picture of a known format"
+        return Report(FileResult(path.name, "picture", problem), None, [], 0, {}, None, {})
+
+
+class Visitor(NamedTuple):
+    """An open page, and what it was told last."""
+
+    queue: Queue
+    folder: Path
+    key: str
+
+    def send(self, name: str) -> str:
+        with self.queue.arriving() as folder:
+            file = folder / name
+            file.write_bytes(b"content")
+            return self.queue.add(self.key, folder, file, Choice()).key
+
+    def files(self) -> list[dict[str, Any]]:
+        return self.queue.state(self.key)["files"]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def judge() -> StandIn:
+    return StandIn()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(judge: StandIn, tmp_path: Path, clock: Clock) -> Iterator[Queue]:
+    queue = Queue(judge, tmp_path, clock)
+    thread = threading.Thread(target=queue.run)
+    thread.start()
+    yield queue
+    queue.close()
+    thread.join()
+
+
+@pytest.fixture
+def visitors(queue: Queue, tmp_path: Path) -> Iterator[list[Visitor]]:
+    keys = [f"{number:032x}" for number in range(3)]
+    with queue.visit(keys[0], int), queue.visit(keys[1], int), queue.visit(keys[2], int):
+        yield [Visitor(queue, tmp_path, key) for key in keys]
+
+
+def until(queue: Queue, key: str, holds: Callable[[list[dict[str, Any]]], bool]) -> None:
+    """Waits until the files of a page are as described."""
+    changed = threading.Event()
+    with queue.visit(key, changed.set):
+        while not holds(queue.state(key)["files"]):
+            assert changed.wait(30)
+            changed.clear()
+
+
+def all_done(files: list[dict[str, Any]]) -> bool:
+    return all(file["state"] == "done" for file in files)
+
+
+def test_visitors_are_served_in_turn(judge: StandIn, visitors: list[Visitor]) -> None:
+    """One file of each, although the first sent all of theirs before the others came."""
+    first, second, third = visitors
+    for name in ("a1", "a2", "a3"):
+        first.send(name)
+    judge.begun.acquire()
+    for name in ("b1", "b2"):
+        second.send(name)
+    third.send("c1")
+    assert [file["before"] for file in first.files()] == [None, 3, 5]
+    assert [file["before"] for file in second.files()] == [1, 4]
+    assert [file["before"] for file in third.files()] == [2]
+    assert first.queue.state(first.key)["waiting"] == 5
+    assert (first.files()[0]["done"], first.files()[0]["total"]) == (3, 5)
+    for _ in range(6):
+        judge.may_go_on.release()
+    for one in visitors:
+        until(one.queue, one.key, all_done)
+    assert judge.judged == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+def test_files_are_cancelled(judge: StandIn, visitors: list[Visitor], tmp_path: Path) -> None:
+    """One that waits, and the one that is being judged; their files are deleted."""
+    first, second, _ = visitors
+    running, waiting = first.send("a1"), first.send("a2")
+    judge.begun.acquire()
+    second.send("b1")
+    first.queue.remove(first.key, waiting)
+    first.queue.remove(first.key, running)
+    assert first.files() == []
+    judge.may_go_on.release()
+    judge.may_go_on.release()
+    until(second.queue, second.key, all_done)
+    assert judge.judged == ["a1", "b1"]
+    assert [path.name for path in tmp_path.glob("*/*")] == ["b1", "report.html"]
+    with pytest.raises(Refused, match="was deleted"):
+        first.queue.remove(first.key, running)
+    with pytest.raises(Refused, match="was deleted"):
+        second.queue.file(first.key, second.files()[0]["key"], "report")  # another's
+
+
+def test_what_is_deleted_when(
+    queue: Queue, judge: StandIn, clock: Clock, visitors: list[Visitor], tmp_path: Path
+) -> None:
+    judge.may_go_on.release()
+    open_page = visitors[0]
+    open_page.send("old")
+    until(queue, open_page.key, all_done)
+    with queue.visit("f" * 32, int):
+        left = Visitor(queue, tmp_path, "f" * 32)
+        left.send("left")
+        judge.begun.acquire()
+    judge.begun.acquire()
+    clock.now = 10
+    queue.expire()
+    assert len(list(tmp_path.iterdir())) == 2  # the connection may come back
+    clock.now = 30
+    queue.expire()
+    judge.may_go_on.release()
+    open_page.send("new")
+    judge.begun.acquire()
+    judge.may_go_on.release()
+    until(queue, open_page.key, all_done)
+    assert sorted(path.name for path in tmp_path.glob("*/[no]*")) == ["new", "old"]
+    assert not queue.is_open(left.key)
+    clock.now = KEPT + 1
+    queue.expire()
+    assert [file["name"] for file in open_page.files()] == ["new"]
+    queue.leave(open_page.key)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(Refused, match="was closed"):
+        open_page.send("late")
+
+
+def test_an_error_in_the_program_is_not_shown(
+    queue: Queue, judge: StandIn, visitors: list[Visitor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge.fails = True
+    judge.may_go_on.release()
+    key = visitors[0].send("a1")
+    until(queue, visitors[0].key, all_done)
+    report = queue.file(visitors[0].key, key, "report")
+    assert report is not None
+    assert "secret" not in report.read_text()
+    assert "an error in the program" in report.read_text()
+    assert "RuntimeError: secret" in capsys.readouterr().err
+
+
+class Connection:
+    """A page of the served application."""
+
+    def __init__(self, port: int, number: int) -> None:
+        self.home, self.port = f"/sessions/{number:032x}", port
+        self._events = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._events.request("GET", f"{self.home}/events")
+        self._states = self._events.getresponse()
+
+    def state(self) -> dict[str, Any]:
+        """The next one."""
+        while not (line := self._states.readline()).startswith(b"data: "):
+            assert line
+        return json.loads(line.removeprefix(b"data: "))
+
+    def send(self, name: str, size: int) -> tuple[int, str]:
+        """The status and the text of the answer to an upload, sent piece by piece."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        pieces = (bytes(65536) for _ in range(size // 65536))
+        connection.request("POST", f"{self.home}/files?name={name}", pieces, encode_chunked=True)
+        answer = connection.getresponse()
+        found = answer.status, answer.read().decode()
+        answer.close()
+        connection.close()
+        return found
+
+    def close(self) -> None:
+        self._states.close()
+        self._events.close()
+
+
+def test_twenty_visitors_at_once(judge: StandIn, tmp_path: Path) -> None:
+    """All send files at the same time; memory stays far below what they send."""
+    place, limits = page.Place("127.0.0.1", 0), page.Limits(SIZE)
+    with page.serve(judge, tmp_path, place, limits) as url:
+        port = int(url.rstrip("/").rpartition(":")[2])
+        pages = [Connection(port, number) for number in range(VISITORS)]
+        for one in pages:
+            assert one.state() == {"waiting": 0, "files": []}
+        statuses: list[int] = []
+
+        def visit(number: int) -> None:
+            for file in range(FILES):
+                statuses.append(pages[number].send(f"v{number}-{file}.jpg", SIZE)[0])
+
+        tracemalloc.start()
+        visits = [threading.Thread(target=visit, args=(number,)) for number in range(VISITORS)]
+        for thread in visits:
+            thread.start()
+        for thread in visits:
+            thread.join()
+        peak = tracemalloc.get_traced_memory()[1]
+        for _ in range(VISITORS * FILES):
+            judge.may_go_on.release()
+        for one in pages:
+            while not all_done((state := one.state())["files"]) or len(state["files"]) < FILES:
+                pass
+        after = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        for one in pages:
+            one.close()
+    assert statuses == [201] * VISITORS * FILES
+    assert sorted(judge.judged) == sorted(
+        f"v{number}-{file}.jpg" for number in range(VISITORS) for file in range(FILES)
+    )
+    assert judge.most_at_once == 1
+    # In each round, one file of each visitor; the first may be judged before all have come.
+    assert len({name.partition("-")[0] for name in judge.judged[: VISITORS + 1]}) >= VISITORS - 1
+    sent = VISITORS * FILES * SIZE
+    assert peak < sent / 8
+    assert after < sent / 30
+
+
+def test_limits_of_uploads(judge: StandIn, tmp_path: Path) -> None:
+    """Files that are too large or too many are refused, and nothing of them is kept."""
+    limits = page.Limits(upload=2**18, files=3, size=2**19)
+    with page.serve(judge, tmp_path, page.Place("127.0.0.1", 0), limits) as url:
+        port = int(url.rstrip("/").rpartition(":")[2])
+        one = Connection(port, 1)
+        one.state()
+        status, said = one.send("large", 2**18 + 65536)
+        assert (status, said) == (409, "This page takes files of 0.25 MB at most.")
+        assert one.send("small", 2**17)[0] == 201
+        status, said = one.send("over", 2**18)
+        assert status == 409
+        assert said.startswith("This page takes 0.5 MB an hour from each visitor")
+        status, said = one.send("fourth", 65536)
+        assert status == 409
+        assert said.startswith("This page takes 3 files an hour from each visitor")
+        assert len(list(tmp_path.iterdir())) == 1
+        one.close()

@@ -1,0 +1,133 @@
+"""The verdict in words, and the timeline in the film's own time."""
+
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image
+
+from flax_unet.app import words
+from flax_unet.app.judge import Judge, Report
+from flax_unet.app.timeline import film_times
+from flax_unet.media.faces import Box
+from flax_unet.media.videos import Sampling
+from flax_unet.predict.results import (
+    Decision,
+    FaceResult,
+    FileResult,
+    FrameResult,
+    PersonResult,
+    VideoResult,
+)
+from tests.flax_unet.app.screenshots import EXAMPLES
+from tests.flax_unet.samples import encode, small_checkpoint
+
+
+@pytest.mark.parametrize(
+    ("fake", "threshold", "said"),
+    [
+        (0.99, 0.5, "Very sure"),
+        (0.94, 0.5, "Fairly sure"),
+        (0.7, 0.5, "Not very sure"),
+        (0.55, 0.5, "Undecided"),
+        (0.5, 0.5, "Undecided"),
+        (0.45, 0.5, "Undecided"),
+        (0.3, 0.5, "Not very sure"),
+        (0.01, 0.5, "Very sure"),
+        (0.95, 0.9, "Not very sure"),  # half of the way from 0.9 to 1
+        (0.6, 0.9, "Not very sure"),  # a third of the way from 0.9 to 0
+        (0.05, 0.9, "Very sure"),
+    ],
+)
+def test_how_sure(fake: float, threshold: float, said: str) -> None:
+    assert words.sureness(Decision(1 - fake, threshold)) == said
+
+
+@pytest.mark.parametrize(
+    ("fake", "said"), [(1.0, "over 99%"), (0.0, "under 1%"), (0.724, "72%"), (None, "")]
+)
+def test_the_chance_is_never_certain(fake: float | None, said: str) -> None:
+    assert words.chance(Decision(None if fake is None else 1 - fake)) == said
+
+
+def of_faces(*fakes: float) -> FileResult:
+    """The result of a picture with such faces."""
+    faces = [FaceResult(Box(0, 0, 9, 9), Decision(1 - fake), None) for fake in fakes]
+    result = FileResult("a.jpg", "picture", frames=[FrameResult(faces, [], None, None)])
+    result.conclude()
+    return result
+
+
+def of_people(*fakes: float) -> FileResult:
+    """The result of a video with such people."""
+    frames = [
+        FrameResult(
+            [
+                FaceResult(Box(0, 0, 9, 9), Decision(1 - fake), None, person=person)
+                for person, fake in enumerate(fakes, start=1)
+            ],
+            [],
+            index,
+            index / 10,
+        )
+        for index in range(5)
+    ]
+    result = VideoResult("a.mp4", "video", frames=frames)
+    result.conclude()
+    return result
+
+
+@pytest.mark.parametrize(
+    ("result", "kind", "headline"),
+    [
+        (of_faces(0.9), "fake", "The face in this picture looks forged."),
+        (of_faces(0.1), "real", "The face in this picture looks real."),
+        (of_faces(0.9, 0.8), "fake", "Both faces look forged."),
+        (of_faces(0.1, 0.2, 0.3), "real", "All 3 faces look real."),
+        (of_faces(0.1, 0.9, 0.3), "fake", "1 of 3 faces looks forged."),
+        (of_faces(0.1, 0.9, 0.8), "fake", "2 of 3 faces look forged."),
+        (of_faces(0.45, 0.1), "open", "Too close to call."),
+        (of_people(0.9), "fake", "The face in this video looks forged."),
+        (of_people(0.1, 0.2), "real", "Both people look real."),
+        (of_people(0.1, 0.9), "fake", "1 of 2 people looks forged."),
+        (of_faces(), "none", "No verdict: no face was found."),
+    ],
+)
+def test_sentences(result: FileResult, kind: str, headline: str) -> None:
+    report = Report(result, None, [], len(result.faces), {}, None, {})
+    summary = words.summary(report)
+    assert (summary.kind, summary.headline) == (kind, headline)
+
+
+def test_nobody_is_counted_who_is_seen_for_a_moment() -> None:
+    """A person seen in too few frames for the verdict is not in the sentence either."""
+    result = of_people(0.1, 0.2)
+    assert isinstance(result, VideoResult)
+    moment = PersonResult(3, Decision(0.01), None, None, 1, 0.0, 0.0, seen_in_enough_frames=False)
+    result.people.append(moment)
+    report = Report(result, None, [], 11, {}, None, {})
+    assert words.summary(report).headline == "Both people look real."
+
+
+@pytest.mark.parametrize(
+    ("rate", "times", "sampling"),
+    [
+        (10, None, Sampling(frames=4)),
+        (10, [20, 21, 25, 26, 40], Sampling()),  # begins late, with frames of different lengths
+        (10, [0, 40, 80, 120], Sampling()),  # a frame in four seconds
+    ],
+)
+def test_times_in_the_film(
+    rate: int, times: list[int] | None, sampling: Sampling, tmp_path: Path
+) -> None:
+    """Those at which the overlay video shows the frames, as PyAV reads it."""
+    face = Image.open(EXAMPLES / "1_real.jpg").convert("RGB").resize((256, 256))
+    pictures = [face] * (len(times) if times else 12)
+    film = encode(tmp_path / "film.mkv", pictures, rate=rate, times=times)
+    (tmp_path / "out").mkdir()
+    report = Judge(small_checkpoint(tmp_path))(film, tmp_path / "out", "none", sampling)
+    assert isinstance(report.result, VideoResult)
+    with av.open(str(report.files["overlay"])) as overlay:
+        expected = [frame.time for frame in overlay.decode(video=0)]
+    found = list(film_times(report.result, report.frames_a_second))
+    assert found == pytest.approx(expected, abs=0.01)
