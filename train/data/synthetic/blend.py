@@ -18,7 +18,9 @@ from PIL import Image, PngImagePlugin
 from flax_unet.media.faces import opencv
 from train.data.synthetic.forge import MIN_CHANGE, MIN_WEIGHT
 
-SIZE = 256  # pixels along each side of a frame; enough for networks of 128 or 224
+SIZE = 256  # pixels along each side of a picture while it is forged
+_BLOCK = 16  # pixels; a frame's side is a multiple, for compression in blocks
+_SIDES = 80, 256  # pixels along each side of a frame: as crops are, of faces near and far
 CONTEXT = 2.2  # of a face's longer side: a stored portrait's side, where the photo reaches so far
 MOST_PIXELS = 384  # along each side of a stored portrait
 
@@ -76,15 +78,33 @@ def frame(
         is_forged: which of both.
 
     Returns:
-        The frame (SIZE, SIZE, 3) uint8, and its label (SIZE, SIZE) uint8: 1 where it is
-        manipulated.
+        The frame (side, side, 3) uint8, and its label (side, side) uint8: 1 where it is
+        manipulated. The side is drawn from 80 to 256 pixels.
     """
     view = _view(content, key)
     if is_forged:
         pixels, label = _blended(view, np.random.default_rng((*key, 1)))
     else:
         pixels, label = view.target, np.zeros((SIZE, SIZE), np.uint8)
-    return _disturbed(pixels, np.random.default_rng((*key, 2))), label
+    rng = np.random.default_rng((*key, 2))
+    pixels, label = _resized(pixels, label, rng)
+    return _disturbed(pixels, rng), label
+
+
+def _resized(
+    pixels: np.ndarray, label: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A frame and its label at the side of a crop.
+
+    A network that only ever reads crops of one size takes the grain of another for a trace.
+    """
+    cv2 = _opencv()
+    side = _BLOCK * int(rng.integers(_SIDES[0] // _BLOCK, _SIDES[1] // _BLOCK, endpoint=True))
+    kind = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(3)]
+    return (
+        cv2.resize(pixels, (side, side), interpolation=kind),
+        cv2.resize(label, (side, side), interpolation=cv2.INTER_NEAREST),
+    )
 
 
 @functools.lru_cache(maxsize=8)  # a face and its forgery follow each other
@@ -228,10 +248,11 @@ def _recoloured(
 
 
 def _downscaled(image: np.ndarray, rng: np.random.Generator, least: float = 0.25) -> np.ndarray:
-    cv2, side = _opencv(), round(SIZE * rng.uniform(least, 0.75))
+    cv2, full = _opencv(), len(image)
+    side = round(full * rng.uniform(least, 0.75))
     kinds = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
     small = cv2.resize(image, (side, side), interpolation=kinds[rng.integers(4)])
-    return cv2.resize(small, (SIZE, SIZE), interpolation=kinds[(0, 2)[rng.integers(2)]])
+    return cv2.resize(small, (full, full), interpolation=kinds[(0, 2)[rng.integers(2)]])
 
 
 def _sharpened(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -287,21 +308,22 @@ def _disturbed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """With noise of a sensor: fine in brightness, coarse in colour."""
-    cv2, deviation = _opencv(), rng.uniform(1, 7)
-    fine = rng.standard_normal((SIZE, SIZE), np.float32)
-    coarse = rng.standard_normal((SIZE // 2, SIZE // 2, 3), np.float32)
-    noise = cv2.add(cv2.resize(coarse, (SIZE, SIZE)), cv2.merge([fine] * 3))
+    cv2, side, deviation = _opencv(), len(image), rng.uniform(1, 7)
+    fine = rng.standard_normal((side, side), np.float32)
+    coarse = rng.standard_normal((side // 2, side // 2, 3), np.float32)
+    noise = cv2.add(cv2.resize(coarse, (side, side)), cv2.merge([fine] * 3))
     noisy = cv2.scaleAdd(noise, deviation, image.astype(np.float32))
     return cv2.convertScaleAbs(cv2.max(noisy, 0))
 
 
 def _coded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As in a video: 8 x 8 blocks in steps of one size, colours at half the resolution."""
-    cv2, step = _opencv(), float(np.float32(math.exp(rng.uniform(math.log(6), math.log(40)))))
+    cv2, side = _opencv(), len(image)
+    step = float(np.float32(math.exp(rng.uniform(math.log(6), math.log(40)))))
     levels = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
-    half = cv2.resize(levels, (SIZE // 2, SIZE // 2), interpolation=cv2.INTER_AREA)
+    half = cv2.resize(levels, (side // 2, side // 2), interpolation=cv2.INTER_AREA)
     colours = [_quantised(half[..., channel], step) for channel in (1, 2)]
-    wide = cv2.resize(cv2.merge(colours), (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    wide = cv2.resize(cv2.merge(colours), (side, side), interpolation=cv2.INTER_LINEAR)
     planes = [_quantised(levels[..., 0], step), wide[..., 0], wide[..., 1]]
     return cv2.cvtColor(cv2.merge(planes), cv2.COLOR_YCrCb2RGB)
 
