@@ -49,18 +49,20 @@ def test_every_command_opens_its_splits(tmp_path: Path, capsys: pytest.CaptureFi
         evaluation.main([*options, "--out", str(tmp_path / out)])
     one, two = ((tmp_path / out / "predictions.csv").read_text() for out in ("one", "two"))
     assert one == two
-    assert len(one.splitlines()) == 1 + 4
+    assert len(one.splitlines()) == 1 + 32
     report = audit.audit(SELF_BLENDED)
     assert {split: row["frames"] for split, row in report["splits"].items()} == {
-        **{"train": 32, "validation": 4, "test": 4}
+        **{"train": 32, "validation": 32, "test": 32}
     }
     assert not report["shared_sources"]
     assert not report["duplicates"]
-    export.main([str(tmp_path / "folder"), "--data", SELF_BLENDED, "--split", "train"])
-    data = open_dataset(str(tmp_path / "folder"), None)
-    assert len(data) == 32
-    assert data.table.has_mask.all()
-    assert data.table.is_real.sum() == 16
+    for split in ("train", "test"):
+        folder = str(tmp_path / split)
+        export.main([folder, "--data", SELF_BLENDED, "--split", split])
+        data = open_dataset(folder, None)
+        assert len(data) == 32
+        assert data.table.has_mask.all()
+        assert data.table.is_real.sum() == 16
 
 
 def test_an_odd_batch_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,26 +18,29 @@ from train.data.synthetic import blend, forge
 from train.data.synthetic.pairs import originals
 from train.data.synthetic.portraits import Portraits
 
+EACH = 8  # pairs of each face that is not trained on; of few people, one each shows little
+
 
 @dataclasses.dataclass(frozen=True)
 class Pairs(Sequence[dict[str, Any]]):
-    """A real and a forged record of each stored face, in this order.
+    """Pairs of a real and a forged record of each stored face, in this order.
 
     They are the same whenever they are read. `redrawn` gives others.
     """
 
     faces: Sequence[dict[str, Any]]  # the stored records
+    each: int = 1  # pairs of a face, by other zooms and forgeries
     draw: tuple[int, int] = (0, 0)
     format: str = "PNG"  # of pictures and masks
 
     def __len__(self) -> int:
-        return 2 * len(self.faces)
+        return 2 * self.each * len(self.faces)
 
     def __getitem__(self, index: int) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride] (no slices)
         """A record with the keys that are read of a frame: picture and mask."""
-        face, is_forged = divmod(index, 2)
-        content = self.faces[face]["image"]
-        pixels, mask = blend.frame(content, (*self.draw, face), is_forged=bool(is_forged))
+        pair, is_forged = divmod(index, 2)
+        content = self.faces[pair // self.each]["image"]
+        pixels, mask = blend.frame(content, (*self.draw, pair), is_forged=bool(is_forged))
         return {"image": _encoded(pixels, self.format), "mask": _encoded(mask, self.format)}
 
     def redrawn(self, seed: int, epoch: int) -> Self:
@@ -68,29 +71,35 @@ def make_faces(
 
 
 def paired(faces: Dataset) -> Dataset:
-    """A stored split of faces as pairs of frames."""
+    """A stored split of faces as pairs of frames.
+
+    Each face of `train` has one, which is new in each epoch. The other splits are shown once: each
+    of their faces has several, as frames of one video.
+    """
+    each = 1 if faces.split == "train" else EACH
     names = np.array([file.removesuffix(".png") for file in faces.table.file], object)
-    real, fake = (names + f"_{kind}" for kind in ("real", "fake"))
     firsts = [first or name for name, first in zip(names, faces.table.original, strict=True)]
     of_fakes = np.array([*map(originals, names, firsts)], object)
-    files = [
-        np.array([f"{kind}/{name}.png" for name in names], object) for kind in ("real", "fake")
-    ]
+    takes = [""] if each == 1 else [f"_{take}" for take in range(each)]
 
-    def alternating(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return np.stack([first, second], axis=1).ravel()
+    def alternating(real: np.ndarray, fake: np.ndarray) -> np.ndarray:
+        """(faces,) each -> (faces x each x 2,)."""
+        return np.repeat(np.stack([real, fake], axis=1), each, axis=0).ravel()
 
-    false = np.zeros(len(names), bool)
+    nothing = np.full_like(names, "")
+    real = np.ones(len(names), bool)
+    video = alternating(names + "_real", names + "_fake")
+    stems = alternating("real/" + names, "fake/" + names)
     table = Table(
-        file=alternating(*files),
-        video=alternating(real, fake),
-        original=alternating(np.full_like(real, ""), of_fakes),
-        is_real=alternating(~false, false),
-        has_mask=alternating(~false, ~false),
+        file=stems + np.tile(np.repeat(takes, 2), len(names)).astype(object) + ".png",
+        video=video,
+        original=alternating(nothing, of_fakes),
+        is_real=alternating(real, ~real),
+        has_mask=np.ones(len(video), bool),
     )
     return dataclasses.replace(
         faces,
-        records=Pairs(faces.records),
+        records=Pairs(faces.records, each),
         indices=np.arange(len(table)),
         table=table,
         fingerprint=fingerprint([faces.fingerprint, *_made_with()]),

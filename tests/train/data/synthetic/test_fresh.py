@@ -18,6 +18,7 @@ from train.data.loader import Batch
 from train.data.sampler import Sampler
 from train.data.synthetic import blend, dataset
 from train.data.synthetic.blend import Portrait, frame
+from train.data.synthetic.fresh import Pairs
 from train.data.synthetic.scene import ProceduralPortraits
 
 SOURCE = ProceduralPortraits(12, seed=3)
@@ -109,7 +110,7 @@ def test_other_splits_are_fixed(data: Dataset) -> None:
     splits, faults, _ = open_splits(SELF_BLENDED)
     assert not faults
     assert {name: len(found) for name, found in splits.items()} == {
-        **{"train": 32, "validation": 4, "test": 4}
+        **{"train": 32, "validation": 32, "test": 32}
     }
     assert len({found.fingerprint for found in splits.values()}) == 3
     for found in splits.values():
@@ -121,6 +122,12 @@ def test_other_splits_are_fixed(data: Dataset) -> None:
             assert image.size == Image.open(io.BytesIO(first["image"])).size
     names = [set(found.table.video) for found in splits.values()]
     assert len(set.union(*names)) == sum(map(len, names)) == 40
+    # Two people, each as a real and a forged video of eight frames that differ.
+    test = splits["test"]
+    assert len(set(test.table.file)) == 32
+    assert [len(set(test.table.video[start : start + 16])) for start in (0, 16)] == [2, 2]
+    assert test.table.original[1::2].tolist() == test.table.video[::2].tolist()
+    assert len({test.record(row)["image"] for row in range(32)}) == 32
 
 
 def test_augmentation_changes_both_alike(data: Dataset) -> None:
@@ -242,8 +249,9 @@ def test_photos_keep_more_around_the_face(tmp_path: Path) -> None:
     splits, _, _ = open_splits(f"{SELF_BLENDED}:{tmp_path}")
     found = {}
     for split in splits.values():
-        faces = split.records.faces  # pyright: ignore[reportAttributeAccessIssue]
-        for name, record in zip(split.table.video[::2], faces, strict=True):
+        pairs = split.records
+        assert isinstance(pairs, Pairs)
+        for name, record in zip(split.table.video[:: 2 * pairs.each], pairs.faces, strict=True):
             found[name] = Portrait.from_png(record["image"])
     portrait = found["0_real"]
     (face,) = FaceFinder()(Image.fromarray(portrait.pixels))
