@@ -67,21 +67,29 @@ class _View(NamedTuple):
     landmarks: np.ndarray
 
 
+Reading = Callable[[bytes], Portrait]  # what reads a picture's bytes
+
+
 def frame(
-    content: bytes, key: tuple[int, ...], *, is_forged: bool
+    content: bytes,
+    key: tuple[int, ...],
+    *,
+    is_forged: bool,
+    reading: Reading = Portrait.from_png,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One frame of a pair: a real picture, or the forgery of it.
 
     Args:
-        content: a stored portrait.
+        content: a picture.
         key: what the pair is drawn by: the same numbers make the same pair.
         is_forged: which of both.
+        reading: how the picture and the place of its face are read.
 
     Returns:
         The frame (side, side, 3) uint8, and its label (side, side) uint8: 1 where it is
         manipulated. The side is drawn from 80 to 256 pixels.
     """
-    view = _view(content, key)
+    view = _view(content, key, reading)
     if is_forged:
         pixels, label = _blended(view, np.random.default_rng((*key, 1)))
     else:
@@ -108,10 +116,10 @@ def _resized(
 
 
 @functools.lru_cache(maxsize=8)  # a face and its forgery follow each other
-def _view(content: bytes, key: tuple[int, ...]) -> _View:
+def _view(content: bytes, key: tuple[int, ...], reading: Reading = Portrait.from_png) -> _View:
     """The crop of a portrait by a random zoom and margin."""
     cv2, rng = _opencv(), np.random.default_rng((*key, 0))
-    pixels, box, landmarks = Portrait.from_png(content)
+    pixels, box, landmarks = reading(content)
     longer = max(box[2] - box[0], box[3] - box[1])
     side = int(min(max(rng.uniform(*_ZOOM) * longer, 16), *pixels.shape[:2]))
     middle = (box[:2] + box[2:]) / 2 + rng.uniform(-_ASIDE, _ASIDE, 2) * side

