@@ -21,6 +21,7 @@ from train.data.synthetic.pairs import originals
 from train.data.synthetic.photos import portrait_in
 from train.data.synthetic.portraits import Portraits
 
+DONOR_SHARE = 1 / 4  # of the forgeries that get another person's face instead of their own
 EACH = 8  # pairs of each face that is not trained on; of few people, one each shows little
 
 
@@ -44,9 +45,20 @@ class Pairs(Sequence[dict[str, Any]]):
         """A record with the keys that are read of a frame: picture and mask."""
         pair, is_forged = divmod(index, 2)
         content = self.faces[pair // self.each]["image"]
-        key = (*self.draw, pair)
-        pixels, mask = blend.frame(content, key, is_forged=bool(is_forged), reading=self.reading)
+        key, donor = (*self.draw, pair), None
+        if is_forged and (other := self._donor(key, pair // self.each)) is not None:
+            donor = self.faces[other]["image"]
+        pixels, mask = blend.frame(
+            content, key, is_forged=bool(is_forged), reading=self.reading, donor=donor
+        )
         return {"image": _encoded(pixels, self.format), "mask": _encoded(mask, self.format)}
+
+    def _donor(self, key: tuple[int, ...], face: int) -> int | None:
+        """Whose face is blended in: another one's, of this split, or None for its own."""
+        rng = np.random.default_rng((*key, 3))
+        if len(self.faces) < 2 or rng.random() >= DONOR_SHARE:
+            return None
+        return (face + int(rng.integers(1, len(self.faces)))) % len(self.faces)
 
     def redrawn(self, seed: int, epoch: int) -> Self:
         """The pairs of an epoch of training, in a format that takes no time."""
