@@ -1,0 +1,107 @@
+"""What hostile visitors and other sites may try."""
+
+import http.client
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from flax_unet.app import page
+from tests.flax_unet.app.test_queue import Connection, StandIn
+
+NAMES = (
+    "../../../etc/passwd.png",
+    "/etc/passwd",
+    "..\\..\\windows.jpg",
+    ".hidden",
+    "..",
+    "",
+    "a\x00b.png",
+    "line\nbreak.png",
+    "<img src=x onerror=alert(1)>.png",
+    "ż" * 300 + ".jpeg",
+    "photo." + "x" * 300,
+    "report.html",
+    "\udcff.png".encode(errors="surrogateescape").decode("latin-1"),
+)
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    judge, place = StandIn(), page.Place("127.0.0.1", 0)
+    with page.serve(judge, tmp_path / "served", place, page.Limits(2**20)) as url:
+        yield int(url.rstrip("/").rpartition(":")[2])
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "served").mkdir()
+    return tmp_path / "served"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_uploads(port: int, folder: Path, name: str) -> None:
+    """Each file lands in a folder of its own, under a name that any file system takes."""
+    one = Connection(port, 1)
+    one.state()
+    assert one.send(quote(name), 65536)[0] == 201
+    (shown,) = one.state()["files"]
+    assert shown["name"].isprintable()
+    found = [path for path in folder.parent.rglob("*") if path.is_file()]
+    assert len(found) == 1
+    assert found[0].parent.name == "upload"
+    assert found[0].parents[2] == folder
+    assert len(found[0].name.encode()) <= 255
+    assert not set(found[0].name) & set('<>:"/\\|?*\0\n')
+    assert found[0].suffix == Path(name).suffix[:121] or len(name) < 9
+    one.close()
+
+
+def asked(port: int, method: str, path: str, **headers: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, headers=named)
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer
+
+
+def test_other_sites_pages(port: int) -> None:
+    """They may link here, and nothing else."""
+    home = f"/sessions/{'0' * 32}"
+    for site in ("cross-site", "same-site"):
+        foreign = {"Sec_Fetch_Site": site}
+        assert asked(port, "GET", "/", **foreign, Sec_Fetch_Mode="navigate").status == 200
+        for mode in ("no-cors", "cors"):
+            for method, path in (("GET", f"{home}/events"), ("POST", f"{home}/files?name=a")):
+                assert asked(port, method, path, **foreign, Sec_Fetch_Mode=mode).status == 403
+    answer = asked(port, "GET", "/")
+    policy = answer.getheader("Content-Security-Policy") or ""
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.getheader("X-Content-Type-Options") == "nosniff"
+    assert answer.getheader("Cache-Control") == "no-store"
+
+
+@pytest.mark.parametrize(
+    "query", ["mode=all", "way=index", "count=0", "count=-1", "count=1e9", "count=9999999"]
+)
+def test_options_that_are_none(port: int, query: str) -> None:
+    one = Connection(port, 1)
+    one.state()
+    status, said = one.send(f"a.jpg&{query}", 65536)
+    assert status == 409
+    assert said == "Set how many frames to judge: a whole number from 1."
+    one.close()
+
+
+@pytest.mark.parametrize("key", ["0" * 31, "g" * 32, "..%2f" * 8, "0" * 4000])
+def test_keys_that_are_none(port: int, key: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", f"/sessions/{key}/events")
+    answer = connection.getresponse()
+    assert answer.status == 404 or b"event: refused" in answer.read()
+    connection.close()
+    assert asked(port, "POST", f"/sessions/{key}/files?name=a").status in (404, 409)
