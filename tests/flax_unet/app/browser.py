@@ -25,4 +25,4 @@ def judged(page: Page, file: Path) -> None:
     page.locator("#file").set_input_files(file)
     page.locator("#verdict .file", has_text=file.name).and_(
         page.locator("[role=status] *")
-    ).wait_for()
+    ).wait_for(timeout=PATIENCE)

@@ -24,7 +24,7 @@ DESKTOP, PHONE = (1366, 768), (390, 844)
 RATE, SECONDS = 12, 8
 SOUGHT = """film => new Promise((done) => {
     const look = () => film.seeking || film.readyState < 4 ? requestAnimationFrame(look)
-        : setTimeout(done, 500);  // the browser's own controls fade
+        : setTimeout(done, 1500);  // the browser's own controls fade
     look();
 })"""
 
@@ -63,7 +63,7 @@ def take(page: Page, name: str, *, whole: bool = False) -> None:
     page.mouse.move(0, 0)
     page.screenshot(path=path, full_page=whole)
     picture = Image.open(path).convert("RGB")
-    few = picture.quantize(128)
+    few = picture.quantize(128, Image.Quantize.FASTOCTREE)
     picture.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
     print(path.name, path.stat().st_size)
 

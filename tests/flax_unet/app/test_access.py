@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, HttpCredentials, Page, expect
 
 from flax_unet.app import page as served
 from flax_unet.app.judge import Judge
-from tests.flax_unet.app.browser import judged, needs_browser
+from tests.flax_unet.app.browser import PATIENCE, judged, needs_browser
 from tests.flax_unet.app.screenshots import EXAMPLES, film
 from tests.flax_unet.samples import small_checkpoint
 
@@ -55,6 +55,7 @@ def test_nothing_serious(browser: Browser, url: str, look: str, tmp_path: Path) 
     """At the start, with a picture, a video of two people, an error, and all that is folded."""
     context = browser.new_context(**LOOKS[look])
     page = context.new_page()
+    page.set_default_timeout(PATIENCE)
     page.goto(url)
 
     def check() -> None:
@@ -178,7 +179,5 @@ def test_page_with_a_password(browser: Browser, tmp_path: Path) -> None:
         judged(page, EXAMPLES / "1_real.jpg")
         context.close()
         page = browser.new_page()
-        answer = page.goto(url)
-        assert answer is not None
-        assert answer.status == 401
+        assert page.request.get(url).status == 401
         page.close()
