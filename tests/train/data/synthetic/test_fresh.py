@@ -281,7 +281,7 @@ def test_crops_are_as_found_faces_or_square() -> None:
         ratios.append(view.ratio)
         # All of the face is in it, its middle near the middle, and no landmark lies outside.
         middle = (view.box[:2] + view.box[2:]) / 2 / 256
-        np.testing.assert_allclose(middle, 0.5, atol=0.12)
+        np.testing.assert_allclose(middle, 0.5, atol=0.2)  # up to 0.15 aside, and leaning
         assert view.landmarks[0, 0] < view.landmarks[1, 0]  # the picture's left first
         assert ((view.landmarks > view.box[:2]) & (view.landmarks < view.box[2:])).all()
     assert 1 <= min(ratios) < 1.05
@@ -290,11 +290,11 @@ def test_crops_are_as_found_faces_or_square() -> None:
 
 def test_another_face_is_put_where_the_face_is() -> None:
     """The landmarks meet, in the colours of the picture."""
-    dots = np.array([(80, 100), (160, 110), (120, 140), (90, 180), (150, 190)], float)
-    donor = np.full((256, 256, 3), 200, np.uint8)
-    for x, y in dots.astype(int):
-        donor[y - 6 : y + 7, x - 6 : x + 7] = 40
     view = blend._view(SOURCE.portrait(0)[1].to_png(), (0, 0))
+    dots = view.landmarks * (0.7, 0.9) + (40, 10)  # a face of other proportions, elsewhere
+    donor = np.full((256, 256, 3), 200, np.uint8)
+    for x, y in dots.round().astype(int):
+        donor[y - 6 : y + 7, x - 6 : x + 7] = 40
     outline = np.full((256, 256), 255, np.uint8)
     box = np.array([60.0, 60.0, 190.0, 230.0])
     face = blend._swapped(Portrait(donor, box, dots), view, outline)
