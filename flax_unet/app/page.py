@@ -149,7 +149,8 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
         kept = gr.State(None, delete_callback=_delete)
         gr.HTML(
             "<h1>Real or forged?</h1><p>U-YNet judges faces in pictures and videos, and marks the "
-            f"manipulated pixels. Checkpoint: <b>{escape(judge.checkpoint.name)}</b></p>",
+            f"manipulated pixels. Checkpoint: <b>{escape(judge.checkpoint.name)}</b></p>"
+            f"{html.worth(judge.detector.worth.sentence)}",
             elem_classes="head",
         )
         with gr.Row():

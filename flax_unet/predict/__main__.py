@@ -48,6 +48,8 @@ face's box, class 0 untouched, class 1 MANIPULATED, faces in the order of {write
 In folders, hidden files, links to other folders and other kinds of files are left out; the end of
 the output and {writer.JSON} count them.
 
+What the weights were trained and measured on is printed on standard error, in one sentence.
+
 Exit status: 0 everything was judged, whatever was found; 1 some files failed; 2 all did, and DIR is
 not written. A video that is cut short counts as failed; what could be read of it is judged.
 """
@@ -262,6 +264,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _print_summary(Summary.of(outcomes, left_out), left_out, sys.stderr if args.json else None)
         if outcomes["failed"] == outcomes.total():
             raise InputError("every file failed; the reasons are above")
+        print(f"note: {detector.worth.sentence}", file=sys.stderr)
         if stage is not None:
             writer.write_predictions(stage, results, args.checkpoint, detector, options, left_out)
     if args.out is not None and not args.json:
