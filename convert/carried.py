@@ -69,7 +69,7 @@ def records(content: Mapping[Any, Any]) -> dict[str, Any]:
             raise ValueError("not a short text")
         found = json.loads(text)
         json.dumps(found, allow_nan=False)  # also refuses 1e999, which is read as infinity
-        kept = {name: found[name] for name in (WORTH, CALIBRATION) if name in found}
-    except (ValueError, TypeError, RecursionError):
+        kept = {name: of for name, of in found.items() if name in (WORTH, CALIBRATION)}
+    except (ValueError, AttributeError, RecursionError):
         return {WORTH: None}
     return kept if all(isinstance(of, dict) for of in kept.values()) else {WORTH: None}

@@ -100,7 +100,7 @@ class Worth:
         """The same with another measurement; None: with none."""
         if on == self.measured_on:
             return self
-        on = None if on is None else _cut(on, _LONGEST_PHRASE)
+        on = None if on is None else _cut(shown(on), _LONGEST_PHRASE)
         return dataclasses.replace(self, measured_on=on)._with_sentence()
 
     def to_json(self) -> dict[str, str | None]:

@@ -264,12 +264,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         _print_summary(Summary.of(outcomes, left_out), left_out, sys.stderr if args.json else None)
         if outcomes["failed"] == outcomes.total():
             raise InputError("every file failed; the reasons are above")
-        print(f"note: {detector.worth.sentence}", file=sys.stderr)
         if stage is not None:
             writer.write_predictions(stage, results, args.checkpoint, detector, options, left_out)
     if args.out is not None and not args.json:
         kinds = ["masks", *["overlays"] * overlays, *["logits"] * args.save_logits]
         print(f"{shown(str(args.out))}: {', '.join([writer.JSON, writer.TABLE, *kinds])}")
+    print(f"note: {detector.worth.sentence}", file=sys.stderr)
     if outcomes["failed"]:
         sys.exit(1)
 

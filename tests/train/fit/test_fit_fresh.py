@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import killed
+from flax_unet.checkpoint import metadata
+from flax_unet.checkpoint.worth import RANDOM, Worth
 from tests.train.fit.conftest import SHALLOW, write_checkpoint
 from train.data import audit, export
 from train.data.dataset import SELF_BLENDED, open_dataset
@@ -43,7 +45,13 @@ def test_it_learns_and_goes_on_as_if_it_had_not_ended(tmp_path: Path) -> None:
 
 
 def test_every_command_opens_its_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint(tmp_path / "start", SHALLOW)
+    metadata.write_json(tmp_path / "start" / "source.json", {"worth": RANDOM.to_json()})
     trained = run(tmp_path, "run", "--steps", 2)
+    assert Worth.of_checkpoint(trained / "last").sentence == (
+        "Trained on 16 drawn faces (self_blended) only; no measurement is recorded; real faces may "
+        "be called FAKE wrongly."
+    )
     for out in ("one", "two"):
         options = ["--checkpoint", str(trained / "last"), "--data", SELF_BLENDED]
         evaluation.main([*options, "--out", str(tmp_path / out)])
