@@ -25,6 +25,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from flax_unet.app import html
 from flax_unet.app.judge import FEW_FRAMES, Judge, Report
+from flax_unet.checkpoint.worth import Worth
 from flax_unet.media.faces import Mode
 from flax_unet.media.videos import Sampling
 from flax_unet.utils.errors import InputError
@@ -150,7 +151,7 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
         gr.HTML(
             "<h1>Real or forged?</h1><p>U-YNet judges faces in pictures and videos, and marks the "
             f"manipulated pixels. Checkpoint: <b>{escape(judge.checkpoint.name)}</b></p>"
-            f"{html.worth(judge.detector.worth.sentence)}",
+            f"{html.worth(Worth.of_checkpoint(judge.checkpoint).sentence)}",
             elem_classes="head",
         )
         with gr.Row():
