@@ -20,6 +20,7 @@ LONGEST = 500  # characters of a text in the record; a longer one is refused
 GENERATED = ("forged_portraits", "self_blended")  # data sets that are made on this machine
 _PEOPLE = {"procedural": "drawn faces", "avatars": "synthetic people"}  # sources of these
 _LONGEST_PHRASE, _LONGEST_NAME = 200, 60  # characters of what is composed; longer ones are cut
+_BLENDED = ", with forgeries made by blending"
 _SLASH = re.compile(r"[/\\]")
 
 _NOT_RECORDED = "Of unknown origin: what these weights were trained on is not recorded"
@@ -49,6 +50,7 @@ class Worth:
         *,
         frames: int | None = None,
         people: int | None = None,
+        is_blended: bool = False,
         before: "Worth | None" = None,
     ) -> Self:
         """That of weights that were trained on a data set, and not measured yet.
@@ -57,18 +59,20 @@ class Worth:
             data: the data set's name or folder, of which only the last name is kept.
             frames: that were trained on, if that is known.
             people: among them, in generated data sets.
+            is_blended: whether forgeries of its real frames were made in training.
             before: what the weights that training started from were worth; None: they were random.
         """
         kind, _, source = data.partition(":")
         name, caveat = _cut(shown(without_folders(data)), _LONGEST_NAME), None
         if kind not in GENERATED:
             trained_on = name if frames is None else f"{frames:,} frames of {name}"
+            trained_on += _BLENDED * is_blended
         else:
             count = "" if people is None else f"{people:,} "
             if words := _PEOPLE.get(source or "procedural"):
                 trained_on, caveat = f"{count}{words} ({name})", _ONLY_SYNTHETIC
             else:
-                trained_on = f"{count}faces in photos ({name}), forged by blending"
+                trained_on = f"{count}faces in photos ({name}){_BLENDED}"
         if before is not None and before.sentence != RANDOM.sentence:
             first = before.trained_on or "data that is not recorded"
             if not first.endswith(trained_on):  # training went on

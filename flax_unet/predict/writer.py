@@ -13,6 +13,7 @@ from PIL import Image
 
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import made_by
+from flax_unet.checkpoint.worth import Worth
 from flax_unet.media.discover import LeftOut
 from flax_unet.media.videos import VideoWriter
 from flax_unet.predict import draw
@@ -197,7 +198,7 @@ def write_predictions(
     written = {
         "checkpoint": checkpoint_path.resolve().name,
         "checkpoint_source": {key: source.get(key) for key in ("file", "sha256", "layout")},
-        "worth": detector.worth.sentence,
+        "worth": Worth.of(source).sentence,
         "image_size": detector.config.to_json()["image_size"],
         "options": {
             "faces": options.mode,

@@ -28,8 +28,8 @@ def synthetic() -> Worth:
         ),
         (
             "self_blended:/home/me/Our faces/",
-            "Trained on 210 faces in photos (self_blended:Our faces), forged by blending; no "
-            "measurement is recorded.",
+            "Trained on 210 faces in photos (self_blended:Our faces), with forgeries made by "
+            "blending; no measurement is recorded.",
         ),
         ("/home/me/dfdc", "Trained on 2,310 frames of dfdc; no measurement is recorded."),
         ("C:\\me\\dfdc", "Trained on 2,310 frames of C:dfdc; no measurement is recorded."),
@@ -37,6 +37,13 @@ def synthetic() -> Worth:
 )
 def test_sentence_of_trained_weights(data: str, sentence: str) -> None:
     assert Worth.trained(data, frames=2310, people=210).sentence == sentence
+
+
+def test_sentence_of_weights_that_learnt_from_fresh_forgeries() -> None:
+    assert Worth.trained("/home/me/mine", frames=400, is_blended=True).sentence == (
+        "Trained on 400 frames of mine, with forgeries made by blending; no measurement is "
+        "recorded."
+    )
 
 
 def test_measurement_is_part_of_the_sentence() -> None:

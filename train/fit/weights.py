@@ -47,7 +47,10 @@ def worth_after(data: Dataset, start: Path | None) -> Worth:
     """
     people = len(set(data.table.video[data.table.is_real]))
     before = None if start is None else Worth.of_checkpoint(start)
-    return Worth.trained(data.name, frames=len(data), people=people, before=before)
+    is_blended = data.together > 1
+    return Worth.trained(
+        data.name, frames=len(data), people=people, is_blended=is_blended, before=before
+    )
 
 
 def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[Tree, list[str]]:

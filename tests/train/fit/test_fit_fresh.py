@@ -1,6 +1,7 @@
 """Training on faces that are forged anew in each epoch."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -100,3 +101,10 @@ def test_real_frames_of_a_folder_are_forged_anew(tmp_path: Path) -> None:
     parts = run(tmp_path, "parts", *options, "--steps", 4)
     fit.main(["--workdir", str(parts), "--resume", "--steps", "6"])
     assert killed.differing(whole, parts) == []
+    for workdir in (whole, parts):
+        trained_on = Worth.of_checkpoint(workdir / "last").trained_on
+        assert re.fullmatch(
+            r"data that is not recorded, then on \d+ frames of folder, with forgeries made by "
+            "blending",
+            str(trained_on),
+        )
