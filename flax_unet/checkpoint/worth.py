@@ -20,6 +20,7 @@ LONGEST = 500  # characters of a text in the record; a longer one is refused
 GENERATED = ("forged_portraits", "self_blended")  # data sets that are made on this machine
 _PEOPLE = {"procedural": "drawn faces", "avatars": "synthetic people"}  # sources of these
 _LONGEST_PHRASE, _LONGEST_NAME = 200, 60  # characters of what is composed; longer ones are cut
+_THEN = ", then on "
 _BLENDED = ", with forgeries made by blending"
 _SLASH = re.compile(r"[/\\]")
 
@@ -75,8 +76,9 @@ class Worth:
                 trained_on = f"{count}faces in photos ({name}){_BLENDED}"
         if before is not None and before.sentence != RANDOM.sentence:
             first = before.trained_on or "data that is not recorded"
-            if not first.endswith(trained_on):  # training went on
-                trained_on = f"{_cut(first, _LONGEST_PHRASE // 2)}, then on {trained_on}"
+            is_same = f"{_THEN}{first}".endswith(f"{_THEN}{trained_on}")  # training went on
+            longer = f"{_cut(first, _LONGEST_PHRASE // 2)}{_THEN}{trained_on}"
+            trained_on = first if is_same else longer
             caveat = caveat and before.caveat
         return cls("", _cut(trained_on, _LONGEST_PHRASE), None, caveat)._with_sentence()
 
@@ -122,7 +124,7 @@ class Worth:
         if self.measured_on is not None:
             measured = f"measured on {self.measured_on}"
         parts = filter(None, (trained, measured, self.caveat))
-        return dataclasses.replace(self, sentence=f"{'; '.join(parts)}.")
+        return dataclasses.replace(self, sentence=_cut(f"{'; '.join(parts)}.", LONGEST))
 
 
 RANDOM = Worth("Random weights: verdicts mean nothing.")

@@ -65,7 +65,12 @@ def test_where_training_started_from_is_part_of_it() -> None:
         f"Trained on 210 synthetic people ({AVATARS}), then on 400 frames of mine; no measurement "
         "is recorded."
     )
+    assert Worth.trained("mine", frames=400, before=later) == later
     assert Worth.trained(AVATARS, people=210, before=synthetic()) == synthetic()
+    fewer = Worth.trained(AVATARS, people=10, before=synthetic())
+    assert fewer.trained_on == (
+        f"210 synthetic people ({AVATARS}), then on 10 synthetic people ({AVATARS})"
+    )
     assert Worth.trained(AVATARS, people=210, before=RANDOM) == synthetic()
     after_unknown = Worth.trained(AVATARS, people=210, before=UNKNOWN)
     assert after_unknown.sentence.startswith(
@@ -83,6 +88,8 @@ def test_sentences_stay_short_and_printable() -> None:
     worth = worth.measured(None)
     assert worth.sentence.isprintable()
     assert Worth.of({"worth": worth.to_json()}) == worth
+    longest = Worth(*["x" * LONGEST] * 4).measured("dfdc: AUC 0.970")
+    assert Worth.of({"worth": longest.to_json()}) == longest
 
 
 def test_checkpoints_from_before_there_were_records() -> None:

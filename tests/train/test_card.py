@@ -165,6 +165,7 @@ def test_measurement_becomes_part_of_the_weights(
     edit(model / "source.json", worth=trained.to_json())
     write_card(model)
     assert f"`{trained.sentence}`" in (model / "README.md").read_text()
+    assert "does not record its training data" not in (model / "README.md").read_text()
     write_card(model, "--evaluation", report, "--overwrite")
     figures = json.loads(report.read_text())
     auc, dice = figures["frames"]["auc"], figures["pixels"]["fake_frames"]["dice"]

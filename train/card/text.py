@@ -94,8 +94,9 @@ def origin(
 
 def _conversion(source: dict[str, Any]) -> list[str]:
     count, unused = (len(source.get(name) or ()) for name in ("entries", "unused"))
+    silent = ", which does not record its training data" * (Worth.of(source).trained_on is None)
     lines = [
-        "Converted from a PyTorch checkpoint, which does not record its training data.",
+        f"Converted from a PyTorch checkpoint{silent}.",
         "",
         f"- file: {code(source.get('file'))}, {number(source.get('size_bytes'), ',')} bytes",
         f"- SHA-256: {code(source.get('sha256'))}",
