@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from flax_unet.checkpoint import metadata
 from flax_unet.media.discover import LeftOut, items
 from flax_unet.media.faces import Face as FoundFace
 from flax_unet.media.faces import FaceFinder, Mode
@@ -72,7 +71,8 @@ class Judge:
         self.checkpoint = checkpoint
         self.detector = Detector.from_checkpoint(checkpoint)
         self._finder = FaceFinder(face_model)
-        self.worth, self.card = _worth(checkpoint), _card(checkpoint)  # texts for visitors
+        # Texts for visitors.
+        self.worth, self.card = self.detector.worth.sentence, _card(checkpoint)
 
     def __call__(
         self,
@@ -114,12 +114,6 @@ class Judge:
         files["archive"] = Path(archive)
         found = (seen.frame, seen.faces, seen.faces_found, seen.people, seen.rate)
         return Report(result, *found, files)
-
-
-def _worth(checkpoint: Path) -> str | None:
-    """A sentence on what the weights are worth; None if none is recorded."""
-    worth = metadata.load_source(checkpoint).get("worth")
-    return worth.get("sentence") if isinstance(worth, dict) else None
 
 
 def _card(checkpoint: Path) -> str | None:

@@ -13,7 +13,6 @@ _CAPTIONS = {
     "2_forged": "A forgery: another face was put over this officer's",
     "3_both": "Both in one picture",
 }
-_NO_WORTH = "Nobody has recorded what this program's verdicts are worth. Do not rely on them."
 
 
 def page(judge: Judge, most: int, root_path: str) -> str:
@@ -43,5 +42,5 @@ def card(judge: Judge, root_path: str) -> str:
 def _filled(name: str, root_path: str, judge: Judge, **parts: str) -> str:
     """A page of `static`, with what is the same in all and its own parts of HTML."""
     template = string.Template((STATIC / name).read_text(encoding="utf-8"))
-    common = {"root": root_path, "model": judge.checkpoint.name, "worth": judge.worth or _NO_WORTH}
+    common = {"root": root_path, "model": judge.checkpoint.name, "worth": judge.worth}
     return template.substitute({key: escape(text) for key, text in common.items()} | parts)

@@ -21,13 +21,16 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from flax_unet.app import __main__ as app
 from flax_unet.app import html as page_html
 from flax_unet.app import judge as judging
+from flax_unet.app import templates
 from flax_unet.app.judge import Judge
+from flax_unet.checkpoint.worth import UNKNOWN
 from flax_unet.detector import Detector
 from flax_unet.media.faces import FaceFinder, find
 from flax_unet.media.images import read_image
 from flax_unet.media.videos import Sampling, VideoWriter
 from flax_unet.predict import __main__ as predict
 from tests.flax_unet.app.browser import PATIENCE, judged, needs_browser
+from tests.flax_unet.app.test_queue import StandIn
 from tests.flax_unet.samples import CLIP, needs_shared, small_checkpoint
 
 EXAMPLES = Path(judging.__file__).parent / "examples"
@@ -147,6 +150,14 @@ def test_heads_that_a_network_lacks_are_left_out(tmp_path: Path) -> None:
     assert "forgery" not in page_html.faces(report)
 
 
+def test_banner_on_the_weights_is_text() -> None:
+    judge = StandIn()
+    judge.worth = "<script>alert(1)</script> & more"
+    for text in (templates.page(judge, 2**20, ""), templates.card(judge, "")):
+        assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in text
+        assert "<script>" not in text
+
+
 class Served(NamedTuple):
     url: str
     folder: Path  # for temporary files
@@ -253,6 +264,7 @@ def downloaded(page: Page, folder: Path) -> dict[str, bytes]:
 @needs_browser
 def test_page_with_a_picture(visit: Visit, checkpoint: Path, tmp_path: Path) -> None:
     page = visit.page
+    expect(page.locator(".worth span")).to_have_text(UNKNOWN.sentence)
     judged(page, FACE)
     picture = read_image(FACE)
     boxes = find(FaceFinder(), picture, "auto").boxes
@@ -434,7 +446,7 @@ from pathlib import Path
 from flax_unet.app import page
 
 place = page.Place("127.0.0.1", int(sys.argv[1]), "/faces", ["faces.example", "*.many.example"])
-judge = types.SimpleNamespace(checkpoint=Path("model"), worth=None, card=None)
+judge = types.SimpleNamespace(checkpoint=Path("model"), worth="", card=None)
 found = {}
 limits = page.Limits(2**20)
 with tempfile.TemporaryDirectory() as folder, page.serve(judge, Path(folder), place, limits):

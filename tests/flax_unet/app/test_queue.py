@@ -25,7 +25,7 @@ class StandIn(Judge):
     """In place of the network: judges a file when the test says so."""
 
     def __init__(self) -> None:
-        self.checkpoint, self.worth, self.card = Path("stand-in"), None, None
+        self.checkpoint, self.worth, self.card = Path("stand-in"), "Nothing.", None
         self.judged: list[str] = []  # the names of files, in order
         self.at_once = self.most_at_once = 0
         self.may_go_on = threading.Semaphore(0)

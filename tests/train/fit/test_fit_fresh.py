@@ -1,6 +1,7 @@
 """Training on faces that are forged anew in each epoch."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks import killed
+from flax_unet.checkpoint import metadata
+from flax_unet.checkpoint.worth import RANDOM, Worth
 from tests.train.fit.conftest import SHALLOW, write_checkpoint
 from train.data import audit, export
 from train.data.dataset import SELF_BLENDED, open_dataset
@@ -45,7 +48,13 @@ def test_it_learns_and_goes_on_as_if_it_had_not_ended(tmp_path: Path) -> None:
 
 
 def test_every_command_opens_its_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint(tmp_path / "start", SHALLOW)
+    metadata.write_json(tmp_path / "start" / "source.json", {"worth": RANDOM.to_json()})
     trained = run(tmp_path, "run", "--steps", 2)
+    assert Worth.of_checkpoint(trained / "last").sentence == (
+        "Trained on 16 drawn faces (self_blended) only; no measurement is recorded; real faces may "
+        "be called FAKE wrongly."
+    )
     for out in ("one", "two"):
         options = ["--checkpoint", str(trained / "last"), "--data", SELF_BLENDED]
         evaluation.main([*options, "--out", str(tmp_path / out)])
@@ -92,3 +101,10 @@ def test_real_frames_of_a_folder_are_forged_anew(tmp_path: Path) -> None:
     parts = run(tmp_path, "parts", *options, "--steps", 4)
     fit.main(["--workdir", str(parts), "--resume", "--steps", "6"])
     assert killed.differing(whole, parts) == []
+    for workdir in (whole, parts):
+        trained_on = Worth.of_checkpoint(workdir / "last").trained_on
+        assert re.fullmatch(
+            r"data that is not recorded, then on \d+ frames of folder, with forgeries made by "
+            "blending",
+            str(trained_on),
+        )

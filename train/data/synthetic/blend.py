@@ -26,7 +26,8 @@ MOST_PIXELS = 384  # along each side of a stored portrait
 
 _TEXT = "face"  # the PNG's text that holds the place of the face
 _ZOOM = 1.1, 2.0  # of a face's width and height: those of a frame
-_ASIDE = 0.1  # of the frame's sides, by which the face lies off its middle, at most
+_ASIDE = 0.15  # of the frame's sides, by which the face lies off its middle, at most
+_LEANING = 12  # degrees: the standard deviation, for half of the frames
 _RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # how opaque the blended face is, as published
 _MIN_AREA = 0.01  # share of the frame that the label covers; less is forged anew
 _ATTEMPTS = 5
@@ -131,27 +132,33 @@ def _view(content: bytes, key: tuple[int, ...], reading: Reading = Portrait.from
     full, face = np.array(pixels.shape[1::-1]), box[2:] - box[:2]
     # Crops are as the face finder's boxes, or square; either becomes the network's square.
     face = face.max() + (face - face.max()) * rng.random()
-    size = np.clip((rng.uniform(*_ZOOM) * face).round(), 16, full).clip(1, full)
+    size = np.clip(rng.uniform(*_ZOOM) * face, 16, full).clip(1, full)
     middle = (box[:2] + box[2:]) / 2 + rng.uniform(-_ASIDE, _ASIDE, 2) * size
-    corner = np.clip((middle - size / 2).round(), 0, full - size)
-    (left, top), (width, height) = corner.astype(int).tolist(), size.astype(int).tolist()
-    crop = pixels[top : top + height, left : left + width]
-    enlarging = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(2)]
-    crop = cv2.resize(
-        crop,
+    middle = np.clip(middle, size / 2, full - size / 2)
+    angle = np.radians(rng.normal(0, _LEANING)) if rng.random() < 0.5 else 0.0
+    sides = np.array([-1, 1]) if rng.random() < 0.5 else np.ones(2)  # mirrored, or not
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    matrix = np.diag(SIZE / size * (sides[0], 1)) @ turn
+    offset = SIZE / 2 - matrix @ middle
+    # The centres of pixels lie half a pixel from their edges.
+    shift = offset + matrix @ (0.5, 0.5) - 0.5
+    crop = cv2.warpAffine(
+        pixels,
+        np.column_stack([matrix, shift]),
         (SIZE, SIZE),
-        interpolation=cv2.INTER_AREA if min(width, height) > SIZE else enlarging,
+        flags=(cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(2)],
+        borderMode=cv2.BORDER_REFLECT_101,
     )
-    box = (box.reshape(2, 2) - corner) * SIZE / size
-    landmarks = (landmarks - corner) * SIZE / size
-    if rng.random() < 0.5:
-        crop = np.ascontiguousarray(crop[:, ::-1])
-        box, landmarks = box * (-1, 1) + (SIZE, 0), landmarks * (-1, 1) + (SIZE, 0)
+    landmarks = landmarks @ matrix.T + offset
+    if sides[0] < 0:
         landmarks = landmarks[[1, 0, 2, 4, 3]]  # the picture's left first
-    box = np.concatenate([box.min(0), box.max(0)])
+    # The box around the turned ellipse in the face's box.
+    half = np.sqrt((turn**2) @ (box[2:] - box[:2]) ** 2) / 2 * SIZE / size
+    centre = matrix @ ((box[:2] + box[2:]) / 2) + offset
+    box = np.concatenate([centre - half, centre + half])
     is_altered = rng.random() < 0.5
     target = _altered(crop, rng) if is_altered else crop
-    return _View(crop, target, is_altered, box, landmarks, height / width)
+    return _View(crop, target, is_altered, box, landmarks, size[1] / size[0])
 
 
 def _blended(
@@ -334,9 +341,13 @@ def _label(target: np.ndarray, forgery: np.ndarray, weight: np.ndarray) -> np.nd
 
 def _disturbed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As cameras, editors and networks leave pictures: the same numbers do the same to any."""
-    chances = rng.random(5)
-    if chances[0] < 0.4:
-        image = _recoloured(image, rng, shift=15, spread=0.15)
+    chances = rng.random(6)
+    if chances[5] < 0.4:
+        image = _lit(image, rng)
+    if chances[0] < 0.6:
+        image = _recoloured(image, rng, shift=20, spread=0.35)
+    elif chances[0] < 0.65:
+        image = _grey(image)
     if chances[1] < 0.25:
         image = _downscaled(image, rng, least=0.4)
     if chances[2] < 0.15:
@@ -348,6 +359,24 @@ def _disturbed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if chances[4] < 0.45:
         return _compressed(image, rng)
     return _coded(image, rng) if chances[4] < 0.7 else image
+
+
+def _lit(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """In harder or softer light, brighter on one side."""
+    cv2, (height, width) = _opencv(), image.shape[:2]
+    gamma, strength = math.exp(rng.uniform(-0.5, 0.5)), rng.uniform(0, 0.8)
+    direction = rng.uniform(0, 2 * math.pi)
+    levels = (255 * (np.arange(256) / 255) ** gamma).astype(np.float32)
+    across = np.linspace(-0.5, 0.5, width, dtype=np.float32) * np.float32(math.cos(direction))
+    down = np.linspace(-0.5, 0.5, height, dtype=np.float32) * np.float32(math.sin(direction))
+    light = 1 + np.float32(strength) * (across + down[:, None])
+    return cv2.convertScaleAbs(cv2.multiply(levels[image], cv2.merge([light] * 3)))
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """In levels of grey."""
+    cv2 = _opencv()
+    return cv2.merge([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)] * 3)
 
 
 def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -198,7 +198,7 @@ def test_the_region_turns_with_the_face() -> None:
         regions = []
         for portrait in (upright, turned):
             pixels, box, landmarks = portrait
-            view = blend._View(pixels, pixels, False, box, landmarks)
+            view = blend._View(pixels, pixels, False, box, landmarks, 1.0)
             regions.append(blend._outline(view, np.random.default_rng((2, draw))) > 0)
         expected = np.rot90(regions[0])
         overlap = (regions[1] & expected).sum() / (regions[1] | expected).sum()
@@ -226,8 +226,7 @@ def test_small_portraits_with_the_face_at_the_edge(size: tuple[int, int]) -> Non
         for is_forged in (False, True):
             found, label = frame(content, (0, draw), is_forged=is_forged)
             assert found.shape == (*label.shape, 3)
-            assert label.shape[0] == label.shape[1]
-            assert 80 <= len(label) <= 256
+            assert 80 <= max(label.shape) <= 320
             assert found.dtype == label.dtype == np.uint8
             assert label.any() == is_forged
 
@@ -264,6 +263,69 @@ def test_photos_keep_more_around_the_face(tmp_path: Path) -> None:
     longer = (portrait.box[2:] - portrait.box[:2]).max()
     assert 384 / longer == pytest.approx(2.2, rel=0.05)
     assert dataset.KINDS[SELF_BLENDED].size >= 3 * 384**2
+
+
+def test_crops_are_as_found_faces_or_square() -> None:
+    """A face 60 wide and 90 high makes crops from 1.5 times as high as wide down to squares."""
+    pixels = np.full((256, 256, 3), 127, np.uint8)
+    box = np.array([98.0, 83.0, 158.0, 173.0])
+    landmarks = 98 + np.array([(15, 20), (45, 20), (30, 40), (18, 60), (42, 60)], float)
+    content = Portrait(pixels, box, landmarks).to_png()
+    ratios = []
+    for draw in range(60):
+        real, label = frame(content, (0, draw), is_forged=False)
+        view = blend._view(content, (0, draw))
+        assert real.shape[:2] == label.shape
+        height, width = label.shape
+        assert height / width == pytest.approx(view.ratio, abs=16 / width)
+        ratios.append(view.ratio)
+        # All of the face is in it, its middle near the middle, and no landmark lies outside.
+        middle = (view.box[:2] + view.box[2:]) / 2 / 256
+        np.testing.assert_allclose(middle, 0.5, atol=0.2)  # up to 0.15 aside, and leaning
+        assert view.landmarks[0, 0] < view.landmarks[1, 0]  # the picture's left first
+        assert ((view.landmarks > view.box[:2]) & (view.landmarks < view.box[2:])).all()
+    assert 1 <= min(ratios) < 1.05
+    assert 1.45 < max(ratios) < 1.53
+
+
+def test_another_face_is_put_where_the_face_is() -> None:
+    """The landmarks meet, in the colours of the picture."""
+    view = blend._view(SOURCE.portrait(0)[1].to_png(), (0, 0))
+    dots = view.landmarks * (0.7, 0.9) + (40, 10)  # a face of other proportions, elsewhere
+    donor = np.full((256, 256, 3), 200, np.uint8)
+    for x, y in dots.round().astype(int):
+        donor[y - 6 : y + 7, x - 6 : x + 7] = 40
+    outline = np.full((256, 256), 255, np.uint8)
+    box = np.array([60.0, 60.0, 190.0, 230.0])
+    face = blend._swapped(Portrait(donor, box, dots), view, outline)
+    places = view.landmarks.round().astype(int)
+    distances = np.abs(places[:, None] - places).max(-1)[~np.eye(5, dtype=bool)]
+    assert distances.min() > 12
+    dark = face.mean(-1) < face.mean() - 20
+    assert np.mean([dark[y - 2 : y + 3, x - 2 : x + 3].mean() for x, y in places]) > 0.8
+    assert dark.mean() < 0.15
+    np.testing.assert_allclose(face.mean((0, 1)), view.source.mean((0, 1)), atol=6)
+
+
+def test_a_quarter_of_the_forgeries_are_of_other_faces(data: Dataset) -> None:
+    pairs = data.records
+    assert isinstance(pairs, Pairs)
+    donors = [pairs._donor((0, epoch, face), face) for epoch in range(100) for face in range(16)]
+    others = [(index % 16, donor) for index, donor in enumerate(donors) if donor is not None]
+    assert len(others) / len(donors) == pytest.approx(0.25, abs=0.05)
+    assert all(face != donor for face, donor in others)
+    assert {donor for _, donor in others} == set(range(16))
+    alone = dataclasses.replace(pairs, faces=[pairs.faces[0]])
+    assert all(alone._donor((0, epoch, 0), 0) is None for epoch in range(50))
+    for index in range(0, 32, 2):  # a real frame does not depend on it
+        swapped = next(
+            epoch for epoch in range(99) if pairs._donor((0, epoch, index // 2), index // 2)
+        )
+        content, key = pairs.faces[index // 2]["image"], (0, swapped, index // 2)
+        own = frame(content, key, is_forged=True)
+        found = Image.open(io.BytesIO(pairs.redrawn(0, swapped - 1)[index + 1]["image"]))
+        assert found.size == own[1].shape[::-1]
+        assert not np.array_equal(np.asarray(found), own[0])
 
 
 def labelled(folder: Path, reals: int, fakes: int) -> Dataset:
