@@ -16,14 +16,17 @@ from tqdm import tqdm
 from benchmarks.contenders import WEIGHT_DECAY
 from benchmarks.machine import FIRST, benchmark
 from convert import mapping
+from convert.carried import attach
 from convert.state_dict import write
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNetConfig
 from flax_unet.checkpoint.store import Tree
+from flax_unet.checkpoint.worth import WORTH
 from flax_unet.nn.config import Size
 from flax_unet.utils.errors import InputError
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
 from train.data.loader import Batch, batches
+from train.fit.weights import worth_after
 
 EPSILON = 1e-6  # of Dice
 
@@ -176,8 +179,9 @@ def _epochs(data: Dataset, size: Size, epochs: int, batch_size: int, seed: int) 
 def main(*, out: Path, data: str, **settings: Any) -> None:
     """Runs the command line."""
     start = time.perf_counter()
-    model, _ = train(open_dataset(data, "train"), **settings)
-    write(dict(model.state_dict()), out)
+    learnt = open_dataset(data, "train")
+    model, _ = train(learnt, **settings)
+    write(attach(model.state_dict(), {WORTH: worth_after(learnt, None).to_json()}), out)
     print(f"{out}: {out.stat().st_size:,} bytes, {time.perf_counter() - start:.0f} s")
 
 

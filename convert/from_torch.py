@@ -4,7 +4,9 @@ import argparse
 import contextlib
 import dataclasses
 import importlib.util
+import io
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from convert.safe_load import Loaded
 from convert.state_dict import StateDict
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import file_sha256, made_by
+from flax_unet.checkpoint.worth import WORTH, Worth
 from flax_unet.media.images import read_image, to_input
 from flax_unet.nn.config import IMAGE_CHANNELS, Size, UNetConfig, shown_size
 from flax_unet.nn.shapes import weight_shapes
@@ -184,6 +187,8 @@ def write(
             "computed": {name: of.how for name, of in found.computed.items()},
             "unused": inventory.unused,
             "parity": proof.to_json() if proof else None,
+            **found.records,
+            WORTH: Worth.of(found.records).to_json(),
             "made_by": made_by(),
         }
         if directory is not None:
@@ -275,6 +280,7 @@ def _report(conversion: Conversion) -> str:
         "unused": f"{len(source['unused'])} tensors, kept beside the weights",
         "wrapping": " ".join(filter(None, (source["container"], source["prefix"]))) or "none",
         "parity": "not verified" if conversion.parity is None else "holds",
+        "worth": Worth.of(source).sentence,
     }
     if note := config.pooling_note:
         rows["note"] = note
@@ -336,6 +342,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="which network, where the file holds several; without it they are listed",
     )
     args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # it may lack letters of what the file holds
+        sys.stdout.reconfigure(errors="backslashreplace")
     verify = not args.no_verify
     if verify:
         _need_torch()

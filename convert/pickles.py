@@ -51,17 +51,26 @@ class Inert(dict[Any, Any]):
         return self is other
 
 
+class Ordered(dict[Any, Any]):
+    """The stand-in of an OrderedDict, which may have attributes: `_metadata` of a state dict."""
+
+    state: Any = None
+
+
 def type_name(value: Any) -> str:
     """The class of what a pickle held, as text."""
+    if isinstance(value, Ordered):
+        return "dict"
     return value.name if isinstance(value, Inert) else type(value).__name__
 
 
-def _mapping(items: Any = ()) -> dict[Any, Any]:
-    return {_key(key): value for key, value in (items.items() if type(items) is dict else items)}
+def _ordered(items: Any = ()) -> Ordered:
+    pairs = items.items() if isinstance(items, dict) else items
+    return Ordered((_key(key), value) for key, value in pairs)
 
 
 PLAIN: Builders = {
-    "collections.OrderedDict": _mapping,
+    "collections.OrderedDict": _ordered,
     "_codecs.encode": lambda text, *_: text.encode("latin-1"),  # how protocol 2 writes bytes
     "builtins.set": lambda items=(): {_key(item) for item in items},
     "builtins.bytearray": lambda *_: b"",
@@ -241,7 +250,7 @@ def _run(stream: Any, builders: Builders, persistent: Callable[[Any], Any] | Non
             stack.append(_made(what, args, builders, called=True))
         elif name == "BUILD":
             state = pop()
-            if isinstance(stack[-1], Inert):
+            if isinstance(stack[-1], Inert | Ordered):
                 stack[-1].state = state
         elif name in ("BINPERSID", "PERSID"):
             if persistent is None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert import file_kind, pickles, torch_file
+from convert import carried, file_kind, pickles, torch_file
 from convert.tensors import NUMPY, dense
 from flax_unet.utils.errors import InputError
 
@@ -211,4 +211,4 @@ def _load_safetensors(path: Path, view: mmap.mmap) -> dict[str, Any]:
             size = math.prod(shape) * NUMPY[dtype].itemsize
             tensors[key] = dense(whole[position : position + size], dtype, shape)
             position += size
-        return tensors
+        return carried.with_header(tensors, file.metadata())

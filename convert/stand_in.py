@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from convert.carried import attach
 from convert.state_dict import write
 from convert.torch_unet import shapes
+from flax_unet.checkpoint.worth import RANDOM, WORTH
 from flax_unet.nn.config import PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import command
@@ -58,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")
     args = parser.parse_args(argv)
     tensors = published(args.layout, args.seed)
-    write({key: torch.from_numpy(array) for key, array in tensors.items()}, args.out)
+    content = {key: torch.from_numpy(array) for key, array in tensors.items()}
+    write(attach(content, {WORTH: RANDOM.to_json()}), args.out)
     print(f"{args.out}: {args.layout}, seed {args.seed}, {args.out.stat().st_size:,} bytes")
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from convert import file_kind
+from convert import carried, file_kind
 from convert.computed import Computed, computed, is_mask
 from convert.mapping import BLOCK
 from convert.networks import (
@@ -69,6 +69,7 @@ class StateDict(NamedTuple):
     container: str  # path of keys to the state dict; "" when the file is one
     prefix: str  # what stands before the network's keys
     others: dict[str, str]  # file's key -> whose it is; of tensors of other networks
+    records: dict[str, Any]  # of `source.json`, which the file carries
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -140,7 +141,9 @@ def find(path: Path, loaded: Loaded, key: str | None = None) -> StateDict:
     entries = dict(network.entries)
     _check_entries(path, loaded, entries)
     tensors = {name: of for key, name in names.items() if isinstance(of := entries[key], Tensor)}
-    return StateDict(entries, names, computed(tensors), network.container, network.prefix, others)
+    records = {} if others else carried.records(network.entries)  # they are of one network
+    parts = computed(tensors)
+    return StateDict(entries, names, parts, network.container, network.prefix, others, records)
 
 
 def _chosen(path: Path, sets: list[Network], key: str) -> list[Network]:

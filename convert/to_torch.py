@@ -27,7 +27,8 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
     network that is alone in its file (`module.`, `model.`), so that `load_state_dict(strict=True)`
     accepts the result; otherwise the keys are the file's. A trained checkpoint gives the published
     names, and in layout ynet-224 also the level that the original class has and never uses: from
-    the file that training started with, or else a fresh one.
+    the file that training started with, or else a fresh one. What the weights are worth and their
+    calibration, if either is recorded, travel in the state dict's `_metadata`.
 
     Returns:
         How many tensors were written.
@@ -50,7 +51,7 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
     # Imported late: PyTorch and JAX take seconds, which what is wrong above need not wait for.
     import torch
 
-    from convert import state_dict
+    from convert import carried, state_dict
     from flax_unet.checkpoint import store
 
     entries = source.get("entries")
@@ -64,7 +65,7 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
             raise InputError(
                 f"{path / metadata.SOURCE} does not describe the weights beside it: {error!r}"
             ) from error
-    state_dict.write(content, out)
+    state_dict.write(carried.attach(content, source), out)
     return sum(isinstance(value, torch.Tensor) for value in content.values())
 
 

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from PIL import Image
 
 from flax_unet.checkpoint import store
+from flax_unet.checkpoint.worth import UNKNOWN, Worth
 from flax_unet.media.faces import Box
 from flax_unet.media.images import read_image, resized, to_rgb
 from flax_unet.nn.decision import THRESHOLD
@@ -43,6 +44,7 @@ class Detector:
         mask_threshold: float | None = None,
         keep_logits: bool = False,
         batch_size: int | None = None,
+        worth: Worth = UNKNOWN,
     ) -> None:
         """Puts the weights on the devices.
 
@@ -54,6 +56,7 @@ class Detector:
                 it are marked. None: those where it is the likelier class, as published.
             keep_logits: whether verdicts have `mask_logits`.
             batch_size: faces that are judged at once; None: 8 a CPU, 64 a GPU or TPU.
+            worth: what the weights were trained and measured on; `worth.sentence` is for people.
 
         Raises:
             ValueError: a threshold or the batch size is out of range, or `mask_threshold` or
@@ -68,7 +71,7 @@ class Detector:
             raise ValueError("mask_threshold, keep_logits: the network has no mask head")
         self.config, self.dtype = model.config, jnp.dtype(model.dtype).name
         self.threshold, self.mask_threshold = threshold, mask_threshold
-        self.keep_logits = keep_logits
+        self.keep_logits, self.worth = keep_logits, worth
         self._devices = list(devices or jax.local_devices())
         platform = self._devices[0].platform
         usual = _BATCH.get(platform, _BATCH_ELSEWHERE) * len(self._devices)
@@ -94,7 +97,7 @@ class Detector:
             ValueError: as for `Detector`.
         """
         model = store.load(path, dtype=dtype)
-        return cls(model, devices, **options)
+        return cls(model, devices, worth=Worth.of_checkpoint(path), **options)
 
     def __call__(
         self, images: Sequence[Picture], boxes: Sequence[Box | None] | None = None

@@ -26,6 +26,11 @@ WELCOME = f"""\
 </section>"""
 
 
+def worth(sentence: str) -> str:
+    """The banner: what the weights are worth."""
+    return f'<p class="worth" role="note">{escape(sentence)}</p>'
+
+
 def waiting(name: str) -> str:
     """Stands where the verdict will be."""
     return f'<section class="verdict waiting"><p class="file">{escape(name)}</p></section>'

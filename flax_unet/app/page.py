@@ -25,6 +25,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from flax_unet.app import html
 from flax_unet.app.judge import FEW_FRAMES, Judge, Report
+from flax_unet.checkpoint.worth import Worth
 from flax_unet.media.faces import Mode
 from flax_unet.media.videos import Sampling
 from flax_unet.utils.errors import InputError
@@ -149,7 +150,8 @@ def build(judge: Judge, folder: Path) -> gr.Blocks:
         kept = gr.State(None, delete_callback=_delete)
         gr.HTML(
             "<h1>Real or forged?</h1><p>U-YNet judges faces in pictures and videos, and marks the "
-            f"manipulated pixels. Checkpoint: <b>{escape(judge.checkpoint.name)}</b></p>",
+            f"manipulated pixels. Checkpoint: <b>{escape(judge.checkpoint.name)}</b></p>"
+            f"{html.worth(Worth.of_checkpoint(judge.checkpoint).sentence)}",
             elem_classes="head",
         )
         with gr.Row():

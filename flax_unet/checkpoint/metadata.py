@@ -2,7 +2,7 @@
 
 NAME/
   config.json   the architecture (`UNetConfig`)
-  source.json   where the weights come from and what wrote them
+  source.json   where the weights come from, what wrote them, and what they are worth
   weights/      Orbax: the network's parameters and statistics, float32
   unused/       Orbax: tensors of the source that the network does not use, if there are any
   manifest.json SHA-256 of every file of Orbax, so that damage is found before it is loaded

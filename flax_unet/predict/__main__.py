@@ -48,6 +48,8 @@ face's box, class 0 untouched, class 1 MANIPULATED, faces in the order of {write
 In folders, hidden files, links to other folders and other kinds of files are left out; the end of
 the output and {writer.JSON} count them.
 
+What the weights were trained and measured on is printed on standard error, in one sentence.
+
 Exit status: 0 everything was judged, whatever was found; 1 some files failed; 2 all did, and DIR is
 not written. A video that is cut short counts as failed; what could be read of it is judged.
 """
@@ -267,6 +269,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.out is not None and not args.json:
         kinds = ["masks", *["overlays"] * overlays, *["logits"] * args.save_logits]
         print(f"{shown(str(args.out))}: {', '.join([writer.JSON, writer.TABLE, *kinds])}")
+    print(f"note: {detector.worth.sentence}", file=sys.stderr)
     if outcomes["failed"]:
         sys.exit(1)
 

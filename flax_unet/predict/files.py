@@ -41,7 +41,8 @@ def predict_files(
 
     Yields:
         A result for each file, in order, as soon as it is complete: a VideoResult of a video. Its
-        `problem` is None, or says why the file could not be judged, or not to its end.
+        `problem` is None, or says why the file could not be judged, or not to its end. Its `worth`
+        is a sentence on what the weights were trained and measured on.
 
     Raises:
         InputError: the checkpoint is missing or damaged.
@@ -63,7 +64,9 @@ def predict_files(
     )
     finder = None if faces == "none" else FaceFinder()
     options = Options(faces, finder, Sampling(every, frames), max_pixels)
-    yield from file_results(inspect(detector, items(map(Path, paths), left_out), options))
+    for result in file_results(inspect(detector, items(map(Path, paths), left_out), options)):
+        result.worth = detector.worth.sentence
+        yield result
 
 
 def predict_file(

@@ -12,6 +12,7 @@ _ENOUGH = (
 def meaning(threshold: float = THRESHOLD) -> dict[str, str]:
     """What the keys of predictions.json mean."""
     return {
+        "worth": "what the weights were trained and measured on, as recorded in the checkpoint",
         "real_probability": "probability that the face is REAL (the classifier's class 1)",
         "fake_probability": "1 - real_probability",
         "verdict": decision(threshold),

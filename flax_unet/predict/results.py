@@ -175,6 +175,7 @@ class FileResult(_Judged):
     files: dict[str, str] = dataclasses.field(default_factory=dict)  # names by kind, such as mask
     decision: Decision = Decision()
     manipulated_share: float | None = None  # of a video
+    worth: str | None = None  # of the weights: a sentence for people, set by `predict_files`
 
     @property
     def status(self) -> str:

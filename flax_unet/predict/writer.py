@@ -13,6 +13,7 @@ from PIL import Image
 
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import made_by
+from flax_unet.checkpoint.worth import Worth
 from flax_unet.media.discover import LeftOut
 from flax_unet.media.videos import VideoWriter
 from flax_unet.predict import draw
@@ -188,8 +189,8 @@ def write_predictions(
 ) -> None:
     """Writes predictions.json and predictions.csv, beside the files that the results name.
 
-    predictions.json also holds the last name of `checkpoint_path`, the size of the network's
-    input, and the options of masks and files.
+    predictions.json also holds the last name of `checkpoint_path`, what its weights are worth, the
+    size of the network's input, and the options of masks and files.
 
     Raises:
         InputError: a file cannot be written, or the checkpoint is damaged.
@@ -198,6 +199,7 @@ def write_predictions(
     written = {
         "checkpoint": checkpoint_path.resolve().name,
         "checkpoint_source": {key: source.get(key) for key in ("file", "sha256", "layout")},
+        "worth": Worth.of(source).sentence,
         "image_size": detector.config.to_json()["image_size"],
         "options": {
             "faces": options.mode,

@@ -24,6 +24,7 @@ from convert.from_torch import convert
 from flax_unet import InputError, UNetConfig, load
 from flax_unet.checkpoint import metadata, store
 from flax_unet.checkpoint.provenance import file_sha256
+from flax_unet.checkpoint.worth import DAMAGED, Worth
 from flax_unet.predict import __main__ as predict
 from tests.conftest import listing, small_tensors
 from tests.train.folders import write_folder
@@ -150,6 +151,60 @@ def test_figures_are_the_reports(evaluated: tuple[Path, Path], tmp_path: Path) -
         assert fact in text, fact
     assert str(tmp_path.parent) not in text  # nothing of where it lay
     assert "DFDC, nor" not in text  # of the generated data set alone
+
+
+def test_measurement_becomes_part_of_the_weights(
+    model: Path,
+    report: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The card quotes what is recorded, and it travels in the PyTorch file."""
+    trained = Worth.trained("forged_portraits:avatars", people=210)
+    edit(model / "source.json", worth=trained.to_json())
+    write_card(model)
+    assert f"`{trained.sentence}`" in (model / "README.md").read_text()
+    assert "does not record its training data" not in (model / "README.md").read_text()
+    write_card(model, "--evaluation", report, "--overwrite")
+    figures = json.loads(report.read_text())
+    auc, dice = figures["frames"]["auc"], figures["pixels"]["fake_frames"]["dice"]
+    frames, split = figures["configuration"]["frames"], figures["configuration"]["split"]
+    expected = (
+        "Trained on 210 synthetic people (forged_portraits:avatars) only; measured on "
+        f"{frames} frames of some faces, split {split}: AUC {auc:.3f}, Dice of fake frames "
+        f"{dice:.3f}; real faces may be called FAKE wrongly."
+    )
+    assert f"`{expected}`" in (model / "README.md").read_text()
+    assert Worth.of_checkpoint(model).sentence == expected
+    to_torch.main([str(model), str(tmp_path / "there.pth")])
+    convert(tmp_path / "there.pth", tmp_path / "again", verify=False)
+    assert Worth.of_checkpoint(tmp_path / "again").sentence == expected
+
+    # A second time it is replaced, and a checkpoint that cannot be written to gets a card still.
+    write_card(model, "--evaluation", report, "--overwrite")
+    assert Worth.of_checkpoint(model).sentence == expected
+    capsys.readouterr()
+
+    def full(*_: object) -> None:
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr(metadata, "write_json", full)
+    write_card(model, "--evaluation", report, "--out", tmp_path / "card.md")
+    assert "note: the measurement is not recorded in it: the disk" in capsys.readouterr().err
+    assert (tmp_path / "card.md").exists()
+
+
+def test_record_that_cannot_be_read_is_quoted_as_damaged(model: Path) -> None:
+    for number, record in enumerate((5, {"sentence": HOSTILE}, {"sentence": "x" * 2**20})):
+        edit(model / "source.json", worth=record)
+        write_card(model, "--out", model.parent / f"{number}.md")
+        _, text = parts(model.parent / f"{number}.md")
+        assert f"`{DAMAGED.sentence}`" in text
+    edit(model / "source.json", worth={"sentence": "a `b` <script>alert(1)</script> [c](d) | e"})
+    plain, hostile = model.parent / "0.md", model.parent / "hostile.md"
+    write_card(model, "--out", hostile)
+    assert outline(parts(hostile)[1]) == outline(parts(plain)[1])
 
 
 def test_report_holds_for_every_conversion_of_the_same_weights(

@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flax_unet.checkpoint import metadata
+from flax_unet.checkpoint.worth import WORTH, Worth
 from flax_unet.nn.config import UNetConfig
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
@@ -39,7 +41,7 @@ def card(path: Path, evaluation: Path | None = None) -> str:
     name = line(path.resolve().name)
     sections = [
         ["---", *yaml(_front_matter(name, config, report)), "---"],
-        text.introduction(name, config),
+        text.introduction(name, config, _worth(source, report, config)),
         text.network(config),
         text.origin(source, progress, fingerprint),
         text.use(name, config),
@@ -50,6 +52,29 @@ def card(path: Path, evaluation: Path | None = None) -> str:
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
 
+def _worth(source: dict[str, Any], report: dict[str, Any], config: UNetConfig) -> Worth:
+    """What the weights are worth, with the report's measurement if there is one."""
+    known = Worth.of(source)
+    return known.measured(figures.measurement(report, config)) if report else known
+
+
+def _record(path: Path, evaluation: Path) -> None:
+    """Records the measurement of a report, which `card` has checked, with the weights.
+
+    Raises:
+        InputError: the record cannot be written.
+    """
+    path = followed(path)
+    source, report = metadata.load_source(path), metadata.read_json(_report_file(evaluation))
+    source[WORTH] = _worth(source, report, metadata.load_config(path)).to_json()
+    with staged_file(path / metadata.SOURCE) as stage:
+        metadata.write_json(stage, source)
+
+
+def _report_file(evaluation: Path) -> Path:
+    return evaluation / REPORT if evaluation.is_dir() else evaluation
+
+
 def _read_report(
     evaluation: Path, path: Path, fingerprint: dict[str, Any], config: UNetConfig
 ) -> dict[str, Any]:
@@ -58,7 +83,7 @@ def _read_report(
     Raises:
         InputError: the report is missing, of another checkpoint, or lacks the figures of its heads.
     """
-    file = evaluation / REPORT if evaluation.is_dir() else evaluation
+    file = _report_file(evaluation)
     if not file.exists():
         raise InputError(f"{file} does not exist; name a directory that train.eval --out wrote")
     report = metadata.read_json(file)
@@ -105,7 +130,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=program_name("train.card"),
         description=__doc__,
-        epilog="The card names no licence; the owner of the weights must add it.",
+        epilog="The card names no licence; the owner of the weights must add it. The main figures "
+        f"of --evaluation are also recorded in {metadata.SOURCE} of the checkpoint, with what the "
+        "weights were trained on: flax_unet.predict and the page show both in one sentence, and "
+        "convert.to_torch writes them into the PyTorch file.",
     )
     add = parser.add_argument
     add("checkpoint", type=Path, help="directory of the checkpoint")
@@ -130,6 +158,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     with staged_file(out) as stage:
         stage.write_text(content, encoding="utf-8")
     print(f"{out}: model card of {args.checkpoint}")
+    if args.evaluation is not None:
+        try:
+            _record(args.checkpoint, args.evaluation)
+        except ValueError as error:  # the checkpoint may be read-only, or its JSON hold a NaN
+            print(f"note: the measurement is not recorded in it: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

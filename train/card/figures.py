@@ -3,12 +3,10 @@
 import re
 from typing import Any
 
+from flax_unet.checkpoint.worth import GENERATED, without_folders
 from flax_unet.nn.config import UNetConfig
 from train.card.markup import code, entries, is_number, line, number
-from train.data.dataset import GENERATED
 from train.eval.metrics import CLASSIFICATION, SEGMENTATION, Metric, Task, at
-
-_FOLDERS = re.compile(r"[^:]*[/\\]")  # of a path, which are private
 
 
 def tasks(config: UNetConfig) -> list[Task]:
@@ -23,7 +21,7 @@ def section_name(task: Task) -> str:
 
 def data_name(value: Any) -> str:
     """The name of a data set or checkpoint; of a path, its last part."""
-    return line(_FOLDERS.sub("", value.rstrip("/\\")) if isinstance(value, str) else None)
+    return line(without_folders(value) if isinstance(value, str) else None)
 
 
 def results(report: dict[str, Any], config: UNetConfig) -> list[dict[str, Any]]:
@@ -50,6 +48,22 @@ def results(report: dict[str, Any], config: UNetConfig) -> list[dict[str, Any]]:
             named = {"type": task.hub_name, "name": task.title}
             found.append({"task": named, "dataset": dataset, "metrics": metrics})
     return found
+
+
+def measurement(report: dict[str, Any], config: UNetConfig) -> str:
+    """The data set and the main figures of a report, as a phrase."""
+    frames, data = (at(report, "configuration", name) for name in ("frames", "data"))
+    figures = {
+        "AUC": at(report, "frames", "auc") if config.has_classifier else None,
+        "Dice of fake frames": (
+            at(report, "pixels", "fake_frames", "dice") if config.has_mask_head else None
+        ),
+    }
+    shown = [f"{name} {number(of, '.3f')}" for name, of in figures.items() if is_number(of)]
+    return (
+        f"{number(frames, ',')} frames of {data_name(data)}, "
+        f"split {line(at(report, 'configuration', 'split'))}: {', '.join(shown) or 'no figures'}"
+    )
 
 
 def section(report: dict[str, Any], config: UNetConfig) -> list[str]:

@@ -24,21 +24,21 @@ def number(value: Any, form: str) -> str:
     return format(value, form) if is_number(value) else "-"
 
 
-def line(value: Any) -> str:
+def line(value: Any, longest: int = LONGEST) -> str:
     """A text or number as one line of printable characters; UNKNOWN for anything else."""
     text = str(value).strip() if isinstance(value, str | int | float) else ""
     # Not printable: line ends, escape sequences, lone surrogates, marks of the writing direction.
     text = "".join(char if char.isprintable() else "\ufffd" for char in text) or UNKNOWN
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def code(value: Any) -> str:
-    """`line(value)` as a code span, in which Markdown, HTML and addresses have no effect.
+def code(value: Any, longest: int = LONGEST) -> str:
+    """`line(value, longest)` as a code span, in which Markdown, HTML and addresses have no effect.
 
     A backtick becomes an apostrophe, since renderers differ in how long a fence may be. Not for
     cells of tables, which a `|` would end.
     """
-    text = line(value).replace("`", "'")
+    text = line(value, longest).replace("`", "'")
     return text if text == UNKNOWN else f"`{text}`"
 
 

@@ -5,12 +5,12 @@ import shlex
 from typing import Any
 
 from flax_unet.checkpoint import metadata
+from flax_unet.checkpoint.worth import GENERATED, LONGEST, Worth
 from flax_unet.nn.config import UNetConfig, shown_size
 from flax_unet.nn.decision import DECISION
 from flax_unet.summary import layers
 from train.card.figures import data_name
 from train.card.markup import code, entries, line, number
-from train.data.dataset import GENERATED
 from train.eval.metrics import at
 
 _PACKAGES = ("flax-unet", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "pillow", "torch")
@@ -24,8 +24,8 @@ _OPTIONS = (  # of training, those that shape the weights
 )
 
 
-def introduction(name: str, config: UNetConfig) -> list[str]:
-    """What the network does, and the polarity of its outputs."""
+def introduction(name: str, config: UNetConfig, worth: Worth) -> list[str]:
+    """What the network does, the polarity of its outputs, and what the weights are worth."""
     does = ["detects forged faces"] * config.has_classifier
     does += ["marks the manipulated pixels of a face"] * config.has_mask_head
     ones = ["the classifier's 1 means **REAL**, its 0 FAKE"] * config.has_classifier
@@ -37,6 +37,8 @@ def introduction(name: str, config: UNetConfig) -> list[str]:
         "published in PyTorch in 2022.",
         "",
         f"> **Mind the polarity{', which is opposed' * (len(ones) > 1)}:** {'; '.join(ones)}.",
+        "",
+        f"> **What these weights are worth:** {code(worth.sentence, LONGEST)}",
     ]
 
 
@@ -92,8 +94,9 @@ def origin(
 
 def _conversion(source: dict[str, Any]) -> list[str]:
     count, unused = (len(source.get(name) or ()) for name in ("entries", "unused"))
+    silent = ", which does not record its training data" * (Worth.of(source).trained_on is None)
     lines = [
-        "Converted from a PyTorch checkpoint, which does not record its training data.",
+        f"Converted from a PyTorch checkpoint{silent}.",
         "",
         f"- file: {code(source.get('file'))}, {number(source.get('size_bytes'), ',')} bytes",
         f"- SHA-256: {code(source.get('sha256'))}",

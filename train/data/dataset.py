@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
+from flax_unet.checkpoint.worth import GENERATED
 from flax_unet.utils.errors import InputError
 from train.data import splits
 from train.data.layouts.faults import Fault, unusable
@@ -15,8 +16,7 @@ from train.data.layouts.options import AS_PUBLISHED, FolderOptions
 from train.data.layouts.tree import SPLITS
 from train.data.storage.manifest import Manifest, Table, Traits, damaged
 
-EMBEDDED, SELF_BLENDED = "forged_portraits", "self_blended"
-GENERATED = (EMBEDDED, SELF_BLENDED)  # data sets that are made on this machine
+EMBEDDED, SELF_BLENDED = GENERATED
 _INFO = "dataset_info.json"  # TFDS writes it beside the records
 
 

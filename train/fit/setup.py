@@ -28,7 +28,7 @@ from train.fit.losses import Objective, objective_of
 from train.fit.tracking import write_curves
 from train.fit.trainer import Trainer
 from train.fit.validation import check_metric
-from train.fit.weights import initial_weights, origin
+from train.fit.weights import initial_weights, origin, worth_after
 
 _MASKS_COUNTED = 500  # frames from which the share of manipulated pixels is estimated
 _NOTE = """\
@@ -61,6 +61,10 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
         weights, notes = zeros, []
     check_batch(recipe, network, total)
     data, validation = open_parts(config)
+    if config.data.self_blend:
+        from train.data.synthetic.fresh import with_forgeries  # needs OpenCV
+
+        data = with_forgeries(data)
     check_labels(network, data)
     check_logging(config, network, validation)
     keep_last = recipe.keep_last_batch
@@ -75,8 +79,9 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
     objective = objective_of(network, recipe)
     if recipe.class_balance == "balanced":
         objective = _balanced(objective, network, data)
+    worth = worth_after(data, source)
     trainer = Trainer(
-        config, network, layout, unused, weights, stream, validation, objective, devices
+        config, network, layout, unused, worth, weights, stream, validation, objective, devices
     )
     # The lock comes before resuming: another run could save more in between.
     with held(workdir) if process == 0 else contextlib.nullcontext():

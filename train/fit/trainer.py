@@ -15,6 +15,7 @@ from tqdm import tqdm
 from flax_unet import UNet, UNetConfig
 from flax_unet.checkpoint import store
 from flax_unet.checkpoint.provenance import made_by
+from flax_unet.checkpoint.worth import WORTH, Worth
 from flax_unet.utils.errors import InputError, ending_signals
 from train import distributed
 from train.data.dataset import Dataset
@@ -72,6 +73,7 @@ class Trainer:
         network: UNetConfig,
         layout: str,
         unused: store.Tree,
+        worth: Worth,
         weights: store.Tree,
         stream: Sampler,
         validation_set: Dataset | None,
@@ -81,10 +83,11 @@ class Trainer:
         """Prepares the step; nothing is computed yet.
 
         `layout` is the published one of the file that training starts from, `unused` its tensors
-        that the network does not use. Without a validation set nothing is evaluated.
+        that the network does not use; `worth` is what the trained weights will be worth. Without a
+        validation set nothing is evaluated.
         """
         self.config, self.network, self.stream = config, network, stream
-        self.layout, self.unused = layout, unused
+        self.layout, self.unused, self.worth = layout, unused, worth
         self.validation_set, self.devices = validation_set, devices
         recipe = config.recipe
         self.total_steps = recipe.steps or recipe.epochs * stream.steps_per_epoch
@@ -134,6 +137,8 @@ class Trainer:
             )
         self.state, self.totals, self.unused, progress = saved
         self.layout = progress.get("layout", self.layout)  # the first runs have neither this
+        resumed = self.checkpoints.path(int(self.state.step))
+        self.worth = Worth.of_checkpoint(resumed).measured(None)  # what comes is of other weights
         plateau = Plateau(**progress.get("plateau", {}))  # nor this
         without_gain = progress["evaluations_without_gain"]
         self.progress = Progress(progress["best"], without_gain, plateau)
@@ -157,6 +162,7 @@ class Trainer:
         source = {
             "trained": {name: options[name] for name in ("data", "split", "init_from", "seed")}
             | {name: progress[name] for name in ("layout", "step", "data_fingerprint")},
+            WORTH: self.worth.to_json(),
             "made_by": made_by(),
         }
         self.checkpoints.save(self.network, source, Saved(state, totals, self.unused, progress))

@@ -10,7 +10,9 @@ from flax.traverse_util import unflatten_dict
 from flax_unet import UNet, UNetConfig
 from flax_unet.checkpoint import metadata, store
 from flax_unet.checkpoint.store import Tree, flat
+from flax_unet.checkpoint.worth import Worth
 from flax_unet.utils.errors import InputError
+from train.data.dataset import Dataset
 from train.fit.config import DEFAULT_LAYOUT
 
 _SLIM = "ynet-slim"  # its class lacks the level below the encoder that the others own but never use
@@ -36,6 +38,19 @@ def origin(config: UNetConfig, layout: str | None, start: Path | None) -> tuple[
         return layout, {}
     unused, level = store.load_unused(start), f"down{config.levels + 1}."
     return layout, {key: unused[key] for key in unused if key.startswith(level)}
+
+
+def worth_after(data: Dataset, start: Path | None) -> Worth:
+    """What weights are worth that start from a checkpoint, or at random, and learn from a data set.
+
+    The real frames of a generated data set are of as many people as there are videos of them.
+    """
+    people = len(set(data.table.video[data.table.is_real]))
+    before = None if start is None else Worth.of_checkpoint(start)
+    is_blended = data.together > 1
+    return Worth.trained(
+        data.name, frames=len(data), people=people, is_blended=is_blended, before=before
+    )
 
 
 def initial_weights(config: UNetConfig, seed: int, start: Path | None) -> tuple[Tree, list[str]]:

@@ -22,6 +22,7 @@ from flax_unet.app import __main__ as app
 from flax_unet.app import html as page_html
 from flax_unet.app import judge as judging
 from flax_unet.app.judge import Judge
+from flax_unet.checkpoint.worth import UNKNOWN
 from flax_unet.detector import Detector
 from flax_unet.media.faces import FaceFinder, find
 from flax_unet.media.images import read_image
@@ -152,6 +153,13 @@ def test_heads_that_a_network_lacks_are_left_out(tmp_path: Path) -> None:
     assert "REAL" not in page_html.faces(report)
 
 
+def test_banner_on_the_weights_is_text() -> None:
+    banner = page_html.worth("<script>alert(1)</script> & more")
+    assert "<p" in banner
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in banner
+    assert "<script" not in banner
+
+
 class Served(NamedTuple):
     url: str
     folder: Path  # for temporary files
@@ -251,6 +259,7 @@ def downloaded(page: Page, folder: Path) -> dict[str, bytes]:
 @needs_browser
 def test_page_with_a_picture(visit: Visit, checkpoint: Path, tmp_path: Path) -> None:
     page = visit.page
+    expect(page.locator(".worth")).to_have_text(UNKNOWN.sentence)
     judged(page, FACE)
     picture = read_image(FACE)
     boxes = find(FaceFinder(), picture, "auto").boxes

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,9 @@ from PIL import Image
 from benchmarks import prediction
 from convert import parity
 from convert.torch_unet import ReferenceUNet
-from flax_unet import Detector, detector, load
+from flax_unet import Detector, detector, load, predict_file
+from flax_unet.checkpoint import metadata
+from flax_unet.checkpoint.worth import DAMAGED, RANDOM, UNKNOWN, Worth
 from flax_unet.media.faces import Box
 from flax_unet.media.videos import Sampling, VideoReader
 from flax_unet.predict import __main__ as predict
@@ -70,6 +73,42 @@ def table(out: Path, level: str) -> list[dict[str, str]]:
     """The rows of predictions.csv that are about files, or about faces."""
     with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if row["level"] == level]
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ({"worth": RANDOM.to_json()}, "Random weights: verdicts mean nothing."),
+        ({}, UNKNOWN.sentence),
+        ({"trained": {"data": "dfdc"}}, "Trained on dfdc; no measurement is recorded."),
+        ({"worth": Worth("<b>Mine</b>, größer.").to_json()}, "<b>Mine</b>, größer."),
+        ({"worth": {"sentence": "\x1b[2J" * 2**18}}, DAMAGED.sentence),
+    ],
+    ids=["stand-in", "converted", "trained", "by hand", "hostile"],
+)
+def test_what_the_weights_are_worth_is_said_once(
+    source: dict[str, Any], sentence: str, model: Path, tmp_path: Path, capsys: Printed
+) -> None:
+    checkpoint = shutil.copytree(model, tmp_path / "model")
+    metadata.write_json(checkpoint / metadata.SOURCE, source)
+    for name in ("a.png", "b.png"):
+        noise().save(tmp_path / name)
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    out = tmp_path / "out"
+    assert run(checkpoint, *paths, "--faces", "none", "--out", out) == 0
+    printed = capsys.readouterr()
+    assert printed.err == f"note: {sentence}\n"
+    assert sentence not in printed.out
+    predictions = json.loads((out / "predictions.json").read_text())
+    assert predictions["worth"] == sentence
+    assert "weights" in predictions["meaning"]["worth"]
+    assert run(checkpoint, *paths, "--faces", "none", "--json") == 0
+    printed = capsys.readouterr()
+    assert printed.err.endswith(f"note: {sentence}\n")
+    assert sentence not in printed.out
+    judging = Detector.from_checkpoint(checkpoint)
+    assert judging.worth.sentence == sentence
+    assert predict_file(paths[0], judging, faces="none").worth == sentence
 
 
 def test_crops_are_judged_as_pytorch_does(model: Path, tmp_path: Path, capsys: Printed) -> None:
@@ -339,7 +378,7 @@ def test_bad_files_among_good_ones(model: Path, tmp_path: Path, capsys: Printed)
     paths = [tmp_path / "first.png", *bad, tmp_path / "last.png"]
     assert run(model, *paths, "--faces", "none", "--out", out) == 1
     output = capsys.readouterr()
-    assert output.err == ""
+    assert output.err == f"note: {UNKNOWN.sentence}\n"
     lines = [line for line in output.out.splitlines() if not line.startswith("  ")]
     found = written(out)
     assert [result["file"] for result in found] == list(map(str, paths))

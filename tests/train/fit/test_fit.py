@@ -30,8 +30,9 @@ from convert.from_torch import convert
 from convert.parity import load_twin
 from convert.torch_unet import ReferenceUNet
 from flax_unet import UNetConfig
-from flax_unet.checkpoint import store
+from flax_unet.checkpoint import metadata, store
 from flax_unet.checkpoint.store import flat
+from flax_unet.checkpoint.worth import Worth
 from flax_unet.nn.inference import compiled
 from flax_unet.predict import __main__ as predict
 from flax_unet.utils import files
@@ -146,6 +147,19 @@ def test_what_a_run_writes_is_read_by_every_command(
     crop = next((data / "crops").iterdir())
     predict.main([str(workdir / "best"), str(crop), "--out", str(tmp_path / "predicted")])
     assert (tmp_path / "predicted" / "predictions.json").exists()
+
+
+def test_what_trained_weights_are_worth(data: Path, workdir: Path) -> None:
+    """Training that goes on keeps what it started from, and loses a measurement."""
+    start = "Trained on data that is not recorded, then on 30 frames of data"
+    before = Worth.of_checkpoint(workdir / "last")
+    assert before.sentence == f"{start}; no measurement is recorded."
+    source = metadata.load_source(workdir / "last")
+    measured = before.measured("dfdc: AUC 0.970")
+    metadata.write_json(workdir / "last" / "source.json", source | {"worth": measured.to_json()})
+    run(data, workdir, "--steps", 5)
+    assert metadata.load_source(workdir / "last")["trained"]["step"] == 5
+    assert Worth.of_checkpoint(workdir / "last") == before
 
 
 def test_published_recipe_is_the_default() -> None:

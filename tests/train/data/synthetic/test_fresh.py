@@ -1,6 +1,8 @@
 """Faces that are forged anew in each epoch: what a network is shown of them."""
 
+import dataclasses
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from train.data.loader import Batch
 from train.data.sampler import Sampler
 from train.data.synthetic import blend, dataset
 from train.data.synthetic.blend import Portrait, frame
+from train.data.synthetic.fresh import Pairs, with_forgeries
+from train.data.synthetic.photos import portrait_in
 from train.data.synthetic.scene import ProceduralPortraits
 
 SOURCE = ProceduralPortraits(12, seed=3)
@@ -109,7 +113,7 @@ def test_other_splits_are_fixed(data: Dataset) -> None:
     splits, faults, _ = open_splits(SELF_BLENDED)
     assert not faults
     assert {name: len(found) for name, found in splits.items()} == {
-        **{"train": 32, "validation": 4, "test": 4}
+        **{"train": 32, "validation": 32, "test": 32}
     }
     assert len({found.fingerprint for found in splits.values()}) == 3
     for found in splits.values():
@@ -117,9 +121,16 @@ def test_other_splits_are_fixed(data: Dataset) -> None:
         assert first == again
         for name, mode in (("image", "RGB"), ("mask", "L")):
             image = Image.open(io.BytesIO(first[name]))
-            assert (image.format, image.mode, image.size) == ("PNG", mode, (256, 256))
+            assert (image.format, image.mode) == ("PNG", mode)
+            assert image.size == Image.open(io.BytesIO(first["image"])).size
     names = [set(found.table.video) for found in splits.values()]
     assert len(set.union(*names)) == sum(map(len, names)) == 40
+    # Two people, each as a real and a forged video of eight frames that differ.
+    test = splits["test"]
+    assert len(set(test.table.file)) == 32
+    assert [len(set(test.table.video[start : start + 16])) for start in (0, 16)] == [2, 2]
+    assert test.table.original[1::2].tolist() == test.table.video[::2].tolist()
+    assert len({test.record(row)["image"] for row in range(32)}) == 32
 
 
 def test_augmentation_changes_both_alike(data: Dataset) -> None:
@@ -187,7 +198,7 @@ def test_the_region_turns_with_the_face() -> None:
         regions = []
         for portrait in (upright, turned):
             pixels, box, landmarks = portrait
-            view = blend._View(pixels, pixels, False, box, landmarks)
+            view = blend._View(pixels, pixels, False, box, landmarks, 1.0)
             regions.append(blend._outline(view, np.random.default_rng((2, draw))) > 0)
         expected = np.rot90(regions[0])
         overlap = (regions[1] & expected).sum() / (regions[1] | expected).sum()
@@ -214,7 +225,8 @@ def test_small_portraits_with_the_face_at_the_edge(size: tuple[int, int]) -> Non
     for draw in range(5):
         for is_forged in (False, True):
             found, label = frame(content, (0, draw), is_forged=is_forged)
-            assert found.shape == (256, 256, 3)
+            assert found.shape == (*label.shape, 3)
+            assert 80 <= max(label.shape) <= 320
             assert found.dtype == label.dtype == np.uint8
             assert label.any() == is_forged
 
@@ -239,8 +251,9 @@ def test_photos_keep_more_around_the_face(tmp_path: Path) -> None:
     splits, _, _ = open_splits(f"{SELF_BLENDED}:{tmp_path}")
     found = {}
     for split in splits.values():
-        faces = split.records.faces  # pyright: ignore[reportAttributeAccessIssue]
-        for name, record in zip(split.table.video[::2], faces, strict=True):
+        pairs = split.records
+        assert isinstance(pairs, Pairs)
+        for name, record in zip(split.table.video[:: 2 * pairs.each], pairs.faces, strict=True):
             found[name] = Portrait.from_png(record["image"])
     portrait = found["0_real"]
     (face,) = FaceFinder()(Image.fromarray(portrait.pixels))
@@ -250,3 +263,128 @@ def test_photos_keep_more_around_the_face(tmp_path: Path) -> None:
     longer = (portrait.box[2:] - portrait.box[:2]).max()
     assert 384 / longer == pytest.approx(2.2, rel=0.05)
     assert dataset.KINDS[SELF_BLENDED].size >= 3 * 384**2
+
+
+def test_crops_are_as_found_faces_or_square() -> None:
+    """A face 60 wide and 90 high makes crops from 1.5 times as high as wide down to squares."""
+    pixels = np.full((256, 256, 3), 127, np.uint8)
+    box = np.array([98.0, 83.0, 158.0, 173.0])
+    landmarks = 98 + np.array([(15, 20), (45, 20), (30, 40), (18, 60), (42, 60)], float)
+    content = Portrait(pixels, box, landmarks).to_png()
+    ratios = []
+    for draw in range(60):
+        real, label = frame(content, (0, draw), is_forged=False)
+        view = blend._view(content, (0, draw))
+        assert real.shape[:2] == label.shape
+        height, width = label.shape
+        assert height / width == pytest.approx(view.ratio, abs=16 / width)
+        ratios.append(view.ratio)
+        # All of the face is in it, its middle near the middle, and no landmark lies outside.
+        middle = (view.box[:2] + view.box[2:]) / 2 / 256
+        np.testing.assert_allclose(middle, 0.5, atol=0.2)  # up to 0.15 aside, and leaning
+        assert view.landmarks[0, 0] < view.landmarks[1, 0]  # the picture's left first
+        assert ((view.landmarks > view.box[:2]) & (view.landmarks < view.box[2:])).all()
+    assert 1 <= min(ratios) < 1.05
+    assert 1.45 < max(ratios) < 1.53
+
+
+def test_another_face_is_put_where_the_face_is() -> None:
+    """The landmarks meet, in the colours of the picture."""
+    view = blend._view(SOURCE.portrait(0)[1].to_png(), (0, 0))
+    dots = view.landmarks * (0.7, 0.9) + (40, 10)  # a face of other proportions, elsewhere
+    donor = np.full((256, 256, 3), 200, np.uint8)
+    for x, y in dots.round().astype(int):
+        donor[y - 6 : y + 7, x - 6 : x + 7] = 40
+    outline = np.full((256, 256), 255, np.uint8)
+    box = np.array([60.0, 60.0, 190.0, 230.0])
+    face = blend._swapped(Portrait(donor, box, dots), view, outline)
+    places = view.landmarks.round().astype(int)
+    distances = np.abs(places[:, None] - places).max(-1)[~np.eye(5, dtype=bool)]
+    assert distances.min() > 12
+    dark = face.mean(-1) < face.mean() - 20
+    assert np.mean([dark[y - 2 : y + 3, x - 2 : x + 3].mean() for x, y in places]) > 0.8
+    assert dark.mean() < 0.15
+    np.testing.assert_allclose(face.mean((0, 1)), view.source.mean((0, 1)), atol=6)
+
+
+def test_a_quarter_of_the_forgeries_are_of_other_faces(data: Dataset) -> None:
+    pairs = data.records
+    assert isinstance(pairs, Pairs)
+    donors = [pairs._donor((0, epoch, face), face) for epoch in range(100) for face in range(16)]
+    others = [(index % 16, donor) for index, donor in enumerate(donors) if donor is not None]
+    assert len(others) / len(donors) == pytest.approx(0.25, abs=0.05)
+    assert all(face != donor for face, donor in others)
+    assert {donor for _, donor in others} == set(range(16))
+    alone = dataclasses.replace(pairs, faces=[pairs.faces[0]])
+    assert all(alone._donor((0, epoch, 0), 0) is None for epoch in range(50))
+    for index in range(0, 32, 2):  # a real frame does not depend on it
+        swapped = next(
+            epoch for epoch in range(99) if pairs._donor((0, epoch, index // 2), index // 2)
+        )
+        content, key = pairs.faces[index // 2]["image"], (0, swapped, index // 2)
+        own = frame(content, key, is_forged=True)
+        found = Image.open(io.BytesIO(pairs.redrawn(0, swapped - 1)[index + 1]["image"]))
+        assert found.size == own[1].shape[::-1]
+        assert not np.array_equal(np.asarray(found), own[0])
+
+
+def labelled(folder: Path, reals: int, fakes: int) -> Dataset:
+    """A folder of crops of generated portraits, as `train.prepare` would write them."""
+    crops = folder / "crops"
+    crops.mkdir(parents=True)
+    metadata = {}
+    for number in range(reals + fakes):
+        name = f"{'real' if number < reals else 'fake'}{number}"
+        ProceduralPortraits(20, 5)[number][1].resize((120, 120)).save(crops / f"{name}_0.png")
+        metadata[f"{name}.mp4"] = {"label": "REAL" if number < reals else "FAKE"}
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    return open_dataset(str(folder), None)
+
+
+def test_real_frames_of_a_data_set_get_forgeries_beside_them(tmp_path: Path) -> None:
+    data = with_forgeries(labelled(tmp_path, 5, 3))
+    table = data.table
+    assert table.is_real.tolist() == [True, False] * 5 + [False, False]  # the third is left out
+    assert table.has_mask.tolist() == [True] * 10 + [False] * 2
+    assert table.original[1:10:2].tolist() == table.video[:10:2].tolist()
+    assert len(set(table.file)) == 12
+    stream = Sampler(data, 12, 0)
+    first, again, other = (
+        next(stream.batches((64, 64), Augmentation(), first=epoch, last=epoch + 1))
+        for epoch in (0, 0, 1)
+    )
+    assert same(first, again)
+    for batch in (first, other):
+        for real, forged in zip(batch.position[::2], batch.position[1::2], strict=True):
+            assert forged == real + 1
+    masks = {
+        row: (image, mask)
+        for row, image, mask in zip(first.position, first.image, first.mask, strict=True)
+    }
+    later = {
+        row: (image, mask)
+        for row, image, mask in zip(other.position, other.image, other.mask, strict=True)
+    }
+    for row in range(10):
+        assert masks[row][1].any() == (row % 2 == 1)
+        assert not np.array_equal(masks[row][0], later[row][0])
+    for row in (10, 11):  # its own fakes stay as they are
+        assert np.array_equal(masks[row][0], later[row][0])
+    with pytest.raises(InputError, match="is self-blended already"):
+        with_forgeries(data)
+    fakes = data.take(np.flatnonzero(~table.is_real))
+    with pytest.raises(InputError, match="has no REAL frames to forge"):
+        with_forgeries(dataclasses.replace(fakes, together=1))
+
+
+def test_a_crop_in_which_no_face_is_found_is_forged_in_the_middle() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)).save(
+        file, "PNG"
+    )
+    found = portrait_in(file.getvalue())
+    np.testing.assert_allclose(found.box, [24, 18, 96, 72])
+    assert ((found.landmarks > found.box[:2]) & (found.landmarks < found.box[2:])).all()
+    photo().save(file := io.BytesIO(), "JPEG")
+    (face, *_) = FaceFinder()(Image.open(io.BytesIO(file.getvalue())))
+    np.testing.assert_allclose(portrait_in(file.getvalue()).box, face.box)
