@@ -23,7 +23,7 @@ from benchmarks.subject import LAYOUT, WIDTH, write_model
 from flax_unet import Detector
 from flax_unet.media.faces import FaceFinder, find
 from flax_unet.media.videos import Sampling, VideoReader, VideoWriter
-from flax_unet.predict.draw import framed, overlay, union
+from flax_unet.predict.draw import overlay
 from train.data.synthetic.scene import ProceduralPortraits
 
 _SIZE, _RATE = (640, 480), 25.0  # of the clip that is made
@@ -77,8 +77,7 @@ def time_parts(model: Path, clip: Path, film: Path) -> tuple[dict[str, float], d
                     writer = stack.enter_context(VideoWriter(film, images[0].size, video.rate))
                 for image, of in zip(images, boxes, strict=True):
                     marked = list(itertools.islice(verdicts, len(of)))
-                    mask = union(marked, image.size)
-                    writer.write(framed(overlay(image, mask) if mask else image, marked, []))
+                    writer.write(overlay(image, marked))
             counts.update(frames=len(images), frames_with_a_face=sum(map(bool, boxes)))
             counts.update(faces=len(faces))
 

@@ -6,7 +6,14 @@ import numpy as np
 from PIL import Image
 
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import THRESHOLD, fake_probability, is_real, label, per_cent
+from flax_unet.nn.decision import (
+    THRESHOLD,
+    fake_probability,
+    heads_disagree,
+    is_real,
+    label,
+    per_cent,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,6 +48,8 @@ class Verdict:
             parts.append(f"{self.label} (fake {fake}, real {real})")
         if self.manipulated_share is not None:
             parts.append(f"{self.manipulated_share:.1%} of the pixels marked manipulated")
+        if self.heads_disagree:
+            parts.append("the heads disagree")
         return f"{', '.join(parts)}, in {tuple(self.box)} of {self.size[0]}x{self.size[1]} pixels"
 
     @property
@@ -63,6 +72,11 @@ class Verdict:
     def manipulated_share(self) -> float | None:
         """The share of the box that is marked MANIPULATED, in [0, 1]."""
         return None if self.mask is None else float(np.mean(self.mask))
+
+    @property
+    def heads_disagree(self) -> bool | None:
+        """Whether `label` and `manipulated_share` contradict each other; None without both."""
+        return heads_disagree(self.is_real, self.manipulated_share)
 
     @property
     def is_manipulated(self) -> np.ndarray | None:

@@ -5,6 +5,14 @@ from typing import Any
 POLARITY = "The classifier's 1 is REAL; the mask's 1 is MANIPULATED."
 THRESHOLD = 0.5  # of the probability of FAKE, as published
 DECISION = "REAL where real_probability > 0.5, else FAKE; exactly 0.5 is FAKE"
+# Shares of a face's box marked MANIPULATED that contradict a verdict: REAL with this much or more,
+# and FAKE with less than this. Faces that the network takes for real have stray marks, of 2 % at
+# most in the demonstration; a forged mouth or pair of eyes is 3 to 6 % of a crop.
+MUCH_MARKED, LITTLE_MARKED = 0.05, 0.005
+DISAGREEMENT = (
+    f"whether the two heads contradict each other: REAL with {MUCH_MARKED:.0%} or more of the "
+    f"pixels marked MANIPULATED, or FAKE with less than {LITTLE_MARKED:.1%}"
+)
 
 IN_WORDS = (
     "The classifier gives the probability that a face is REAL; fake is 1 minus it. The verdict is "
@@ -20,6 +28,16 @@ def is_real(real_probability: Any, threshold: float = THRESHOLD) -> Any:
     [0, 1], is over 0.5. It is a float, or an array of NumPy or JAX.
     """
     return fake_probability(real_probability) < threshold  # 1 - p is exact from 0.5 on
+
+
+def heads_disagree(real: bool | None, manipulated_share: float | None) -> bool | None:
+    """Whether the verdict and the share of the pixels marked MANIPULATED contradict each other.
+
+    None where there is no verdict or no mask.
+    """
+    if real is None or manipulated_share is None:
+        return None
+    return manipulated_share >= MUCH_MARKED if real else manipulated_share < LITTLE_MARKED
 
 
 def decision(threshold: float = THRESHOLD) -> str:

@@ -1,11 +1,11 @@
-"""Draws results: manipulated pixels tinted, faces framed with their verdict, a video's timeline."""
+"""Draws results: heat maps with contours, faces framed with their verdict, a video's timeline."""
 
 import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from flax_unet.media.faces import Box
 from flax_unet.media.images import mask_image
@@ -13,25 +13,96 @@ from flax_unet.nn.decision import in_digits, per_cent
 from flax_unet.predict.results import VideoResult
 from flax_unet.verdict import Verdict
 
-TINT = (255, 0, 60)
-_OPACITY = 115  # of 255
+FAINT, TINT = (255, 215, 0), (255, 0, 60)  # heat of a probability of MANIPULATED of 0 and of 1
+_LINE, _EDGE = (255, 255, 255), (50, 0, 20)  # colours of a contour and of what sets it off
+_SMOOTH = 1.2  # cells of the network's grid: masks have combs, whose teeth are two cells apart
+_WIDTH = 300  # the smaller side of a box over this is the deviation that blurs a border, in pixels
+_FINE = 512  # pixels of the smaller side of a box, at which a contour is drawn at most
 _COLOURS = {True: (0, 120, 55), False: (200, 15, 45), None: (80, 80, 80)}  # by `is_real`
 _LEAST_FONT = 10  # pixels
 _PLOTTED = ("#d71432", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22")
 _MOST_LINES = len(_PLOTTED)  # people in a timeline
 
 
-def overlay(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """The picture with the pixels of class 1 of `mask_image` tinted red."""
+def _table(values: np.ndarray) -> list[int]:
+    """A table for `Image.point` of 256 values in [0, 1]."""
+    return np.clip(255 * values, 0, 255).round().astype(int).tolist()
+
+
+def _ramp(start: Sequence[int], end: Sequence[int], share: np.ndarray) -> list[list[int]]:
+    """Tables of the channels of colours from `start` to `end`, by 256 shares of the way."""
+    return [_table((a + (b - a) * share) / 255) for a, b in zip(start, end, strict=True)]
+
+
+_STEPS = np.linspace(0, 1, 256)
+_HEAT, _OPACITY = _ramp(FAINT, TINT, _STEPS), _table(0.4 * _STEPS)  # the face stays visible
+_MARKED = _table(_STEPS > 0.5)
+# The blurred border of what is marked is 0.5 on the border, and 0.16 and 0.84 a deviation away.
+_AWAY = np.abs(_STEPS - 0.5)
+_CONTOUR = _ramp(_EDGE, _LINE, np.clip(1.6 - 4 * _AWAY, 0, 1))
+_CONTOUR_OPACITY = _table(np.maximum(0.7 * (1.9 - 4 * _AWAY), 1.6 - 4 * _AWAY))
+
+
+def overlay(
+    image: Image.Image,
+    verdicts: Sequence[Verdict],
+    too_small: Sequence[Box] = (),
+    people: Sequence[int] = (),
+) -> Image.Image:
+    """A copy of the picture with a heat map, a frame and the verdict in words on each face."""
     picture = image.copy()
-    picture.paste(TINT, None, mask.point([0, _OPACITY] + [0] * 254, "L"))
+    for verdict in verdicts:
+        if verdict.mask is not None:
+            _heat(picture, verdict.box, verdict.mask, verdict.mask_probability)
+    _frame(picture, verdicts, too_small, people)
     return picture
 
 
-def tinted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """An image (H, W, 3) uint8 with the pixels tinted where the mask (H, W) is 1."""
-    picture = Image.fromarray(image)
-    return np.asarray(overlay(picture, mask_image(mask == 1, picture.size)))
+def heated(
+    image: np.ndarray, mask: np.ndarray, probability: np.ndarray | None = None, scale: int = 1
+) -> np.ndarray:
+    """An image (H, W, 3) uint8, enlarged `scale` times, with a heat map.
+
+    `mask`, (h, w), is 1 where MANIPULATED, and has a contour. The heat is `probability`, (h, w) in
+    [0, 1]; None: the mask.
+    """
+    size = (scale * image.shape[1], scale * image.shape[0])
+    picture = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+    _heat(picture, Box(0, 0, *size), mask == 1, probability)
+    return np.asarray(picture)
+
+
+def _heat(picture: Image.Image, box: Box, mask: np.ndarray, probability: np.ndarray | None) -> None:
+    """Draws a heat map of the probability, and the contour of the mask, into a picture's box."""
+    size = (box.width, box.height)
+    heat = _smooth(mask if probability is None else probability)
+    _paint(picture, box, heat.resize(size, Image.Resampling.BICUBIC), _HEAT, _OPACITY)
+    if mask.any() and not mask.all():
+        scale = min(1.0, _FINE / min(size))  # a large contour is smooth without all its pixels
+        drawn = (max(1, round(scale * box.width)), max(1, round(scale * box.height)))
+        inside = _smooth(mask).resize(drawn, Image.Resampling.BICUBIC).point(_MARKED)
+        deviation = max(1.0, min(drawn) / _WIDTH)
+        border = inside.filter(ImageFilter.GaussianBlur(deviation))
+        border = border.resize(size, Image.Resampling.BILINEAR)
+        _paint(picture, box, border, _CONTOUR, _CONTOUR_OPACITY)
+
+
+def _smooth(grid: np.ndarray) -> Image.Image:
+    """Values in [0, 1] on the network's grid, as 0 to 255."""
+    cells = Image.fromarray((255 * grid).round().astype(np.uint8))
+    return cells.filter(ImageFilter.GaussianBlur(_SMOOTH))
+
+
+def _paint(
+    picture: Image.Image,
+    box: Box,
+    values: Image.Image,
+    colours: Sequence[list[int]],
+    opacity: list[int],
+) -> None:
+    """Lays the colours of values over a picture's box."""
+    layer = Image.merge("RGB", [values.point(channel) for channel in colours])
+    picture.paste(layer, box, values.point(opacity))
 
 
 def union(verdicts: Sequence[Verdict], size: tuple[int, int]) -> Image.Image | None:
@@ -44,21 +115,20 @@ def union(verdicts: Sequence[Verdict], size: tuple[int, int]) -> Image.Image | N
     return mask_image(marked, size)
 
 
-def framed(
-    image: Image.Image,
+def _frame(
+    picture: Image.Image,
     verdicts: Sequence[Verdict],
     too_small: Sequence[Box],
-    people: Sequence[int] = (),
-) -> Image.Image:
-    """A copy of the picture with a frame around each face, its person and its verdict in words."""
-    picture = image.copy()
+    people: Sequence[int],
+) -> None:
+    """Draws a frame around each face into a picture, with its person and its verdict in words."""
     pen = ImageDraw.Draw(picture)
     labels = [(v.box, label(v), _COLOURS[v.is_real]) for v in verdicts]
     if max(people, default=1) > 1:
         numbered = zip(people, labels, strict=True)
         labels = [(box, f"{number}: {text}", of) for number, (box, text, of) in numbered]
     labels += [(box, "too small", _COLOURS[None]) for box in too_small]
-    longer = max(image.size)
+    longer = max(picture.size)
     line = max(1, longer // 300)
     for box, text, colour in labels:
         pen.rectangle((box.left, box.top, box.right - 1, box.bottom - 1), None, colour, line)
@@ -66,11 +136,10 @@ def framed(
         left, top, right, bottom = pen.textbbox((0, 0), text, _font(size))
         pad = size // 4
         width, height = right - left + 2 * pad, bottom - top + 2 * pad
-        x = max(0, min(box.left, image.width - width))
+        x = max(0, min(box.left, picture.width - width))
         y = box.top - height if box.top >= height else box.top  # above the face if there is room
         pen.rectangle((x, y, x + width - 1, y + height - 1), colour)
         pen.text((x + pad - left, y + pad - top), text, "white", _font(size))
-    return picture
 
 
 @functools.cache
@@ -79,11 +148,17 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def label(verdict: Verdict, digits: int = 0) -> str:
-    """The verdict in words, with its probability in per cent to so many digits."""
+    """The verdict in words, with its probability in per cent to so many digits.
+
+    With the share of marked pixels if the heads disagree, or if there is no verdict.
+    """
     real, share = verdict.real_probability, verdict.manipulated_share
     if real is None:
         return f"{share:.{digits}%} marked"
-    return f"{verdict.label} {per_cent(real if verdict.is_real else 1 - real, digits)}"
+    text = f"{verdict.label} {per_cent(real if verdict.is_real else 1 - real, digits)}"
+    if not verdict.heads_disagree:
+        return text
+    return f"{text} but {share:.{digits}%} marked"
 
 
 def write_timeline(path: Path, result: VideoResult) -> None:

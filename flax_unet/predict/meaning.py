@@ -1,6 +1,6 @@
 """What the keys of predictions.json mean."""
 
-from flax_unet.nn.decision import THRESHOLD, decision
+from flax_unet.nn.decision import DISAGREEMENT, THRESHOLD, decision
 from flax_unet.predict.results import AGGREGATION, ENOUGH_FRAMES, ENOUGH_SHARE
 
 _ENOUGH = (
@@ -28,6 +28,8 @@ def meaning(threshold: float = THRESHOLD) -> dict[str, str]:
         "manipulated_share": "share of the box's pixels marked MANIPULATED (the mask's class 1)",
         "manipulated_share of a video": "mean over the faces of the person whose verdict it has, "
         "or over all faces if the network has no classifier",
+        "heads_disagree": f"{DISAGREEMENT}; of a person and a video, by their means; null: the "
+        "network lacks a head",
         "box": "left, top, right, bottom in pixels of the picture, the last two not included",
         "too_small": "faces that were found and are too small to judge",
         "mask": "palette PNG at the picture's size; index 1 = MANIPULATED, 0 = untouched",

@@ -10,6 +10,7 @@ from flax_unet.media.faces import Box
 from flax_unet.nn.decision import (
     THRESHOLD,
     fake_probability,
+    heads_disagree,
     in_digits,
     is_real,
     label,
@@ -40,10 +41,15 @@ class Decision:
         return None if self.real_probability is None else fake_probability(self.real_probability)
 
     @property
+    def is_real(self) -> bool | None:
+        """Whether it is REAL."""
+        real = self.real_probability
+        return None if real is None else is_real(real, self.threshold)
+
+    @property
     def verdict(self) -> str | None:
         """`REAL` or `FAKE`."""
-        real = self.real_probability
-        return None if real is None else label(is_real(real, self.threshold))
+        return None if self.is_real is None else label(self.is_real)
 
     def to_json(self) -> Json:
         """With the keys that `meaning` explains."""
@@ -57,8 +63,20 @@ class Decision:
         return f"{self.verdict}  (real {in_digits(real)}, fake {in_digits(fake)})"
 
 
+class _Judged:
+    """What has a verdict and a share of marked pixels."""
+
+    decision: Decision
+    manipulated_share: float | None
+
+    @property
+    def heads_disagree(self) -> bool | None:
+        """Whether the verdict and the share contradict each other; None without both."""
+        return heads_disagree(self.decision.is_real, self.manipulated_share)
+
+
 @dataclasses.dataclass(frozen=True)
-class FaceResult:
+class FaceResult(_Judged):
     """A verdict without its masks."""
 
     box: Box
@@ -76,6 +94,7 @@ class FaceResult:
             "box": list(self.box),
             **self.decision.to_json(),
             "manipulated_share": self.manipulated_share,
+            "heads_disagree": self.heads_disagree,
             "detection_confidence": self.detection_confidence,
             "doubts": list(self.doubts),
         }
@@ -120,7 +139,7 @@ class FrameResult:
 
 
 @dataclasses.dataclass(frozen=True)
-class PersonResult:
+class PersonResult(_Judged):
     """A person in a video: the means over the frames in which they were judged."""
 
     person: int  # from 1, in the order of appearance
@@ -139,11 +158,12 @@ class PersonResult:
             for field in dataclasses.fields(self)
             if field.name not in ("person", "decision")
         }
+        found["heads_disagree"] = self.heads_disagree
         return {"person": self.person, **self.decision.to_json(), **found}
 
 
 @dataclasses.dataclass
-class FileResult:
+class FileResult(_Judged):
     """What was found in a picture. A file that is neither picture nor video is a failure."""
 
     file: str
@@ -271,6 +291,7 @@ class VideoResult(FileResult):
         return {
             **self.decision.to_json(),
             "manipulated_share": self.manipulated_share,
+            "heads_disagree": self.heads_disagree,
             "aggregation": AGGREGATION,
             "person": self.person,
             "people": [person.to_json() for person in self.people],
@@ -329,11 +350,12 @@ _DOUBTS = {
 }
 
 
-def _in_words(result: FaceResult | PersonResult | FileResult) -> Iterator[str]:
+def _in_words(result: _Judged) -> Iterator[str]:
     if result.decision.verdict is not None:
         yield str(result.decision)
     if result.manipulated_share is not None:
-        yield f"{result.manipulated_share:.2%} of the pixels marked manipulated"
+        share = f"{result.manipulated_share:.2%} of the pixels marked manipulated"
+        yield f"{share}: the heads disagree" if result.heads_disagree else share
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

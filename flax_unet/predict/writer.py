@@ -36,6 +36,7 @@ _COLUMNS = (
     *("level", "file", "kind", "status", "problem", "notes"),
     *("person", "frame", "seconds", "face", *_CORNERS),
     *(*Decision().to_json(), "manipulated_share", "detection_confidence", "doubts", "frames"),
+    "heads_disagree",
 )
 
 
@@ -97,8 +98,11 @@ def _write_picture(
         yield frame
         if not (frame.verdicts or frame.found.too_small):
             continue
-        for kind, picture in zip(("mask", "overlay"), _drawn(frame), strict=True):
-            if picture is not None and (overlays or kind == "mask"):
+        pictures = {"mask": draw.union(frame.verdicts, frame.image.size)}
+        if overlays:
+            pictures["overlay"] = _overlay(frame)
+        for kind, picture in pictures.items():
+            if picture is not None:
                 files[kind] = stem + (_MASK if kind == "mask" else _OVERLAY)
                 # A third of the time of Pillow's own level, for a quarter more bytes.
                 picture.save(directory / files[kind], compress_level=1)
@@ -115,7 +119,7 @@ def _write_video(
             if film is None:
                 rate, size = frame.frames_a_second or 1.0, frame.image.size
                 film = stack.enter_context(VideoWriter(path, size, rate, frame.item.path))
-            film.write(_drawn(frame)[1], frame.seconds)
+            film.write(_overlay(frame), frame.seconds)
             shows_faces |= bool(frame.verdicts or frame.found.too_small)
             yield frame
     if film is None:
@@ -155,11 +159,8 @@ def write_logits(
             files["logits"] = path.name
 
 
-def _drawn(frame: InspectedFrame) -> tuple[Image.Image | None, Image.Image]:
-    """The mask of all faces, and the picture with it and the verdicts."""
-    mask = draw.union(frame.verdicts, frame.image.size)
-    picture = frame.image if mask is None else draw.overlay(frame.image, mask)
-    return mask, draw.framed(picture, frame.verdicts, frame.found.too_small, frame.people)
+def _overlay(frame: InspectedFrame) -> Image.Image:
+    return draw.overlay(frame.image, frame.verdicts, frame.found.too_small, frame.people)
 
 
 def may_be_replaced(directory: Path) -> bool:
@@ -234,6 +235,7 @@ def _rows(result: FileResult) -> Iterator[dict[str, Any]]:
     found = {**result.decision.to_json(), "manipulated_share": result.manipulated_share}
     if isinstance(result, VideoResult):
         found |= {"person": result.person, "frames": result.frames_judged}
+        found["heads_disagree"] = result.heads_disagree
     yield {"level": "file", **common, **status, **found}
     for person in result.people if isinstance(result, VideoResult) else ():
         found = person.to_json()

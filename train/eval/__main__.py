@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ from flax_unet.utils.errors import InputError, command, counted, require
 from flax_unet.utils.files import followed, staged_directory
 from train.data.dataset import EMBEDDED, GENERATED, SELF_BLENDED, Dataset, open_dataset
 from train.data.layouts.options import FolderOptions, add_options
-from train.eval import groups
+from train.eval import cross, groups
 from train.eval.predictions import AGGREGATES, Predictions, evaluate_predictions
 from train.eval.report import GROUPS, PREDICTIONS, REPORT, text, write_csv, write_groups
 
@@ -31,7 +33,7 @@ _AT_LEAST = {
     **{"num_processes": 1, "process_id": 0},
 }
 _RECORDED = (  # options that the report repeats
-    *("data", "limit", "seed", "skip_bad", "mask_threshold", "real_label"),
+    *("limit", "seed", "skip_bad", "mask_threshold", "real_label"),
     *("batch_size", "dtype", "aggregate"),
 )
 _NAME = 128  # characters of a device's name: all processes gather arrays of one dtype
@@ -56,26 +58,77 @@ def main(argv: Sequence[str] | None = None) -> None:
     distributed.join(args.coordinator, args.num_processes, args.process_id)
     process, processes = distributed.process()
     out = args.out if process == 0 else None  # the first process prints and writes
+    names = args.data or [EMBEDDED]
+    placed = cross.folders(names)
+    found: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
     # What can fail is tried before hours of work: the results' directory, checkpoint and data set.
     with contextlib.nullcontext() if out is None else staged_directory(out) as stage:
         path = args.checkpoint or newest_checkpoint()
         model = store.load(path, dtype=args.dtype)
         origin = store.fingerprint(path) if process == 0 else {}
         devices = select_devices(args.devices)
-        data = open_dataset(
-            args.data, args.split, seed=args.seed, skip_bad=args.skip_bad, options=options
-        )
-        if args.limit is not None:
-            data = data.sample(args.limit, args.seed)
-        if process == 0:
-            _introduce(path, model.config, data)
+        if len(names) == 1:
+            _evaluate(args, names[0], options, path, model, origin, devices, stage)
+        for name in names if len(names) > 1 else ():
+            own = None if stage is None else stage / placed[name]
+            if own is not None:
+                own.mkdir()
+            try:
+                found[name] = _evaluate(args, name, options, path, model, origin, devices, own)
+            except InputError as error:
+                if processes > 1:  # the others wait for this one
+                    raise
+                failed[name] = str(error)
+                print(f"error: {name}: {error}\n", file=sys.stderr)
+                if own is not None:
+                    shutil.rmtree(own)
+            else:
+                print()
+        if len(names) > 1 and process == 0 and found:
+            result = cross.table(found, placed, failed)
+            print(cross.text(result))
+            if stage is not None:
+                result |= {"checkpoint": origin, "made_by": made_by()}
+                metadata.write_json(stage / REPORT, result)
+                cross.write(stage, result)
+        if len(failed) == len(names):
+            raise InputError("no data set could be scored; the reasons are above")
+    if out is not None:
+        print(f"\n{out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
+    if failed:
+        sys.exit(2)
 
-        from train.eval.scoring import score
 
-        predictions, timing = score(model, data, devices, args.batch_size, args.workers)
-        names = distributed.gather(np.array([str(device) for device in devices], f"U{_NAME}"))
-        if process != 0:
-            return
+def _evaluate(
+    args: argparse.Namespace,
+    name: str,
+    options: FolderOptions,
+    path: Path,
+    model: "UNet",
+    origin: dict[str, Any],
+    devices: list[Any],
+    stage: Path | None,
+) -> dict[str, Any]:
+    """Scores a data set, prints its figures and writes them to `stage`, if given.
+
+    Returns:
+        The figures; only the first process has them.
+    """
+    from train import distributed
+    from train.eval import robustness
+    from train.eval.scoring import score
+
+    process, processes = distributed.process()
+    data = open_dataset(name, args.split, seed=args.seed, skip_bad=args.skip_bad, options=options)
+    if args.limit is not None:
+        data = data.sample(args.limit, args.seed)
+    if process == 0:
+        _introduce(path, model.config, data)
+    predictions, timing = score(model, data, devices, args.batch_size, args.workers)
+    names = distributed.gather(np.array([str(device) for device in devices], f"U{_NAME}"))
+    figures: dict[str, Any] = {}
+    if process == 0:
         figures = evaluate_predictions(predictions, aggregate=args.aggregate, seed=args.seed)
         figures |= groups.evaluate(predictions, data.traits, args.aggregate)
         print(text(figures))
@@ -83,32 +136,42 @@ def main(argv: Sequence[str] | None = None) -> None:
             rate, waiting = timing.frames / timing.seconds, timing.waiting_for_data / timing.seconds
             print(f"\n{rate:.1f} frames a second after the first batch", end="; ")
             print(f"{waiting:.1%} waiting for data")
-        if stage is not None:
-            configuration = {
-                **{name: getattr(args, name) for name in _RECORDED},
-                "checkpoint": str(path),
-                "split": data.split,
-                "split_as_given": args.split,
-                "frames": len(data),
-                "devices": names.tolist(),
-                "processes": processes,
-                "image_size": model.config.to_json()["image_size"],
-            }
-            result = {
-                **figures,
-                "configuration": configuration,
-                "checkpoint": origin,
-                "data": {
-                    "fingerprint": data.fingerprint,
-                    "left_out": data.faults,
-                    "notes": data.notes,
-                },
-                "timing": timing._asdict(),
-                "made_by": made_by(),
-            }
-            _write(stage, result, predictions, model, data)
-    if out is not None:
-        print(f"\n{out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
+    if args.robustness:
+        if process == 0:
+            print(f"\n{robustness.estimate(len(data), timing)}")
+        perturbed = robustness.run(model, data, devices, args.batch_size, args.seed, args.workers)
+        if process == 0:
+            figures |= robustness.evaluate(predictions, perturbed, args.seed)
+            print(f"\n{robustness.text(figures[robustness.NAME])}")
+    if process != 0 or stage is None:
+        return figures
+    configuration = {
+        **{name: getattr(args, name) for name in _RECORDED},
+        "data": name,
+        "checkpoint": str(path),
+        "split": data.split,
+        "split_as_given": args.split,
+        "frames": len(data),
+        "devices": names.tolist(),
+        "processes": processes,
+        "image_size": model.config.to_json()["image_size"],
+    }
+    result = {
+        **figures,
+        "configuration": configuration,
+        "checkpoint": origin,
+        "data": {
+            "fingerprint": data.fingerprint,
+            "left_out": data.faults,
+            "notes": data.notes,
+        },
+        "timing": timing._asdict(),
+        "made_by": made_by(),
+    }
+    _write(stage, result, predictions, model, data)
+    if args.robustness:
+        robustness.write(stage, figures[robustness.NAME])
+    return figures
 
 
 def newest_checkpoint() -> Path:
@@ -177,11 +240,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--data",
-        default=EMBEDDED,
+        action="append",
         metavar="NAME|PATH",
         help="a folder in the published layout (crops/, masks/, metadata.json, or testing/ and "
         "training/ with these; metadata.json may lie one level above), or the generated "
-        f"{EMBEDDED} or {SELF_BLENDED}[:procedural|:avatars|:FOLDER] (default: {EMBEDDED})",
+        f"{EMBEDDED} or {SELF_BLENDED}[:procedural|:avatars|:FOLDER] (default: {EMBEDDED}). "
+        "Given several times: each is scored, and a table has a row for each and the average",
     )
     add(
         "--split",
@@ -197,6 +261,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", choices=DTYPES, default="float32", help="of convolutions (default: float32)")
     aggregate = f"how frames are combined into a video's score (default: {AGGREGATES[0]})"
     add("--aggregate", choices=AGGREGATES, default=AGGREGATES[0], help=aggregate)
+    text = "score the frames with eight kinds of damage, at five severities each, too"
+    add("--robustness", action="store_true", help=text)
     add("--skip-bad", action="store_true", help="leave out files that cannot be used")
     add_options(parser)
     where = "HOST:PORT of process 0, with the next two, where JAX recognises no cluster"

@@ -14,7 +14,7 @@ import numpy as np
 from flax_unet import UNet
 from flax_unet.nn.decision import label
 from flax_unet.nn.inference import compiled
-from flax_unet.predict.draw import tinted
+from flax_unet.predict.draw import heated
 from train.data.dataset import Dataset
 from train.data.loader import load_frame
 from train.eval import classification
@@ -33,8 +33,10 @@ _TRUE_RATE = "FAKE frames called FAKE (recall)"
 _FALSE_RATE = "REAL frames called FAKE (false-positive rate)"
 _SCORE_BINS = 40
 _DPI = 120
-_PANEL = 2.0  # inches a side, of a picture on the sheet of mistakes
-_LETTERS = 30  # of a title, that fit on a line above such a picture
+_PANEL = 2.4  # inches a side, of a picture on the sheet of mistakes
+_PIXELS = 400  # a side, at least, of a picture with a mask there
+_FONT = 9  # points
+_LETTERS = 26  # of a title, that fit on a line above such a picture
 _TITLE_LINES = 4
 
 
@@ -120,37 +122,41 @@ def worst(verdicts: Verdicts, model: UNet, data: Dataset) -> Iterator[Mistake]:
         frame = load_frame(data, int(row), model.config.input_size)
         output = forward(frame.image[None].astype(np.float32) / 255)
         found = None if output.is_manipulated is None else np.asarray(output.is_manipulated[0])
-        title = f"{data.table.file[row]}\n{label(not verdicts.is_fake[row])}, "
-        title += f"real {1 - verdicts.score[row]:.3f}"
+        labelled, called = (label(not of[row]) for of in (verdicts.is_fake, verdicts.called_fake))
+        title = f"{data.table.file[row]}\n{labelled} called {called}\n"
+        title += f"probability of FAKE {verdicts.score[row]:.3f}"
         yield title, frame.image, frame.mask if frame.has_mask else None, found
 
 
 def write_worst(path: Path, rows: Sequence[Mistake]) -> None:
-    """A sheet of mistakes: each picture, and beside it its masks in red if any row has one."""
+    """A sheet of mistakes: each picture, and beside it its masks if any row has one."""
     from matplotlib.figure import Figure
 
     with_masks = any(mask is not None for row in rows for mask in row[2:])
     panels = 3 if with_masks else 1
     across = min(max(len(rows), 1), 2 if with_masks else 6)  # mistakes side by side
     lines = max(-(-len(rows) // across), 1)
-    size = (max(across * panels * _PANEL, 5), lines * (_PANEL + 0.5))
+    size = (max(across * panels * _PANEL, 5), lines * (_PANEL + 0.7) + 0.3)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(lines, across * panels, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     if not rows:
         figure.text(0.5, 0.5, "no frame is called wrongly", ha="center", va="center")
+    if with_masks:
+        words = "red, within the white line: MANIPULATED"
+        figure.supxlabel(words, fontsize=_FONT)
     for (title, image, *masks), panel in zip(rows, grid.reshape(-1, panels), strict=False):
         panel[0].imshow(image)
-        panel[0].set_title(_wrapped(title), fontsize=7, loc="left", parse_math=False)
+        panel[0].set_title(_wrapped(title), fontsize=_FONT, loc="left", parse_math=False)
         shown = zip(panel[1:], masks, ("labelled", "predicted"), strict=False)
         for axes, mask, what in shown:
             if mask is None:
                 words = f"no mask is {what}"
-                axes.text(0.5, 0.5, words, ha="center", fontsize=7, transform=axes.transAxes)
+                axes.text(0.5, 0.5, words, ha="center", fontsize=_FONT, transform=axes.transAxes)
             else:
-                axes.imshow(tinted(image, mask))
-                axes.set_title(f"{what} MANIPULATED:\n{np.mean(mask == 1):.1%}", fontsize=7)
+                axes.imshow(heated(image, mask, scale=-(-_PIXELS // len(image))))
+                axes.set_title(f"{what} MANIPULATED:\n{np.mean(mask == 1):.1%}", fontsize=_FONT)
     _save(figure, path)
 
 

@@ -107,16 +107,16 @@ def _group_table(section: Mapping[str, Any]) -> str:
         + [_OF_GROUP[metric.name][0] for metric in groups.METRICS] * len(groups.UNITS),
     ]
     for row in section["rows"]:
-        figures = [_number(m.find(row[unit])) for unit in groups.UNITS for m in groups.METRICS]
+        figures = [number(m.find(row[unit])) for unit in groups.UNITS for m in groups.METRICS]
         traits = [row[name] or "" for name in TRAITS]
         cells.append(traits + figures)
         for unit in groups.UNITS:
             notes |= {f"  {', '.join(filter(None, traits))}: {n}": None for n in row[unit]["notes"]}
     sides = "<" * len(TRAITS) + ">" * (len(groups.METRICS) * len(groups.UNITS))
-    return "\n".join([*_aligned(cells, sides), *notes])
+    return "\n".join([*aligned(cells, sides), *notes])
 
 
-def _aligned(cells: Sequence[Sequence[str]], sides: str) -> list[str]:
+def aligned(cells: Sequence[Sequence[str]], sides: str) -> list[str]:
     """Lines of columns, each aligned to its side, `<` or `>`."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
@@ -140,16 +140,17 @@ def _table(task: Task, figures: Mapping[str, Any]) -> str:
         for section in sections.values():
             interval = section["intervals"].get(metric.name)
             shown = "" if interval is None else "[{:.4f}, {:.4f}]".format(*interval)
-            cells[-1] += [_number(metric.find(section)), shown]
+            cells[-1] += [number(metric.find(section)), shown]
     sides = "<" + "><" * len(sections)  # figures to the right, intervals to the left
-    lines = _aligned(cells, sides)
+    lines = aligned(cells, sides)
     lines += [
         f"  {title}: {note}" for title, section in sections.items() for note in section["notes"]
     ]
     return "\n".join(lines)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A figure in a table."""
     if value is None:
         return "-"
     return str(value) if isinstance(value, int) else f"{value:.4f}"

@@ -160,23 +160,30 @@ def read(path: Path) -> list[dict[str, Any]]:
 def write_curves(workdir: Path) -> None:
     """Draws losses and validation metrics over the steps of a run, beside its logs."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for axes, log, labels, title in (
-        (left, METRICS, _LOSSES, "training loss (cross-entropy, nats)"),
-        (right, VALIDATION, _METRICS, "validation"),
-    ):
-        lines = read(workdir / log)
+    logs = [(left, read(workdir / METRICS), _LOSSES, "training loss (cross-entropy, nats)")]
+    logs += [(right, read(workdir / VALIDATION), _METRICS, "validation")]
+    end = max([line["step"] for _, lines, *_ in logs for line in lines], default=1)
+    for axes, lines, labels, title in logs:
         for name, label in labels.items():
             points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
             if points:
-                axes.plot(*zip(*points, strict=True), ".-", ms=3, label=label)
-        axes.set(title=title, xlabel="step")
+                marker = {"marker": "o", "ms": 7 if len(points) == 1 else 3}
+                label = f"{label}, {points[-1][1]:.4f} at the end"
+                axes.plot(*zip(*points, strict=True), **marker, label=label)
+        axes.set(title=title, xlabel="step", xlim=(0, 1.04 * end))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
     left.set_yscale("log")
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_minor_locator(NullLocator())
+    left.yaxis.set_major_formatter("{x:g}")
+    right.set_ylim(-0.02, 1.02)  # both are shares
     with staged_file(workdir / _CURVES) as stage:
         figure.savefig(stage, format="png", dpi=120)
 

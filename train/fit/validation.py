@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 
 from flax_unet import UNet, UNetConfig
 from flax_unet.nn.inference import compiled
-from flax_unet.predict.draw import tinted
+from flax_unet.predict.draw import heated
 from flax_unet.utils.errors import InputError
 from train import distributed
 from train.data.dataset import Dataset
@@ -20,7 +20,8 @@ from train.eval.segmentation import PixelCounts
 
 _BETTER = {m.name: m.better for task in (CLASSIFICATION, SEGMENTATION) for m in task.metrics}
 _PICTURES = 6  # on the sheet of masks
-COLUMNS = "picture, labelled mask, predicted mask; red = MANIPULATED"  # of the sheet
+# Of the sheet.
+COLUMNS = "picture, labelled mask, predicted mask; red, within the white line = MANIPULATED"
 
 
 def default_metric(config: UNetConfig) -> str:
@@ -106,7 +107,7 @@ def sheet(model: UNet, data: Dataset) -> np.ndarray | None:
     frames = [load_frame(data, row, model.config.input_size) for row in rows.tolist()]
     found = compiled(model)(np.stack([f.image for f in frames]).astype(np.float32) / 255)
     lines = [
-        np.concatenate([f.image, tinted(f.image, f.mask), tinted(f.image, predicted)], axis=1)
+        np.concatenate([f.image, heated(f.image, f.mask), heated(f.image, predicted)], axis=1)
         for f, predicted in zip(frames, np.asarray(found.is_manipulated), strict=True)
     ]
     return np.concatenate(lines)

@@ -15,9 +15,10 @@ import flax_unet
 from flax_unet import Detector, InputError, Verdict, predict_file, predict_files
 from flax_unet.media.discover import LeftOut
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import per_cent
+from flax_unet.nn.decision import heads_disagree, per_cent
 from flax_unet.predict import __main__ as predict
-from flax_unet.predict.results import VideoResult
+from flax_unet.predict.meaning import meaning
+from flax_unet.predict.results import Decision, FaceResult, FileResult, FrameResult, VideoResult
 from tests.conftest import listing
 from tests.flax_unet.samples import encode, group, noise, numbered, photo, small_checkpoint
 
@@ -235,6 +236,41 @@ def test_a_verdict_is_readable(model: Path) -> None:
     assert "array" not in text
     sure = Verdict((9, 9), Box(0, 0, 9, 9), 0.00001)
     assert str(sure).startswith("FAKE (fake > 99.9%, real < 0.1%)")
+
+
+@pytest.mark.parametrize(
+    ("real", "share", "disagree"),
+    [
+        *((True, 0.32, True), (True, 0.05, True), (True, 0.049, False), (True, 0.0, False)),
+        *((False, 0.32, False), (False, 0.005, False), (False, 0.004, True), (False, 0.0, True)),
+        *((None, 0.3, None), (True, None, None)),
+    ],
+)
+def test_when_the_heads_disagree(
+    real: bool | None, share: float | None, disagree: bool | None
+) -> None:
+    """REAL with much marked, or FAKE with nothing to speak of; with one rule everywhere."""
+    assert heads_disagree(real, share) is disagree
+    probability = None if real is None else 0.77 if real else 0.23
+    mask = None if share is None else np.arange(1000) < 1000 * share
+    verdict = Verdict((9, 9), Box(0, 0, 9, 9), probability, mask)
+    assert verdict.heads_disagree is disagree
+    assert ("the heads disagree" in str(verdict)) == bool(disagree)
+    decision = Decision(probability)
+    faces = [FaceResult(verdict.box, decision, share)]
+    for result in (
+        FileResult("a.png", "picture", size=(9, 9), frames=[FrameResult(faces, [], None, None)]),
+        VideoResult("a.mp4", "video", size=(9, 9), frames=[FrameResult(faces * 4, [], 0, 0.0)]),
+    ):
+        result.conclude()
+        assert ("marked manipulated: the heads disagree" in str(result)) == bool(disagree)
+        written = result.to_json()
+        if isinstance(result, VideoResult):
+            assert written["heads_disagree"] is disagree
+            assert [person["heads_disagree"] for person in written["people"]] == [disagree]
+        else:
+            assert written["faces"][0]["heads_disagree"] is disagree
+    assert "5% or more" in meaning()["heads_disagree"]
 
 
 @pytest.mark.parametrize(

@@ -202,9 +202,10 @@ def test_sheet_of_mistakes(drawn: list[Figure], tmp_path: Path) -> None:
     pictures = [[np.asarray(each.get_array()) for each in axes.images] for axes in drawn[0].axes]
     assert [len(shown) for shown in pictures] == [1, 1, 1, 1, 0, 1]
     label = pictures[1][0].astype(int)
-    assert (label[:4, 4:, 0] > label[:4, 4:, 1] + 50).all()
-    np.testing.assert_array_equal(label[4:], image[4:])
-    np.testing.assert_array_equal(pictures[2][0], image)  # nothing was predicted
+    assert label.shape == (400, 400, 3)  # enlarged, for a smooth line
+    assert (label[:100, 300:, 0] > label[:100, 300:, 1] + 40).all()
+    np.testing.assert_array_equal(label[350:, :50], 100)
+    np.testing.assert_array_equal(pictures[2][0], 100)  # nothing was predicted
     assert "labelled MANIPULATED:\n25.0%" in drawn[0].axes[1].get_title()
     plots.write_worst(tmp_path / "one.png", [("a", image, None, None)])
     plots.write_worst(tmp_path / "none.png", [])

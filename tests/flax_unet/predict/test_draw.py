@@ -1,0 +1,148 @@
+"""Overlays: heat where the network sees a forgery, and a smooth line around what it marks."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flax_unet.media.faces import Box
+from flax_unet.predict import draw
+from flax_unet.verdict import Verdict
+from tests.flax_unet.samples import noise
+
+GRID, SIDE = 32, 640
+CELL = SIDE // GRID
+GREY = 100
+
+
+def grey(width: int = SIDE, height: int = SIDE) -> np.ndarray:
+    return np.full((height, width, 3), GREY, np.uint8)
+
+
+def line(drawn: np.ndarray) -> np.ndarray:
+    """Where the contour's white is, (N, 2) rows and columns in pixels."""
+    return np.argwhere((drawn > 230).all(-1))
+
+
+def disc(radius: float) -> np.ndarray:
+    """A disc of so many cells in the middle of the grid."""
+    away = np.hypot(*(np.indices((GRID, GRID)) - (GRID - 1) / 2))
+    return away < radius
+
+
+def test_contour_of_a_disc_is_a_circle() -> None:
+    """Within half a cell everywhere, although the mask's own edge is a staircase of cells."""
+    drawn = draw.heated(grey(), disc(10))
+    away = np.hypot(*(line(drawn) - (SIDE - 1) / 2).T) / CELL
+    assert len(away) > 2 * np.pi * 10 * CELL  # it goes all around
+    assert abs(away.mean() - 10) < 0.25
+    assert np.ptp(away) < 1
+    angles = np.arctan2(*(line(drawn) - (SIDE - 1) / 2).T)
+    assert np.histogram(angles, 60)[0].all()
+
+
+def test_combs_are_smoothed() -> None:
+    """Teeth of a cell, as transposed convolutions leave them, do not show in the contour."""
+    mask = np.zeros((GRID, GRID), bool)
+    mask[:16] = True
+    mask[16:18, ::2] = True
+    rows, columns = line(draw.heated(grey(), mask)).T / CELL
+    rows = rows[(columns > 6) & (columns < GRID - 6)]  # beyond, the picture's edge repeats a tooth
+    assert rows.min() > 16
+    assert rows.max() < 18
+    assert np.ptp(rows) < 0.3  # the line is a tenth wide
+
+
+def test_heat_rises_with_the_probability_and_the_face_stays_visible() -> None:
+    face = np.asarray(noise(SIDE, SIDE))
+    none = np.zeros((GRID, GRID), bool)
+    shown = [
+        draw.heated(face, none, np.full((GRID, GRID), p, np.float32)).astype(float)
+        for p in (0, 0.25, 0.5, 0.75, 1)
+    ]
+    np.testing.assert_array_equal(shown[0], face)
+    redness = [np.mean(each[..., 0] - each[..., 1]) for each in shown]
+    assert (np.diff(redness) > 5).all()
+    for each in shown:
+        for channel in range(3):
+            seen, original = each[..., channel].ravel(), face[..., channel].ravel()
+            assert np.corrcoef(seen, original)[0, 1] > 0.9
+        assert each.std(axis=(0, 1)).min() > 0.5 * face.std()
+        assert not (each == 255).all(-1).any()  # nothing is marked: there is no line
+
+
+def test_line_follows_the_mask_and_the_heat_the_probability() -> None:
+    """With --mask-threshold they differ."""
+    probability = np.broadcast_to(np.linspace(0, 1, GRID, dtype=np.float32), (GRID, GRID))
+    for threshold in (0.2, 0.5, 0.9):
+        drawn = draw.heated(grey(), probability > threshold, probability)
+        columns = line(drawn)[:, 1] / SIDE
+        assert columns.mean() == pytest.approx(threshold, abs=1 / GRID)
+        redness = (drawn[..., 0].astype(int) - drawn[..., 1]).mean(0)
+        assert redness[-1] > redness[SIDE * 3 // 4] > redness[SIDE // 3] > redness[0]
+
+
+def test_only_the_boxes_are_drawn_into() -> None:
+    image = Image.fromarray(grey(400, 300))
+    before = np.asarray(image).copy()
+    boxes = [Box(10, 60, 110, 160), Box(250, 100, 331, 297)]
+    mask, probability = disc(8), disc(12).astype(np.float32)
+    verdicts = [Verdict(image.size, box, 0.2, mask, probability) for box in boxes]
+    drawn = np.asarray(draw.overlay(image, verdicts))
+    inside = np.zeros(drawn.shape[:2], bool)
+    for box in boxes:
+        words = box.top - 40  # above the frame
+        inside[words : box.bottom, box.left : box.right + 40] = True
+        centre = drawn[(box.top + box.bottom) // 2, (box.left + box.right) // 2].astype(int)
+        assert centre[0] > centre[1] + 40
+    np.testing.assert_array_equal(drawn[~inside], before[~inside])
+    np.testing.assert_array_equal(np.asarray(image), before)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (2000, 5)])
+@pytest.mark.parametrize("mask", [disc(0), disc(5), disc(100)])
+def test_boxes_of_any_shape(size: tuple[int, int], mask: np.ndarray) -> None:
+    image = Image.new("RGB", size)
+    verdict = Verdict(size, Box(0, 0, *size), None, mask, mask.astype(np.float32))
+    assert draw.overlay(image, [verdict]).size == size
+
+
+def test_disagreement_is_in_the_label() -> None:
+    mask = disc(8)
+    marked = Verdict((SIDE, SIDE), Box(0, 0, SIDE, SIDE), 0.77, mask, mask.astype(np.float32))
+    assert draw.label(marked) == f"REAL 77% but {mask.mean():.0%} marked"
+    assert draw.label(dataclasses.replace(marked, real_probability=0.2)) == "FAKE 80%"
+    clean = dataclasses.replace(marked, mask=disc(0))
+    assert draw.label(clean) == "REAL 77%"
+    fake = dataclasses.replace(clean, threshold=0.1)  # FAKE from 10 % on
+    assert draw.label(fake) == "FAKE 23% but 0% marked"
+    assert draw.label(dataclasses.replace(fake, mask=None)) == "FAKE 23%"
+    assert draw.label(dataclasses.replace(fake, real_probability=None)) == "0% marked"
+
+
+@pytest.mark.parametrize("size", [(60, 60), (100, 40), (640, 480), (4000, 300)])
+@pytest.mark.parametrize(("real", "colour"), [(0.9, (0, 120, 55)), (0.1, (200, 15, 45))])
+def test_faces_are_framed_and_named(
+    real: float, colour: tuple[int, int, int], size: tuple[int, int]
+) -> None:
+    """In every corner, large and small, with room for white letters on the verdict's colour."""
+    width, height = size
+    side = max(20, max(size) // 20)
+    image = Image.new("RGB", size)
+    for box in (
+        Box(0, 0, width, height),
+        Box(0, 0, side, side),
+        Box(width - side, 0, width, side),
+        Box(width - side, height - side, width, height),
+    ):
+        verdict = Verdict(size, box, real, None, None)
+        drawn = np.asarray(draw.overlay(image, [verdict]))
+        has_colour = (drawn == colour).all(-1)
+        assert has_colour[box.bottom - 1, box.left : box.right].all()
+        assert has_colour[box.top : box.bottom, box.right - 1].mean() > 0.1
+        rows, columns = np.nonzero((drawn > 200).all(-1))
+        assert np.ptp(rows) >= 6  # a letter's height
+        assert np.ptp(columns) >= 25
+        assert columns.max() < width - 1  # not cut off
+    assert not np.asarray(image).any()

@@ -1,0 +1,71 @@
+"""`--robustness` and several `--data`, on a small network."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.flax_unet.samples import small_checkpoint
+from tests.train.folders import write_folder
+from train.eval import __main__ as evaluation
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+def run(model: Path, *arguments: object) -> int:
+    try:
+        evaluation.main(["--checkpoint", str(model), "--workers", "0", *map(str, arguments)])
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+def test_robustness(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The figures of frames as they are stand beside each, whatever the batches."""
+    data = write_folder(tmp_path / "data", videos=4, frames=2)
+    found = []
+    for size in (32, 7):
+        out = tmp_path / f"out{size}"
+        assert run(model, "--data", data, "--robustness", "--batch-size", size, "--out", out) == 0
+        report = json.loads((out / "report.json").read_text())
+        found.append(report["robustness"]["rows"])
+        assert report["robustness"]["as_they_are"]["auc"] == report["frames"]["auc"]
+        with (out / "robustness.csv").open(newline="") as file:
+            assert len(list(csv.DictReader(file))) == 41
+        with Image.open(out / "robustness.png") as plot:
+            assert plot.width > 800
+    assert found[0] == found[1]
+    printed = capsys.readouterr().out
+    assert "40 more passes over 8 frames" in printed
+    assert "downscaling" in printed
+
+
+def test_several_data_sets(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A failure names its data set and keeps the results of the others."""
+    first, second = (write_folder(tmp_path / n, videos=4, seed=s) for s, n in enumerate("ab"))
+    out = tmp_path / "out"
+    given = ("--data", first, "--data", tmp_path / "missing", "--data", second)
+    assert run(model, *given, "--out", out) == 2
+    printed = capsys.readouterr()
+    assert str(tmp_path / "missing") in printed.err
+    report = json.loads((out / "report.json").read_text())
+    assert [row["folder"] for row in report["data_sets"]] == ["a", "b"]
+    aucs = [json.loads((out / name / "report.json").read_text())["frames"]["auc"] for name in "ab"]
+    assert [row["frames.auc"] for row in report["data_sets"]] == aucs
+    assert report["average"]["frames.auc"] == pytest.approx(sum(aucs) / 2)
+    assert list(report["failed"]) == [str(tmp_path / "missing")]
+    assert "average" in printed.out
+    assert not (out / "missing").exists()
+
+
+def test_one_data_set_twice_is_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_folder(tmp_path / "a", videos=2)
+    assert run(model, "--data", data, "--data", f"{data}/") == 2
+    assert "is named twice" in capsys.readouterr().err
