@@ -89,7 +89,8 @@ def evaluate_predictions(
     if seed is not None:
         intervals = (
             f"{bootstrap.LEVEL:.0%} percentile bootstrap that resamples videos, "
-            f"{bootstrap.RESAMPLES} resamples, seed {seed}"
+            f"{bootstrap.RESAMPLES} resamples, seed {seed}; where they show no spread, the exact "
+            "binomial interval (Clopper-Pearson) of the number of videos"
         )
 
     def head(task: Task, **extra: str) -> dict[str, Any]:
@@ -196,5 +197,18 @@ def _figures(
         sums = observations.sums(weights)
         return {m.name: m.function(sums) for m in task.metrics if m.has_interval}
 
-    section["intervals"], more_notes = bootstrap.intervals(resampled, video, seed)
+    found, more_notes = bootstrap.intervals(resampled, video, seed)
+    trials = observations.videos(video)
+    is_independent = trials["all"] == len(video)
+    for metric in task.metrics:
+        figure, interval = metric.find(section), found.get(metric.name)
+        if figure is not None and interval is not None:
+            found[metric.name] = bootstrap.widened(
+                interval,
+                figure,
+                metric.most,
+                trials[metric.videos],
+                at_edges=metric.is_share and is_independent,
+            )
+    section["intervals"] = found
     return {**section, "notes": notes + more_notes}
