@@ -10,19 +10,25 @@ from PIL import Image, ImageOps
 
 from flax_unet.app.judge import Face, Report
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import IN_WORDS, fake_probability, in_digits, per_cent
+from flax_unet.nn.decision import (
+    IN_WORDS,
+    decision_in_words,
+    fake_probability,
+    in_digits,
+    per_cent,
+)
 from flax_unet.predict.draw import TINT, label
 from flax_unet.predict.results import AGGREGATION, VideoResult
 from flax_unet.verdict import Verdict
 
 _LARGEST = 1280  # pixels a side of the picture that is shown
 _FAINT = (255, 215, 0)  # heat of probability 0; TINT is that of 1
-_MEANING = f"{IN_WORDS} A verdict is a hint, not a proof."
+_HINT = "A verdict is a hint, not a proof."
 WELCOME = f"""\
 <section class="verdict welcome">
   <p>Drop a picture or a video. It is judged on the machine that runs this page and sent nowhere
   else; its results are deleted when the page is closed.</p>
-  <p class="fine">{_MEANING}</p>
+  <p class="fine">{IN_WORDS} {_HINT}</p>
 </section>"""
 
 
@@ -53,7 +59,8 @@ def verdict(report: Report) -> str:
     elif report.faces_found:
         parts.append("<p>This checkpoint has no classifier.</p>")
     parts += [f"<p>{paragraph}</p>" for paragraph in _paragraphs(report)]
-    parts.append(f'<p class="fine">{_MEANING}</p>')
+    meaning = f"{IN_WORDS} {decision_in_words(decision.threshold)} {_HINT}"
+    parts.append(f'<p class="fine">{meaning}</p>')
     kind = (decision.verdict or "none").lower()
     return f'<section class="verdict {kind}" role="status">{"".join(parts)}</section>'
 
@@ -135,6 +142,12 @@ def _paragraphs(report: Report) -> Iterator[str]:
     elif len(verdicts) == 1 and not is_video:
         share = verdicts[0].manipulated_share
         yield f"<b>{share:.1%}</b> of the face's pixels are marked MANIPULATED."
+    if (raw := result.decision.raw_fake_probability) is not None:
+        threshold = in_digits(result.decision.threshold)
+        yield (
+            f"The probabilities are calibrated; from {threshold} on, a face is called FAKE. The "
+            f"network's own, raw probability of FAKE is {escape(in_digits(raw))}."
+        )
     if result.decision.verdict is not None and is_video:
         judged = result.frames_judged
         yield f"The fake probability is the {AGGREGATION}; frames judged: {judged:,}."

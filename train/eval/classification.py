@@ -33,11 +33,16 @@ class Sums(NamedTuple):
 class Verdicts:
     """N verdicts, sorted once, to be summed with many sets of weights."""
 
-    def __init__(self, is_real: np.ndarray, real_probability: np.ndarray):
+    def __init__(
+        self,
+        is_real: np.ndarray,
+        real_probability: np.ndarray,
+        threshold: float = decision.THRESHOLD,
+    ):
         """Takes labels, (N,) bool, and probabilities, (N,) float64 in [0, 1]."""
         is_fake = self.is_fake = ~is_real  # (N,) bool, the labels
         score = self.score = decision.fake_probability(real_probability)  # (N,) float64
-        called = self.called_fake = ~decision.is_real(real_probability)  # (N,) bool
+        called = self.called_fake = ~decision.is_real(real_probability, threshold)  # (N,) bool
         given_to_label = np.where(is_fake, score, 1 - score).clip(_EPSILON, 1 - _EPSILON)
         self._excess = score - is_fake
         counts = (is_fake & called, is_fake & ~called, is_real & called, is_real & ~called)

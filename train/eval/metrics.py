@@ -1,7 +1,7 @@
 """The metrics: name, label, function, definition and direction of each stand in one row."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -124,6 +124,25 @@ CLASSIFICATION = Task(
                "probability: mean, weighted by count, of |mean fake probability - share of FAKE|",
                "lower"),
     ),
+)
+
+_CALIBRATED = ("n_real", "n_fake", "recall", "log_loss", "brier", "ece")
+CALIBRATION = tuple(  # of frames and of videos
+    replace(
+        CLASSIFICATION,
+        title="Calibration",
+        columns={
+            f"{unit}, {decided}": ("calibration", decided, unit)
+            for decided in ("published", "calibrated")
+        },
+        metrics=(
+            _share("false_alarm_rate", "false alarms: REAL called FAKE",
+                   lambda s: ratio(s.fp, s.reals),
+                   "how many of the REAL are called FAKE", "lower", videos="REAL"),
+            *(metric for metric in CLASSIFICATION.metrics if metric.name in _CALIBRATED),
+        ),
+    )
+    for unit in ("frames", "videos")
 )
 
 SEGMENTATION = Task(
