@@ -12,7 +12,7 @@ import types
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import SpawnContext, SpawnProcess
 
 from flax_unet.utils.errors import InputError, ending_signals
 
@@ -51,15 +51,10 @@ class Worker(SpawnProcess):
         self.join()
 
     def run(self) -> None:
-        """Runs in the process."""
-        follow_parent()
+        """Runs in the process, and leaves Ctrl-C to its parent."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         super().run()
-
-
-def follow_parent() -> None:
-    """Has this process end when its parent does, and leave Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
@@ -88,29 +83,27 @@ def one_thread() -> Iterator[None]:
 def pool(count: int, start: Callable[[], None], killed: str) -> Iterator[ProcessPoolExecutor]:
     """Processes that run functions. They run `start` first, and end with the block at once.
 
-    They are spawned, as a `Worker` is.
+    Each is a `Worker`.
 
     Raises:
         InputError: one of them was killed; `killed` is the message.
     """
     others = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(count, context, _begin, (start,))
+    executor = ProcessPoolExecutor(count, _Workers(), start)
     try:
-        with one_thread():
-            yield executor
+        yield executor
     except BrokenExecutor as error:
         raise InputError(killed) from error
     finally:
         for process in set(multiprocessing.active_children()) - others:
-            process.terminate()  # otherwise they finish what they are at
+            process.kill()  # otherwise they finish what they are at
         executor.shutdown(cancel_futures=True)
 
 
-def _begin(start: Callable[[], None]) -> None:
-    """Prepares a process of a pool."""
-    follow_parent()
-    start()
+class _Workers(SpawnContext):
+    """Starts a `Worker` for each process of a pool."""
+
+    Process = Worker
 
 
 @contextlib.contextmanager

@@ -32,6 +32,11 @@ class Data:
         "what to validate on without --split: a split of the data set, such as test, or a share of "
         "the training sources, such as 10% (default: the data set's split validation, if any)",
     )
+    self_blend: bool = option(
+        False,
+        "show each REAL frame beside a forgery of it, which is new in each epoch, and the data "
+        "set's own fakes, if any; every REAL frame is then shown twice as often as a fake",
+    )
     skip_bad: bool = option(False, "leave out files that cannot be used, instead of stopping")
     mask_threshold: int | None = option(None, MASK_THRESHOLD, least=1, most=255)
     real_label: str | None = option(None, REAL_LABEL)

@@ -61,6 +61,10 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
         weights, notes = zeros, []
     check_batch(recipe, network, total)
     data, validation = open_parts(config)
+    if config.data.self_blend:
+        from train.data.synthetic.fresh import with_forgeries  # needs OpenCV
+
+        data = with_forgeries(data)
     check_labels(network, data)
     check_logging(config, network, validation)
     keep_last = recipe.keep_last_batch

@@ -1,5 +1,7 @@
 """Training on faces that are forged anew in each epoch."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -49,18 +51,20 @@ def test_every_command_opens_its_splits(tmp_path: Path, capsys: pytest.CaptureFi
         evaluation.main([*options, "--out", str(tmp_path / out)])
     one, two = ((tmp_path / out / "predictions.csv").read_text() for out in ("one", "two"))
     assert one == two
-    assert len(one.splitlines()) == 1 + 4
+    assert len(one.splitlines()) == 1 + 32
     report = audit.audit(SELF_BLENDED)
     assert {split: row["frames"] for split, row in report["splits"].items()} == {
-        **{"train": 32, "validation": 4, "test": 4}
+        **{"train": 32, "validation": 32, "test": 32}
     }
     assert not report["shared_sources"]
     assert not report["duplicates"]
-    export.main([str(tmp_path / "folder"), "--data", SELF_BLENDED, "--split", "train"])
-    data = open_dataset(str(tmp_path / "folder"), None)
-    assert len(data) == 32
-    assert data.table.has_mask.all()
-    assert data.table.is_real.sum() == 16
+    for split in ("train", "test"):
+        folder = str(tmp_path / split)
+        export.main([folder, "--data", SELF_BLENDED, "--split", split])
+        data = open_dataset(folder, None)
+        assert len(data) == 32
+        assert data.table.has_mask.all()
+        assert data.table.is_real.sum() == 16
 
 
 def test_an_odd_batch_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,3 +74,21 @@ def test_an_odd_batch_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (
         "--batch-size 7: self_blended shows each face beside a forgery" in capsys.readouterr().err
     )
+
+
+def test_real_frames_of_a_folder_are_forged_anew(tmp_path: Path) -> None:
+    """A folder of real frames alone trains both heads, and goes on as if it had not ended."""
+    folder = tmp_path / "folder"
+    export.main([str(folder), "--data", "forged_portraits", "--split", "train"])
+    rows = json.loads((folder / "metadata.json").read_text())
+    reals = {name: row for name, row in rows.items() if row["label"] == "REAL"}
+    (folder / "metadata.json").write_text(json.dumps(reals))
+    for picture in (folder / "crops").rglob("*.png"):
+        if "fake" in picture.relative_to(folder).as_posix():
+            picture.unlink()
+    shutil.rmtree(folder / "masks")
+    options = ("--data", folder, "--self-blend", "--batch-size", 4, "--validation", "50%")
+    whole = run(tmp_path, "whole", *options, "--steps", 6)
+    parts = run(tmp_path, "parts", *options, "--steps", 4)
+    fit.main(["--workdir", str(parts), "--resume", "--steps", "6"])
+    assert killed.differing(whole, parts) == []

@@ -18,13 +18,15 @@ from PIL import Image, PngImagePlugin
 from flax_unet.media.faces import opencv
 from train.data.synthetic.forge import MIN_CHANGE, MIN_WEIGHT
 
-SIZE = 256  # pixels along each side of a frame; enough for networks of 128 or 224
+SIZE = 256  # pixels along each side of a picture while it is forged
+_BLOCK = 16  # pixels; a frame's side is a multiple, for compression in blocks
+_SIDES = 80, 320  # pixels along a frame's longer side: as crops are, of faces near and far
 CONTEXT = 2.2  # of a face's longer side: a stored portrait's side, where the photo reaches so far
 MOST_PIXELS = 384  # along each side of a stored portrait
 
 _TEXT = "face"  # the PNG's text that holds the place of the face
-_ZOOM = 1.1, 2.0  # of a face's longer side: the side of a frame
-_ASIDE = 0.1  # of the frame's side, by which the face lies off its middle, at most
+_ZOOM = 1.1, 2.0  # of a face's width and height: those of a frame
+_ASIDE = 0.1  # of the frame's sides, by which the face lies off its middle, at most
 _RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # how opaque the blended face is, as published
 _MIN_AREA = 0.01  # share of the frame that the label covers; less is forged anew
 _ATTEMPTS = 5
@@ -63,56 +65,98 @@ class _View(NamedTuple):
     is_altered: bool  # whether the target is altered already, instead of the source
     box: np.ndarray
     landmarks: np.ndarray
+    ratio: float  # the crop's height by its width; here it is stretched to a square
+
+
+Reading = Callable[[bytes], Portrait]  # what reads a picture's bytes
 
 
 def frame(
-    content: bytes, key: tuple[int, ...], *, is_forged: bool
+    content: bytes,
+    key: tuple[int, ...],
+    *,
+    is_forged: bool,
+    reading: Reading = Portrait.from_png,
+    donor: bytes | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One frame of a pair: a real picture, or the forgery of it.
 
     Args:
-        content: a stored portrait.
+        content: a picture.
         key: what the pair is drawn by: the same numbers make the same pair.
         is_forged: which of both.
+        reading: how the picture and the place of its face are read.
+        donor: another picture, whose face is blended in; None: its own.
 
     Returns:
-        The frame (SIZE, SIZE, 3) uint8, and its label (SIZE, SIZE) uint8: 1 where it is
-        manipulated.
+        The frame (H, W, 3) uint8, and its label (H, W) uint8: 1 where it is manipulated. The longer
+        side is drawn from 80 to 320 pixels.
     """
-    view = _view(content, key)
+    view = _view(content, key, reading)
     if is_forged:
-        pixels, label = _blended(view, np.random.default_rng((*key, 1)))
+        rng = np.random.default_rng((*key, 1))
+        pixels, label = _blended(view, rng, None if donor is None else reading(donor))
     else:
         pixels, label = view.target, np.zeros((SIZE, SIZE), np.uint8)
-    return _disturbed(pixels, np.random.default_rng((*key, 2))), label
+    rng = np.random.default_rng((*key, 2))
+    pixels, label = _resized(pixels, label, view.ratio, rng)
+    return _disturbed(pixels, rng), label
+
+
+def _resized(
+    pixels: np.ndarray, label: np.ndarray, ratio: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A frame and its label at the size of a crop, whose height is `ratio` times its width.
+
+    A network that only ever reads crops of one size takes the grain of another for a trace.
+    """
+    cv2 = _opencv()
+    longer = rng.uniform(*_SIDES)
+    width, height = (
+        _BLOCK * max(round(longer * share / _BLOCK), 2)
+        for share in (min(1 / ratio, 1), min(ratio, 1))
+    )
+    kind = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(3)]
+    return (
+        cv2.resize(pixels, (width, height), interpolation=kind),
+        cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST),
+    )
 
 
 @functools.lru_cache(maxsize=8)  # a face and its forgery follow each other
-def _view(content: bytes, key: tuple[int, ...]) -> _View:
+def _view(content: bytes, key: tuple[int, ...], reading: Reading = Portrait.from_png) -> _View:
     """The crop of a portrait by a random zoom and margin."""
     cv2, rng = _opencv(), np.random.default_rng((*key, 0))
-    pixels, box, landmarks = Portrait.from_png(content)
-    longer = max(box[2] - box[0], box[3] - box[1])
-    side = int(min(max(rng.uniform(*_ZOOM) * longer, 16), *pixels.shape[:2]))
-    middle = (box[:2] + box[2:]) / 2 + rng.uniform(-_ASIDE, _ASIDE, 2) * side
-    room = np.array(pixels.shape[1::-1]) - side
-    left, top = np.clip((middle - side / 2).round(), 0, room).astype(int).tolist()
-    crop = pixels[top : top + side, left : left + side]
+    pixels, box, landmarks = reading(content)
+    full, face = np.array(pixels.shape[1::-1]), box[2:] - box[:2]
+    # Crops are as the face finder's boxes, or square; either becomes the network's square.
+    face = face.max() + (face - face.max()) * rng.random()
+    size = np.clip((rng.uniform(*_ZOOM) * face).round(), 16, full).clip(1, full)
+    middle = (box[:2] + box[2:]) / 2 + rng.uniform(-_ASIDE, _ASIDE, 2) * size
+    corner = np.clip((middle - size / 2).round(), 0, full - size)
+    (left, top), (width, height) = corner.astype(int).tolist(), size.astype(int).tolist()
+    crop = pixels[top : top + height, left : left + width]
     enlarging = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(2)]
     crop = cv2.resize(
-        crop, (SIZE, SIZE), interpolation=cv2.INTER_AREA if side > SIZE else enlarging
+        crop,
+        (SIZE, SIZE),
+        interpolation=cv2.INTER_AREA if min(width, height) > SIZE else enlarging,
     )
-    box = (box.reshape(2, 2) - (left, top)) * SIZE / side
-    landmarks = (landmarks - (left, top)) * SIZE / side
+    box = (box.reshape(2, 2) - corner) * SIZE / size
+    landmarks = (landmarks - corner) * SIZE / size
     if rng.random() < 0.5:
         crop = np.ascontiguousarray(crop[:, ::-1])
         box, landmarks = box * (-1, 1) + (SIZE, 0), landmarks * (-1, 1) + (SIZE, 0)
+        landmarks = landmarks[[1, 0, 2, 4, 3]]  # the picture's left first
     box = np.concatenate([box.min(0), box.max(0)])
     is_altered = rng.random() < 0.5
-    return _View(crop, _altered(crop, rng) if is_altered else crop, is_altered, box, landmarks)
+    target = _altered(crop, rng) if is_altered else crop
+    return _View(crop, target, is_altered, box, landmarks, height / width)
 
 
-def _blended(view: _View, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _blended(
+    view: _View, rng: np.random.Generator, donor: Portrait | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The forgery of a view, and its label.
 
     If no attempt changes it visibly, as in a picture of one colour, its middle becomes darker or
@@ -120,8 +164,10 @@ def _blended(view: _View, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     """
     cv2, attempt = _opencv(), 0
     while True:
-        source = view.source if view.is_altered else _altered(view.source, rng)
-        source, weight = _moved(source, rng), _feathered(_outline(view, rng), rng)
+        outline = _outline(view, rng)
+        source = view.source if donor is None else _swapped(donor, view, outline)
+        source = source if view.is_altered else _altered(source, rng)
+        source, weight = _moved(source, rng), _feathered(outline, rng)
         weight *= np.float32(_RATIOS[rng.integers(len(_RATIOS))])
         if attempt == _ATTEMPTS:
             source, weight = _unlike(view.target), _feathered(_disc(), rng)
@@ -130,6 +176,22 @@ def _blended(view: _View, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
         if label.mean() >= _MIN_AREA or attempt == _ATTEMPTS:
             return forgery, label
         attempt += 1
+
+
+def _swapped(donor: Portrait, view: _View, outline: np.ndarray) -> np.ndarray:
+    """The donor's face where the view's is, with the mean and spread of its colours in there."""
+    cv2 = _opencv()
+    ones = np.ones((len(donor.landmarks), 1))
+    matrix = np.linalg.lstsq(np.hstack([donor.landmarks, ones]), view.landmarks, rcond=None)[0]
+    face = cv2.warpAffine(
+        donor.pixels, matrix.T, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT
+    ).astype(np.float32)
+    (mean, spread), (wanted, wanted_spread) = (
+        (part.ravel() for part in cv2.meanStdDev(image, mask=outline))
+        for image in (face, view.source)
+    )
+    factors = np.clip((wanted_spread + 1) / (spread + 1), 0.75, 1.33)
+    return (face * factors + (wanted - mean * factors)).round().clip(0, 255).astype(np.uint8)
 
 
 def _unlike(image: np.ndarray) -> np.ndarray:
@@ -228,10 +290,11 @@ def _recoloured(
 
 
 def _downscaled(image: np.ndarray, rng: np.random.Generator, least: float = 0.25) -> np.ndarray:
-    cv2, side = _opencv(), round(SIZE * rng.uniform(least, 0.75))
+    cv2, full, factor = _opencv(), image.shape[1::-1], rng.uniform(least, 0.75)
+    size = tuple(max(round(factor * side), 1) for side in full)
     kinds = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
-    small = cv2.resize(image, (side, side), interpolation=kinds[rng.integers(4)])
-    return cv2.resize(small, (SIZE, SIZE), interpolation=kinds[(0, 2)[rng.integers(2)]])
+    small = cv2.resize(image, size, interpolation=kinds[rng.integers(4)])
+    return cv2.resize(small, full, interpolation=kinds[(0, 2)[rng.integers(2)]])
 
 
 def _sharpened(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -278,6 +341,8 @@ def _disturbed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = _downscaled(image, rng, least=0.4)
     if chances[2] < 0.15:
         image = _blurred(image, rng)
+    elif chances[2] < 0.3:
+        image = _sharpened(image, rng)
     if chances[3] < 0.3:
         image = _noisy(image, rng)
     if chances[4] < 0.45:
@@ -287,21 +352,22 @@ def _disturbed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """With noise of a sensor: fine in brightness, coarse in colour."""
-    cv2, deviation = _opencv(), rng.uniform(1, 7)
-    fine = rng.standard_normal((SIZE, SIZE), np.float32)
-    coarse = rng.standard_normal((SIZE // 2, SIZE // 2, 3), np.float32)
-    noise = cv2.add(cv2.resize(coarse, (SIZE, SIZE)), cv2.merge([fine] * 3))
+    cv2, (height, width), deviation = _opencv(), image.shape[:2], rng.uniform(1, 7)
+    fine = rng.standard_normal((height, width), np.float32)
+    coarse = rng.standard_normal((height // 2, width // 2, 3), np.float32)
+    noise = cv2.add(cv2.resize(coarse, (width, height)), cv2.merge([fine] * 3))
     noisy = cv2.scaleAdd(noise, deviation, image.astype(np.float32))
     return cv2.convertScaleAbs(cv2.max(noisy, 0))
 
 
 def _coded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As in a video: 8 x 8 blocks in steps of one size, colours at half the resolution."""
-    cv2, step = _opencv(), float(np.float32(math.exp(rng.uniform(math.log(6), math.log(40)))))
+    cv2, (height, width) = _opencv(), image.shape[:2]
+    step = float(np.float32(math.exp(rng.uniform(math.log(6), math.log(40)))))
     levels = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
-    half = cv2.resize(levels, (SIZE // 2, SIZE // 2), interpolation=cv2.INTER_AREA)
+    half = cv2.resize(levels, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     colours = [_quantised(half[..., channel], step) for channel in (1, 2)]
-    wide = cv2.resize(cv2.merge(colours), (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    wide = cv2.resize(cv2.merge(colours), (width, height), interpolation=cv2.INTER_LINEAR)
     planes = [_quantised(levels[..., 0], step), wide[..., 0], wide[..., 1]]
     return cv2.cvtColor(cv2.merge(planes), cv2.COLOR_YCrCb2RGB)
 
@@ -313,12 +379,12 @@ _INVERSE = _DCT.T.copy()
 
 def _quantised(plane: np.ndarray, step: float) -> np.ndarray:
     """A plane (H, W) uint8 whose 8 x 8 blocks have coefficients that are multiples of `step`."""
-    cv2, side = _opencv(), len(plane)
+    cv2 = _opencv()
 
     def along_rows(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         # OpenCV's product stays in this thread; NumPy's starts others.
         product = cv2.gemm(values.reshape(-1, 8), matrix, 1, None, 0)
-        return cv2.transpose(product.reshape(side, side))
+        return cv2.transpose(product.reshape(values.shape))
 
     values = along_rows(along_rows(plane.astype(np.float32), _DCT), _DCT)
     values = (values / step).round() * step

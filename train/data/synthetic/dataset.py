@@ -74,8 +74,6 @@ def prepare(
 ) -> Path:
     """Generates the data set in the cache, unless it is there already.
 
-    It starts processes, so a script that calls this needs the usual `if __name__ == "__main__"`.
-
     Args:
         source: `procedural`, `avatars`, or a folder with photos of people.
         kind: one of KINDS.

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from train.data.synthetic.blend import CONTEXT, MOST_PIXELS, Portrait
 
 _ASKEW = 0.1  # of a portrait's side, by which the middle of the face may lie off its middle
 _NO_FACE = "no face"
+# Where YuNet finds eyes, nose and the corners of the mouth in a box of 1 x 1.
+_FEATURES = np.array([(0.28, 0.38), (0.72, 0.38), (0.5, 0.58), (0.3, 0.74), (0.7, 0.74)])
+_finding = threading.Lock()
 
 
 class Look(NamedTuple):
@@ -196,6 +200,21 @@ def find_faces(
         except (OSError, MemoryError) as error:
             failures[photos.file(number)] = fault_of(error)
     return looks, faults, failures
+
+
+def portrait_in(content: bytes) -> Portrait:
+    """The largest face in the bytes of a crop; in none is found, it is taken to fill the middle."""
+    image = images.to_rgb(image_files.decode(content), [])
+    with _finding:
+        found = _finder()(image)
+    if found:
+        box, landmarks = np.array(found[0].box, float), np.array(found[0].landmarks)
+    else:
+        size = np.array(image.size)
+        corner, side = size * MARGIN / (1 + 2 * MARGIN), size / (1 + 2 * MARGIN)
+        box = np.concatenate([corner, corner + side])
+        landmarks = corner + _FEATURES * side
+    return Portrait(np.asarray(image), box, landmarks)
 
 
 def square(

@@ -123,6 +123,22 @@ def test_a_killed_process_is_one_message(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not multiprocessing.active_children()
 
 
+def test_a_script_without_a_main_guard_makes_one(tmp_path: Path) -> None:
+    """Its processes do not run it again, and then wait for it."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from train.data.synthetic import dataset\n"
+        "dataset.processors = lambda: 2\n"
+        "print(dataset.prepare(count=128).name)\n"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(Path.cwd())}
+    made = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert made.returncode == 0, made.stderr
+    assert len(made.stdout.split()) == 1
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="it has no such signal")
 def test_processes_end_with_their_parent() -> None:
     program = (

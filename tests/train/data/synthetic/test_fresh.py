@@ -1,6 +1,8 @@
 """Faces that are forged anew in each epoch: what a network is shown of them."""
 
+import dataclasses
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from train.data.loader import Batch
 from train.data.sampler import Sampler
 from train.data.synthetic import blend, dataset
 from train.data.synthetic.blend import Portrait, frame
+from train.data.synthetic.fresh import Pairs, with_forgeries
+from train.data.synthetic.photos import portrait_in
 from train.data.synthetic.scene import ProceduralPortraits
 
 SOURCE = ProceduralPortraits(12, seed=3)
@@ -109,7 +113,7 @@ def test_other_splits_are_fixed(data: Dataset) -> None:
     splits, faults, _ = open_splits(SELF_BLENDED)
     assert not faults
     assert {name: len(found) for name, found in splits.items()} == {
-        **{"train": 32, "validation": 4, "test": 4}
+        **{"train": 32, "validation": 32, "test": 32}
     }
     assert len({found.fingerprint for found in splits.values()}) == 3
     for found in splits.values():
@@ -117,9 +121,16 @@ def test_other_splits_are_fixed(data: Dataset) -> None:
         assert first == again
         for name, mode in (("image", "RGB"), ("mask", "L")):
             image = Image.open(io.BytesIO(first[name]))
-            assert (image.format, image.mode, image.size) == ("PNG", mode, (256, 256))
+            assert (image.format, image.mode) == ("PNG", mode)
+            assert image.size == Image.open(io.BytesIO(first["image"])).size
     names = [set(found.table.video) for found in splits.values()]
     assert len(set.union(*names)) == sum(map(len, names)) == 40
+    # Two people, each as a real and a forged video of eight frames that differ.
+    test = splits["test"]
+    assert len(set(test.table.file)) == 32
+    assert [len(set(test.table.video[start : start + 16])) for start in (0, 16)] == [2, 2]
+    assert test.table.original[1::2].tolist() == test.table.video[::2].tolist()
+    assert len({test.record(row)["image"] for row in range(32)}) == 32
 
 
 def test_augmentation_changes_both_alike(data: Dataset) -> None:
@@ -214,7 +225,9 @@ def test_small_portraits_with_the_face_at_the_edge(size: tuple[int, int]) -> Non
     for draw in range(5):
         for is_forged in (False, True):
             found, label = frame(content, (0, draw), is_forged=is_forged)
-            assert found.shape == (256, 256, 3)
+            assert found.shape == (*label.shape, 3)
+            assert label.shape[0] == label.shape[1]
+            assert 80 <= len(label) <= 256
             assert found.dtype == label.dtype == np.uint8
             assert label.any() == is_forged
 
@@ -239,8 +252,9 @@ def test_photos_keep_more_around_the_face(tmp_path: Path) -> None:
     splits, _, _ = open_splits(f"{SELF_BLENDED}:{tmp_path}")
     found = {}
     for split in splits.values():
-        faces = split.records.faces  # pyright: ignore[reportAttributeAccessIssue]
-        for name, record in zip(split.table.video[::2], faces, strict=True):
+        pairs = split.records
+        assert isinstance(pairs, Pairs)
+        for name, record in zip(split.table.video[:: 2 * pairs.each], pairs.faces, strict=True):
             found[name] = Portrait.from_png(record["image"])
     portrait = found["0_real"]
     (face,) = FaceFinder()(Image.fromarray(portrait.pixels))
@@ -250,3 +264,65 @@ def test_photos_keep_more_around_the_face(tmp_path: Path) -> None:
     longer = (portrait.box[2:] - portrait.box[:2]).max()
     assert 384 / longer == pytest.approx(2.2, rel=0.05)
     assert dataset.KINDS[SELF_BLENDED].size >= 3 * 384**2
+
+
+def labelled(folder: Path, reals: int, fakes: int) -> Dataset:
+    """A folder of crops of generated portraits, as `train.prepare` would write them."""
+    crops = folder / "crops"
+    crops.mkdir(parents=True)
+    metadata = {}
+    for number in range(reals + fakes):
+        name = f"{'real' if number < reals else 'fake'}{number}"
+        ProceduralPortraits(20, 5)[number][1].resize((120, 120)).save(crops / f"{name}_0.png")
+        metadata[f"{name}.mp4"] = {"label": "REAL" if number < reals else "FAKE"}
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    return open_dataset(str(folder), None)
+
+
+def test_real_frames_of_a_data_set_get_forgeries_beside_them(tmp_path: Path) -> None:
+    data = with_forgeries(labelled(tmp_path, 5, 3))
+    table = data.table
+    assert table.is_real.tolist() == [True, False] * 5 + [False, False]  # the third is left out
+    assert table.has_mask.tolist() == [True] * 10 + [False] * 2
+    assert table.original[1:10:2].tolist() == table.video[:10:2].tolist()
+    assert len(set(table.file)) == 12
+    stream = Sampler(data, 12, 0)
+    first, again, other = (
+        next(stream.batches((64, 64), Augmentation(), first=epoch, last=epoch + 1))
+        for epoch in (0, 0, 1)
+    )
+    assert same(first, again)
+    for batch in (first, other):
+        for real, forged in zip(batch.position[::2], batch.position[1::2], strict=True):
+            assert forged == real + 1
+    masks = {
+        row: (image, mask)
+        for row, image, mask in zip(first.position, first.image, first.mask, strict=True)
+    }
+    later = {
+        row: (image, mask)
+        for row, image, mask in zip(other.position, other.image, other.mask, strict=True)
+    }
+    for row in range(10):
+        assert masks[row][1].any() == (row % 2 == 1)
+        assert not np.array_equal(masks[row][0], later[row][0])
+    for row in (10, 11):  # its own fakes stay as they are
+        assert np.array_equal(masks[row][0], later[row][0])
+    with pytest.raises(InputError, match="is self-blended already"):
+        with_forgeries(data)
+    fakes = data.take(np.flatnonzero(~table.is_real))
+    with pytest.raises(InputError, match="has no REAL frames to forge"):
+        with_forgeries(dataclasses.replace(fakes, together=1))
+
+
+def test_a_crop_in_which_no_face_is_found_is_forged_in_the_middle() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)).save(
+        file, "PNG"
+    )
+    found = portrait_in(file.getvalue())
+    np.testing.assert_allclose(found.box, [24, 18, 96, 72])
+    assert ((found.landmarks > found.box[:2]) & (found.landmarks < found.box[2:])).all()
+    photo().save(file := io.BytesIO(), "JPEG")
+    (face, *_) = FaceFinder()(Image.open(io.BytesIO(file.getvalue())))
+    np.testing.assert_allclose(portrait_in(file.getvalue()).box, face.box)
