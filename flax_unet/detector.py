@@ -13,11 +13,11 @@ from flax import nnx
 from jax.typing import DTypeLike
 from PIL import Image
 
-from flax_unet.checkpoint import store
+from flax_unet.checkpoint import metadata, store
 from flax_unet.checkpoint.worth import UNKNOWN, Worth
 from flax_unet.media.faces import Box
 from flax_unet.media.images import read_image, resized, to_rgb
-from flax_unet.nn.decision import THRESHOLD
+from flax_unet.nn.decision import THRESHOLD, Calibration
 from flax_unet.nn.inference import Compute, compiled
 from flax_unet.nn.unet import UNet, UNetOutput
 from flax_unet.utils.errors import InputError
@@ -40,7 +40,8 @@ class Detector:
         model: UNet,
         devices: Sequence[Any] | None = None,
         *,
-        threshold: float = THRESHOLD,
+        threshold: float | None = None,
+        calibration: Calibration | None = None,
         mask_threshold: float | None = None,
         keep_logits: bool = False,
         batch_size: int | None = None,
@@ -51,7 +52,9 @@ class Detector:
         Args:
             model: in eval mode.
             devices: JAX devices of this process; None: all.
-            threshold: between 0 and 1; a face is FAKE from this probability of FAKE on.
+            threshold: between 0 and 1; a face is FAKE from this probability of FAKE on. None: that
+                of `calibration`, else 0.5, as published.
+            calibration: makes `real_probability` calibrated; None: it is the network's own.
             mask_threshold: between 0 and 1; pixels whose probability of being MANIPULATED is above
                 it are marked. None: those where it is the likelier class, as published.
             keep_logits: whether verdicts have `mask_logits`.
@@ -62,6 +65,10 @@ class Detector:
             ValueError: a threshold or the batch size is out of range, or `mask_threshold` or
                 `keep_logits` is set for a network without a mask head.
         """
+        if not model.config.has_classifier:
+            calibration = None
+        if threshold is None:
+            threshold = THRESHOLD if calibration is None else calibration.threshold
         for name, value in (("threshold", threshold), ("mask_threshold", mask_threshold)):
             if value is not None and not 0 < value < 1:
                 raise ValueError(f"{name} is {value}; expected one between 0 and 1")
@@ -71,12 +78,13 @@ class Detector:
             raise ValueError("mask_threshold, keep_logits: the network has no mask head")
         self.config, self.dtype = model.config, jnp.dtype(model.dtype).name
         self.threshold, self.mask_threshold = threshold, mask_threshold
-        self.keep_logits, self.worth = keep_logits, worth
+        self.calibration, self.keep_logits, self.worth = calibration, keep_logits, worth
         self._devices = list(devices or jax.local_devices())
         platform = self._devices[0].platform
         usual = _BATCH.get(platform, _BATCH_ELSEWHERE) * len(self._devices)
         self.batch_size = usual if batch_size is None else batch_size
-        self._forward = compiled(model, self._devices, _compute(mask_threshold, keep_logits))
+        compute = _compute(mask_threshold, keep_logits, calibration is not None)
+        self._forward = compiled(model, self._devices, compute)
 
     @classmethod
     def from_checkpoint(
@@ -90,13 +98,15 @@ class Detector:
         """Loads a converted or trained checkpoint from its directory.
 
         The convolutions compute in `dtype`, float32 or bfloat16; the other arguments are those of
-        `Detector`.
+        `Detector`. `calibration` is by default the one that is stored with the checkpoint, if any.
 
         Raises:
             InputError: the checkpoint is missing or damaged.
             ValueError: as for `Detector`.
         """
         model = store.load(path, dtype=dtype)
+        if "calibration" not in options:
+            options["calibration"] = metadata.load_calibration(path)
         return cls(model, devices, worth=Worth.of_checkpoint(path), **options)
 
     def __call__(
@@ -153,6 +163,10 @@ class Detector:
         for name, values in output.items():
             if not np.isfinite(values[: len(crops)]).all():
                 raise InputError(f"{name} is not finite; are the checkpoint's weights damaged?")
+        if self.calibration is not None:
+            output["raw_real_probability"] = output["real_probability"].tolist()
+            logit = output.pop("real_logit")
+            output["real_probability"] = self.calibration.real_probability(logit)
         if "real_probability" in output:
             output["real_probability"] = output["real_probability"].tolist()
         return [
@@ -166,13 +180,15 @@ class Detector:
 
 
 @functools.cache  # detectors share programs where the function is the same
-def _compute(mask_threshold: float | None, keep_logits: bool) -> Compute:
+def _compute(mask_threshold: float | None, keep_logits: bool, needs_real_logit: bool) -> Compute:
     """The function that computes the fields of verdicts that the network has heads for."""
 
     def compute(output: UNetOutput, _: jax.Array) -> dict[str, jax.Array]:
         fields = {}
         if output.real_probability is not None:
             fields["real_probability"] = output.real_probability
+        if needs_real_logit and output.real_logit is not None:
+            fields["real_logit"] = output.real_logit
         if output.mask_logits is not None and output.is_manipulated is not None:
             probability = nnx.softmax(output.mask_logits)[..., 1]
             fields["mask_probability"] = probability

@@ -25,12 +25,14 @@ class Verdict:
     Attributes:
         size: (width, height) of the picture in pixels.
         box: the part of the picture that was judged.
-        real_probability: in [0, 1], that the face is REAL.
+        real_probability: in [0, 1], that the face is REAL; calibrated if the Detector is.
         mask: (H, W) bool, which pixels of the network's grid over the box are MANIPULATED.
         mask_probability: (H, W) float32 in [0, 1], the probability of MANIPULATED.
         mask_logits: (H, W, 2) float32, the mask head's output: class 0 untouched, class 1
             MANIPULATED. Only from a Detector that keeps them.
         threshold: the face is FAKE from this probability of FAKE on.
+        raw_real_probability: the network's own, before calibration; None without calibration,
+            where `real_probability` is the network's own.
     """
 
     size: tuple[int, int]
@@ -40,12 +42,17 @@ class Verdict:
     mask_probability: np.ndarray | None = None
     mask_logits: np.ndarray | None = None
     threshold: float = THRESHOLD
+    raw_real_probability: float | None = None
 
     def __str__(self) -> str:
         parts = []
         if self.real_probability is not None:
             real, fake = per_cent(self.real_probability, 1), per_cent(1 - self.real_probability, 1)
-            parts.append(f"{self.label} (fake {fake}, real {real})")
+            raw = ""
+            if self.raw_fake_probability is not None:
+                raw = f"; threshold {per_cent(self.threshold, 1)}, "
+                raw += f"raw fake {per_cent(self.raw_fake_probability, 1)}"
+            parts.append(f"{self.label} (fake {fake}, real {real}{raw})")
         if self.manipulated_share is not None:
             parts.append(f"{self.manipulated_share:.1%} of the pixels marked manipulated")
         if self.heads_disagree:
@@ -61,6 +68,12 @@ class Verdict:
     def fake_probability(self) -> float | None:
         """1 - real_probability."""
         return None if self.real_probability is None else fake_probability(self.real_probability)
+
+    @property
+    def raw_fake_probability(self) -> float | None:
+        """1 - raw_real_probability."""
+        raw = self.raw_real_probability
+        return None if raw is None else fake_probability(raw)
 
     @property
     def is_real(self) -> bool | None:

@@ -187,6 +187,9 @@ def _figures(report: Report) -> Iterator[str]:
         yield _bar("real", "real", real)
         threshold = escape(per_cent(result.decision.threshold))
         yield f"<p>A face is called forged from {threshold} on.</p>"
+    if (raw := result.decision.raw_fake_probability) is not None:
+        raw = escape(in_digits(raw))
+        yield f"<p>These are calibrated; the network's own figure for forged is {raw}.</p>"
     if isinstance(result, VideoResult) and result.people:
         judged = result.frames_judged
         yield f"<p>The estimate is {_MEAN}; frames judged: {judged:,}.</p>"

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from flax_unet.nn.config import UNetConfig, shown_size
+from flax_unet.nn.decision import Calibration
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.files import followed
+from flax_unet.utils.files import followed, staged_file
 
 CONFIG, SOURCE, MANIFEST = "config.json", "source.json", "manifest.json"
+CALIBRATION = "calibration"  # in SOURCE
+_BETWEEN = {"temperature": (0.001, 1000), "threshold": (0, 1)}  # what a calibration's numbers are
 CARD, CARD_LIBRARY = "README.md", "flax-unet"  # model card; the library that it names first
 WEIGHTS, UNUSED = "weights", "unused"
 FORMAT_VERSION = 2
@@ -96,6 +99,44 @@ def load_source(path: str | Path) -> dict[str, Any]:
                 f"{file}: {name} is not an object. Convert or copy the checkpoint again"
             )
     return source
+
+
+def load_calibration(path: str | Path) -> Calibration | None:
+    """The calibration that `train.eval --calibrate` stored with a checkpoint; None: there is none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    file = followed(Path(path)) / SOURCE
+    record = read_json(file).get(CALIBRATION) if file.exists() else None
+    if record is None:
+        return None
+    found = {}
+    for name, (low, high) in _BETWEEN.items():
+        value: Any = record.get(name) if isinstance(record, dict) else None
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not low < value < high:
+            raise InputError(
+                f"{file}: {name} of {CALIBRATION} is {repr(value)[:40]}; expected a number between "
+                f"{low} and {high}. Calibrate again (python -m train.eval --checkpoint {path} "
+                f"--calibrate), or remove {CALIBRATION} from the file"
+            )
+        found[name] = float(value)
+    return Calibration(**found)
+
+
+def store_calibration(path: str | Path, record: dict[str, Any]) -> None:
+    """Stores a calibration with a checkpoint: `load_calibration` reads `record` afterwards.
+
+    The file is replaced as a whole: if this fails or is killed, it is as it was before.
+
+    Raises:
+        InputError: the file is missing or damaged, or cannot be written.
+    """
+    file = followed(Path(path)) / SOURCE
+    source = read_json(file)
+    with staged_file(file) as stage:
+        write_json(stage, {**source, CALIBRATION: record})
 
 
 def write_json(path: Path, value: Any) -> None:

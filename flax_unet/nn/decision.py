@@ -1,6 +1,9 @@
 """The decision between REAL and FAKE, and the meaning of both heads' numbers."""
 
+import dataclasses
 from typing import Any
+
+import numpy as np
 
 POLARITY = "The classifier's 1 is REAL; the mask's 1 is MANIPULATED."
 THRESHOLD = 0.5  # of the probability of FAKE, as published
@@ -15,10 +18,30 @@ DISAGREEMENT = (
 )
 
 IN_WORDS = (
-    "The classifier gives the probability that a face is REAL; fake is 1 minus it. The verdict is "
-    "REAL if that probability is over 0.5, and FAKE otherwise. The mask is the other way round: "
-    "its 1 is MANIPULATED."
+    "The classifier gives the probability that a face is REAL; fake is 1 minus it. The mask is the "
+    "other way round: its 1 is MANIPULATED."
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """How a checkpoint's verdicts differ from the published decision, as fitted on labelled frames.
+
+    Attributes:
+        temperature: above 0; the classifier's logit is divided by it (Guo et al., On calibration
+            of modern neural networks, 2017).
+        threshold: between 0 and 1; a face is FAKE from this calibrated probability of FAKE on.
+    """
+
+    temperature: float
+    threshold: float
+
+    def real_probability(self, real_logit: Any) -> Any:
+        """The calibrated probability of REAL, in [0, 1] as float64: sigmoid(logit / temperature).
+
+        The logit, a float or an array, is the network's, whose own probability is its sigmoid.
+        """
+        return np.exp(-np.logaddexp(0, -np.asarray(real_logit, np.float64) / self.temperature))
 
 
 def is_real(real_probability: Any, threshold: float = THRESHOLD) -> Any:
@@ -45,6 +68,13 @@ def decision(threshold: float = THRESHOLD) -> str:
     if threshold == THRESHOLD:
         return DECISION
     return f"FAKE where fake_probability >= {threshold:g}, else REAL"
+
+
+def decision_in_words(threshold: float = THRESHOLD) -> str:
+    """The decision as a sentence."""
+    if threshold == THRESHOLD:
+        return "The verdict is REAL if the probability of REAL is over 0.5, and FAKE otherwise."
+    return f"The verdict is FAKE if fake is {threshold:.4g} or more, and REAL otherwise."
 
 
 def per_cent(probability: float, digits: int = 0) -> str:

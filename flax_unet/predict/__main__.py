@@ -19,7 +19,7 @@ from flax_unet.media.faces import MIN_FACE, FaceFinder, Mode
 from flax_unet.media.images import MAX_PIXELS, is_picture
 from flax_unet.media.videos import Sampling, container
 from flax_unet.nn.config import DTYPES
-from flax_unet.nn.decision import POLARITY, THRESHOLD
+from flax_unet.nn.decision import POLARITY
 from flax_unet.predict import writer
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options, inspect
 from flax_unet.predict.results import ENOUGH_FRAMES, ENOUGH_SHARE, FileResult
@@ -134,9 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--threshold",
         type=between_0_and_1,
-        default=THRESHOLD,
         metavar="T",
-        help="a face is FAKE from this probability of FAKE on (default: 0.5, as published)",
+        help="a face is FAKE from this probability of FAKE on, the calibrated one where the "
+        "checkpoint has a calibration (default: its threshold, else 0.5, as published)",
     )
     add(
         "--mask-threshold",

@@ -1,7 +1,7 @@
 """What the keys of predictions.json mean."""
 
-from flax_unet.nn.decision import DISAGREEMENT, THRESHOLD, decision
-from flax_unet.predict.results import AGGREGATION, ENOUGH_FRAMES, ENOUGH_SHARE
+from flax_unet.nn.decision import DISAGREEMENT, THRESHOLD, Calibration, decision
+from flax_unet.predict.results import AGGREGATION, ENOUGH_FRAMES, ENOUGH_SHARE, RAW
 
 _ENOUGH = (
     f"in at least {ENOUGH_SHARE:.0%} of the frames with a face to judge, and in "
@@ -9,12 +9,21 @@ _ENOUGH = (
 )
 
 
-def meaning(threshold: float = THRESHOLD) -> dict[str, str]:
+def meaning(threshold: float = THRESHOLD, calibration: Calibration | None = None) -> dict[str, str]:
     """What the keys of predictions.json mean."""
+    real = "probability that the face is REAL (the classifier's class 1)"
+    raw = {}
+    if calibration is not None:
+        raw[RAW] = f"1 - the network's own {real}, before calibration; threshold is not for it"
+        real += (
+            f", calibrated: sigmoid(logit / {calibration.temperature:g}). Means over frames are of "
+            "calibrated probabilities"
+        )
     return {
         "worth": "what the weights were trained and measured on, as recorded in the checkpoint",
-        "real_probability": "probability that the face is REAL (the classifier's class 1)",
+        "real_probability": real,
         "fake_probability": "1 - real_probability",
+        **raw,
         "verdict": decision(threshold),
         "verdict of a picture": "that of the face with the highest fake_probability",
         "verdict of a video": f"of the {AGGREGATION}",

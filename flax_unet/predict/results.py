@@ -23,6 +23,7 @@ Json = dict[str, Any]
 # with a face, and so many. What a face finder takes for a face for a moment is seen in fewer.
 ENOUGH_SHARE, ENOUGH_FRAMES = 0.1, 3
 _SHOWN = 8  # people who are printed
+RAW = "raw_fake_probability"  # the key that only verdicts of calibrated checkpoints have
 AGGREGATION = (
     "mean over the frames of the person who is FAKE most likely, among those seen in enough frames"
 )
@@ -32,13 +33,20 @@ AGGREGATION = (
 class Decision:
     """REAL or FAKE. All is None where no face was judged, or the network has no classifier."""
 
-    real_probability: float | None = None
+    real_probability: float | None = None  # calibrated, where the checkpoint is
     threshold: float = THRESHOLD
+    raw_real_probability: float | None = None  # the network's own, where the other is calibrated
 
     @property
     def fake_probability(self) -> float | None:
         """1 - real_probability."""
         return None if self.real_probability is None else fake_probability(self.real_probability)
+
+    @property
+    def raw_fake_probability(self) -> float | None:
+        """1 - raw_real_probability."""
+        raw = self.raw_real_probability
+        return None if raw is None else fake_probability(raw)
 
     @property
     def is_real(self) -> bool | None:
@@ -53,14 +61,18 @@ class Decision:
 
     def to_json(self) -> Json:
         """With the keys that `meaning` explains."""
-        names = ("verdict", "real_probability", "fake_probability")
+        names = ["verdict", "real_probability", "fake_probability"]
+        names += [RAW] * (self.raw_fake_probability is not None)
         return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
         if self.real_probability is None:
             return "no verdict"
         real, fake = self.real_probability, 1 - self.real_probability
-        return f"{self.verdict}  (real {in_digits(real)}, fake {in_digits(fake)})"
+        words = f"real {in_digits(real)}, fake {in_digits(fake)}"
+        if (raw := self.raw_fake_probability) is not None:
+            words += f"; threshold {in_digits(self.threshold)}, raw fake {in_digits(raw)}"
+        return f"{self.verdict}  ({words})"
 
 
 class _Judged:
@@ -116,7 +128,7 @@ class FrameResult:
         faces = [
             FaceResult(
                 verdict.box,
-                Decision(verdict.real_probability, verdict.threshold),
+                Decision(verdict.real_probability, verdict.threshold, verdict.raw_real_probability),
                 verdict.manipulated_share,
                 face.confidence,
                 face.doubts,
@@ -319,6 +331,7 @@ def _people(frames: Iterable[FrameResult], judged: int) -> Iterator[PersonResult
             decision=Decision(
                 _mean(face.decision.real_probability for face in faces),
                 faces[0].decision.threshold,
+                _mean(face.decision.raw_real_probability for face in faces),
             ),
             manipulated_share=_mean(face.manipulated_share for face in faces),
             detection_confidence=_mean(face.detection_confidence for face in faces),

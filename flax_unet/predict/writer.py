@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from flax_unet.media.videos import VideoWriter
 from flax_unet.predict import draw
 from flax_unet.predict.meaning import meaning
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options
-from flax_unet.predict.results import Decision, FileResult, FrameResult, VideoResult
+from flax_unet.predict.results import RAW, Decision, FileResult, FrameResult, VideoResult
 from flax_unet.predict.summary import Summary
 from flax_unet.utils.filenames import Names
 
@@ -35,7 +36,7 @@ _CORNERS = ("left", "top", "right", "bottom")
 _COLUMNS = (
     *("level", "file", "kind", "status", "problem", "notes"),
     *("person", "frame", "seconds", "face", *_CORNERS),
-    *(*Decision().to_json(), "manipulated_share", "detection_confidence", "doubts", "frames"),
+    *(*Decision().to_json(), RAW, "manipulated_share", "detection_confidence", "doubts", "frames"),
     "heads_disagree",
 )
 
@@ -196,6 +197,10 @@ def write_predictions(
         InputError: a file cannot be written, or the checkpoint is damaged.
     """
     source = metadata.load_source(checkpoint_path)
+    calibration, columns = {}, [column for column in _COLUMNS if column != RAW]
+    if detector.calibration is not None:
+        calibration = {metadata.CALIBRATION: dataclasses.asdict(detector.calibration)}
+        columns = _COLUMNS
     written = {
         "checkpoint": checkpoint_path.resolve().name,
         "checkpoint_source": {key: source.get(key) for key in ("file", "sha256", "layout")},
@@ -205,11 +210,12 @@ def write_predictions(
             "faces": options.mode,
             **options.sampling._asdict(),
             "threshold": detector.threshold,
+            **calibration,
             "mask_threshold": detector.mask_threshold,
             "save_logits": detector.keep_logits,
             "dtype": detector.dtype,
         },
-        "meaning": meaning(detector.threshold),
+        "meaning": meaning(detector.threshold, detector.calibration),
         "summary": Summary.of(Counter(one.outcome for one in results), left_out).to_json(),
         "left_out": left_out.to_json(),
         "files": [result.to_json() for result in results],
@@ -217,7 +223,7 @@ def write_predictions(
     }
     metadata.write_json(directory / JSON, written)
     with (directory / TABLE).open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, _COLUMNS)
+        table = csv.DictWriter(file, columns)
         table.writeheader()
         for result in results:
             table.writerows(_rows(result))

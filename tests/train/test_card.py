@@ -121,6 +121,15 @@ def test_what_it_says_of_a_converted_checkpoint(
     assert "## Evaluation" not in text
 
 
+def test_what_it_says_of_a_calibrated_checkpoint(model: Path) -> None:
+    metadata.store_calibration(model, {"temperature": 1.75, "threshold": 0.3125})
+    write_card(model)
+    _, text = parts(model / "README.md")
+    assert "its logit by a temperature of 1.75 and call a face FAKE from a calibrated" in text
+    assert "probability of 0.3125 on" in text
+    assert "0.5 may be the wrong threshold" not in text
+
+
 def test_figures_are_the_reports(evaluated: tuple[Path, Path], tmp_path: Path) -> None:
     model, out = evaluated
     write_card(model, "--evaluation", out, "--out", tmp_path / "card.md")

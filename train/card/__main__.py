@@ -46,7 +46,7 @@ def card(path: Path, evaluation: Path | None = None) -> str:
         text.origin(source, progress, fingerprint),
         text.use(name, config),
         figures.section(report, config) if report else [],
-        text.limits(config),
+        text.limits(config, metadata.load_calibration(path)),
         text.versions(source, report),
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"

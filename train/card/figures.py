@@ -81,10 +81,7 @@ def section(report: dict[str, Any], config: UNetConfig) -> list[str]:
     ]
     if config.has_classifier:
         facts.append(f"- verdict on a video: by {code(at(report, 'videos', 'aggregate'))}")
-    caveat = (
-        "The figures hold for this data set alone. An interval without width means that all "
-        "resamples agree, not that the figure is certain."
-    )
+    caveat = "The figures hold for this data set alone."
     if data.startswith(GENERATED):
         caveat = (
             "**The figures do not hold for DFDC, nor for deepfakes elsewhere:** "

@@ -7,7 +7,7 @@ from typing import Any
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.worth import GENERATED, LONGEST, Worth
 from flax_unet.nn.config import UNetConfig, shown_size
-from flax_unet.nn.decision import DECISION
+from flax_unet.nn.decision import DECISION, Calibration
 from flax_unet.summary import layers
 from train.card.figures import data_name
 from train.card.markup import code, entries, line, number
@@ -178,7 +178,7 @@ def use(name: str, config: UNetConfig) -> list[str]:
     ]
 
 
-def limits(config: UNetConfig) -> list[str]:
+def limits(config: UNetConfig, calibration: Calibration | None) -> list[str]:
     """What the network cannot be trusted with."""
     lines = [
         "## Limits",
@@ -196,6 +196,11 @@ def limits(config: UNetConfig) -> list[str]:
         lines.append(
             "- Its probabilities are not calibrated for data unlike its training data, and 0.5 may "
             "be the wrong threshold there. Where fakes are rare, most alarms are false."
+            if calibration is None
+            else "- `predict` and `Detector` divide its logit by a temperature of "
+            f"{calibration.temperature:.4g} and call a face FAKE from a calibrated probability of "
+            f"{calibration.threshold:.4g} on, which may be wrong for faces unlike those that both "
+            "were fitted to. Where fakes are rare, most alarms are false."
         )
     if config.has_mask_head:
         lines.append(

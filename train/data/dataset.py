@@ -86,6 +86,7 @@ def open_dataset(
     name: str,
     split: str | None,
     *,
+    part: str = "test",
     seed: int = 0,
     skip_bad: bool = False,
     options: FolderOptions = AS_PUBLISHED,
@@ -97,8 +98,9 @@ def open_dataset(
             `forged_portraits:avatars` or `forged_portraits:FOLDER` for faces in photos; the same
             with `self_blended`, whose forgeries are made anew in each epoch of training.
         split: a split, or the folder that it is read from, such as `testing`; `80/10/10` for
-            the test part of a split by source video (`train:80/10/10` for another part); None for
-            `test` if it exists, else `validation` or the whole set.
+            a part of a split by source video (`train:80/10/10` for another part); None for `part`
+            if it exists, else `validation` or the whole set.
+        part: what is opened where `split` does not say it.
         seed: of the split by source video.
         skip_bad: whether to leave out files that cannot be used.
         options: options for the files of a folder.
@@ -110,15 +112,15 @@ def open_dataset(
     if seed < 0:
         raise InputError(f"--seed {seed}: expected 0 or more")
     stored, _ = _open(name, skip_bad, options)
-    stored_name, part, shares = _resolve(name, split, list(stored))
+    stored_name, chosen, shares = _resolve(name, split, part, list(stored))
     whole = stored[stored_name]
     if not len(whole):
         raise InputError(f"{name}: split {stored_name} holds no frame that can be used")
     if shares is None:
         return whole
-    found = split_by_source(whole, shares, seed)[part]
+    found = split_by_source(whole, shares, seed)[chosen]
     if not len(found):
-        raise InputError(f"{name}: {part} of the split {split} is empty; give it a larger share")
+        raise InputError(f"{name}: {chosen} of the split {split} is empty; give it a larger share")
     return found
 
 
@@ -193,14 +195,14 @@ def _prepare(name: str, skip_bad: bool, options: FolderOptions) -> Path:
 
 
 def _resolve(
-    name: str, split: str | None, stored: list[str]
+    name: str, split: str | None, part: str, stored: list[str]
 ) -> tuple[str, str, tuple[int, int, int] | None]:
     """The stored split to read, the part of it to use, and the shares that make parts."""
     if split is None:
-        split = next((part for part in ("test", "validation") if part in stored), stored[0])
+        split = next((one for one in (part, "validation") if one in stored), stored[0])
     if "/" in split:
-        part, _, shares = split.rpartition(":")
-        part = part or "test"
+        named, _, shares = split.rpartition(":")
+        part = named or part
         if part not in splits.PARTS:
             raise InputError(f"--split {split}: {part} is not one of {', '.join(splits.PARTS)}")
         if len(stored) > 1:

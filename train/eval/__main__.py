@@ -14,13 +14,13 @@ from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.nn.config import DTYPES, UNetConfig
 from flax_unet.nn.decision import DECISION, POLARITY
-from flax_unet.utils.arguments import program_name
+from flax_unet.utils.arguments import between_0_and_1, program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command, counted, require
-from flax_unet.utils.files import followed, staged_directory
+from flax_unet.utils.files import check_space, followed, staged_directory
 from train.data.dataset import EMBEDDED, GENERATED, SELF_BLENDED, Dataset, open_dataset
 from train.data.layouts.options import FolderOptions, add_options
-from train.eval import cross, groups
+from train.eval import calibration, cross, groups
 from train.eval.predictions import AGGREGATES, Predictions, evaluate_predictions
 from train.eval.report import GROUPS, PREDICTIONS, REPORT, text, write_csv, write_groups
 
@@ -36,6 +36,7 @@ _RECORDED = (  # options that the report repeats
     *("limit", "seed", "skip_bad", "mask_threshold", "real_label"),
     *("batch_size", "dtype", "aggregate"),
 )
+_SOURCE = 2**20  # bytes, more than any source.json has
 _NAME = 128  # characters of a device's name: all processes gather arrays of one dtype
 
 
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = args.out if process == 0 else None  # the first process prints and writes
     names = args.data or [EMBEDDED]
     placed = cross.folders(names)
+    if args.calibrate is not None and len(names) > 1:
+        raise InputError("--calibrate fits to one data set; give one --data")
     found: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     # What can fail is tried before hours of work: the results' directory, checkpoint and data set.
@@ -67,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         path = args.checkpoint or newest_checkpoint()
         model = store.load(path, dtype=args.dtype)
         origin = store.fingerprint(path) if process == 0 else {}
+        if args.calibrate is not None:
+            check_space(followed(path), _SOURCE)
         devices = select_devices(args.devices)
         if len(names) == 1:
             _evaluate(args, names[0], options, path, model, origin, devices, stage)
@@ -120,9 +125,21 @@ def _evaluate(
     from train.eval.scoring import score
 
     process, processes = distributed.process()
-    data = open_dataset(name, args.split, seed=args.seed, skip_bad=args.skip_bad, options=options)
+    data = open_dataset(
+        name,
+        args.split,
+        part="test" if args.calibrate is None else calibration.SPLIT,
+        seed=args.seed,
+        skip_bad=args.skip_bad,
+        options=options,
+    )
     if args.limit is not None:
         data = data.sample(args.limit, args.seed)
+    stored = None
+    if args.calibrate is not None:
+        calibration.check(path, model.config, data, args.calibrate, args.split)
+    elif model.config.has_classifier:
+        stored = metadata.load_calibration(path)
     if process == 0:
         _introduce(path, model.config, data)
     predictions, timing = score(model, data, devices, args.batch_size, args.workers)
@@ -131,7 +148,15 @@ def _evaluate(
     if process == 0:
         figures = evaluate_predictions(predictions, aggregate=args.aggregate, seed=args.seed)
         figures |= groups.evaluate(predictions, data.traits, args.aggregate)
+        fitted = None
+        if args.calibrate is not None:
+            stored, fitted = calibration.fit(predictions, args.calibrate)
+        if stored is not None:
+            changed = calibration.evaluate(predictions, stored, args.aggregate, args.seed)
+            figures[calibration.NAME] = changed | (fitted or {})
         print(text(figures))
+        if fitted is not None:
+            _store_calibration(path, fitted, args, data)
         if timing.frames:
             rate, waiting = timing.frames / timing.seconds, timing.waiting_for_data / timing.seconds
             print(f"\n{rate:.1f} frames a second after the first batch", end="; ")
@@ -172,6 +197,31 @@ def _evaluate(
     if args.robustness:
         robustness.write(stage, figures[robustness.NAME])
     return figures
+
+
+def _store_calibration(
+    path: Path, fitted: dict[str, Any], args: argparse.Namespace, data: Dataset
+) -> None:
+    """Stores a calibration with the checkpoint, and prints what it stands on."""
+    record = {
+        **fitted,
+        **{name: getattr(args, name) for name in ("limit", "seed", "dtype")},
+        "data": data.name,
+        "split": data.split,
+        "split_as_given": args.split,
+        "data_fingerprint": data.fingerprint,
+        "made_by": made_by(),
+    }
+    metadata.store_calibration(path, record)
+    rate, real = fitted["false_alarm_rate"], fitted["real_frames"]
+    print(
+        f"\n{path}: calibrated on {counted(fitted['frames'] - real, 'FAKE frame')} and "
+        f"{counted(real, 'REAL frame')} of {counted(fitted['real_videos'], 'video')}, of which "
+        f"{rate['reached']:.2%} are called FAKE ({rate['wished']:.2%} wished). flax_unet.predict, "
+        "flax_unet.app and Detector use it from now on"
+    )
+    for note in fitted["notes"]:
+        print(f"note: {note}")
 
 
 def newest_checkpoint() -> Path:
@@ -252,7 +302,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME|A/B/C",
         help="a split of the data set (default: test; without it validation, or the whole folder "
         "if it has no splits); or percentages for train/validation/test by source video, such as "
-        "80/10/10: test is scored",
+        "80/10/10: test is scored. With --calibrate it is validation in both cases",
     )
     add("--devices", default="all", metavar="all|N", help="of each process (default: all)")
     add("--batch-size", type=int, default=32, metavar="N", help="frames per step (default: 32)")
@@ -263,6 +313,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--aggregate", choices=AGGREGATES, default=AGGREGATES[0], help=aggregate)
     text = "score the frames with eight kinds of damage, at five severities each, too"
     add("--robustness", action="store_true", help=text)
+    add(
+        "--calibrate",
+        nargs="?",
+        const=0.05,
+        type=between_0_and_1,
+        metavar="RATE",
+        help="fit a temperature, and the threshold with this rate of false alarms (the share of "
+        "REAL frames called FAKE; default: 0.05), to the validation split or the one that --split "
+        "names, and store both in the checkpoint's source.json: predict, the page and Detector "
+        "use them",
+    )
     add("--skip-bad", action="store_true", help="leave out files that cannot be used")
     add_options(parser)
     where = "HOST:PORT of process 0, with the next two, where JAX recognises no cluster"

@@ -1,5 +1,6 @@
 """The sums behind the metrics of REAL or FAKE verdicts; FAKE is the positive class."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,6 +8,8 @@ import numpy as np
 from flax_unet.nn import decision
 
 CALIBRATION_BINS = 15  # of equal width, over fake probabilities in [0, 1]
+_EPSILON = float(np.finfo(np.float64).eps)  # log loss takes probabilities this far from 0 and 1
+WORST_LOG_LOSS = -math.log(_EPSILON)  # of a verdict
 
 
 class Sums(NamedTuple):
@@ -30,13 +33,17 @@ class Sums(NamedTuple):
 class Verdicts:
     """N verdicts, sorted once, to be summed with many sets of weights."""
 
-    def __init__(self, is_real: np.ndarray, real_probability: np.ndarray):
+    def __init__(
+        self,
+        is_real: np.ndarray,
+        real_probability: np.ndarray,
+        threshold: float = decision.THRESHOLD,
+    ):
         """Takes labels, (N,) bool, and probabilities, (N,) float64 in [0, 1]."""
         is_fake = self.is_fake = ~is_real  # (N,) bool, the labels
         score = self.score = decision.fake_probability(real_probability)  # (N,) float64
-        called = self.called_fake = ~decision.is_real(real_probability)  # (N,) bool
-        eps = np.finfo(np.float64).eps
-        given_to_label = np.clip(np.where(is_fake, score, 1 - score), eps, 1 - eps)
+        called = self.called_fake = ~decision.is_real(real_probability, threshold)  # (N,) bool
+        given_to_label = np.where(is_fake, score, 1 - score).clip(_EPSILON, 1 - _EPSILON)
         self._excess = score - is_fake
         counts = (is_fake & called, is_fake & ~called, is_real & called, is_real & ~called)
         sums = (*counts, -np.log(given_to_label), self._excess**2)
@@ -57,6 +64,19 @@ class Verdicts:
         roc = (np.concatenate([[0.0], counts]) for counts in (called - tp, tp))
         columns = (self._columns @ weights).tolist()
         return Sums._make([*columns, excess, *roc, self._thresholds])
+
+    def videos(self, video: np.ndarray) -> dict[str, int]:
+        """The number of videos behind a metric, by `Metric.videos`; `video` (N,) numbers them."""
+        is_fake, called = self.is_fake, self.called_fake
+        chosen = {
+            "all": np.ones_like(is_fake),
+            "FAKE": is_fake,
+            "REAL": ~is_fake,
+            "called FAKE": called,
+            "FAKE or called FAKE": is_fake | called,
+        }
+        counts = {name: len(np.unique(video[of])) for name, of in chosen.items()}
+        return {**counts, "smaller class": min(counts["FAKE"], counts["REAL"])}
 
     def calibration(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Number, mean fake probability and share of FAKE in each bin that is not empty."""

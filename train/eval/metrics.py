@@ -1,7 +1,7 @@
 """The metrics: name, label, function, definition and direction of each stand in one row."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -30,6 +30,10 @@ class Metric:
     undefined: str = "no {unit} is labelled {missing}"
     hub_name: str = ""  # on the Hugging Face Hub
     has_interval: bool = True
+    # For intervals, see `train.eval.bootstrap.widened`.
+    videos: str = "all"  # those whose frames the metric rests on
+    most: float = 1.0  # of its values, which are 0 or more
+    is_share: bool = False  # of verdicts, or of pairs of them
 
     @property
     def title(self) -> str:
@@ -54,6 +58,7 @@ class Task:
 
 
 _count = partial(Metric, better="neither", has_interval=False)
+_share = partial(Metric, is_share=True)
 _NO_PIXELS = "no pixel is labelled or predicted MANIPULATED"
 
 # fmt: off
@@ -77,28 +82,32 @@ CLASSIFICATION = Task(
         _count("confusion.fake_called_real", "FAKE called REAL", lambda s: int(s.fn)),
         _count("confusion.real_called_fake", "REAL called FAKE", lambda s: int(s.fp)),
         _count("confusion.real_called_real", "REAL called REAL", lambda s: int(s.tn)),
-        Metric("accuracy", "accuracy of both classes", lambda s: ratio(s.tp + s.tn, s.n),
+        _share("accuracy", "accuracy of both classes", lambda s: ratio(s.tp + s.tn, s.n),
                "correct / n, of both classes", hub_name="accuracy"),
-        Metric("balanced_accuracy", "balanced accuracy",
+        _share("balanced_accuracy", "balanced accuracy",
                lambda s: (ratio(s.tp, s.fakes) + ratio(s.tn, s.reals)) / 2,
-               "mean of the recalls of FAKE and of REAL", hub_name="balanced_accuracy"),
-        Metric("precision", "precision of FAKE", lambda s: ratio(s.tp, s.tp + s.fp),
+               "mean of the recalls of FAKE and of REAL", hub_name="balanced_accuracy",
+               videos="smaller class"),
+        _share("precision", "precision of FAKE", lambda s: ratio(s.tp, s.tp + s.fp),
                "positive class FAKE: how many of those called FAKE are FAKE",
-               undefined="no {unit} is called FAKE"),
-        Metric("recall", "recall of FAKE", lambda s: ratio(s.tp, s.fakes),
-               "positive class FAKE: how many of the FAKE are called FAKE"),
-        Metric("f1", "F1 of FAKE", lambda s: ratio(2 * s.tp, 2 * s.tp + s.fn + s.fp),
+               undefined="no {unit} is called FAKE", videos="called FAKE"),
+        _share("recall", "recall of FAKE", lambda s: ratio(s.tp, s.fakes),
+               "positive class FAKE: how many of the FAKE are called FAKE",
+               videos="FAKE"),
+        _share("f1", "F1 of FAKE", lambda s: ratio(2 * s.tp, 2 * s.tp + s.fn + s.fp),
                "positive class FAKE: harmonic mean of precision and recall", hub_name="f1",
-               undefined="no {unit} is labelled FAKE and no {unit} is called FAKE"),
-        Metric("auc", "AUC of FAKE", classification.auc,
+               undefined="no {unit} is labelled FAKE and no {unit} is called FAKE",
+               videos="FAKE or called FAKE"),
+        _share("auc", "AUC of FAKE", classification.auc,
                "area under the ROC; positive class FAKE, score 1 - real_probability, a tie counts "
-               "half", hub_name="roc_auc"),
-        Metric("average_precision", "average precision of FAKE", classification.average_precision,
-               "positive class FAKE: sum of precision times the gain in recall"),
-        Metric("eer", "equal error rate", lambda s: classification.equal_error_rate(s)[0],
+               "half", hub_name="roc_auc", videos="smaller class"),
+        _share("average_precision", "average precision of FAKE", classification.average_precision,
+               "positive class FAKE: sum of precision times the gain in recall",
+               videos="smaller class"),
+        _share("eer", "equal error rate", lambda s: classification.equal_error_rate(s)[0],
                "equal error rate: where the ROC, its points joined by straight lines, has a "
                "false-positive rate (REAL called FAKE) equal to its false-negative rate (FAKE "
-               "called REAL)", "lower"),
+               "called REAL)", "lower", videos="smaller class"),
         Metric("eer_threshold", "its threshold on the fake probability",
                lambda s: classification.equal_error_rate(s)[1],
                "the highest fake probability t such that, when t and above are called FAKE, the "
@@ -106,7 +115,7 @@ CLASSIFICATION = Task(
                "neither", has_interval=False),
         Metric("log_loss", "log loss of the label", lambda s: ratio(s.log_loss, s.n),
                "mean -ln(probability given to the label), probabilities clipped to within 2.2e-16 "
-               "of 0 and 1", "lower"),
+               "of 0 and 1", "lower", most=classification.WORST_LOG_LOSS),
         Metric("brier", "Brier score of FAKE", lambda s: ratio(s.squared_error, s.n),
                "mean squared difference of the fake probability and the label (FAKE 1, REAL 0)",
                "lower"),
@@ -115,6 +124,25 @@ CLASSIFICATION = Task(
                "probability: mean, weighted by count, of |mean fake probability - share of FAKE|",
                "lower"),
     ),
+)
+
+_CALIBRATED = ("n_real", "n_fake", "recall", "log_loss", "brier", "ece")
+CALIBRATION = tuple(  # of frames and of videos
+    replace(
+        CLASSIFICATION,
+        title="Calibration",
+        columns={
+            f"{unit}, {decided}": ("calibration", decided, unit)
+            for decided in ("published", "calibrated")
+        },
+        metrics=(
+            _share("false_alarm_rate", "false alarms: REAL called FAKE",
+                   lambda s: ratio(s.fp, s.reals),
+                   "how many of the REAL are called FAKE", "lower", videos="REAL"),
+            *(metric for metric in CLASSIFICATION.metrics if metric.name in _CALIBRATED),
+        ),
+    )
+    for unit in ("frames", "videos")
 )
 
 SEGMENTATION = Task(
@@ -138,11 +166,12 @@ SEGMENTATION = Task(
                "counts as 1", hub_name="iou"),
         Metric("iou_pooled", "IoU of MANIPULATED, pooled",
                lambda s: ratio(s.tp, s.tp + s.fp + s.fn),
-               "the same of the pixels of all frames put together", undefined=_NO_PIXELS),
+               "the same of the pixels of all frames put together", undefined=_NO_PIXELS,
+               videos="marked"),
         Metric("f1", "F1 of MANIPULATED, pooled",
                lambda s: ratio(2 * s.tp, 2 * s.tp + s.fp + s.fn),
                "positive class MANIPULATED, pixels of all frames put together",
-               undefined=_NO_PIXELS),
+               undefined=_NO_PIXELS, videos="marked"),
         Metric("auc", "AUC of MANIPULATED, pooled (no interval)",
                lambda s: segmentation.histogram_auc(s.histogram),
                "area under the ROC of pixels; positive class MANIPULATED, score the manipulated "

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from flax_unet.nn.decision import THRESHOLD
 from flax_unet.utils.errors import InputError, counted
 from train.eval import bootstrap
 from train.eval.classification import Verdicts
@@ -83,13 +84,14 @@ def evaluate_predictions(
     _check(predictions)
     if aggregate not in AGGREGATES:
         raise InputError(f"aggregate is {aggregate}; it must be one of {', '.join(AGGREGATES)}")
-    video, video_is_real = _numbered(predictions.video, predictions.is_real)
+    video, _ = _numbered(predictions.video, predictions.is_real)
     is_real = predictions.is_real
     intervals = "not computed"
     if seed is not None:
         intervals = (
             f"{bootstrap.LEVEL:.0%} percentile bootstrap that resamples videos, "
-            f"{bootstrap.RESAMPLES} resamples, seed {seed}"
+            f"{bootstrap.RESAMPLES} resamples, seed {seed}; where they show no spread, the exact "
+            "binomial interval (Clopper-Pearson) of the number of videos"
         )
 
     def head(task: Task, **extra: str) -> dict[str, Any]:
@@ -99,20 +101,18 @@ def evaluate_predictions(
 
     figures = {}
     if predictions.real_probability is not None:
-        verdicts = Verdicts(is_real, predictions.real_probability)
-        figures["frames"] = head(CLASSIFICATION) | _figures(CLASSIFICATION, verdicts, video, seed)
-        meaning, combine, column = _RULES[aggregate]
-        verdicts = Verdicts(video_is_real, combine(getattr(predictions, column), video))
+        found = verdict_figures(CLASSIFICATION, predictions, aggregate=aggregate, seed=seed)
         frames = np.bincount(video)
+        figures["frames"] = head(CLASSIFICATION) | found["frames"]
         figures["videos"] = {
-            **head(CLASSIFICATION, aggregate=meaning),
+            **head(CLASSIFICATION, aggregate=_RULES[aggregate][0]),
             "aggregate": aggregate,
             "frames_per_video": {
                 "min": int(frames.min()),
                 "median": float(np.median(frames)),
                 "max": int(frames.max()),
             },
-            **_figures(CLASSIFICATION, verdicts, np.arange(len(frames)), seed, "video"),
+            **found["videos"],
         }
     if (counts := predictions.pixels) is not None:
         if predictions.has_mask is None or predictions.histogram is None:
@@ -129,6 +129,31 @@ def evaluate_predictions(
             "fake_frames": masks(has_mask & ~is_real, histogram[1]),
         }
     return figures
+
+
+def verdict_figures(
+    task: Task,
+    predictions: Predictions,
+    *,
+    aggregate: str,
+    seed: int | None,
+    threshold: float = THRESHOLD,
+) -> dict[str, dict[str, Any]]:
+    """The metrics of verdicts of a classifier, on `frames` and on `videos`.
+
+    A face is FAKE from the threshold on its probability of FAKE on; the other arguments are those
+    of `evaluate_predictions`.
+    """
+    video, video_is_real = _numbered(predictions.video, predictions.is_real)
+    _, combine, column = _RULES[aggregate]
+    of_videos = combine(getattr(predictions, column), video)
+    frames = Verdicts(predictions.is_real, np.asarray(predictions.real_probability), threshold)
+    videos = Verdicts(video_is_real, of_videos, threshold)
+    each = np.arange(len(of_videos))
+    return {
+        "frames": _figures(task, frames, video, seed),
+        "videos": _figures(task, videos, each, seed, "video"),
+    }
 
 
 def _check(predictions: Predictions) -> None:
@@ -196,5 +221,18 @@ def _figures(
         sums = observations.sums(weights)
         return {m.name: m.function(sums) for m in task.metrics if m.has_interval}
 
-    section["intervals"], more_notes = bootstrap.intervals(resampled, video, seed)
+    found, more_notes = bootstrap.intervals(resampled, video, seed)
+    trials = observations.videos(video)
+    is_independent = trials["all"] == len(video)
+    for metric in task.metrics:
+        figure, interval = metric.find(section), found.get(metric.name)
+        if figure is not None and interval is not None:
+            found[metric.name] = bootstrap.widened(
+                interval,
+                figure,
+                metric.most,
+                trials[metric.videos],
+                at_edges=metric.is_share and is_independent,
+            )
+    section["intervals"] = found
     return {**section, "notes": notes + more_notes}

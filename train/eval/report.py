@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from flax_unet.nn.decision import fake_probability, is_real
+from flax_unet.nn.decision import decision, fake_probability, is_real
 from flax_unet.utils.errors import counted
 from train.data.layouts.metadata import TRAITS
-from train.eval import groups
-from train.eval.metrics import CLASSIFICATION, SEGMENTATION, Task, at
+from train.eval import calibration, groups
+from train.eval.metrics import CALIBRATION, CLASSIFICATION, SEGMENTATION, Task, at
 from train.eval.predictions import Predictions
 from train.eval.segmentation import dice
 
@@ -48,6 +48,13 @@ def text(figures: Mapping[str, Any]) -> str:
     if "pixels" in figures:
         positive = figures["pixels"]["positive"]
         blocks.append(f"Masks. Positive class: {positive}.\n{_table(SEGMENTATION, figures)}")
+    if (found := figures.get(calibration.NAME)) is not None:
+        tables = [_table(task, figures) for task in CALIBRATION]
+        blocks.append(
+            f"Calibration. Positive class: {found['positive']}. Temperature "
+            f"{found['temperature']:.4g}; calibrated: {decision(found['threshold'])}.\n"
+            + "\n".join(tables)
+        )
     if groups.NAME in figures:
         found = figures[groups.NAME]
         blocks.append(

@@ -61,6 +61,9 @@ class Sums(NamedTuple):
     histogram: np.ndarray  # as in `histogram_auc`; of all images, whatever the weights
 
 
+_MARKED = [Sums._fields.index(name) for name in ("tp", "fp", "fn")]
+
+
 class Masks:
     """The masks of N images, to be summed with many sets of weights."""
 
@@ -70,6 +73,11 @@ class Masks:
         rows = [np.ones_like(empty), empty, empty & (counts.fp == 0), dice(counts), iou(counts)]
         self._columns = np.array([*rows, *counts], np.float64)
         self._histogram = histogram
+
+    def videos(self, video: np.ndarray) -> dict[str, int]:
+        """The number of videos behind a metric, by `Metric.videos`; `video` (N,) numbers them."""
+        marked = self._columns[_MARKED].any(axis=0)
+        return {"all": len(np.unique(video)), "marked": len(np.unique(video[marked]))}
 
     def sums(self, weights: np.ndarray) -> Sums:
         """The sums of a set that holds image i weights[i] times, (N,) whole numbers."""
