@@ -25,7 +25,7 @@ CONTEXT = 2.2  # of a face's longer side: a stored portrait's side, where the ph
 MOST_PIXELS = 384  # along each side of a stored portrait
 
 _TEXT = "face"  # the PNG's text that holds the place of the face
-_ZOOM = 1.1, 2.0  # of a face's width and height: those of a frame
+_ZOOM = 1.25, 2.0  # of a face's width and height: those of a frame
 _ASIDE = 0.15  # of the frame's sides, by which the face lies off its middle, at most
 _LEANING = 12  # degrees: the standard deviation, for half of the frames
 _RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # how opaque the blended face is, as published
