@@ -34,8 +34,8 @@ class Data:
     )
     self_blend: bool = option(
         False,
-        "show each REAL frame beside a forgery of it, which is new in each epoch, and the data "
-        "set's own fakes, if any; every REAL frame is then shown twice as often as a fake",
+        "beside each REAL frame show a forgery of it, which is new in each epoch; the data set's "
+        "own fakes, if any, are shown as well",
     )
     skip_bad: bool = option(False, "leave out files that cannot be used, instead of stopping")
     mask_threshold: int | None = option(None, MASK_THRESHOLD, least=1, most=255)

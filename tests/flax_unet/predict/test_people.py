@@ -58,6 +58,7 @@ class Oracle:
 
     batch_size = 4
     threshold, mask_threshold, keep_logits, dtype = 0.5, None, False, "float32"
+    calibration = None
     config = UNetConfig()
 
     def __init__(self, forged: Sequence[Image.Image]) -> None:

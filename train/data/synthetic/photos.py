@@ -203,7 +203,7 @@ def find_faces(
 
 
 def portrait_in(content: bytes) -> Portrait:
-    """The largest face in the bytes of a crop; in none is found, it is taken to fill the middle."""
+    """The largest face in the bytes of a crop; if none is found, it is taken to fill the middle."""
     image = images.to_rgb(image_files.decode(content), [])
     with _finding:
         found = _finder()(image)

@@ -315,6 +315,12 @@ def test_a_quarter_of_the_forgeries_are_of_other_faces(data: Dataset) -> None:
     assert len(others) / len(donors) == pytest.approx(0.25, abs=0.05)
     assert all(face != donor for face, donor in others)
     assert {donor for _, donor in others} == set(range(16))
+    halves = dataclasses.replace(pairs, videos=np.arange(16) // 8)
+    found = [
+        (face, halves._donor((0, epoch, face), face)) for epoch in range(99) for face in range(16)
+    ]
+    assert all(donor is None or face // 8 != donor // 8 for face, donor in found)
+    assert sum(donor is not None for _, donor in found) > 250
     alone = dataclasses.replace(pairs, faces=[pairs.faces[0]])
     assert all(alone._donor((0, epoch, 0), 0) is None for epoch in range(50))
     for index in range(0, 32, 2):  # a real frame does not depend on it
@@ -370,6 +376,7 @@ def test_real_frames_of_a_data_set_get_forgeries_beside_them(tmp_path: Path) -> 
         assert not np.array_equal(masks[row][0], later[row][0])
     for row in (10, 11):  # its own fakes stay as they are
         assert np.array_equal(masks[row][0], later[row][0])
+    assert any("fake7" in note for note in data.notes)
     with pytest.raises(InputError, match="is self-blended already"):
         with_forgeries(data)
     fakes = data.take(np.flatnonzero(~table.is_real))
