@@ -146,9 +146,9 @@ def build(
             with path.open("wb") as file:
                 async for chunk in request.stream():
                     written += len(chunk)
+                    allowance.add(visitor, counted, len(chunk))  # also what is refused next
                     if written > limits.upload:
                         raise too_large
-                    allowance.add(visitor, counted, len(chunk))
                     file.write(chunk)
             job = queue.add(session, folder, path, choice)
         return PlainTextResponse(job.key, 201)

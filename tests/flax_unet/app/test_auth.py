@@ -1,6 +1,7 @@
 """Passwords: the file of them, when they are asked for, and who gets in."""
 
 import base64
+import contextlib
 import http.client
 import os
 from collections.abc import Callable
@@ -88,11 +89,10 @@ def test_who_gets_in(tmp_path: Path) -> None:
     def status(path: str, given: str | None) -> tuple[int, str | None]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         headers = {} if given is None else {"Authorization": given}
-        connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        found = answer.status, answer.getheader("WWW-Authenticate")
-        connection.close()
-        return found
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers=headers)
+            with connection.getresponse() as answer:
+                return answer.status, answer.getheader("WWW-Authenticate")
 
     def basic(text: str) -> str:
         return "Basic " + base64.b64encode(text.encode()).decode()

@@ -1,5 +1,6 @@
 """What hostile visitors and other sites may try."""
 
+import contextlib
 import http.client
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,10 +44,10 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_uploads(port: int, folder: Path, name: str) -> None:
     """Each file lands in a folder of its own, under a name that any file system takes."""
-    one = Connection(port, 1)
-    one.state()
-    assert one.send(quote(name), 65536)[0] == 201
-    (shown,) = one.state()["files"]
+    with Connection(port, 1) as one:
+        one.state()
+        assert one.send(quote(name), 65536)[0] == 201
+        (shown,) = one.state()["files"]
     assert shown["name"].isprintable()
     found = [path for path in folder.parent.rglob("*") if path.is_file()]
     assert len(found) == 1
@@ -55,17 +56,16 @@ def test_names_of_uploads(port: int, folder: Path, name: str) -> None:
     assert len(found[0].name.encode()) <= 255
     assert not set(found[0].name) & set('<>:"/\\|?*\0\n')
     assert found[0].suffix == Path(name).suffix[:121] or len(name) < 9
-    one.close()
 
 
 def asked(port: int, method: str, path: str, **headers: str) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request(method, path, headers=named)
-    answer = connection.getresponse()
-    answer.read()
-    connection.close()
-    return answer
+    with contextlib.closing(connection):
+        connection.request(method, path, headers=named)
+        with connection.getresponse() as answer:
+            answer.read()
+            return answer
 
 
 def test_other_sites_pages(port: int) -> None:
@@ -89,19 +89,18 @@ def test_other_sites_pages(port: int) -> None:
     "query", ["mode=all", "way=index", "count=0", "count=-1", "count=1e9", "count=9999999"]
 )
 def test_options_that_are_none(port: int, query: str) -> None:
-    one = Connection(port, 1)
-    one.state()
-    status, said = one.send(f"a.jpg&{query}", 65536)
+    with Connection(port, 1) as one:
+        one.state()
+        status, said = one.send(f"a.jpg&{query}", 65536)
     assert status == 409
     assert said == "Set how many frames to judge: a whole number from 1."
-    one.close()
 
 
 @pytest.mark.parametrize("key", ["0" * 31, "g" * 32, "..%2f" * 8, "0" * 4000])
 def test_keys_that_are_none(port: int, key: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", f"/sessions/{key}/events")
-    answer = connection.getresponse()
-    assert answer.status == 404 or b"event: refused" in answer.read()
-    connection.close()
+    with contextlib.closing(connection):
+        connection.request("GET", f"/sessions/{key}/events")
+        with connection.getresponse() as answer:
+            assert answer.status == 404 or b"event: refused" in answer.read()
     assert asked(port, "POST", f"/sessions/{key}/files?name=a").status in (404, 409)

@@ -1,5 +1,6 @@
 """The queue: visitors are served in turn, and hold no memory while they wait."""
 
+import contextlib
 import http.client
 import json
 import threading
@@ -229,24 +230,32 @@ class Connection:
         """The status and the text of the answer to an upload, sent piece by piece."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         pieces = (bytes(65536) for _ in range(size // 65536))
-        connection.request("POST", f"{self.home}/files?name={name}", pieces, encode_chunked=True)
-        answer = connection.getresponse()
-        found = answer.status, answer.read().decode()
-        answer.close()
-        connection.close()
-        return found
+        path = f"{self.home}/files?name={name}"
+        with contextlib.closing(connection):
+            connection.request("POST", path, pieces, encode_chunked=True)
+            with connection.getresponse() as answer:
+                return answer.status, answer.read().decode()
 
     def close(self) -> None:
         self._states.close()
         self._events.close()
 
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 def test_twenty_visitors_at_once(judge: StandIn, tmp_path: Path) -> None:
     """All send files at the same time; memory stays far below what they send."""
     place, limits = page.Place("127.0.0.1", 0), page.Limits(SIZE)
-    with page.serve(judge, tmp_path, place, limits) as url:
+    with (
+        page.serve(judge, tmp_path, place, limits) as url,
+        contextlib.ExitStack() as connections,
+    ):
         port = int(url.rstrip("/").rpartition(":")[2])
-        pages = [Connection(port, number) for number in range(VISITORS)]
+        pages = [connections.enter_context(Connection(port, number)) for number in range(VISITORS)]
         for one in pages:
             assert one.state() == {"waiting": 0, "files": []}
         statuses: list[int] = []
@@ -269,8 +278,6 @@ def test_twenty_visitors_at_once(judge: StandIn, tmp_path: Path) -> None:
                 pass
         after = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
-        for one in pages:
-            one.close()
     assert statuses == [201] * VISITORS * FILES
     assert sorted(judge.judged) == sorted(
         f"v{number}-{file}.jpg" for number in range(VISITORS) for file in range(FILES)
@@ -288,16 +295,15 @@ def test_limits_of_uploads(judge: StandIn, tmp_path: Path) -> None:
     limits = page.Limits(upload=2**18, files=3, size=2**19)
     with page.serve(judge, tmp_path, page.Place("127.0.0.1", 0), limits) as url:
         port = int(url.rstrip("/").rpartition(":")[2])
-        one = Connection(port, 1)
-        one.state()
-        status, said = one.send("large", 2**18 + 65536)
-        assert (status, said) == (409, "This page takes files of 0.25 MB at most.")
-        assert one.send("small", 2**17)[0] == 201
-        status, said = one.send("over", 2**18)
-        assert status == 409
-        assert said.startswith("This page takes 0.5 MB an hour from each visitor")
-        status, said = one.send("fourth", 65536)
-        assert status == 409
-        assert said.startswith("This page takes 3 files an hour from each visitor")
-        assert len(list(tmp_path.iterdir())) == 1
-        one.close()
+        with Connection(port, 1) as one:
+            one.state()
+            status, said = one.send("large", 2**18 + 65536)
+            assert (status, said) == (409, "This page takes files of 0.25 MB at most.")
+            assert one.send("small", 2**17)[0] == 201
+            status, said = one.send("over", 2**18)
+            assert status == 409
+            assert said.startswith("This page takes 0.5 MB an hour from each visitor")
+            status, said = one.send("fourth", 65536)
+            assert status == 409
+            assert said.startswith("This page takes 3 files an hour from each visitor")
+            assert len(list(tmp_path.iterdir())) == 1
