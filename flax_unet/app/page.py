@@ -40,6 +40,7 @@ _LOOPBACK = ["127.0.0.1", "localhost"]
 _LOOK = 5.0  # seconds between looks for pages that were closed and files that are too old
 _SIGN_OF_LIFE = 15.0  # seconds; proxies end connections that are silent for long
 _PAUSE = 0.1  # seconds between two states that are sent to a page
+_LAST_ANSWERS = 3  # seconds that requests have to end once the server does
 
 
 class Place(NamedTuple):
@@ -99,7 +100,13 @@ def serve(
         raise InputError(
             f"cannot listen on {place.host}:{place.port}; name another --host or --port"
         ) from error
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_LAST_ANSWERS,
+    )
     server = uvicorn.Server(config)
     with listening:
         threads = [
@@ -172,7 +179,9 @@ def build(
         return StreamingResponse(states(), media_type="text/event-stream")
 
     async def again(request: Request) -> Response:
-        queue.again(**request.path_params, choice=_choice(request))
+        choice = _choice(request)
+        allowance.begin(_visitor(request))  # it is work, whether or not the file is sent again
+        queue.again(**request.path_params, choice=choice)
         return Response(status_code=204)
 
     async def remove(request: Request) -> Response:
@@ -185,8 +194,8 @@ def build(
 
     async def result(request: Request) -> Response:
         path = queue.file(**request.path_params)
-        if path is None:
-            raise Refused("This result has no such file.")
+        if path is None or not path.is_file():
+            return PlainTextResponse("This result has no such file.", 404)
         name = None if path.suffix in (".html", ".mp4") else path.name
         return FileResponse(path, filename=name)
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from flax_unet.app import page
+from flax_unet.app import page, templates
 from tests.flax_unet.app.test_queue import Connection, StandIn
 
 NAMES = (
@@ -104,3 +104,13 @@ def test_keys_that_are_none(port: int, key: str) -> None:
         with connection.getresponse() as answer:
             assert answer.status == 404 or b"event: refused" in answer.read()
     assert asked(port, "POST", f"/sessions/{key}/files?name=a").status in (404, 409)
+
+
+def test_name_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder's own, also where the command names it by a dot, on one line."""
+    odd = tmp_path / "a\nmodel"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    judge = StandIn()
+    judge.checkpoint = Path()
+    assert "a\\nmodel" in templates.page(judge, 2**20, "")

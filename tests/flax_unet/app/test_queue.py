@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import socket
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -176,10 +177,10 @@ def test_what_is_deleted_when(
         left.send("left")
         judge.begun.acquire()
     judge.begun.acquire()
-    clock.now = 10
+    clock.now = 290
     queue.expire()
     assert len(list(tmp_path.iterdir())) == 2  # the connection may come back
-    clock.now = 30
+    clock.now = 310
     queue.expire()
     judge.may_go_on.release()
     open_page.send("new")
@@ -211,6 +212,45 @@ def test_an_error_in_the_program_is_not_shown(
     assert "RuntimeError: secret" in capsys.readouterr().err
 
 
+def test_a_report_that_cannot_be_written(
+    queue: Queue, judge: StandIn, visitors: list[Visitor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file counts as failed, and the next one is judged."""
+    first, second, _ = visitors
+    key = first.send("a1")
+    judge.begun.acquire()
+    (folder,) = first.folder.iterdir()
+    (folder / "report.html").mkdir()
+    judge.may_go_on.release()
+    until(queue, first.key, all_done)
+    (failed,) = first.files()
+    assert (failed["kind"], failed["files"]) == ("failed", [])
+    assert failed["headline"] == "This file could not be judged."
+    assert queue.file(first.key, key, "report") is None
+    assert "IsADirectoryError" in capsys.readouterr().err
+    judge.may_go_on.release()
+    second.send("b1")
+    until(queue, second.key, all_done)
+    assert judge.judged == ["a1", "b1"]
+
+
+def test_no_old_result_while_a_file_is_judged_again(
+    queue: Queue, judge: StandIn, visitors: list[Visitor]
+) -> None:
+    one = visitors[0]
+    judge.may_go_on.release()
+    key = one.send("a1")
+    judge.begun.acquire()
+    until(queue, one.key, all_done)
+    assert one.files()[0]["files"] == ["report"]
+    queue.again(one.key, key, Choice("none"))
+    judge.begun.acquire()
+    assert queue.file(one.key, key, "report") is None
+    judge.may_go_on.release()
+    until(queue, one.key, all_done)
+    assert queue.file(one.key, key, "report") is not None
+
+
 class Connection:
     """A page of the served application."""
 
@@ -233,6 +273,14 @@ class Connection:
         path = f"{self.home}/files?name={name}"
         with contextlib.closing(connection):
             connection.request("POST", path, pieces, encode_chunked=True)
+            with connection.getresponse() as answer:
+                return answer.status, answer.read().decode()
+
+    def ask(self, method: str, path: str) -> tuple[int, str]:
+        """The status and the text of the answer to a request below this page's address."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request(method, f"{self.home}/{path}")
             with connection.getresponse() as answer:
                 return answer.status, answer.read().decode()
 
@@ -307,3 +355,43 @@ def test_limits_of_uploads(judge: StandIn, tmp_path: Path) -> None:
             assert status == 409
             assert said.startswith("This page takes 3 files an hour from each visitor")
             assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_judging_again_counts(judge: StandIn, tmp_path: Path) -> None:
+    """As another file of the visitor; a file that was deleted is not found."""
+    limits = page.Limits(upload=2**18, files=2)
+    with page.serve(judge, tmp_path, page.Place("127.0.0.1", 0), limits) as url:
+        port = int(url.rstrip("/").rpartition(":")[2])
+        with Connection(port, 1) as one:
+            one.state()
+            for _ in range(2):
+                judge.may_go_on.release()
+            _, key = one.send("a.jpg", 65536)
+            while not ((files := one.state()["files"]) and all_done(files)):
+                pass
+            assert one.ask("GET", f"files/{key}/report")[0] == 200
+            assert one.ask("POST", f"files/{key}/again")[0] == 204
+            while not all_done(one.state()["files"]):
+                pass
+            status, said = one.ask("POST", f"files/{key}/again")
+            assert status == 409
+            assert said.startswith("This page takes 2 files an hour from each visitor")
+            next(tmp_path.glob("*/report.html")).unlink()
+            assert one.ask("GET", f"files/{key}/report")[0] == 404
+            assert one.ask("GET", f"files/{key}/overlay")[0] == 404
+
+
+def test_a_stalled_upload_does_not_keep_the_server(judge: StandIn, tmp_path: Path) -> None:
+    place, limits = page.Place("127.0.0.1", 0), page.Limits(2**18)
+    with (
+        contextlib.ExitStack() as connections,
+        page.serve(judge, tmp_path, place, limits) as url,
+    ):
+        port = int(url.rstrip("/").rpartition(":")[2])
+        one = connections.enter_context(Connection(port, 1))
+        one.state()
+        stalled = connections.enter_context(socket.create_connection(("127.0.0.1", port)))
+        request = f"POST {one.home}/files?name=a HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        stalled.sendall(f"{request}Expect: 100-continue\r\nContent-Length: 9\r\n\r\n".encode())
+        assert b"100 Continue" in stalled.recv(100)  # the upload waits for its content
+    assert list(tmp_path.iterdir()) == []
