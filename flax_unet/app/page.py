@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -36,7 +37,7 @@ from flax_unet.media.videos import Sampling
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.filenames import Names
 
-_LOOPBACK = ["127.0.0.1", "localhost"]
+_LOOPBACK = ["127.0.0.1", "localhost", "::1", "[::1]"]
 _LOOK = 5.0  # seconds between looks for pages that were closed and files that are too old
 _SIGN_OF_LIFE = 15.0  # seconds; proxies end connections that are silent for long
 _PAUSE = 0.1  # seconds between two states that are sent to a page
@@ -53,14 +54,18 @@ class Place(NamedTuple):
 
     @property
     def guards(self) -> list[Middleware]:
-        """What refuses requests by another name, unless the page is open to the network.
+        """What refuses other sites, and requests by another name.
 
-        Another site may point its own domain at this machine (DNS rebinding).
+        Another site may point its own domain at this machine (DNS rebinding). Any name will do if
+        the page is open to the network and no names are given.
         """
-        if self.host not in _LOOPBACK and not self.allowed_hosts:
-            return []
-        hosts = [*_LOOPBACK, self.host, *self.allowed_hosts]
-        return [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
+        names = [name.lower() for name in self.allowed_hosts]
+        public = urlsplit(self.root_path or "").hostname
+        shield = Middleware(Shield, names=[*names, *([public] if public else [])])
+        if not auth.is_this_machine(self.host) and not names:
+            return [shield]
+        hosts = [*_LOOPBACK, self.host.lower(), *names]
+        return [shield, Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
 
 
 class Limits(NamedTuple):
@@ -234,7 +239,7 @@ def build(
             Mount("/static", StaticFiles(directory=STATIC)),
             Mount("/examples", StaticFiles(directory=EXAMPLES)),
         ],
-        middleware=[*guards, Middleware(Shield)],
+        middleware=guards,
         exception_handlers={Refused: refused, OSError: full, ClientDisconnect: left},
         lifespan=tidy,
     )

@@ -58,7 +58,7 @@ def test_others_can_read_the_file(
     assert "secret" not in message
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "LOCALHOST"])
 def test_addresses_of_this_machine(host: str) -> None:
     assert auth.is_this_machine(host)
 

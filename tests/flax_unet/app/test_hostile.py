@@ -1,5 +1,6 @@
 """What hostile visitors and other sites may try."""
 
+import asyncio
 import contextlib
 import http.client
 from collections.abc import Iterator
@@ -7,6 +8,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message
 
 from flax_unet.app import page, templates
 from tests.flax_unet.app.test_queue import Connection, StandIn
@@ -71,12 +76,26 @@ def asked(port: int, method: str, path: str, **headers: str) -> http.client.HTTP
 def test_other_sites_pages(port: int) -> None:
     """They may link here, and nothing else."""
     home = f"/sessions/{'0' * 32}"
+    upload, leave = f"{home}/files?name=a", f"{home}/leave"
     for site in ("cross-site", "same-site"):
         foreign = {"Sec_Fetch_Site": site}
         assert asked(port, "GET", "/", **foreign, Sec_Fetch_Mode="navigate").status == 200
-        for mode in ("no-cors", "cors"):
-            for method, path in (("GET", f"{home}/events"), ("POST", f"{home}/files?name=a")):
+        assert asked(port, "GET", "/card", **foreign, Sec_Fetch_Mode="navigate").status == 200
+        for mode in ("no-cors", "cors", "navigate"):
+            for method, path in (
+                ("GET", f"{home}/events"),
+                ("POST", upload),
+                ("POST", leave),
+                ("POST", "/"),
+            ):
                 assert asked(port, method, path, **foreign, Sec_Fetch_Mode=mode).status == 403
+    own = f"127.0.0.1:{port}"
+    for origin in ("http://evil.example", f"http://{own}0", "http://127.0.0.1", "null", "http://["):
+        refused = asked(port, "POST", leave, Origin=origin)
+        assert refused.status == 403
+        assert refused.getheader("X-Content-Type-Options") == "nosniff"
+    assert asked(port, "POST", leave, Origin=f"http://{own}").status == 204
+    assert asked(port, "POST", leave).status == 204  # from a program
     answer = asked(port, "GET", "/")
     policy = answer.getheader("Content-Security-Policy") or ""
     assert "default-src 'none'" in policy
@@ -114,3 +133,60 @@ def test_name_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     judge = StandIn()
     judge.checkpoint = Path()
     assert "a\\nmodel" in templates.page(judge, 2**20, "")
+
+
+@pytest.mark.parametrize(
+    ("place", "own"),
+    [
+        (page.Place("127.0.0.2", 0), "127.0.0.2"),
+        (page.Place("127.0.0.1", 0), "127.0.0.1"),
+        (page.Place("LOCALHOST", 0), "LOCALHOST"),
+        (page.Place("::1", 0), "[::1]"),
+        (page.Place("0.0.0.0", 0, allowed_hosts=["Faces.example"]), "faces.EXAMPLE"),
+    ],
+)
+def test_names_of_this_machine(place: page.Place, own: str) -> None:
+    """The page answers by these, with any port, and by no others; all answers are protected."""
+    app = Starlette(routes=[Route("/", lambda _: Response())], middleware=place.guards)
+    for host, status in ((own, 200), ("localhost", 200), ("[::1]", 200), ("evil.example", 400)):
+        for port in ("", ":7860"):
+            found, headers = answered(app, "GET", {"Host": host + port})
+            assert found == status, host
+            assert headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://faces.example", 200),
+        ("https://public.example:8443", 200),
+        ("https://a.many.example", 200),
+        ("https://many.example", 403),
+        ("https://evil.example", 403),
+    ],
+)
+def test_origins_behind_a_proxy(origin: str, status: int) -> None:
+    """One that changes Host: the names that the command was given are the page's own."""
+    names = ["faces.example", "*.many.example"]
+    place = page.Place("127.0.0.1", 0, "https://public.example:8443/faces", names)
+    routes = [Route("/", lambda _: Response(), methods=["POST"])]
+    app = Starlette(routes=routes, middleware=place.guards)
+    assert answered(app, "POST", {"Host": "127.0.0.1:7860", "Origin": origin})[0] == status
+    own = {"Host": "127.0.0.1:7860", "Origin": origin, "Sec-Fetch-Site": "same-origin"}
+    assert answered(app, "POST", own)[0] == 200
+
+
+def answered(app: Starlette, method: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
+    """The status and the headers of the answer to a request for /."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": method, "path": "/", "query_string": b"", "headers": raw}
+    asyncio.run(app(scope, receive, send))
+    return sent[0]["status"], {name.decode(): of.decode() for name, of in sent[0]["headers"]}
