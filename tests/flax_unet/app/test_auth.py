@@ -87,11 +87,13 @@ def test_who_gets_in(tmp_path: Path) -> None:
     )
 
     def status(path: str, given: str | None) -> tuple[int, str | None]:
+        """The status and what is asked for; the answer always has the page's protection."""
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         headers = {} if given is None else {"Authorization": given}
         with contextlib.closing(connection):
             connection.request("GET", path, headers=headers)
             with connection.getresponse() as answer:
+                assert answer.getheader("X-Content-Type-Options") == "nosniff"
                 return answer.status, answer.getheader("WWW-Authenticate")
 
     def basic(text: str) -> str:
