@@ -29,7 +29,7 @@ _READABLE = stat.S_IRGRP | stat.S_IROTH
 def is_this_machine(host: str) -> bool:
     """Whether an address to listen on is reached from this machine alone."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name: it may stand for any address
         return False
 

@@ -12,7 +12,7 @@ from flax_unet.app import words
 from flax_unet.app.judge import Face, Report
 from flax_unet.app.timeline import lanes
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import fake_probability, in_digits, per_cent
+from flax_unet.nn.decision import THRESHOLD, fake_probability, in_digits, per_cent
 from flax_unet.predict.draw import TINT
 from flax_unet.predict.results import VideoResult
 from flax_unet.verdict import Verdict
@@ -152,9 +152,13 @@ def _has_film(report: Report) -> bool:
 
 def _scale(summary: words.Summary, fake: float, decision: words.Decision) -> str:
     """How sure the program is: in words, and as a place between real and forged."""
+    if decision.threshold == THRESHOLD:
+        estimate = f"The program puts the chance of a forgery at <b>{escape(summary.chance)}</b>."
+    else:  # the per cent alone would seem to contradict the verdict; they are among the figures
+        side = "above" if decision.verdict == "FAKE" else "below"
+        estimate = f"The estimate lies {side} the threshold of this model."
     return f"""\
-<p class="sure"><b>{summary.sure}.</b> The program puts the chance of a forgery at
-<b>{escape(summary.chance)}</b>.</p>
+<p class="sure"><b>{summary.sure}.</b> {estimate}</p>
 <div class="scale" aria-hidden="true" style="--at: {fake:.2%}; --from: {decision.threshold:.2%}">
   <div></div><span>real</span><span>forged</span>
 </div>"""
@@ -175,6 +179,12 @@ def _paragraphs(report: Report) -> Iterator[str]:
         yield f"<b>It is that of person {result.person}</b>, who looks forged most."
     elif result.decision.verdict is not None and len(result.faces) > 1 and not is_video:
         yield "The estimate is that of the face that looks forged most."
+    faces = [result] if is_video else result.faces
+    if any(face.heads_disagree for face in faces):
+        yield (
+            "<b>The two estimates disagree</b>: how much is marked as altered does not fit the "
+            "verdict. Trust neither without a closer look."
+        )
     for note in (*result.notes, *filter(None, [result.problem])):
         yield f"<b>Note:</b> {escape(note)}."
 

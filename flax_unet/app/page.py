@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -36,10 +37,11 @@ from flax_unet.media.videos import Sampling
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.filenames import Names
 
-_LOOPBACK = ["127.0.0.1", "localhost"]
+_LOOPBACK = ["127.0.0.1", "localhost", "::1", "[::1]"]
 _LOOK = 5.0  # seconds between looks for pages that were closed and files that are too old
 _SIGN_OF_LIFE = 15.0  # seconds; proxies end connections that are silent for long
 _PAUSE = 0.1  # seconds between two states that are sent to a page
+_LAST_ANSWERS = 3  # seconds that requests have to end once the server does
 
 
 class Place(NamedTuple):
@@ -52,14 +54,18 @@ class Place(NamedTuple):
 
     @property
     def guards(self) -> list[Middleware]:
-        """What refuses requests by another name, unless the page is open to the network.
+        """What refuses other sites, and requests by another name.
 
-        Another site may point its own domain at this machine (DNS rebinding).
+        Another site may point its own domain at this machine (DNS rebinding). Any name will do if
+        the page is open to the network and no names are given.
         """
-        if self.host not in _LOOPBACK and not self.allowed_hosts:
-            return []
-        hosts = [*_LOOPBACK, self.host, *self.allowed_hosts]
-        return [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
+        names = [name.lower() for name in self.allowed_hosts]
+        public = urlsplit(self.root_path or "").hostname
+        shield = Middleware(Shield, names=[*names, *([public] if public else [])])
+        if not auth.is_this_machine(self.host) and not names:
+            return [shield]
+        hosts = [*_LOOPBACK, self.host.lower(), *names]
+        return [shield, Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
 
 
 class Limits(NamedTuple):
@@ -99,7 +105,13 @@ def serve(
         raise InputError(
             f"cannot listen on {place.host}:{place.port}; name another --host or --port"
         ) from error
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_LAST_ANSWERS,
+    )
     server = uvicorn.Server(config)
     with listening:
         threads = [
@@ -146,9 +158,9 @@ def build(
             with path.open("wb") as file:
                 async for chunk in request.stream():
                     written += len(chunk)
+                    allowance.add(visitor, counted, len(chunk))  # also what is refused next
                     if written > limits.upload:
                         raise too_large
-                    allowance.add(visitor, counted, len(chunk))
                     file.write(chunk)
             job = queue.add(session, folder, path, choice)
         return PlainTextResponse(job.key, 201)
@@ -172,7 +184,9 @@ def build(
         return StreamingResponse(states(), media_type="text/event-stream")
 
     async def again(request: Request) -> Response:
-        queue.again(**request.path_params, choice=_choice(request))
+        choice = _choice(request)
+        allowance.begin(_visitor(request))  # it is work, whether or not the file is sent again
+        queue.again(**request.path_params, choice=choice)
         return Response(status_code=204)
 
     async def remove(request: Request) -> Response:
@@ -185,8 +199,8 @@ def build(
 
     async def result(request: Request) -> Response:
         path = queue.file(**request.path_params)
-        if path is None:
-            raise Refused("This result has no such file.")
+        if path is None or not path.is_file():
+            return PlainTextResponse("This result has no such file.", 404)
         name = None if path.suffix in (".html", ".mp4") else path.name
         return FileResponse(path, filename=name)
 
@@ -225,7 +239,7 @@ def build(
             Mount("/static", StaticFiles(directory=STATIC)),
             Mount("/examples", StaticFiles(directory=EXAMPLES)),
         ],
-        middleware=[*guards, Middleware(Shield)],
+        middleware=guards,
         exception_handlers={Refused: refused, OSError: full, ClientDisconnect: left},
         lifespan=tidy,
     )

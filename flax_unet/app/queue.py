@@ -23,7 +23,9 @@ from flax_unet.utils.errors import InputError
 from flax_unet.utils.filenames import shown
 
 KEPT = 6 * 60 * 60.0  # seconds: age of files that are deleted
-_AWAY = 20.0  # seconds without a connection after which a page counts as closed
+# Seconds without a connection after which a page counts as closed. A page that is left says so
+# itself: this is for lost connections, and time to come back.
+_AWAY = 5 * 60.0
 _MOST_WAITING, _MOST_SESSIONS = 200, 500
 State = Literal["waiting", "judging", "done"]
 
@@ -211,11 +213,15 @@ class Queue:
                     return
                 job = self._current = self._waiting.pop(0)
                 self._round, job.state = job.turn[0], "judging"
+                job.files = {}  # those of an earlier result are deleted now
                 self._wake_all()
             try:
                 outcome, files = self._judged(job)
             except _UnwantedError:
                 outcome, files = None, {}
+            except Exception:  # not even a report can be written: the disk may be full
+                traceback.print_exc()
+                outcome, files = html.failure(job.file.name, "")[0], {}
             with self._changed:
                 self._current = None
                 job.outcome, job.files, job.state = outcome, files, "done"

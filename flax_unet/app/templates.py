@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flax_unet.app.judge import Judge
 from flax_unet.app.limits import megabytes
+from flax_unet.utils.filenames import shown
 
 STATIC, EXAMPLES = (Path(__file__).parent / name for name in ("static", "examples"))
 _CAPTIONS = {
@@ -42,5 +43,6 @@ def card(judge: Judge, root_path: str) -> str:
 def _filled(name: str, root_path: str, judge: Judge, **parts: str) -> str:
     """A page of `static`, with what is the same in all and its own parts of HTML."""
     template = string.Template((STATIC / name).read_text(encoding="utf-8"))
-    common = {"root": root_path, "model": judge.checkpoint.name, "worth": judge.worth}
+    model = shown(judge.checkpoint.resolve().name)
+    common = {"root": root_path, "model": model, "worth": judge.worth}
     return template.substitute({key: escape(text) for key, text in common.items()} | parts)

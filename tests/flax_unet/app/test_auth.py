@@ -1,6 +1,7 @@
 """Passwords: the file of them, when they are asked for, and who gets in."""
 
 import base64
+import contextlib
 import http.client
 import os
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def test_others_can_read_the_file(
     assert "secret" not in message
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "LOCALHOST"])
 def test_addresses_of_this_machine(host: str) -> None:
     assert auth.is_this_machine(host)
 
@@ -86,13 +87,14 @@ def test_who_gets_in(tmp_path: Path) -> None:
     )
 
     def status(path: str, given: str | None) -> tuple[int, str | None]:
+        """The status and what is asked for; the answer always has the page's protection."""
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         headers = {} if given is None else {"Authorization": given}
-        connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        found = answer.status, answer.getheader("WWW-Authenticate")
-        connection.close()
-        return found
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers=headers)
+            with connection.getresponse() as answer:
+                assert answer.getheader("X-Content-Type-Options") == "nosniff"
+                return answer.status, answer.getheader("WWW-Authenticate")
 
     def basic(text: str) -> str:
         return "Basic " + base64.b64encode(text.encode()).decode()

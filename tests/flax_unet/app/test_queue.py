@@ -1,7 +1,9 @@
 """The queue: visitors are served in turn, and hold no memory while they wait."""
 
+import contextlib
 import http.client
 import json
+import socket
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -175,10 +177,10 @@ def test_what_is_deleted_when(
         left.send("left")
         judge.begun.acquire()
     judge.begun.acquire()
-    clock.now = 10
+    clock.now = 290
     queue.expire()
     assert len(list(tmp_path.iterdir())) == 2  # the connection may come back
-    clock.now = 30
+    clock.now = 310
     queue.expire()
     judge.may_go_on.release()
     open_page.send("new")
@@ -210,6 +212,45 @@ def test_an_error_in_the_program_is_not_shown(
     assert "RuntimeError: secret" in capsys.readouterr().err
 
 
+def test_a_report_that_cannot_be_written(
+    queue: Queue, judge: StandIn, visitors: list[Visitor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file counts as failed, and the next one is judged."""
+    first, second, _ = visitors
+    key = first.send("a1")
+    judge.begun.acquire()
+    (folder,) = first.folder.iterdir()
+    (folder / "report.html").mkdir()
+    judge.may_go_on.release()
+    until(queue, first.key, all_done)
+    (failed,) = first.files()
+    assert (failed["kind"], failed["files"]) == ("failed", [])
+    assert failed["headline"] == "This file could not be judged."
+    assert queue.file(first.key, key, "report") is None
+    assert "IsADirectoryError" in capsys.readouterr().err
+    judge.may_go_on.release()
+    second.send("b1")
+    until(queue, second.key, all_done)
+    assert judge.judged == ["a1", "b1"]
+
+
+def test_no_old_result_while_a_file_is_judged_again(
+    queue: Queue, judge: StandIn, visitors: list[Visitor]
+) -> None:
+    one = visitors[0]
+    judge.may_go_on.release()
+    key = one.send("a1")
+    judge.begun.acquire()
+    until(queue, one.key, all_done)
+    assert one.files()[0]["files"] == ["report"]
+    queue.again(one.key, key, Choice("none"))
+    judge.begun.acquire()
+    assert queue.file(one.key, key, "report") is None
+    judge.may_go_on.release()
+    until(queue, one.key, all_done)
+    assert queue.file(one.key, key, "report") is not None
+
+
 class Connection:
     """A page of the served application."""
 
@@ -229,24 +270,40 @@ class Connection:
         """The status and the text of the answer to an upload, sent piece by piece."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         pieces = (bytes(65536) for _ in range(size // 65536))
-        connection.request("POST", f"{self.home}/files?name={name}", pieces, encode_chunked=True)
-        answer = connection.getresponse()
-        found = answer.status, answer.read().decode()
-        answer.close()
-        connection.close()
-        return found
+        path = f"{self.home}/files?name={name}"
+        with contextlib.closing(connection):
+            connection.request("POST", path, pieces, encode_chunked=True)
+            with connection.getresponse() as answer:
+                return answer.status, answer.read().decode()
+
+    def ask(self, method: str, path: str) -> tuple[int, str]:
+        """The status and the text of the answer to a request below this page's address."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request(method, f"{self.home}/{path}")
+            with connection.getresponse() as answer:
+                return answer.status, answer.read().decode()
 
     def close(self) -> None:
         self._states.close()
         self._events.close()
 
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 def test_twenty_visitors_at_once(judge: StandIn, tmp_path: Path) -> None:
     """All send files at the same time; memory stays far below what they send."""
     place, limits = page.Place("127.0.0.1", 0), page.Limits(SIZE)
-    with page.serve(judge, tmp_path, place, limits) as url:
+    with (
+        page.serve(judge, tmp_path, place, limits) as url,
+        contextlib.ExitStack() as connections,
+    ):
         port = int(url.rstrip("/").rpartition(":")[2])
-        pages = [Connection(port, number) for number in range(VISITORS)]
+        pages = [connections.enter_context(Connection(port, number)) for number in range(VISITORS)]
         for one in pages:
             assert one.state() == {"waiting": 0, "files": []}
         statuses: list[int] = []
@@ -269,8 +326,6 @@ def test_twenty_visitors_at_once(judge: StandIn, tmp_path: Path) -> None:
                 pass
         after = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
-        for one in pages:
-            one.close()
     assert statuses == [201] * VISITORS * FILES
     assert sorted(judge.judged) == sorted(
         f"v{number}-{file}.jpg" for number in range(VISITORS) for file in range(FILES)
@@ -288,16 +343,55 @@ def test_limits_of_uploads(judge: StandIn, tmp_path: Path) -> None:
     limits = page.Limits(upload=2**18, files=3, size=2**19)
     with page.serve(judge, tmp_path, page.Place("127.0.0.1", 0), limits) as url:
         port = int(url.rstrip("/").rpartition(":")[2])
-        one = Connection(port, 1)
+        with Connection(port, 1) as one:
+            one.state()
+            status, said = one.send("large", 2**18 + 65536)
+            assert (status, said) == (409, "This page takes files of 0.25 MB at most.")
+            assert one.send("small", 2**17)[0] == 201
+            status, said = one.send("over", 2**18)
+            assert status == 409
+            assert said.startswith("This page takes 0.5 MB an hour from each visitor")
+            status, said = one.send("fourth", 65536)
+            assert status == 409
+            assert said.startswith("This page takes 3 files an hour from each visitor")
+            assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_judging_again_counts(judge: StandIn, tmp_path: Path) -> None:
+    """As another file of the visitor; a file that was deleted is not found."""
+    limits = page.Limits(upload=2**18, files=2)
+    with page.serve(judge, tmp_path, page.Place("127.0.0.1", 0), limits) as url:
+        port = int(url.rstrip("/").rpartition(":")[2])
+        with Connection(port, 1) as one:
+            one.state()
+            for _ in range(2):
+                judge.may_go_on.release()
+            _, key = one.send("a.jpg", 65536)
+            while not ((files := one.state()["files"]) and all_done(files)):
+                pass
+            assert one.ask("GET", f"files/{key}/report")[0] == 200
+            assert one.ask("POST", f"files/{key}/again")[0] == 204
+            while not all_done(one.state()["files"]):
+                pass
+            status, said = one.ask("POST", f"files/{key}/again")
+            assert status == 409
+            assert said.startswith("This page takes 2 files an hour from each visitor")
+            next(tmp_path.glob("*/report.html")).unlink()
+            assert one.ask("GET", f"files/{key}/report")[0] == 404
+            assert one.ask("GET", f"files/{key}/overlay")[0] == 404
+
+
+def test_a_stalled_upload_does_not_keep_the_server(judge: StandIn, tmp_path: Path) -> None:
+    place, limits = page.Place("127.0.0.1", 0), page.Limits(2**18)
+    with (
+        contextlib.ExitStack() as connections,
+        page.serve(judge, tmp_path, place, limits) as url,
+    ):
+        port = int(url.rstrip("/").rpartition(":")[2])
+        one = connections.enter_context(Connection(port, 1))
         one.state()
-        status, said = one.send("large", 2**18 + 65536)
-        assert (status, said) == (409, "This page takes files of 0.25 MB at most.")
-        assert one.send("small", 2**17)[0] == 201
-        status, said = one.send("over", 2**18)
-        assert status == 409
-        assert said.startswith("This page takes 0.5 MB an hour from each visitor")
-        status, said = one.send("fourth", 65536)
-        assert status == 409
-        assert said.startswith("This page takes 3 files an hour from each visitor")
-        assert len(list(tmp_path.iterdir())) == 1
-        one.close()
+        stalled = connections.enter_context(socket.create_connection(("127.0.0.1", port)))
+        request = f"POST {one.home}/files?name=a HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        stalled.sendall(f"{request}Expect: 100-continue\r\nContent-Length: 9\r\n\r\n".encode())
+        assert b"100 Continue" in stalled.recv(100)  # the upload waits for its content
+    assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import av
 import pytest
 from PIL import Image
 
-from flax_unet.app import words
+from flax_unet.app import html, words
 from flax_unet.app.judge import Judge, Report
 from flax_unet.app.timeline import film_times
 from flax_unet.media.faces import Box
@@ -97,6 +97,43 @@ def test_sentences(result: FileResult, kind: str, headline: str) -> None:
     report = Report(result, None, [], len(result.faces), {}, None, {})
     summary = words.summary(report)
     assert (summary.kind, summary.headline) == (kind, headline)
+
+
+@pytest.mark.parametrize(
+    ("fake", "threshold", "said"),
+    [
+        (0.7, 0.5, "The program puts the chance of a forgery at <b>70%</b>."),
+        (0.7, 0.9, "The estimate lies below the threshold of this model."),
+        (0.95, 0.9, "The estimate lies above the threshold of this model."),
+        (0.3, 0.1, "The estimate lies above the threshold of this model."),
+    ],
+)
+def test_the_estimate_does_not_contradict_the_verdict(
+    fake: float, threshold: float, said: str
+) -> None:
+    """With a threshold of its own, the side is said; the per cent are among the details."""
+    face = FaceResult(Box(0, 0, 9, 9), Decision(1 - fake, threshold), None)
+    result = FileResult("a.jpg", "picture", frames=[FrameResult([face], [], None, None)])
+    result.conclude()
+    told, details = html.verdict(Report(result, None, [], 1, {}, None, {})).split("<details>")
+    assert said in told
+    assert ("chance of a forgery" in told) == (threshold == 0.5)
+    assert f"{fake:.2f}" in details
+
+
+@pytest.mark.parametrize(
+    ("fake", "share", "disagree"),
+    [(0.9, 0.0, True), (0.1, 0.2, True), (0.9, 0.2, False), (0.1, 0.0, False), (0.9, None, False)],
+)
+def test_heads_that_disagree(fake: float, share: float | None, disagree: bool) -> None:
+    """The page says so of a picture and of a video."""
+    faces = [FaceResult(Box(0, 0, 9, 9), Decision(1 - fake), share, person=1)]
+    frames = [FrameResult(faces, [], index, index / 10) for index in range(5)]
+    picture = FileResult("a.jpg", "picture", frames=frames[:1])
+    for result in (picture, VideoResult("a.mp4", "video", frames=frames)):
+        result.conclude()
+        told = html.verdict(Report(result, None, [], 1, {}, None, {}))
+        assert ("The two estimates disagree" in told) == disagree
 
 
 def test_nobody_is_counted_who_is_seen_for_a_moment() -> None:
