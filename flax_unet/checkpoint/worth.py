@@ -143,7 +143,7 @@ def _read(record: Any) -> Worth | None:
         return None
     fields: dict[str, Any] = {of.name: record.get(of.name) for of in dataclasses.fields(Worth)}
     texts = [text for text in fields.values() if text is not None]
-    is_valid = bool(fields["sentence"]) and all(map(_is_printable, texts))
+    is_valid = all(map(_is_printable, texts)) and bool((fields["sentence"] or "").strip())
     return Worth(**fields) if is_valid else None
 
 

@@ -153,6 +153,7 @@ HOSTILE: dict[str, Any] = {
     "a megabyte": json.dumps({"worth": GOOD, "calibration": {"a": "x" * 2**20}}),
     "a long sentence": json.dumps({"worth": GOOD | {"sentence": "x" * 10_000}}),
     "deep": "[" * 60_000,
+    "a sentence of blanks": json.dumps({"worth": GOOD | {"sentence": "   "}}),
     "control characters": json.dumps({"worth": GOOD | {"sentence": "\x1b]0;owned\x07\n"}}),
     "not a number": '{"worth": {"sentence": "a"}, "calibration": {"temperature": NaN}}',
     "infinity": '{"worth": {"sentence": "a"}, "calibration": {"temperature": 1e999}}',

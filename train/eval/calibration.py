@@ -67,18 +67,23 @@ def fit(predictions: Predictions, rate: float) -> tuple[Calibration, dict[str, A
     is_real, logit = predictions.is_real, predictions.real_logit
     if logit is None:
         raise ValueError("predictions have no logit")
-    temperature = fitted_temperature(is_real, logit)
+    fitted = fitted_temperature(is_real, logit)
+    # Where the loss falls without end, a lower temperature would only be more certain.
+    temperature = 1.0 if fitted == TEMPERATURES[0] else fitted
     calibrated = Calibration(temperature, 0.5).real_probability(logit)
-    of_real = fake_probability(calibrated[is_real])
-    threshold = fitted_threshold(of_real, rate)
+    of_fake, of_real = (fake_probability(calibrated[label]) for label in (~is_real, is_real))
+    threshold = fitted_threshold(of_real, rate, of_fake)
     videos = len(np.unique(predictions.video[is_real]))
     notes = []
-    if temperature in TEMPERATURES:
-        easy = "these frames are too easy to calibrate on; use more, or harder ones"
+    if fitted in TEMPERATURES:
+        easy = (
+            "these frames are too easy to calibrate on, and the temperature stays 1; use more, or "
+            "harder ones"
+        )
         poor = "the network hardly separates the classes here"
         notes.append(
-            f"the log loss still falls at a temperature of {temperature:g}, where the fit stops: "
-            f"{easy if temperature == TEMPERATURES[0] else poor}"
+            f"the log loss still falls at a temperature of {fitted:g}, where the fit stops: "
+            f"{easy if fitted == TEMPERATURES[0] else poor}"
         )
     if videos < 1 / rate - _ROUNDING:
         notes.append(
@@ -118,21 +123,29 @@ def fitted_temperature(is_real: np.ndarray, real_logit: np.ndarray) -> float:
     return 1 / root
 
 
-def fitted_threshold(of_real: np.ndarray, rate: float) -> float:
-    """The threshold that calls as many REAL frames FAKE as a rate allows, and no more.
+def fitted_threshold(of_real: np.ndarray, rate: float, of_fake: np.ndarray | None = None) -> float:
+    """The threshold that calls no more REAL frames FAKE than a rate allows.
 
-    It lies halfway between two of their values, so that rounding does not change a verdict. Frames
-    of the same value are called alike, so that fewer may be called FAKE than the rate allows.
+    Of those thresholds it has the highest recall of FAKE frames, and of those with the same recall
+    it is the highest, so that separated classes have it in the gap between them. Without FAKE
+    frames it calls as many REAL frames FAKE as the rate allows.
+
+    It lies halfway between two values, so that rounding does not change a verdict. Frames of the
+    same value are called alike, so that fewer may be called FAKE than the rate allows.
 
     Args:
         of_real: (N,) their probabilities of FAKE.
         rate: above 0 and below 1.
+        of_fake: (M,) those of the FAKE frames, if there are any.
 
     Raises:
         InputError: more of them have the probability 1.
     """
     not_called = np.sort(of_real)[::-1][_allowed(len(of_real), rate)]
-    threshold = float(not_called + of_real[of_real > not_called].min(initial=1.0)) / 2
+    called = of_real if of_fake is None else of_fake
+    above = called[called > not_called].min(initial=1.0)
+    below = max(float(of[of < above].max(initial=not_called)) for of in (of_real, called))
+    threshold = float(below + above) / 2
     if not not_called < threshold < 1:
         raise InputError(
             f"--calibrate {rate:g}: more than {rate:.2%} of the REAL frames are FAKE with a "

@@ -72,9 +72,23 @@ def test_temperature_is_bounded() -> None:
     for sign, bound, note in ((1, lowest, "too easy"), (-1, highest, "hardly separates")):
         logit = sign * np.where(is_real, 1.0, -1.0) * np.linspace(1, 2, 40)
         found, record = calibration.fit(scored(is_real, logit), 0.05)
-        assert found.temperature == record["temperature"] == bound
+        expected = 1 if bound == lowest else bound
+        assert found.temperature == record["temperature"] == expected
         assert [note for each in record["notes"] if note in each]
-        assert record["false_alarm_rate"] == {"wished": 0.05, "reached": 0.05}  # 1 of 20
+        assert record["false_alarm_rate"] == {"wished": 0.05, "reached": 0.0}
+        if sign == 1:
+            assert found.threshold == pytest.approx(0.5, abs=0.01)  # in the gap between the classes
+
+
+def test_rate_is_a_ceiling() -> None:
+    """The highest recall within the rate, then the highest threshold, halfway between values."""
+    of_real, of_fake = np.repeat([0.01, 0.3, 0.9], [18, 1, 1]), np.array([0.2, 0.6, 0.8])
+    for rate, expected in ((0.04, 1.9 / 2), (0.05, 0.45), (0.1, 0.105)):
+        threshold = calibration.fitted_threshold(of_real, rate, of_fake)
+        assert threshold == pytest.approx(expected)
+        assert np.mean(of_real >= threshold) <= rate
+    very_easy = calibration.fitted_threshold(np.full(20, 1e-16), 0.05, np.full(20, 1 - 1e-9))
+    assert very_easy == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.07, 0.29, 0.5, 0.999])
