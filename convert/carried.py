@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from convert.pickles import Ordered
+from flax_unet.checkpoint.metadata import CALIBRATION, calibration_of
 from flax_unet.checkpoint.worth import UNKNOWN, WORTH, Worth
 from flax_unet.utils.errors import InputError
 
-CALIBRATION = "calibration"  # in source.json: a JSON object, carried as it is
 _KEY = "flax_unet"
 _WHOLE = ""  # the name of the module that is the whole network
 _LARGEST = 2**16  # characters of the JSON text
@@ -70,6 +70,8 @@ def records(content: Mapping[Any, Any]) -> dict[str, Any]:
         found = json.loads(text)
         json.dumps(found, allow_nan=False)  # also refuses 1e999, which is read as infinity
         kept = {name: of for name, of in found.items() if name in (WORTH, CALIBRATION)}
+        if CALIBRATION in kept:
+            calibration_of(kept[CALIBRATION])
     except (ValueError, AttributeError, RecursionError):
         return {WORTH: None}
     return kept if all(isinstance(of, dict) for of in kept.values()) else {WORTH: None}

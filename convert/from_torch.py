@@ -282,6 +282,13 @@ def _report(conversion: Conversion) -> str:
         "parity": "not verified" if conversion.parity is None else "holds",
         "worth": Worth.of(source).sentence,
     }
+    if record := source.get(metadata.CALIBRATION):
+        found = metadata.calibration_of(record)
+        rows["calibrated"] = (
+            f"the file brings a temperature of {found.temperature:g}, and calls a face FAKE from "
+            f"{found.threshold:g} on: predict, the page and Detector use both, unless "
+            f"{metadata.CALIBRATION} is removed from {metadata.SOURCE}"
+        )
     if note := config.pooling_note:
         rows["note"] = note
     lines = [f"{label:12}{text}" for label, text in rows.items()]

@@ -111,15 +111,29 @@ def load_calibration(path: str | Path) -> Calibration | None:
     record = read_json(file).get(CALIBRATION) if file.exists() else None
     if record is None:
         return None
+    try:
+        return calibration_of(record)
+    except ValueError as error:
+        raise InputError(
+            f"{file}: {error}. Calibrate again (python -m train.eval --checkpoint {path} "
+            f"--calibrate), or remove {CALIBRATION} from the file"
+        ) from error
+
+
+def calibration_of(record: Any) -> Calibration:
+    """The calibration in a record of `source.json`.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     found = {}
     for name, (low, high) in _BETWEEN.items():
         value: Any = record.get(name) if isinstance(record, dict) else None
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not low < value < high:
-            raise InputError(
-                f"{file}: {name} of {CALIBRATION} is {repr(value)[:40]}; expected a number between "
-                f"{low} and {high}. Calibrate again (python -m train.eval --checkpoint {path} "
-                f"--calibrate), or remove {CALIBRATION} from the file"
+            raise ValueError(
+                f"{name} of {CALIBRATION} is {repr(value)[:40]}; expected a number between "
+                f"{low} and {high}"
             )
         found[name] = float(value)
     return Calibration(**found)

@@ -159,6 +159,10 @@ HOSTILE: dict[str, Any] = {
     "infinity": '{"worth": {"sentence": "a"}, "calibration": {"temperature": 1e999}}',
     "digits": '{"worth": {"sentence": "a"}, "calibration": {"temperature": ' + "9" * 5000 + "}}",
     "calibration is a list": json.dumps({"worth": GOOD, "calibration": [1]}),
+    "calibration without figures": json.dumps({"worth": GOOD, "calibration": {"note": "x"}}),
+    "threshold of 2": json.dumps(
+        {"worth": GOOD, "calibration": {"temperature": 1.0, "threshold": 2.0}}
+    ),
     "worth is text": json.dumps({"worth": "good"}),
 }
 
@@ -177,6 +181,18 @@ def test_damaged_record(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "calibration" not in metadata.load_source(out)
     to_torch(out, tmp_path / "back.pth")
     assert_same_tensors(torch.load(tmp_path / "back.pth", weights_only=True), small_tensors(LAYOUT))
+
+
+def test_a_calibration_of_a_file_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(
+        carrying(json.dumps({"worth": GOOD, "calibration": CALIBRATION})), tmp_path / "a.pth"
+    )
+    from_torch.main([str(tmp_path / "a.pth"), "--out", str(tmp_path / "a"), "--no-verify"])
+    printed = capsys.readouterr().out
+    assert "temperature of 1.25, and calls a face FAKE from 0.71 on" in printed
+    assert metadata.load_calibration(tmp_path / "a") is not None
 
 
 @pytest.mark.parametrize("state", [[], {"_metadata": []}, {"_metadata": {"": None}}, {"a": 1}])
