@@ -6,14 +6,7 @@ import numpy as np
 from PIL import Image
 
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import (
-    THRESHOLD,
-    fake_probability,
-    heads_disagree,
-    is_real,
-    label,
-    per_cent,
-)
+from flax_unet.nn.decision import THRESHOLD, Decision, heads_disagree, per_cent
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,26 +53,29 @@ class Verdict:
         return f"{', '.join(parts)}, in {tuple(self.box)} of {self.size[0]}x{self.size[1]} pixels"
 
     @property
+    def decision(self) -> Decision:
+        """The classifier's decision."""
+        return Decision(self.real_probability, self.threshold, self.raw_real_probability)
+
+    @property
     def label(self) -> str | None:
         """`REAL` or `FAKE`: the classifier's decision."""
-        return None if self.is_real is None else label(self.is_real)
+        return self.decision.verdict
 
     @property
     def fake_probability(self) -> float | None:
         """1 - real_probability."""
-        return None if self.real_probability is None else fake_probability(self.real_probability)
+        return self.decision.fake_probability
 
     @property
     def raw_fake_probability(self) -> float | None:
         """1 - raw_real_probability."""
-        raw = self.raw_real_probability
-        return None if raw is None else fake_probability(raw)
+        return self.decision.raw_fake_probability
 
     @property
     def is_real(self) -> bool | None:
-        """The classifier's decision."""
-        real = self.real_probability
-        return None if real is None else is_real(real, self.threshold)
+        """Whether the classifier's decision is REAL."""
+        return self.decision.is_real
 
     @property
     def manipulated_share(self) -> float | None:

@@ -5,20 +5,18 @@ import io
 from collections.abc import Iterator
 from html import escape
 
-import numpy as np
 from PIL import Image, ImageOps
 
 from flax_unet.app import words
 from flax_unet.app.judge import Face, Report
 from flax_unet.app.timeline import lanes
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import THRESHOLD, fake_probability, in_digits, per_cent
-from flax_unet.predict.draw import TINT
+from flax_unet.nn.decision import THRESHOLD, Decision, fake_probability, in_digits, per_cent
+from flax_unet.predict import draw
 from flax_unet.predict.results import VideoResult
 from flax_unet.verdict import Verdict
 
 _LARGEST = 1600  # pixels a side of the picture that is shown
-_FAINT = (255, 215, 0)  # heat of probability 0; TINT is that of 1
 _MEAN = "the mean over the frames of the person who looks forged most, if seen in enough of them"
 
 
@@ -92,8 +90,12 @@ def picture(report: Report) -> str:
     layers = [f'<img class="photo" alt="the picture that was judged" src="{_uri(shown, "JPEG")}">']
     for face in frame.verdicts:
         if face.mask_probability is not None:
-            style, heat = _position(face.box, size), _uri(_heat(face.mask_probability), "PNG")
-            layers.append(f'<img class="heat" alt="" style="{style}" src="{heat}">')
+            style, (heat, contour) = _position(face.box, size), draw.layers(face)
+            drawn = [("heat", heat), *([("contour", contour)] if contour else [])]
+            layers += [
+                f'<img class="{name}" alt="" style="{style}" src="{_uri(layer, "PNG")}">'
+                for name, layer in drawn
+            ]
     boxes = [(face.box, *_label(face)) for face in frame.verdicts]
     boxes += [(box, "none", "too small to judge") for box in frame.found.too_small]
     for box, kind, text in boxes:
@@ -150,7 +152,7 @@ def _has_film(report: Report) -> bool:
     return report.result.kind == "video" and "overlay" in report.files
 
 
-def _scale(summary: words.Summary, fake: float, decision: words.Decision) -> str:
+def _scale(summary: words.Summary, fake: float, decision: Decision) -> str:
     """How sure the program is: in words, and as a place between real and forged."""
     if decision.threshold == THRESHOLD:
         estimate = f"The program puts the chance of a forgery at <b>{escape(summary.chance)}</b>."
@@ -255,18 +257,10 @@ def _card(face: Face) -> str:
 
 def _label(face: Verdict) -> tuple[str, str]:
     """A face's kind, and its verdict in short."""
-    decision = words.of_face(face)
+    decision = face.decision
     if decision.verdict is None:
         return "none", f"{face.manipulated_share:.1%} marked as altered"
     return words.kind_of(decision), f"forgery: {words.chance(decision)}"
-
-
-def _heat(probability: np.ndarray) -> Image.Image:
-    """A probability map in colours that become opaque towards 1."""
-    steps = np.linspace(0, 1, 256)[:, None]
-    colours = (1 - steps) * np.array(_FAINT) + steps * np.array(TINT)
-    table = np.concatenate([colours, 255 * steps], axis=1).round().astype(np.uint8)
-    return Image.fromarray(table[(255 * probability).round().astype(np.uint8)])
 
 
 def _position(box: Box, size: tuple[int, int]) -> str:

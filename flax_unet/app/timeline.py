@@ -6,7 +6,8 @@ from html import escape
 from typing import NamedTuple
 
 from flax_unet.app import words
-from flax_unet.predict.results import Decision, PersonResult, VideoResult
+from flax_unet.nn.decision import Decision
+from flax_unet.predict.results import PersonResult, VideoResult
 from flax_unet.utils.errors import counted
 
 _MOST_LANES = 8

@@ -3,9 +3,8 @@
 from typing import NamedTuple
 
 from flax_unet.app.judge import Report
-from flax_unet.nn.decision import per_cent
-from flax_unet.predict.results import Decision, VideoResult
-from flax_unet.verdict import Verdict
+from flax_unet.nn.decision import Decision, per_cent
+from flax_unet.predict.results import VideoResult
 
 # The least share of the way from the threshold to certainty, in words.
 _SURE = ((0.9, "Very sure"), (0.6, "Fairly sure"), (0.2, "Not very sure"), (0.0, "Undecided"))
@@ -53,11 +52,6 @@ def kind_of(decision: Decision) -> str:
     if decision.verdict is None:
         return "none"
     return "open" if sureness(decision) == _SURE[-1][1] else decision.verdict.lower()
-
-
-def of_face(verdict: Verdict) -> Decision:
-    """The decision on a face."""
-    return Decision(verdict.real_probability, verdict.threshold)
 
 
 def sureness(decision: Decision) -> str:

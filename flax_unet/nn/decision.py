@@ -16,11 +16,7 @@ DISAGREEMENT = (
     f"whether the two heads contradict each other: REAL with {MUCH_MARKED:.0%} or more of the "
     f"pixels marked MANIPULATED, or FAKE with less than {LITTLE_MARKED:.1%}"
 )
-
-IN_WORDS = (
-    "The classifier gives the probability that a face is REAL; fake is 1 minus it. The mask is the "
-    "other way round: its 1 is MANIPULATED."
-)
+RAW = "raw_fake_probability"  # the key that only decisions of calibrated checkpoints have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +52,7 @@ def is_real(real_probability: Any, threshold: float = THRESHOLD) -> Any:
 def heads_disagree(real: bool | None, manipulated_share: float | None) -> bool | None:
     """Whether the verdict and the share of the pixels marked MANIPULATED contradict each other.
 
-    None where there is no verdict or no mask.
+    None without a verdict, and without a mask.
     """
     if real is None or manipulated_share is None:
         return None
@@ -68,13 +64,6 @@ def decision(threshold: float = THRESHOLD) -> str:
     if threshold == THRESHOLD:
         return DECISION
     return f"FAKE where fake_probability >= {threshold:g}, else REAL"
-
-
-def decision_in_words(threshold: float = THRESHOLD) -> str:
-    """The decision as a sentence."""
-    if threshold == THRESHOLD:
-        return "The verdict is REAL if the probability of REAL is over 0.5, and FAKE otherwise."
-    return f"The verdict is FAKE if fake is {threshold:.4g} or more, and REAL otherwise."
 
 
 def per_cent(probability: float, digits: int = 0) -> str:
@@ -101,3 +90,49 @@ def label(real: Any) -> str:
 def fake_probability(real_probability: Any) -> Any:
     """The probability of FAKE: 1 - real_probability."""
     return 1 - real_probability
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """REAL or FAKE. All is None where no face was judged, or the network has no classifier."""
+
+    real_probability: float | None = None  # calibrated, where the checkpoint is
+    threshold: float = THRESHOLD
+    raw_real_probability: float | None = None  # the network's own, where the other is calibrated
+
+    @property
+    def fake_probability(self) -> float | None:
+        """1 - real_probability."""
+        return None if self.real_probability is None else fake_probability(self.real_probability)
+
+    @property
+    def raw_fake_probability(self) -> float | None:
+        """1 - raw_real_probability."""
+        raw = self.raw_real_probability
+        return None if raw is None else fake_probability(raw)
+
+    @property
+    def is_real(self) -> bool | None:
+        """Whether it is REAL."""
+        real = self.real_probability
+        return None if real is None else is_real(real, self.threshold)
+
+    @property
+    def verdict(self) -> str | None:
+        """`REAL` or `FAKE`."""
+        return None if self.is_real is None else label(self.is_real)
+
+    def to_json(self) -> dict[str, Any]:
+        """With the keys that `flax_unet.predict.meaning` explains."""
+        names = ["verdict", "real_probability", "fake_probability"]
+        names += [RAW] * (self.raw_fake_probability is not None)
+        return {name: getattr(self, name) for name in names}
+
+    def __str__(self) -> str:
+        if self.real_probability is None:
+            return "no verdict"
+        real, fake = self.real_probability, 1 - self.real_probability
+        words = f"real {in_digits(real)}, fake {in_digits(fake)}"
+        if (raw := self.raw_fake_probability) is not None:
+            words += f"; threshold {in_digits(self.threshold)}, raw fake {in_digits(raw)}"
+        return f"{self.verdict}  ({words})"

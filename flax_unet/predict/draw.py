@@ -13,7 +13,7 @@ from flax_unet.nn.decision import in_digits, per_cent
 from flax_unet.predict.results import VideoResult
 from flax_unet.verdict import Verdict
 
-FAINT, TINT = (255, 215, 0), (255, 0, 60)  # heat of a probability of MANIPULATED of 0 and of 1
+_FAINT, _TINT = (255, 215, 0), (255, 0, 60)  # heat of a probability of MANIPULATED of 0 and of 1
 _LINE, _EDGE = (255, 255, 255), (50, 0, 20)  # colours of a contour and of what sets it off
 _SMOOTH = 1.2  # cells of the network's grid: masks have combs, whose teeth are two cells apart
 _WIDTH = 300  # the smaller side of a box over this is the deviation that blurs a border, in pixels
@@ -35,7 +35,7 @@ def _ramp(start: Sequence[int], end: Sequence[int], share: np.ndarray) -> list[l
 
 
 _STEPS = np.linspace(0, 1, 256)
-_HEAT, _OPACITY = _ramp(FAINT, TINT, _STEPS), _table(0.4 * _STEPS)  # the face stays visible
+_HEAT, _OPACITY = _ramp(_FAINT, _TINT, _STEPS), _table(0.4 * _STEPS)  # the face stays visible
 _MARKED = _table(_STEPS > 0.5)
 # The blurred border of what is marked is 0.5 on the border, and 0.16 and 0.84 a deviation away.
 _AWAY = np.abs(_STEPS - 0.5)
@@ -72,25 +72,52 @@ def heated(
     return np.asarray(picture)
 
 
+def layers(verdict: Verdict) -> tuple[Image.Image, Image.Image | None]:
+    """The heat and the contour of a face's box, transparent where there is none (RGBA).
+
+    They are to be stretched over the box. Heat is opaque where the probability of MANIPULATED is 1.
+    The contour is None where nothing is marked, or everything; the verdict has a mask.
+    """
+    mask, probability = verdict.mask, verdict.mask_probability
+    if mask is None or probability is None:
+        raise ValueError("the verdict has no mask")
+    width, height = verdict.box.width, verdict.box.height
+    scale = min(1.0, _FINE / min(width, height))
+    size = (max(1, round(scale * width)), max(1, round(scale * height)))
+    border = _border(mask, size)
+    contour = None if border is None else _layer(border, _CONTOUR, _CONTOUR_OPACITY)
+    return _layer(_smooth(probability, size), _HEAT, _table(_STEPS)), contour
+
+
+def _layer(values: Image.Image, colours: Sequence[list[int]], opacity: list[int]) -> Image.Image:
+    return Image.merge("RGBA", [values.point(table) for table in (*colours, opacity)])
+
+
 def _heat(picture: Image.Image, box: Box, mask: np.ndarray, probability: np.ndarray | None) -> None:
     """Draws a heat map of the probability, and the contour of the mask, into a picture's box."""
     size = (box.width, box.height)
-    heat = _smooth(mask if probability is None else probability)
-    _paint(picture, box, heat.resize(size, Image.Resampling.BICUBIC), _HEAT, _OPACITY)
-    if mask.any() and not mask.all():
-        scale = min(1.0, _FINE / min(size))  # a large contour is smooth without all its pixels
-        drawn = (max(1, round(scale * box.width)), max(1, round(scale * box.height)))
-        inside = _smooth(mask).resize(drawn, Image.Resampling.BICUBIC).point(_MARKED)
-        deviation = max(1.0, min(drawn) / _WIDTH)
-        border = inside.filter(ImageFilter.GaussianBlur(deviation))
-        border = border.resize(size, Image.Resampling.BILINEAR)
+    _paint(
+        picture, box, _smooth(mask if probability is None else probability, size), _HEAT, _OPACITY
+    )
+    if (border := _border(mask, size)) is not None:
         _paint(picture, box, border, _CONTOUR, _CONTOUR_OPACITY)
 
 
-def _smooth(grid: np.ndarray) -> Image.Image:
-    """Values in [0, 1] on the network's grid, as 0 to 255."""
+def _border(mask: np.ndarray, size: tuple[int, int]) -> Image.Image | None:
+    """What is marked, its border blurred, at a size in pixels; None without a border."""
+    if not mask.any() or mask.all():
+        return None
+    scale = min(1.0, _FINE / min(size))  # a large contour is smooth without all its pixels
+    drawn = (max(1, round(scale * size[0])), max(1, round(scale * size[1])))
+    inside = _smooth(mask, drawn).point(_MARKED)
+    blurred = inside.filter(ImageFilter.GaussianBlur(max(1.0, min(drawn) / _WIDTH)))
+    return blurred.resize(size, Image.Resampling.BILINEAR)
+
+
+def _smooth(grid: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """Values in [0, 1] on the network's grid, at a size in pixels, as 0 to 255."""
     cells = Image.fromarray((255 * grid).round().astype(np.uint8))
-    return cells.filter(ImageFilter.GaussianBlur(_SMOOTH))
+    return cells.filter(ImageFilter.GaussianBlur(_SMOOTH)).resize(size, Image.Resampling.BICUBIC)
 
 
 def _paint(
@@ -150,7 +177,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def label(verdict: Verdict, digits: int = 0) -> str:
     """The verdict in words, with its probability in per cent to so many digits.
 
-    With the share of marked pixels if the heads disagree, or if there is no verdict.
+    With the share of marked pixels if the heads disagree, and without a verdict.
     """
     real, share = verdict.real_probability, verdict.manipulated_share
     if real is None:

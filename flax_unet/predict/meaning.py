@@ -1,7 +1,7 @@
 """What the keys of predictions.json mean."""
 
-from flax_unet.nn.decision import DISAGREEMENT, THRESHOLD, Calibration, decision
-from flax_unet.predict.results import AGGREGATION, ENOUGH_FRAMES, ENOUGH_SHARE, RAW
+from flax_unet.nn.decision import DISAGREEMENT, RAW, THRESHOLD, Calibration, decision
+from flax_unet.predict.results import AGGREGATION, ENOUGH_FRAMES, ENOUGH_SHARE
 
 _ENOUGH = (
     f"in at least {ENOUGH_SHARE:.0%} of the frames with a face to judge, and in "

@@ -7,14 +7,7 @@ from typing import Any, Self
 
 from flax_unet.media.discover import Kind
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import (
-    THRESHOLD,
-    fake_probability,
-    heads_disagree,
-    in_digits,
-    is_real,
-    label,
-)
+from flax_unet.nn.decision import Decision, heads_disagree
 from flax_unet.predict.pipeline import InspectedFrame
 from flax_unet.utils.errors import counted
 
@@ -23,56 +16,9 @@ Json = dict[str, Any]
 # with a face, and so many. What a face finder takes for a face for a moment is seen in fewer.
 ENOUGH_SHARE, ENOUGH_FRAMES = 0.1, 3
 _SHOWN = 8  # people who are printed
-RAW = "raw_fake_probability"  # the key that only verdicts of calibrated checkpoints have
 AGGREGATION = (
     "mean over the frames of the person who is FAKE most likely, among those seen in enough frames"
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Decision:
-    """REAL or FAKE. All is None where no face was judged, or the network has no classifier."""
-
-    real_probability: float | None = None  # calibrated, where the checkpoint is
-    threshold: float = THRESHOLD
-    raw_real_probability: float | None = None  # the network's own, where the other is calibrated
-
-    @property
-    def fake_probability(self) -> float | None:
-        """1 - real_probability."""
-        return None if self.real_probability is None else fake_probability(self.real_probability)
-
-    @property
-    def raw_fake_probability(self) -> float | None:
-        """1 - raw_real_probability."""
-        raw = self.raw_real_probability
-        return None if raw is None else fake_probability(raw)
-
-    @property
-    def is_real(self) -> bool | None:
-        """Whether it is REAL."""
-        real = self.real_probability
-        return None if real is None else is_real(real, self.threshold)
-
-    @property
-    def verdict(self) -> str | None:
-        """`REAL` or `FAKE`."""
-        return None if self.is_real is None else label(self.is_real)
-
-    def to_json(self) -> Json:
-        """With the keys that `meaning` explains."""
-        names = ["verdict", "real_probability", "fake_probability"]
-        names += [RAW] * (self.raw_fake_probability is not None)
-        return {name: getattr(self, name) for name in names}
-
-    def __str__(self) -> str:
-        if self.real_probability is None:
-            return "no verdict"
-        real, fake = self.real_probability, 1 - self.real_probability
-        words = f"real {in_digits(real)}, fake {in_digits(fake)}"
-        if (raw := self.raw_fake_probability) is not None:
-            words += f"; threshold {in_digits(self.threshold)}, raw fake {in_digits(raw)}"
-        return f"{self.verdict}  ({words})"
 
 
 class _Judged:
@@ -128,7 +74,7 @@ class FrameResult:
         faces = [
             FaceResult(
                 verdict.box,
-                Decision(verdict.real_probability, verdict.threshold, verdict.raw_real_probability),
+                verdict.decision,
                 verdict.manipulated_share,
                 face.confidence,
                 face.doubts,
@@ -185,7 +131,7 @@ class FileResult(_Judged):
     size: tuple[int, int] | None = None  # (width, height) of the first frame
     frames: list[FrameResult] = dataclasses.field(default_factory=list)
     files: dict[str, str] = dataclasses.field(default_factory=dict)  # names by kind, such as mask
-    decision: Decision = Decision()
+    decision: Decision = dataclasses.field(default_factory=Decision)
     manipulated_share: float | None = None  # of a video
     worth: str | None = None  # of the weights: a sentence for people, set by `predict_files`
 

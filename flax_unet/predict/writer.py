@@ -17,10 +17,11 @@ from flax_unet.checkpoint.provenance import made_by
 from flax_unet.checkpoint.worth import Worth
 from flax_unet.media.discover import LeftOut
 from flax_unet.media.videos import VideoWriter
+from flax_unet.nn.decision import RAW, Decision
 from flax_unet.predict import draw
 from flax_unet.predict.meaning import meaning
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options
-from flax_unet.predict.results import RAW, Decision, FileResult, FrameResult, VideoResult
+from flax_unet.predict.results import FileResult, FrameResult, VideoResult
 from flax_unet.predict.summary import Summary
 from flax_unet.utils.filenames import Names
 

@@ -86,6 +86,8 @@ def test_a_picture_of_two_faces(judge: Judge, checkpoint: Path, tmp_path: Path) 
     assert "that of the face that looks forged most" in page_html.verdict(report)
     html = page_html.picture(report)
     assert html.count('class="heat"') == html.count('class="box') == 2
+    partly = [face.mask is not None and 0 < face.mask.mean() < 1 for face in verdicts]
+    assert html.count('class="contour"') == sum(partly)
     assert page_html.faces(report).count("<figure") == 2
 
 

@@ -83,6 +83,29 @@ def test_line_follows_the_mask_and_the_heat_the_probability() -> None:
         assert redness[-1] > redness[SIDE * 3 // 4] > redness[SIDE // 3] > redness[0]
 
 
+def test_layers_of_the_page_are_those_of_the_overlay() -> None:
+    """Over the picture, the heat half as strong, they are what is drawn into it."""
+    image = noise(700, 640)
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
+    probability = np.exp(-8 * ((x - 0.5) ** 2 + (y - 0.4) ** 2)).astype(np.float32)
+    box = Box(20, 30, 620, 680)  # larger than a layer becomes
+    verdict = Verdict(image.size, box, None, probability > 0.5, probability)
+    heat, contour = draw.layers(verdict)
+    assert contour is not None
+    assert heat.mode == contour.mode == "RGBA"
+    assert heat.size == contour.size == (512, 555)
+    expected = image.copy()
+    faint = np.asarray(heat).copy()
+    faint[..., 3] = (0.4 * faint[..., 3]).round()
+    for layer in (Image.fromarray(faint), contour):
+        expected.paste(layer.resize((600, 650)), box[:2], layer.resize((600, 650)))
+    found = np.asarray(draw.heated(np.asarray(image.crop(box)), probability > 0.5, probability))
+    change = np.abs(found.astype(int) - np.asarray(expected.crop(box)))
+    assert change.mean() < 3
+    nothing = dataclasses.replace(verdict, mask=np.zeros((SIDE, SIDE), bool))
+    assert draw.layers(nothing)[1] is None
+
+
 def test_only_the_boxes_are_drawn_into() -> None:
     image = Image.fromarray(grey(400, 300))
     before = np.asarray(image).copy()
