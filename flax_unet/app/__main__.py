@@ -50,6 +50,7 @@ def _host_name(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     # Not at the top: it imports for long, and Ctrl-C there would end in a traceback.
     from flax_unet.app.judge import MOST_FRAMES
+    from flax_unet.app.limits import VISITOR_FILES, VISITOR_MEGABYTES
 
     parser = argparse.ArgumentParser(
         prog=program_name("flax_unet.app"),
@@ -77,17 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--visitor-files",
         type=at_least_one,
-        default=200,
+        default=VISITOR_FILES,
         metavar="N",
-        help="most files of a visitor in an hour (default: 200). A visitor is a user of "
-        "--auth-file, or else an address",
+        help=f"most files of a visitor in an hour (default: {VISITOR_FILES}). A visitor is a user "
+        "of --auth-file, or else an address",
     )
     add(
         "--visitor-upload",
         type=at_least_one,
-        default=2000,
+        default=VISITOR_MEGABYTES,
         metavar="MB",
-        help="most that a visitor sends in an hour (default: 2000)",
+        help=f"most that a visitor sends in an hour (default: {VISITOR_MEGABYTES})",
     )
     who = parser.add_mutually_exclusive_group()
     who.add_argument(
@@ -117,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME",
         help="host name that visitors may type, besides this machine's own; *.example.org allows "
-        "all below; may be repeated (default: any with --host 0.0.0.0, otherwise none)",
+        "all below; may be repeated (default: none if only this machine opens the page, else any)",
     )
     add("--face-model", type=Path, metavar="FILE", help="another YuNet model, as ONNX")
     return parser

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from flax_unet.checkpoint import metadata
 from flax_unet.media.discover import LeftOut, items
 from flax_unet.media.faces import Face as FoundFace
 from flax_unet.media.faces import FaceFinder, Mode
@@ -16,6 +17,7 @@ from flax_unet.predict import writer
 from flax_unet.predict.pipeline import FileNote, Inspected, InspectedFrame, Options, inspect
 from flax_unet.predict.results import FileResult
 from flax_unet.utils.filenames import Names, shown
+from flax_unet.utils.files import followed
 from flax_unet.verdict import Verdict
 
 MOST_FRAMES = 1000  # of a video are judged: the visitor waits
@@ -118,7 +120,7 @@ class Judge:
 
 def _card(checkpoint: Path) -> str | None:
     """The model card's text; None if the checkpoint has none."""
-    path = checkpoint / "README.md"
+    path = followed(checkpoint) / metadata.CARD
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from flax_unet.utils.errors import counted
 
+VISITOR_FILES, VISITOR_MEGABYTES = 200, 2000  # of a visitor in an hour, unless others are chosen
 _WINDOW = 60 * 60.0  # seconds
 
 

@@ -29,7 +29,13 @@ from starlette.staticfiles import StaticFiles
 
 from flax_unet.app import auth, templates
 from flax_unet.app.judge import FEW_FRAMES, Choice, Judge
-from flax_unet.app.limits import Allowance, Refused, megabytes
+from flax_unet.app.limits import (
+    VISITOR_FILES,
+    VISITOR_MEGABYTES,
+    Allowance,
+    Refused,
+    megabytes,
+)
 from flax_unet.app.queue import Queue
 from flax_unet.app.shield import Shield
 from flax_unet.app.templates import EXAMPLES, STATIC
@@ -72,8 +78,8 @@ class Limits(NamedTuple):
     """How much visitors may send."""
 
     upload: int  # bytes of a file
-    files: int = 200  # of a visitor in an hour
-    size: int = 2**31  # bytes of a visitor's files in an hour
+    files: int = VISITOR_FILES  # of a visitor in an hour
+    size: int = VISITOR_MEGABYTES * 2**20  # bytes of a visitor's files in an hour
 
 
 @contextlib.contextmanager
@@ -209,7 +215,7 @@ def build(
 
     async def full(_: Request, error: Exception) -> Response:
         print(f"error: {error}", file=sys.stderr)
-        return PlainTextResponse("There is no room for the file. Try again later.", 507)
+        return PlainTextResponse("The disk is full. Try again later.", 507)
 
     async def left(_: Request, __: Exception) -> Response:
         return Response(status_code=400)  # nobody reads it

@@ -139,8 +139,8 @@ def calibration_of(record: Any) -> Calibration:
     return Calibration(**found)
 
 
-def store_calibration(path: str | Path, record: dict[str, Any]) -> None:
-    """Stores a calibration with a checkpoint: `load_calibration` reads `record` afterwards.
+def store_record(path: str | Path, name: str, record: dict[str, Any]) -> None:
+    """Stores a record with a checkpoint, as `name` in its `source.json`.
 
     The file is replaced as a whole: if this fails or is killed, it is as it was before.
 
@@ -150,7 +150,7 @@ def store_calibration(path: str | Path, record: dict[str, Any]) -> None:
     file = followed(Path(path)) / SOURCE
     source = read_json(file)
     with staged_file(file) as stage:
-        write_json(stage, {**source, CALIBRATION: record})
+        write_json(stage, {**source, name: record})
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -17,6 +17,7 @@ from convert.torch_unet import ReferenceUNet
 from flax_unet import InputError
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.worth import DAMAGED, RANDOM, UNKNOWN, Worth
+from flax_unet.nn.decision import Calibration
 from tests.conftest import SMALL, small_tensors
 from tests.tolerances import assert_same_tensors
 
@@ -192,7 +193,7 @@ def test_a_calibration_of_a_file_is_said(
     from_torch.main([str(tmp_path / "a.pth"), "--out", str(tmp_path / "a"), "--no-verify"])
     printed = capsys.readouterr().out
     assert "temperature of 1.25, and calls a face FAKE from 0.71 on" in printed
-    assert metadata.load_calibration(tmp_path / "a") is not None
+    assert metadata.load_calibration(tmp_path / "a") == Calibration(1.25, 0.71)
 
 
 @pytest.mark.parametrize("state", [[], {"_metadata": []}, {"_metadata": {"": None}}, {"a": 1}])

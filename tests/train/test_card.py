@@ -122,7 +122,7 @@ def test_what_it_says_of_a_converted_checkpoint(
 
 
 def test_what_it_says_of_a_calibrated_checkpoint(model: Path) -> None:
-    metadata.store_calibration(model, {"temperature": 1.75, "threshold": 0.3125})
+    metadata.store_record(model, metadata.CALIBRATION, {"temperature": 1.75, "threshold": 0.3125})
     write_card(model)
     _, text = parts(model / "README.md")
     assert "its logit by a temperature of 1.75 and call a face FAKE from a calibrated" in text
@@ -435,6 +435,21 @@ def test_report_of_another_checkpoint(
     edit(model / "config.json", **config)
     monkeypatch.setattr(store, "load_weights", lambda _: jax.tree.map(np.negative, right))
     assert "(by weights_sha256)" in fails(card.main, model, "--evaluation", report)
+
+
+def test_reports_that_are_no_measurement(model: Path, report: Path, fails: Fails) -> None:
+    """Of the frames that a calibration was fitted to; and over several data sets."""
+    fitted = {"temperature": 1.0, "false_alarm_rate": {"wished": 0.05, "reached": 0.0}}
+    before = (model / "source.json").read_bytes()
+    edit(report, calibration=fitted)
+    message = fails(card.main, model, "--evaluation", report)
+    assert "of the frames that the calibration was fitted to" in message
+    report.write_text(json.dumps({"data_sets": [{"folder": "a"}, {"folder": "b"}]}))
+    message = fails(card.main, model, "--evaluation", report)
+    assert (
+        f"name the folder of one of them: {report.parent / 'a'}, {report.parent / 'b'}" in message
+    )
+    assert (model / "source.json").read_bytes() == before
 
 
 def test_reports_without_figures(model: Path, report: Path, tmp_path: Path, fails: Fails) -> None:

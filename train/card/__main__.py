@@ -64,11 +64,9 @@ def _record(path: Path, evaluation: Path) -> None:
     Raises:
         InputError: the record cannot be written.
     """
-    path = followed(path)
     source, report = metadata.load_source(path), metadata.read_json(_report_file(evaluation))
-    source[WORTH] = _worth(source, report, metadata.load_config(path)).to_json()
-    with staged_file(path / metadata.SOURCE) as stage:
-        metadata.write_json(stage, source)
+    worth = _worth(source, report, metadata.load_config(path))
+    metadata.store_record(path, WORTH, worth.to_json())
 
 
 def _report_file(evaluation: Path) -> Path:
@@ -88,6 +86,14 @@ def _read_report(
         raise InputError(f"{file} does not exist; name a directory that train.eval --out wrote")
     report = metadata.read_json(file)
     again = f"evaluate this one: python -m train.eval --checkpoint {path} --out DIR"
+    if isinstance(rows := report.get("data_sets"), list):
+        own = ", ".join(str(file.parent / str(at(row, "folder"))) for row in rows)
+        raise InputError(f"{file} is of several data sets; name the folder of one of them: {own}")
+    if at(report, "calibration", "false_alarm_rate") is not None:
+        raise InputError(
+            f"{file} is of the frames that the calibration was fitted to, so its figures are no "
+            f"measurement; {again} without --calibrate"
+        )
     recorded = {
         "weights_sha256": at(report, "checkpoint", "weights_sha256"),
         "image_size": at(report, "configuration", "image_size"),

@@ -156,7 +156,8 @@ def _evaluate(
             figures[calibration.NAME] = changed | (fitted or {})
         print(text(figures))
         if fitted is not None:
-            _store_calibration(path, fitted, args, data)
+            given = {key: getattr(args, key) for key in ("limit", "seed", "dtype", "split")}
+            print(f"\n{calibration.store(path, fitted, data, given)}")
         if timing.frames:
             rate, waiting = timing.frames / timing.seconds, timing.waiting_for_data / timing.seconds
             print(f"\n{rate:.1f} frames a second after the first batch", end="; ")
@@ -166,7 +167,7 @@ def _evaluate(
             print(f"\n{robustness.estimate(len(data), timing)}")
         perturbed = robustness.run(model, data, devices, args.batch_size, args.seed, args.workers)
         if process == 0:
-            figures |= robustness.evaluate(predictions, perturbed, args.seed)
+            figures |= robustness.evaluate(predictions, perturbed, args.seed, stored)
             print(f"\n{robustness.text(figures[robustness.NAME])}")
     if process != 0 or stage is None:
         return figures
@@ -197,31 +198,6 @@ def _evaluate(
     if args.robustness:
         robustness.write(stage, figures[robustness.NAME])
     return figures
-
-
-def _store_calibration(
-    path: Path, fitted: dict[str, Any], args: argparse.Namespace, data: Dataset
-) -> None:
-    """Stores a calibration with the checkpoint, and prints what it stands on."""
-    record = {
-        **fitted,
-        **{name: getattr(args, name) for name in ("limit", "seed", "dtype")},
-        "data": data.name,
-        "split": data.split,
-        "split_as_given": args.split,
-        "data_fingerprint": data.fingerprint,
-        "made_by": made_by(),
-    }
-    metadata.store_calibration(path, record)
-    rate, real = fitted["false_alarm_rate"], fitted["real_frames"]
-    print(
-        f"\n{path}: calibrated on {counted(fitted['frames'] - real, 'FAKE frame')} and "
-        f"{counted(real, 'REAL frame')} of {counted(fitted['real_videos'], 'video')}, of which "
-        f"{rate['reached']:.2%} are called FAKE ({rate['wished']:.2%} wished). flax_unet.predict, "
-        "flax_unet.app and Detector use it from now on"
-    )
-    for note in fitted["notes"]:
-        print(f"note: {note}")
 
 
 def newest_checkpoint() -> Path:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from flax_unet.checkpoint import metadata
+from flax_unet.checkpoint.provenance import made_by
 from flax_unet.nn.config import UNetConfig
 from flax_unet.nn.decision import DECISION, Calibration, decision, fake_probability
 from flax_unet.utils.errors import InputError, counted
@@ -70,9 +72,9 @@ def fit(predictions: Predictions, rate: float) -> tuple[Calibration, dict[str, A
     fitted = fitted_temperature(is_real, logit)
     # Where the loss falls without end, a lower temperature would only be more certain.
     temperature = 1.0 if fitted == TEMPERATURES[0] else fitted
-    calibrated = Calibration(temperature, 0.5).real_probability(logit)
-    of_fake, of_real = (fake_probability(calibrated[label]) for label in (~is_real, is_real))
-    threshold = fitted_threshold(of_real, rate, of_fake)
+    probability = Calibration(temperature, 0.5).real_probability(logit)
+    of_fake, of_real = (fake_probability(probability[label]) for label in (~is_real, is_real))
+    threshold = fitted_threshold(of_real, of_fake, rate)
     videos = len(np.unique(predictions.video[is_real]))
     notes = []
     if fitted in TEMPERATURES:
@@ -123,28 +125,26 @@ def fitted_temperature(is_real: np.ndarray, real_logit: np.ndarray) -> float:
     return 1 / root
 
 
-def fitted_threshold(of_real: np.ndarray, rate: float, of_fake: np.ndarray | None = None) -> float:
+def fitted_threshold(of_real: np.ndarray, of_fake: np.ndarray, rate: float) -> float:
     """The threshold that calls no more REAL frames FAKE than a rate allows.
 
     Of those thresholds it has the highest recall of FAKE frames, and of those with the same recall
-    it is the highest, so that separated classes have it in the gap between them. Without FAKE
-    frames it calls as many REAL frames FAKE as the rate allows.
+    it is the highest, so that separated classes have it in the gap between them.
 
     It lies halfway between two values, so that rounding does not change a verdict. Frames of the
     same value are called alike, so that fewer may be called FAKE than the rate allows.
 
     Args:
-        of_real: (N,) their probabilities of FAKE.
+        of_real: (N,) the probabilities of FAKE of REAL frames.
+        of_fake: (M,) those of FAKE frames.
         rate: above 0 and below 1.
-        of_fake: (M,) those of the FAKE frames, if there are any.
 
     Raises:
-        InputError: more of them have the probability 1.
+        InputError: more REAL frames have the probability 1.
     """
     not_called = np.sort(of_real)[::-1][_allowed(len(of_real), rate)]
-    called = of_real if of_fake is None else of_fake
-    above = called[called > not_called].min(initial=1.0)
-    below = max(float(of[of < above].max(initial=not_called)) for of in (of_real, called))
+    above = of_fake[of_fake > not_called].min(initial=1.0)
+    below = max(float(of[of < above].max(initial=not_called)) for of in (of_real, of_fake))
     threshold = float(below + above) / 2
     if not not_called < threshold < 1:
         raise InputError(
@@ -159,6 +159,48 @@ def _allowed(count: int, rate: float) -> int:
     return min(math.floor(rate * count + _ROUNDING), count - 1)
 
 
+def store(path: Path, fitted: dict[str, Any], data: Dataset, options: dict[str, Any]) -> str:
+    """Stores the record of `fit` with a checkpoint.
+
+    `options` are those of the command that decided the frames and their scores.
+
+    Returns:
+        What it stands on, in words.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    record = {
+        **fitted,
+        **options,
+        "data": data.name,
+        "split": data.split,
+        "split_as_given": options["split"],
+        "data_fingerprint": data.fingerprint,
+        "made_by": made_by(),
+    }
+    metadata.store_record(path, metadata.CALIBRATION, record)
+    rate, real = fitted["false_alarm_rate"], fitted["real_frames"]
+    text = (
+        f"{path}: calibrated on {counted(fitted['frames'] - real, 'FAKE frame')} and "
+        f"{counted(real, 'REAL frame')} of {counted(fitted['real_videos'], 'video')}, of which "
+        f"{rate['reached']:.2%} are called FAKE ({rate['wished']:.2%} wished). flax_unet.predict, "
+        "flax_unet.app and Detector use it from now on"
+    )
+    return "\n".join([text, *(f"note: {note}" for note in fitted["notes"])])
+
+
+def calibrated(predictions: Predictions, calibration: Calibration) -> Predictions:
+    """The same with calibrated probabilities; they have logits."""
+    if predictions.real_logit is None:
+        raise ValueError("predictions have no logit")
+    return dataclasses.replace(
+        predictions,
+        real_logit=predictions.real_logit / calibration.temperature,
+        real_probability=calibration.real_probability(predictions.real_logit),
+    )
+
+
 def evaluate(
     predictions: Predictions, calibration: Calibration, aggregate: str, seed: int
 ) -> dict[str, Any]:
@@ -168,13 +210,7 @@ def evaluate(
     probability against the threshold under `calibrated`. A video's probability combines the
     calibrated ones of its frames. The other arguments are those of `evaluate_predictions`.
     """
-    if predictions.real_logit is None:
-        raise ValueError("predictions have no logit")
-    calibrated = dataclasses.replace(
-        predictions,
-        real_logit=predictions.real_logit / calibration.temperature,
-        real_probability=calibration.real_probability(predictions.real_logit),
-    )
+    changed = calibrated(predictions, calibration)
     meaning = {
         "published": DECISION,
         "calibrated": f"{decision(calibration.threshold)}; real_probability is sigmoid(real_logit "
@@ -187,5 +223,5 @@ def evaluate(
         "positive": CLASSIFICATION.positive,
         "meaning": meaning,
         "published": verdict_figures(task, predictions, **options),
-        "calibrated": verdict_figures(task, calibrated, threshold=calibration.threshold, **options),
+        "calibrated": verdict_figures(task, changed, threshold=calibration.threshold, **options),
     }

@@ -39,7 +39,8 @@ def folders(names: list[str]) -> dict[str, str]:
     """
     given, seen = Names(), {}
     for name in names:
-        place = Path(name).resolve() if Path(name).is_dir() else name
+        # Without a source, generated data sets have this one.
+        place = Path(name).resolve() if Path(name).is_dir() else name.removesuffix(":procedural")
         if place in seen.values():
             raise InputError(f"--data {name} is named twice; name each data set once")
         seen[name] = place

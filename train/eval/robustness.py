@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from flax_unet import UNet
-from flax_unet.nn.decision import DECISION
+from flax_unet.nn.decision import DECISION, Calibration, is_real
 from flax_unet.utils.errors import counted
 from train import distributed
 from train.data.dataset import Dataset
 from train.data.perturb import KINDS, SEVERITIES, Kind, available, every_kind
-from train.eval import classification
+from train.eval import calibration, classification
 from train.eval.classification import Verdicts, ratio
 from train.eval.predictions import Predictions
 from train.eval.report import aligned, number
@@ -29,6 +29,8 @@ _FIGURES = {  # by name in report.json: in tables, in the CSV
     "auc": ("AUC of FAKE", "auc_of_fake"),
     "false_alarms": ("REAL called FAKE", "real_called_fake"),
     "detection": ("FAKE called FAKE", "fake_called_fake"),
+    "false_alarms_calibrated": ("REAL called FAKE, calibrated", "real_called_fake_calibrated"),
+    "detection_calibrated": ("FAKE called FAKE, calibrated", "fake_called_fake_calibrated"),
     "dice": ("Dice of fake frames", "dice_of_fake_frames"),
 }
 _PLOTTED = ("auc", "false_alarms")
@@ -38,6 +40,8 @@ _MEANING = {
     "auc": "area under the ROC of frames; positive class FAKE",
     "false_alarms": "share of the REAL frames called FAKE",
     "detection": "share of the FAKE frames called FAKE",
+    "false_alarms_calibrated": "false_alarms by the calibration that the checkpoint stores",
+    "detection_calibrated": "detection by that calibration",
     "dice": "mean Dice of MANIPULATED over the FAKE frames with a mask label",
     "auc_drop": "the AUC of the frames as they are, less this AUC",
     "mean": "mean over the five severities",
@@ -52,13 +56,12 @@ def passes() -> int:
 
 def estimate(frames: int, timing: Timing) -> str:
     """What the passes take at the rate of the frames as they are, in words."""
-    each = timing.seconds / timing.frames if timing.frames else timing.first_batch / max(frames, 1)
-    minutes = passes() * frames * each / 60
-    return (
-        f"robustness: {passes()} more passes over {counted(frames, 'frame')}, about "
-        f"{max(minutes, 0.1):,.1f} minutes at the rate so far, more where perturbing is slower; "
-        "--limit N scores N frames"
-    )
+    work = f"robustness: {passes()} more passes over {counted(frames, 'frame')}"
+    if timing.frames:  # the first batch is no measure: its time is that of compiling
+        minutes = passes() * frames * timing.seconds / timing.frames / 60
+        work += f", about {max(minutes, 0.1):,.1f} minutes at the rate so far"
+        work += ", more where perturbing is slower"
+    return f"{work}; --limit N scores N frames"
 
 
 def run(
@@ -76,14 +79,21 @@ def run(
     return score(model, every_kind(dataset, available(), seed), devices, batch_size, workers)[0]
 
 
-def evaluate(clean: Predictions, perturbed: Predictions, seed: int) -> dict[str, Any]:
-    """The section NAME of a report, from the predictions of the frames as they are and of `run`."""
+def evaluate(
+    clean: Predictions, perturbed: Predictions, seed: int, stored: Calibration | None = None
+) -> dict[str, Any]:
+    """The section NAME of a report, from the predictions of the frames as they are and of `run`.
+
+    With the calibration that is `stored` with the checkpoint, what it calls FAKE is counted too.
+    """
     kinds, frames = available(), len(clean.file)
-    as_they_are = _figures(clean, slice(None))
+    of_clean, of_perturbed = (_called(of, stored) for of in (clean, perturbed))
+    as_they_are = _figures(clean, slice(None), of_clean)
     found = []
     for part in range(len(kinds) * SEVERITIES):
         kind, severity = divmod(part, SEVERITIES)
-        figures = _figures(perturbed, slice(part * frames, (part + 1) * frames))
+        rows = slice(part * frames, (part + 1) * frames)
+        figures = _figures(perturbed, rows, of_perturbed)
         found.append(_row(kinds[kind], severity + 1, as_they_are, figures))
     names = [*as_they_are, *["auc_drop"] * ("auc" in as_they_are)]
     means = [
@@ -155,18 +165,34 @@ def _row(
     }
 
 
-def _figures(predictions: Predictions, part: slice) -> dict[str, float | None]:
-    """The figures of some frames, None where one is not defined; those of heads that there are."""
-    is_real, found = predictions.is_real[part], {}
+def _called(predictions: Predictions, stored: Calibration | None) -> np.ndarray | None:
+    """Which frames a calibration calls FAKE, (N,) bool; None without one."""
+    if stored is None:
+        return None
+    probability = calibration.calibrated(predictions, stored).real_probability
+    return ~is_real(probability, stored.threshold)
+
+
+def _figures(
+    predictions: Predictions, part: slice, called: np.ndarray | None
+) -> dict[str, float | None]:
+    """The figures of some frames, None where one is not defined; those of heads that there are.
+
+    `called` are all frames that a calibration calls FAKE.
+    """
+    real, found = predictions.is_real[part], {}
     if predictions.real_probability is not None:
-        sums = Verdicts(is_real, predictions.real_probability[part]).sums()
+        sums = Verdicts(real, predictions.real_probability[part]).sums()
         found |= {
             "auc": classification.auc(sums),
             "false_alarms": ratio(sums.fp, sums.reals),
             "detection": ratio(sums.tp, sums.fakes),
         }
+        if called is not None:
+            found["false_alarms_calibrated"] = ratio(called[part][real].sum(), sums.reals)
+            found["detection_calibrated"] = ratio(called[part][~real].sum(), sums.fakes)
     if predictions.pixels is not None and predictions.has_mask is not None:
-        labelled = predictions.has_mask[part] & ~is_real
+        labelled = predictions.has_mask[part] & ~real
         scores = dice(predictions.pixels)[part][labelled]
         found["dice"] = float(scores.mean()) if len(scores) else np.nan
     return {name: None if np.isnan(value) else value for name, value in found.items()}

@@ -84,10 +84,10 @@ def test_rate_is_a_ceiling() -> None:
     """The highest recall within the rate, then the highest threshold, halfway between values."""
     of_real, of_fake = np.repeat([0.01, 0.3, 0.9], [18, 1, 1]), np.array([0.2, 0.6, 0.8])
     for rate, expected in ((0.04, 1.9 / 2), (0.05, 0.45), (0.1, 0.105)):
-        threshold = calibration.fitted_threshold(of_real, rate, of_fake)
+        threshold = calibration.fitted_threshold(of_real, of_fake, rate)
         assert threshold == pytest.approx(expected)
         assert np.mean(of_real >= threshold) <= rate
-    very_easy = calibration.fitted_threshold(np.full(20, 1e-16), 0.05, np.full(20, 1 - 1e-9))
+    very_easy = calibration.fitted_threshold(np.full(20, 1e-16), np.full(20, 1 - 1e-9), 0.05)
     assert very_easy == pytest.approx(0.5)
 
 
@@ -96,7 +96,7 @@ def test_rate_is_a_ceiling() -> None:
 def test_threshold_reaches_the_rate(rate: float, levels: int) -> None:
     """The highest rate that is allowed, among all the thresholds that differ; most have ties."""
     of_real = np.random.default_rng(levels).integers(0, levels, 100) / levels
-    threshold = calibration.fitted_threshold(of_real, rate)
+    threshold = calibration.fitted_threshold(of_real, of_real, rate)
     thresholds = [*sorted(set(of_real.tolist())), 2.0]
     rates = [float(np.mean(of_real >= each)) for each in thresholds]
     assert np.mean(of_real >= threshold) == max(each for each in rates if each <= rate + 1e-12)
@@ -107,8 +107,9 @@ def test_threshold_reaches_the_rate(rate: float, levels: int) -> None:
 
 
 def test_threshold_that_cannot_be_had() -> None:
+    of_any = np.repeat([0.5, 1.0], [90, 10])
     with pytest.raises(InputError, match=r"more than 5\.00% of the REAL frames are FAKE with a"):
-        calibration.fitted_threshold(np.repeat([0.5, 1.0], [90, 10]), 0.05)
+        calibration.fitted_threshold(of_any, of_any, 0.05)
 
 
 def test_few_videos_are_a_note() -> None:
@@ -258,7 +259,7 @@ def test_from_frames_to_verdicts(
 
 
 def test_a_video_has_the_mean_of_calibrated_probabilities(model: Path, tmp_path: Path) -> None:
-    metadata.store_calibration(model, {"temperature": 0.1, "threshold": 0.25})
+    metadata.store_record(model, metadata.CALIBRATION, {"temperature": 0.1, "threshold": 0.25})
     frames = [noise(SIDE, SIDE, seed) for seed in range(3)]
     encode(tmp_path / "clip.mp4", frames)
     result = predict_file(tmp_path / "clip.mp4", model, faces="none")
@@ -319,7 +320,7 @@ def test_damaged_calibrations(case: str, model: Path, tmp_path: Path) -> None:
 def test_commands_name_a_damaged_calibration(
     model: Path, folder: Path, fails: Callable[..., str]
 ) -> None:
-    metadata.store_calibration(model, {"temperature": -1, "threshold": 0.5})
+    metadata.store_record(model, metadata.CALIBRATION, {"temperature": -1, "threshold": 0.5})
     for main, arguments in (
         (predict.main, (model, folder / "crops")),
         (evaluation.main, ("--checkpoint", model, "--data", folder)),
@@ -333,7 +334,7 @@ def test_commands_name_a_damaged_calibration(
 def test_interrupted_writing_keeps_the_calibration(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    metadata.store_calibration(model, {"temperature": 2, "threshold": 0.25})
+    metadata.store_record(model, metadata.CALIBRATION, {"temperature": 2, "threshold": 0.25})
     before = listing(model)
 
     def interrupted(path: Path, value: object) -> None:
@@ -342,7 +343,7 @@ def test_interrupted_writing_keeps_the_calibration(
 
     monkeypatch.setattr(metadata, "write_json", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        metadata.store_calibration(model, {"temperature": 3, "threshold": 0.75})
+        metadata.store_record(model, metadata.CALIBRATION, {"temperature": 3, "threshold": 0.75})
     assert listing(model) == before
     assert metadata.load_calibration(model) == Calibration(2, 0.25)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from flax_unet.checkpoint import metadata
 from tests.flax_unet.samples import small_checkpoint
 from tests.train.folders import write_folder
 from train.eval import __main__ as evaluation
@@ -45,6 +46,25 @@ def test_robustness(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "downscaling" in printed
 
 
+def test_robustness_by_a_stored_calibration(tmp_path: Path) -> None:
+    """A threshold that calls all frames FAKE, then none, beside the published decision."""
+    model = small_checkpoint(tmp_path)
+    data = write_folder(tmp_path / "data", videos=4, frames=2)
+    published = None
+    for threshold, expected in ((1e-6, 1.0), (1 - 1e-6, 0.0)):
+        record = {"temperature": 1.0, "threshold": threshold}
+        metadata.store_record(model, metadata.CALIBRATION, record)
+        out = tmp_path / f"out{expected}"
+        assert run(model, "--data", data, "--robustness", "--out", out) == 0
+        section = json.loads((out / "report.json").read_text())["robustness"]
+        rows = [section["as_they_are"], *section["rows"]]
+        for name in ("false_alarms_calibrated", "detection_calibrated"):
+            assert {row[name] for row in rows} == {expected}
+        of_published = [(row["auc"], row["false_alarms"], row["detection"]) for row in rows]
+        assert published in (None, of_published)
+        published = of_published
+
+
 def test_several_data_sets(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A failure names its data set and keeps the results of the others."""
     first, second = (write_folder(tmp_path / n, videos=4, seed=s) for s, n in enumerate("ab"))
@@ -68,4 +88,6 @@ def test_one_data_set_twice_is_refused(
 ) -> None:
     data = write_folder(tmp_path / "a", videos=2)
     assert run(model, "--data", data, "--data", f"{data}/") == 2
+    assert "is named twice" in capsys.readouterr().err
+    assert run(model, "--data", "forged_portraits", "--data", "forged_portraits:procedural") == 2
     assert "is named twice" in capsys.readouterr().err
