@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from flax_unet.media.faces import opencv
+from train.data.synthetic.alter import altered, disturbed, opencv_in_one_thread
 from train.data.synthetic.forge import MIN_CHANGE, MIN_WEIGHT
 
 SIZE = 256  # pixels along each side of a picture while it is forged
@@ -101,7 +101,7 @@ def frame(
         pixels, label = view.target, np.zeros((SIZE, SIZE), np.uint8)
     rng = np.random.default_rng((*key, 2))
     pixels, label = _resized(pixels, label, view.ratio, rng)
-    return _disturbed(pixels, rng), label
+    return disturbed(pixels, rng), label
 
 
 def _resized(
@@ -111,7 +111,7 @@ def _resized(
 
     A network that only ever reads crops of one size takes the grain of another for a trace.
     """
-    cv2 = _opencv()
+    cv2 = opencv_in_one_thread()
     longer = rng.uniform(*_SIDES)
     width, height = (
         _BLOCK * max(round(longer * share / _BLOCK), 2)
@@ -127,7 +127,7 @@ def _resized(
 @functools.lru_cache(maxsize=8)  # a face and its forgery follow each other
 def _view(content: bytes, key: tuple[int, ...], reading: Reading = Portrait.from_png) -> _View:
     """The crop of a portrait by a random zoom and margin."""
-    cv2, rng = _opencv(), np.random.default_rng((*key, 0))
+    cv2, rng = opencv_in_one_thread(), np.random.default_rng((*key, 0))
     pixels, box, landmarks = reading(content)
     full, face = np.array(pixels.shape[1::-1]), box[2:] - box[:2]
     # Crops are as the face finder's boxes, or square; either becomes the network's square.
@@ -157,7 +157,7 @@ def _view(content: bytes, key: tuple[int, ...], reading: Reading = Portrait.from
     centre = matrix @ ((box[:2] + box[2:]) / 2) + offset
     box = np.concatenate([centre - half, centre + half])
     is_altered = rng.random() < 0.5
-    target = _altered(crop, rng) if is_altered else crop
+    target = altered(crop, rng) if is_altered else crop
     return _View(crop, target, is_altered, box, landmarks, size[1] / size[0])
 
 
@@ -169,11 +169,11 @@ def _blended(
     If no attempt changes it visibly, as in a picture of one colour, its middle becomes darker or
     brighter.
     """
-    cv2, attempt = _opencv(), 0
+    cv2, attempt = opencv_in_one_thread(), 0
     while True:
         outline = _outline(view, rng)
         source = view.source if donor is None else _swapped(donor, view, outline)
-        source = source if view.is_altered else _altered(source, rng)
+        source = source if view.is_altered else altered(source, rng)
         source, weight = _moved(source, rng), _feathered(outline, rng)
         weight *= np.float32(_RATIOS[rng.integers(len(_RATIOS))])
         if attempt == _ATTEMPTS:
@@ -187,7 +187,7 @@ def _blended(
 
 def _swapped(donor: Portrait, view: _View, outline: np.ndarray) -> np.ndarray:
     """The donor's face where the view's is, with the mean and spread of its colours in there."""
-    cv2 = _opencv()
+    cv2 = opencv_in_one_thread()
     ones = np.ones((len(donor.landmarks), 1))
     matrix = np.linalg.lstsq(np.hstack([donor.landmarks, ones]), view.landmarks, rcond=None)[0]
     face = cv2.warpAffine(
@@ -204,13 +204,13 @@ def _swapped(donor: Portrait, view: _View, outline: np.ndarray) -> np.ndarray:
 def _unlike(image: np.ndarray) -> np.ndarray:
     """A darker or brighter picture."""
     levels = np.full(3, -_FAR if image.mean() > 127 else _FAR, float)
-    return _opencv().add(image, levels)
+    return opencv_in_one_thread().add(image, levels)
 
 
 def _disc() -> np.ndarray:
     """A region around the middle, (SIZE, SIZE) uint8 in {0, 255}."""
     region = np.zeros((SIZE, SIZE), np.uint8)
-    return _opencv().circle(region, (SIZE // 2, SIZE // 2), SIZE // 4, 255, -1)
+    return opencv_in_one_thread().circle(region, (SIZE // 2, SIZE // 2), SIZE // 4, 255, -1)
 
 
 def _outline(view: _View, rng: np.random.Generator) -> np.ndarray:
@@ -243,7 +243,7 @@ def _outline(view: _View, rng: np.random.Generator) -> np.ndarray:
     x = radius * np.cos(_DIRECTIONS) * (1 - chin * np.clip(y, 0, 1))
     points = middle + np.outer(x * radii[0], across) + np.outer(y * radii[1], down)
     region = np.zeros((SIZE, SIZE), np.uint8)
-    return _opencv().fillPoly(region, [points.round().astype(np.int32)], 255)
+    return opencv_in_one_thread().fillPoly(region, [points.round().astype(np.int32)], 255)
 
 
 def _extent(box: np.ndarray, down: np.ndarray) -> tuple[float, float]:
@@ -262,7 +262,7 @@ def _extent(box: np.ndarray, down: np.ndarray) -> tuple[float, float]:
 def _feathered(outline: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Blending weights (SIZE, SIZE) float32 in [0, 1]: the outline with a crisp or wide edge."""
     spread = SIZE * math.exp(rng.uniform(math.log(0.002), math.log(0.03)))
-    soft = _opencv().GaussianBlur(outline, (0, 0), spread)
+    soft = opencv_in_one_thread().GaussianBlur(outline, (0, 0), spread)
     inward = rng.random() < 0.5  # otherwise half of the edge is outside
     levels = np.arange(256, dtype=np.float32) / 255
     return (np.clip(2 * levels - 1, 0, 1) if inward else levels)[soft]
@@ -270,64 +270,16 @@ def _feathered(outline: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _moved(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Shifted, scaled and turned a little."""
-    cv2 = _opencv()
+    cv2 = opencv_in_one_thread()
     scale = math.exp(rng.uniform(-0.05, 0.05))
     matrix = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), rng.uniform(-3, 3), scale)
     matrix[:, 2] += rng.uniform(-1, 1, 2) * (0.03 * SIZE, 0.015 * SIZE)
     return cv2.warpAffine(image, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT)
 
 
-def _altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """In other colours and of another sharpness."""
-    image = _recoloured(image, rng, shift=20, spread=0.2)
-    return _TEXTURES[rng.integers(len(_TEXTURES))](image, rng)
-
-
-def _recoloured(
-    image: np.ndarray, rng: np.random.Generator, shift: float, spread: float
-) -> np.ndarray:
-    """With other saturation, contrast and brightness, and each channel shifted."""
-    saturation, contrast = 1 + rng.uniform(-spread, spread, 2)
-    luminance = np.array([0.299, 0.587, 0.114])
-    matrix = contrast * (saturation * np.eye(3) + (1 - saturation) * luminance)
-    # Around its own mean, so that a dark face keeps its detail.
-    mean = np.array(_opencv().mean(image)[:3])
-    offset = mean - matrix @ mean + rng.uniform(-shift, shift, 3) + rng.uniform(-shift, shift) / 2
-    return _opencv().transform(image, np.column_stack([matrix, offset]))
-
-
-def _downscaled(image: np.ndarray, rng: np.random.Generator, least: float = 0.25) -> np.ndarray:
-    cv2, full, factor = _opencv(), image.shape[1::-1], rng.uniform(least, 0.75)
-    size = tuple(max(round(factor * side), 1) for side in full)
-    kinds = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
-    small = cv2.resize(image, size, interpolation=kinds[rng.integers(4)])
-    return cv2.resize(small, full, interpolation=kinds[(0, 2)[rng.integers(2)]])
-
-
-def _sharpened(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    amount = rng.uniform(0.5, 2.5)
-    soft = _opencv().GaussianBlur(image, (0, 0), rng.uniform(0.8, 1.8))
-    return _opencv().addWeighted(image, 1 + amount, soft, -amount, 0)
-
-
-def _blurred(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return _opencv().GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.8))
-
-
-def _compressed(image: np.ndarray, rng: np.random.Generator, least: int = 30) -> np.ndarray:
-    """As JPEG."""
-    cv2 = _opencv()
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(least, 96))]
-    return cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
-
-
-_TEXTURES: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...]
-_TEXTURES = (_downscaled, _downscaled, _sharpened, _sharpened, _blurred, _compressed)
-
-
 def _label(target: np.ndarray, forgery: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Where a forgery is manipulated, by the rule of `forge`: (SIZE, SIZE) uint8 in {0, 1}."""
-    cv2 = _opencv()
+    cv2 = opencv_in_one_thread()
     changed = functools.reduce(cv2.max, cv2.split(cv2.absdiff(target, forgery)))
     nearby = cv2.boxFilter(changed, cv2.CV_32F, (SIZE // 16 + 1, SIZE // 16 + 1))
     counts = ((weight >= MIN_WEIGHT) & (nearby >= MIN_CHANGE)).astype(np.uint8)
@@ -337,92 +289,3 @@ def _label(target: np.ndarray, forgery: np.ndarray, weight: np.ndarray) -> np.nd
         largest = max(outlines, key=cv2.contourArea)
         cv2.drawContours(label, [largest], -1, 1, cv2.FILLED)
     return label
-
-
-def _disturbed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As cameras, editors and networks leave pictures: the same numbers do the same to any."""
-    chances = rng.random(6)
-    if chances[5] < 0.4:
-        image = _lit(image, rng)
-    if chances[0] < 0.6:
-        image = _recoloured(image, rng, shift=20, spread=0.35)
-    elif chances[0] < 0.65:
-        image = _grey(image)
-    if chances[1] < 0.25:
-        image = _downscaled(image, rng, least=0.4)
-    if chances[2] < 0.15:
-        image = _blurred(image, rng)
-    elif chances[2] < 0.3:
-        image = _sharpened(image, rng)
-    if chances[3] < 0.3:
-        image = _noisy(image, rng)
-    if chances[4] < 0.45:
-        return _compressed(image, rng)
-    return _coded(image, rng) if chances[4] < 0.7 else image
-
-
-def _lit(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """In harder or softer light, brighter on one side."""
-    cv2, (height, width) = _opencv(), image.shape[:2]
-    gamma, strength = math.exp(rng.uniform(-0.5, 0.5)), rng.uniform(0, 0.8)
-    direction = rng.uniform(0, 2 * math.pi)
-    levels = (255 * (np.arange(256) / 255) ** gamma).astype(np.float32)
-    across = np.linspace(-0.5, 0.5, width, dtype=np.float32) * np.float32(math.cos(direction))
-    down = np.linspace(-0.5, 0.5, height, dtype=np.float32) * np.float32(math.sin(direction))
-    light = 1 + np.float32(strength) * (across + down[:, None])
-    return cv2.convertScaleAbs(cv2.multiply(levels[image], cv2.merge([light] * 3)))
-
-
-def _grey(image: np.ndarray) -> np.ndarray:
-    """In levels of grey."""
-    cv2 = _opencv()
-    return cv2.merge([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)] * 3)
-
-
-def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With noise of a sensor: fine in brightness, coarse in colour."""
-    cv2, (height, width), deviation = _opencv(), image.shape[:2], rng.uniform(1, 7)
-    fine = rng.standard_normal((height, width), np.float32)
-    coarse = rng.standard_normal((height // 2, width // 2, 3), np.float32)
-    noise = cv2.add(cv2.resize(coarse, (width, height)), cv2.merge([fine] * 3))
-    noisy = cv2.scaleAdd(noise, deviation, image.astype(np.float32))
-    return cv2.convertScaleAbs(cv2.max(noisy, 0))
-
-
-def _coded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As in a video: 8 x 8 blocks in steps of one size, colours at half the resolution."""
-    cv2, (height, width) = _opencv(), image.shape[:2]
-    step = float(np.float32(math.exp(rng.uniform(math.log(6), math.log(40)))))
-    levels = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
-    half = cv2.resize(levels, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    colours = [_quantised(half[..., channel], step) for channel in (1, 2)]
-    wide = cv2.resize(cv2.merge(colours), (width, height), interpolation=cv2.INTER_LINEAR)
-    planes = [_quantised(levels[..., 0], step), wide[..., 0], wide[..., 1]]
-    return cv2.cvtColor(cv2.merge(planes), cv2.COLOR_YCrCb2RGB)
-
-
-_COSINES = np.cos((np.arange(8)[:, None] + 0.5) * np.arange(8) * math.pi / 8)
-_DCT = (_COSINES * np.where(np.arange(8) == 0, math.sqrt(1 / 8), 1 / 2)).astype(np.float32)
-_INVERSE = _DCT.T.copy()
-
-
-def _quantised(plane: np.ndarray, step: float) -> np.ndarray:
-    """A plane (H, W) uint8 whose 8 x 8 blocks have coefficients that are multiples of `step`."""
-    cv2 = _opencv()
-
-    def along_rows(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-        # OpenCV's product stays in this thread; NumPy's starts others.
-        product = cv2.gemm(values.reshape(-1, 8), matrix, 1, None, 0)
-        return cv2.transpose(product.reshape(values.shape))
-
-    values = along_rows(along_rows(plane.astype(np.float32), _DCT), _DCT)
-    values = (values / step).round() * step
-    values = along_rows(along_rows(values, _INVERSE), _INVERSE)
-    return cv2.convertScaleAbs(cv2.max(values, 0))
-
-
-@functools.cache
-def _opencv() -> Any:
-    cv2 = opencv()
-    cv2.setNumThreads(1)  # several frames are made at once
-    return cv2

@@ -16,7 +16,7 @@ from train.data.dataset import Dataset
 from train.data.layouts.faults import Fault
 from train.data.storage.cache import fingerprint
 from train.data.storage.manifest import Record, Table
-from train.data.synthetic import blend, forge, photos
+from train.data.synthetic import alter, blend, forge, photos
 from train.data.synthetic.blend import Portrait
 from train.data.synthetic.pairs import originals
 from train.data.synthetic.portraits import Portraits
@@ -212,7 +212,8 @@ def with_forgeries(data: Dataset) -> Dataset:
 
 def _made_with() -> list[str]:
     """What forgeries depend on besides the faces: hashes of the code, and versions."""
-    code = [file_sha256(Path(str(file))) for file in (__file__, blend.__file__, forge.__file__)]
+    modules = (__file__, alter.__file__, blend.__file__, forge.__file__)
+    code = [file_sha256(Path(str(file))) for file in modules]
     return [*code, *(f"{name} {version(name)}" for name in ("numpy", "opencv-python-headless"))]
 
 

@@ -18,7 +18,7 @@ from train.data.augment import Augmentation
 from train.data.dataset import SELF_BLENDED, Dataset, open_dataset, open_splits, split_by_source
 from train.data.loader import Batch
 from train.data.sampler import Sampler
-from train.data.synthetic import blend, dataset
+from train.data.synthetic import alter, blend, dataset
 from train.data.synthetic.blend import Portrait, frame
 from train.data.synthetic.fresh import Pairs, with_forgeries
 from train.data.synthetic.photos import portrait_in
@@ -237,7 +237,7 @@ def test_blocks_of_a_video_are_quantised() -> None:
 
     plane = np.random.default_rng(0).integers(60, 190, (256, 256), np.uint8)
     step = 30.0
-    found = blend._quantised(plane, step).astype(float)
+    found = alter._quantised(plane, step).astype(float)
     blocks = found.reshape(32, 8, 32, 8).swapaxes(1, 2)
     coefficients = np.asarray(dctn(blocks, axes=(2, 3), norm="ortho")) / step
     assert np.abs(coefficients - coefficients.round()).mean() < 0.02  # pixels are whole numbers
