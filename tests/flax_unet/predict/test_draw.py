@@ -69,7 +69,7 @@ def test_heat_rises_with_the_probability_and_the_face_stays_visible() -> None:
             seen, original = each[..., channel].ravel(), face[..., channel].ravel()
             assert np.corrcoef(seen, original)[0, 1] > 0.9
         assert each.std(axis=(0, 1)).min() > 0.5 * face.std()
-        assert not (each == 255).all(-1).any()  # nothing is marked: there is no line
+        assert not (each == 255).all(-1).any()  # no line, since nothing is marked
 
 
 def test_line_follows_the_mask_and_the_heat_the_probability() -> None:

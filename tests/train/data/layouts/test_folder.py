@@ -199,7 +199,7 @@ def test_absent_original_is_a_note(tmp_path: Path) -> None:
 
 def test_training_frames_are_not_scored_by_default(tmp_path: Path) -> None:
     write_folder(tmp_path / "training", videos=2, prefix="a")
-    assert open_dataset(str(tmp_path), None).split == "train"  # there are no others
+    assert open_dataset(str(tmp_path), None).split == "train"  # the only one
     write_folder(tmp_path / "validation", videos=2, prefix="b")
     assert open_dataset(str(tmp_path), None).split == "validation"
     write_folder(tmp_path / "testing", videos=2, prefix="c")
