@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.client
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -188,5 +189,6 @@ def answered(app: Starlette, method: str, headers: dict[str, str]) -> tuple[int,
 
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": "/", "query_string": b"", "headers": raw}
-    asyncio.run(app(scope, receive, send))
+    with ThreadPoolExecutor(1) as thread:  # in this one, Playwright's tests leave a loop running
+        thread.submit(asyncio.run, app(scope, receive, send)).result()
     return sent[0]["status"], {name.decode(): of.decode() for name, of in sent[0]["headers"]}
