@@ -11,8 +11,10 @@ from flax_unet.media.faces import opencv
 
 
 def altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """In other colours and of another sharpness."""
+    """In other colours, some in another light, and of another sharpness."""
     image = _recoloured(image, rng, shift=20, spread=0.2)
+    if rng.random() < 0.4:
+        image = _lit(image, rng)
     return _TEXTURES[rng.integers(len(_TEXTURES))](image, rng)
 
 
@@ -50,7 +52,7 @@ def _blurred(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _compressed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As JPEG."""
     cv2 = opencv_in_one_thread()
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 96))]
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 97))]
     return cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
 
 
@@ -68,7 +70,7 @@ def disturbed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     elif chances[0] < 0.65:
         image = _grey(image)
     if chances[1] < 0.25:
-        image = _downscaled(image, rng, least=0.4)
+        image = _downscaled(image, rng, least=0.6)
     if chances[2] < 0.15:
         image = _blurred(image, rng)
     elif chances[2] < 0.3:
@@ -100,7 +102,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """With noise of a sensor: fine in brightness, coarse in colour."""
-    cv2, (height, width), deviation = opencv_in_one_thread(), image.shape[:2], rng.uniform(1, 7)
+    cv2, (height, width), deviation = opencv_in_one_thread(), image.shape[:2], rng.uniform(1, 5)
     fine = rng.standard_normal((height, width), np.float32)
     coarse = rng.standard_normal((height // 2, width // 2, 3), np.float32)
     noise = cv2.add(cv2.resize(coarse, (width, height)), cv2.merge([fine] * 3))
@@ -111,7 +113,7 @@ def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _coded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As in a video: 8 x 8 blocks in steps of one size, colours at half the resolution."""
     cv2, (height, width) = opencv_in_one_thread(), image.shape[:2]
-    step = float(np.float32(math.exp(rng.uniform(math.log(6), math.log(40)))))
+    step = float(np.float32(math.exp(rng.uniform(math.log(4), math.log(20)))))
     levels = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
     half = cv2.resize(levels, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     colours = [_quantised(half[..., channel], step) for channel in (1, 2)]

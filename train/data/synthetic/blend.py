@@ -20,15 +20,16 @@ from train.data.synthetic.forge import MIN_CHANGE, MIN_WEIGHT
 
 SIZE = 256  # pixels along each side of a picture while it is forged
 _BLOCK = 16  # pixels; a frame's side is a multiple, for compression in blocks
-_SIDES = 80, 320  # pixels along a frame's longer side: as crops are, of faces near and far
+_SIDES = 96, 352  # pixels along a frame's longer side: as crops are, of faces near and far
 CONTEXT = 2.2  # of a face's longer side: a stored portrait's side, where the photo reaches so far
 MOST_PIXELS = 384  # along each side of a stored portrait
 
 _TEXT = "face"  # the PNG's text that holds the place of the face
-_ZOOM = 1.25, 2.0  # of a face's width and height: those of a frame
+_ZOOM = 1.0, 1.75  # of a face's width and height: those of a frame
 _ASIDE = 0.15  # of the frame's sides, by which the face lies off its middle, at most
-_LEANING = 12  # degrees: the standard deviation, for half of the frames
-_RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # how opaque the blended face is, as published
+_LEANING = 15  # degrees: the standard deviation, for half of the frames
+_BENDING = 0.02  # of the frame's side, the most of the standard deviation, for half of the frames
+_RATIOS = (0.6, 0.8, 1.0, 1.0, 1.0, 1.0)  # how opaque the blended face is
 _MIN_AREA = 0.01  # share of the frame that the label covers; less is forged anew
 _ATTEMPTS = 5
 _DIRECTIONS = np.linspace(0, 2 * math.pi, 64, endpoint=False)
@@ -126,15 +127,19 @@ def _resized(
 
 @functools.lru_cache(maxsize=8)  # a face and its forgery follow each other
 def _view(content: bytes, key: tuple[int, ...], reading: Reading = Portrait.from_png) -> _View:
-    """The crop of a portrait by a random zoom and margin."""
+    """The crop of a portrait by a random zoom and margin.
+
+    It may reach beyond the picture, which goes on there as in a mirror. In a set of portraits each
+    face lies in the same place: crops that end with the picture would all show it there, and a
+    network would take any other place for a trace.
+    """
     cv2, rng = opencv_in_one_thread(), np.random.default_rng((*key, 0))
     pixels, box, landmarks = reading(content)
-    full, face = np.array(pixels.shape[1::-1]), box[2:] - box[:2]
+    face = box[2:] - box[:2]
     # Crops are as the face finder's boxes, or square; either becomes the network's square.
     face = face.max() + (face - face.max()) * rng.random()
-    size = np.clip(rng.uniform(*_ZOOM) * face, 16, full).clip(1, full)
+    size = np.maximum(rng.uniform(*_ZOOM) * face, 16)
     middle = (box[:2] + box[2:]) / 2 + rng.uniform(-_ASIDE, _ASIDE, 2) * size
-    middle = np.clip(middle, size / 2, full - size / 2)
     angle = np.radians(rng.normal(0, _LEANING)) if rng.random() < 0.5 else 0.0
     sides = np.array([-1, 1]) if rng.random() < 0.5 else np.ones(2)  # mirrored, or not
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -150,6 +155,8 @@ def _view(content: bytes, key: tuple[int, ...], reading: Reading = Portrait.from
         borderMode=cv2.BORDER_REFLECT_101,
     )
     landmarks = landmarks @ matrix.T + offset
+    if rng.random() < 0.5:
+        crop, landmarks = _bent(crop, landmarks, rng)
     if sides[0] < 0:
         landmarks = landmarks[[1, 0, 2, 4, 3]]  # the picture's left first
     # The box around the turned ellipse in the face's box.
@@ -159,6 +166,26 @@ def _view(content: bytes, key: tuple[int, ...], reading: Reading = Portrait.from
     is_altered = rng.random() < 0.5
     target = altered(crop, rng) if is_altered else crop
     return _View(crop, target, is_altered, box, landmarks, size[1] / size[0])
+
+
+def _bent(
+    image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture and points in it, moved smoothly at random: a face of other proportions."""
+    cv2, deviation = opencv_in_one_thread(), np.float32(rng.uniform(0, _BENDING) * SIZE)
+    grid = deviation * rng.standard_normal((5, 5, 2), np.float32)
+    field = cv2.resize(grid, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    column, row = np.clip(landmarks.T.astype(int), 0, SIZE - 1)
+    bent = cv2.remap(
+        image, _places() + field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
+    return bent, landmarks - field[row, column]
+
+
+@functools.cache
+def _places() -> np.ndarray:
+    """The place (x, y) of each pixel: (SIZE, SIZE, 2) float32."""
+    return np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), axis=-1).astype(np.float32)
 
 
 def _blended(
@@ -261,7 +288,7 @@ def _extent(box: np.ndarray, down: np.ndarray) -> tuple[float, float]:
 
 def _feathered(outline: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Blending weights (SIZE, SIZE) float32 in [0, 1]: the outline with a crisp or wide edge."""
-    spread = SIZE * math.exp(rng.uniform(math.log(0.002), math.log(0.03)))
+    spread = SIZE * math.exp(rng.uniform(math.log(0.003), math.log(0.06)))
     soft = opencv_in_one_thread().GaussianBlur(outline, (0, 0), spread)
     inward = rng.random() < 0.5  # otherwise half of the edge is outside
     levels = np.arange(256, dtype=np.float32) / 255

@@ -21,7 +21,7 @@ from train.data.synthetic.blend import Portrait
 from train.data.synthetic.pairs import originals
 from train.data.synthetic.portraits import Portraits
 
-DONOR_SHARE = 1 / 4  # of the forgeries that get another person's face instead of their own
+DONOR_SHARE = 1 / 2  # of the forgeries that get another person's face instead of their own
 _DONORS = 8  # that are drawn until one is of another video
 EACH = 8  # pairs of each face that is not trained on; of few people, one each shows little
 
