@@ -92,7 +92,7 @@ def frame(
 
     Returns:
         The frame (H, W, 3) uint8, and its label (H, W) uint8: 1 where it is manipulated. The longer
-        side is drawn from 80 to 320 pixels.
+        side is drawn from 96 to 352 pixels.
     """
     view = _view(content, key, reading)
     if is_forged:

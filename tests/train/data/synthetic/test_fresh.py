@@ -226,7 +226,7 @@ def test_small_portraits_with_the_face_at_the_edge(size: tuple[int, int]) -> Non
         for is_forged in (False, True):
             found, label = frame(content, (0, draw), is_forged=is_forged)
             assert found.shape == (*label.shape, 3)
-            assert 80 <= max(label.shape) <= 320
+            assert 96 <= max(label.shape) <= 352
             assert found.dtype == label.dtype == np.uint8
             assert label.any() == is_forged
 
@@ -263,6 +263,26 @@ def test_photos_keep_more_around_the_face(tmp_path: Path) -> None:
     longer = (portrait.box[2:] - portrait.box[:2]).max()
     assert 384 / longer == pytest.approx(2.2, rel=0.05)
     assert dataset.KINDS[SELF_BLENDED].size >= 3 * 384**2
+
+
+def test_a_face_lies_anywhere_in_the_frame_and_its_landmarks_with_it() -> None:
+    """Also one that fills its picture, as in a set of portraits: nothing else tells it apart."""
+    pixels = np.full((256, 256, 3), 200, np.uint8)
+    box, dots = np.array([56.0, 40.0, 200.0, 230.0]), np.empty((5, 2))
+    dots[:] = (98, 112), (158, 112), (128, 150), (102, 182), (154, 182)
+    for x, y in dots.astype(int):
+        pixels[y - 6 : y + 7, x - 6 : x + 7] = 20
+    content = Portrait(pixels, box, dots).to_png()
+    views = [blend._view(content, (number,)) for number in range(200)]
+    for view in views:
+        for x, y in view.landmarks.round().astype(int):
+            if min(x, y) >= 3 and max(x, y) < blend.SIZE - 3:
+                assert view.source[y - 1 : y + 2, x - 1 : x + 2].max() < 110
+    middles = np.array([view.landmarks.mean(0) for view in views]) / blend.SIZE
+    heights = np.array([np.hypot(*(view.landmarks[3] - view.landmarks[0])) for view in views])
+    assert (middles.std(0) > 0.06).all()
+    low, high = np.quantile(heights, [0.05, 0.95])
+    assert high / low > 1.5
 
 
 def test_crops_are_as_found_faces_or_square() -> None:
@@ -307,12 +327,12 @@ def test_another_face_is_put_where_the_face_is() -> None:
     np.testing.assert_allclose(face.mean((0, 1)), view.source.mean((0, 1)), atol=6)
 
 
-def test_a_quarter_of_the_forgeries_are_of_other_faces(data: Dataset) -> None:
+def test_half_of_the_forgeries_are_of_other_faces(data: Dataset) -> None:
     pairs = data.records
     assert isinstance(pairs, Pairs)
     donors = [pairs._donor((0, epoch, face), face) for epoch in range(100) for face in range(16)]
     others = [(index % 16, donor) for index, donor in enumerate(donors) if donor is not None]
-    assert len(others) / len(donors) == pytest.approx(0.25, abs=0.05)
+    assert len(others) / len(donors) == pytest.approx(0.5, abs=0.05)
     assert all(face != donor for face, donor in others)
     assert {donor for _, donor in others} == set(range(16))
     halves = dataclasses.replace(pairs, videos=np.arange(16) // 8)
@@ -320,7 +340,7 @@ def test_a_quarter_of_the_forgeries_are_of_other_faces(data: Dataset) -> None:
         (face, halves._donor((0, epoch, face), face)) for epoch in range(99) for face in range(16)
     ]
     assert all(donor is None or face // 8 != donor // 8 for face, donor in found)
-    assert sum(donor is not None for _, donor in found) > 250
+    assert sum(donor is not None for _, donor in found) > 600
     alone = dataclasses.replace(pairs, faces=[pairs.faces[0]])
     assert all(alone._donor((0, epoch, 0), 0) is None for epoch in range(50))
     for index in range(0, 32, 2):  # a real frame does not depend on it
