@@ -82,8 +82,6 @@ function refuse(one, message) {
 }
 
 function forget(number) {
-  URL.revokeObjectURL(pictures.get(number));
-  pictures.delete(number);
   sending.delete(number);
   if (chosen === number) chosen = null;
   draw();
@@ -162,7 +160,12 @@ function everything() {
 function draw() {
   const files = everything();
   const rows = new Map([...list.children].map((item) => [item.dataset.key, item]));
-  for (const [old, item] of rows) if (!files.some((file) => file.key === old)) item.remove();
+  for (const [old, item] of rows) {
+    if (files.some((file) => file.key === old)) continue;
+    item.remove();
+    if (pictures.has(old)) URL.revokeObjectURL(pictures.get(old));
+    pictures.delete(old);
+  }
   files.forEach((file, place) => {
     const item = rows.get(file.key) ?? row(file);
     fill(item, file);
@@ -240,7 +243,8 @@ picker.onchange = () => { add(picker.files); picker.value = ""; };
 get("camera-open").onclick = () => openCamera((file) => add([file]));
 get("again").onclick = async () => {
   if (!get("count").reportValidity()) return;
-  await fetch(`${home}/files/${chosen}/again?${options()}`, { method: "POST" });
+  const answer = await fetch(`${home}/files/${chosen}/again?${options()}`, { method: "POST" });
+  get("refused").textContent = answer.ok ? "" : await answer.text();
 };
 document.addEventListener("click", async (event) => {
   const example = event.target.closest("[data-example]")?.dataset.example;

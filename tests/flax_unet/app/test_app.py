@@ -358,6 +358,15 @@ def test_page_goes_on_after_what_it_cannot_judge(
     expect(page.locator("#faces figure")).to_have_count(1)
     assert len(kept) == len(served.results()) == 1  # of one file, one
 
+    refusal = {"status": 429, "body": "You have reached the limit."}
+    page.route("**/again?*", lambda route: route.fulfill(**refusal))
+    page.get_by_text("Judge again").click()
+    expect(page.get_by_role("alert")).to_have_text("You have reached the limit.")
+    page.unroute("**/again?*")
+    page.get_by_text("Judge again").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.locator("#faces figure")).to_have_count(1)
+
 
 @needs_browser
 def test_file_of_no_known_type(visit: Visit, tmp_path: Path) -> None:
