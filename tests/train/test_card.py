@@ -179,9 +179,15 @@ def test_measurement_becomes_part_of_the_weights(
     figures = json.loads(report.read_text())
     auc, dice = figures["frames"]["auc"], figures["pixels"]["fake_frames"]["dice"]
     frames, split = figures["configuration"]["frames"], figures["configuration"]["split"]
+    counts = figures["frames"]["confusion"]
+    called = [
+        100 * counts[f"{kind}_called_fake"] / figures["frames"][f"n_{kind}"]
+        for kind in ("real", "fake")
+    ]
     expected = (
         "Trained on 210 synthetic people (forged_portraits:avatars) only; measured on "
-        f"{frames} frames of some faces, split {split}: AUC {auc:.3f}, Dice of fake frames "
+        f"{frames} frames of some faces, split {split}: {called[0]:.1f} % of real and "
+        f"{called[1]:.1f} % of fake frames called FAKE, AUC {auc:.3f}, Dice of fake frames "
         f"{dice:.3f}; real faces may be called FAKE wrongly."
     )
     assert f"`{expected}`" in (model / "README.md").read_text()

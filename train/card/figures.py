@@ -51,8 +51,18 @@ def results(report: dict[str, Any], config: UNetConfig) -> list[dict[str, Any]]:
 
 
 def measurement(report: dict[str, Any], config: UNetConfig) -> str:
-    """The data set and the main figures of a report, as a phrase."""
+    """The data set and the main figures of a report, as a phrase.
+
+    Called FAKE is what the checkpoint's calibration calls so, if it has one.
+    """
     frames, data = (at(report, "configuration", name) for name in ("frames", "data"))
+    called = at(report, "calibration", "calibrated", "frames") or at(report, "frames")
+    counts = [at(called, "confusion", f"{kind}_called_fake") for kind in ("real", "fake")]
+    of = [at(called, f"n_{kind}") for kind in ("real", "fake")]
+    shares = []
+    if config.has_classifier and all(map(is_number, [*counts, *of])) and all(of):
+        real, fake = (100 * count / all_ for count, all_ in zip(counts, of, strict=True))
+        shares = [f"{real:.1f} % of real and {fake:.1f} % of fake frames called FAKE"]
     figures = {
         "AUC": at(report, "frames", "auc") if config.has_classifier else None,
         "Dice of fake frames": (
@@ -62,7 +72,8 @@ def measurement(report: dict[str, Any], config: UNetConfig) -> str:
     shown = [f"{name} {number(of, '.3f')}" for name, of in figures.items() if is_number(of)]
     return (
         f"{number(frames, ',')} frames of {data_name(data)}, "
-        f"split {line(at(report, 'configuration', 'split'))}: {', '.join(shown) or 'no figures'}"
+        f"split {line(at(report, 'configuration', 'split'))}: "
+        f"{', '.join([*shares, *shown]) or 'no figures'}"
     )
 
 
