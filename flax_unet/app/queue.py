@@ -26,7 +26,8 @@ KEPT = 6 * 60 * 60.0  # seconds: age of files that are deleted
 # Seconds without a connection after which a page counts as closed. A page that is left says so
 # itself: this is for lost connections, and time to come back.
 _AWAY = 5 * 60.0
-_MOST_WAITING, _MOST_SESSIONS = 1000, 500  # more than a visitor may send in an hour
+_MOST_WAITING = 1000  # files: more than a visitor may send in an hour, unless chosen otherwise
+_MOST_SESSIONS = 500
 State = Literal["waiting", "judging", "done"]
 
 
