@@ -196,6 +196,16 @@ def test_measurement_becomes_part_of_the_weights(
     convert(tmp_path / "there.pth", tmp_path / "again", verify=False)
     assert Worth.of_checkpoint(tmp_path / "again").sentence == expected
 
+    # What the calibration calls FAKE is what its users see.
+    figures["calibration"] = {
+        "calibrated": {"frames": {"n_real": 8, "false_alarm_rate": 0.125, "recall": 0.5}}
+    }
+    calibrated = tmp_path / "calibrated.json"
+    calibrated.write_text(json.dumps(figures))
+    write_card(model, "--evaluation", calibrated, "--overwrite")
+    said = "12.5 % of real and 50.0 % of fake frames called FAKE, AUC"
+    assert said in Worth.of_checkpoint(model).sentence
+
     # A second time it is replaced, and a checkpoint that cannot be written to gets a card still.
     write_card(model, "--evaluation", report, "--overwrite")
     assert Worth.of_checkpoint(model).sentence == expected

@@ -56,12 +56,16 @@ def measurement(report: dict[str, Any], config: UNetConfig) -> str:
     Called FAKE is what the checkpoint's calibration calls so, if it has one.
     """
     frames, data = (at(report, "configuration", name) for name in ("frames", "data"))
-    called = at(report, "calibration", "calibrated", "frames") or at(report, "frames")
-    counts = [at(called, "confusion", f"{kind}_called_fake") for kind in ("real", "fake")]
-    of = [at(called, f"n_{kind}") for kind in ("real", "fake")]
-    shares = []
-    if config.has_classifier and all(map(is_number, [*counts, *of])) and all(of):
-        real, fake = (100 * count / all_ for count, all_ in zip(counts, of, strict=True))
+    called = at(report, "calibration", "calibrated", "frames")
+    if called is None:
+        called = at(report, "frames")
+        alarms, reals = at(called, "confusion", "real_called_fake"), at(called, "n_real")
+        false_alarms = alarms / reals if is_number(alarms) and is_number(reals) and reals else None
+    else:
+        false_alarms = at(called, "false_alarm_rate")
+    recall, shares = at(called, "recall"), []
+    if config.has_classifier and is_number(false_alarms) and is_number(recall):
+        real, fake = 100 * false_alarms, 100 * recall
         shares = [f"{real:.1f} % of real and {fake:.1f} % of fake frames called FAKE"]
     figures = {
         "AUC": at(report, "frames", "auc") if config.has_classifier else None,
