@@ -180,6 +180,7 @@ function draw() {
 
 function choose(file) {
   chosen = file;
+  get("refused").textContent = "";
   draw();
 }
 
