@@ -57,7 +57,7 @@ def passes() -> int:
 def estimate(frames: int, timing: Timing) -> str:
     """What the passes take at the rate of the frames as they are, in words."""
     work = f"robustness: {passes()} more passes over {counted(frames, 'frame')}"
-    if timing.frames:  # the first batch is no measure: its time is that of compiling
+    if timing.frames:  # not of the first batch, which takes the time to compile
         minutes = passes() * frames * timing.seconds / timing.frames / 60
         work += f", about {max(minutes, 0.1):,.1f} minutes at the rate so far"
         work += ", more where perturbing is slower"
