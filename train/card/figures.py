@@ -57,10 +57,12 @@ def measurement(report: dict[str, Any], config: UNetConfig) -> str:
     """
     frames, data = (at(report, "configuration", name) for name in ("frames", "data"))
     called = at(report, "calibration", "calibrated", "frames")
+    false_alarms: Any = None
     if called is None:
         called = at(report, "frames")
         alarms, reals = at(called, "confusion", "real_called_fake"), at(called, "n_real")
-        false_alarms = alarms / reals if is_number(alarms) and is_number(reals) and reals else None
+        if is_number(alarms) and is_number(reals) and reals:
+            false_alarms = alarms / reals
     else:
         false_alarms = at(called, "false_alarm_rate")
     recall, shares = at(called, "recall"), []
