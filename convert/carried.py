@@ -1,4 +1,4 @@
-"""The records of `source.json` that travel in a PyTorch file, beside its tensors.
+"""What travels in a PyTorch file beside its tensors: records, and the size of pictures.
 
 PyTorch gives a state dict the attribute `_metadata`: a dictionary by the names of modules, "" for
 the whole network, in which `load_state_dict` looks for the entries that it knows. There is one more
@@ -8,20 +8,33 @@ entry, which is JSON text. In a file of safetensors it is in the header's `__met
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from convert.pickles import Ordered
 from flax_unet.checkpoint.metadata import CALIBRATION, calibration_of
 from flax_unet.checkpoint.worth import UNKNOWN, WORTH, Worth
+from flax_unet.nn.config import Size, UNetConfig
 from flax_unet.utils.errors import InputError
 
 _KEY = "flax_unet"
+_IMAGE_SIZE = "image_size"
 _WHOLE = ""  # the name of the module that is the whole network
 _LARGEST = 2**16  # characters of the JSON text
 
 
-def attach(content: Mapping[str, Any], source: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A state dict with the records of a `source.json`; itself if there are none to carry.
+class Carried(NamedTuple):
+    """What a file brings."""
+
+    records: dict[str, Any]  # for `source.json`
+    image_size: int | Size | None = None  # what pictures are resized to; None: it does not say
+
+
+def attach(
+    content: Mapping[str, Any], source: Mapping[str, Any], image_size: int | Size | None = None
+) -> Mapping[str, Any]:
+    """A state dict with the records of a `source.json`; itself if there is nothing to carry.
+
+    `image_size` is what pictures are resized to; None where the layout gives the same.
 
     Raises:
         InputError: they are too large, or hold numbers that JSON lacks.
@@ -31,6 +44,8 @@ def attach(content: Mapping[str, Any], source: Mapping[str, Any]) -> Mapping[str
         records[WORTH] = known.to_json()
     if isinstance(source.get(CALIBRATION), dict):
         records[CALIBRATION] = source[CALIBRATION]
+    if image_size is not None:
+        records[_IMAGE_SIZE] = image_size
     if not records:
         return content
     try:
@@ -54,24 +69,29 @@ def with_header(tensors: dict[str, Any], header: dict[str, str] | None) -> Order
     return ordered
 
 
-def records(content: Mapping[Any, Any]) -> dict[str, Any]:
-    """The records that a state dict of a file carries, for `source.json`.
+def find(content: Mapping[Any, Any]) -> Carried:
+    """What a state dict of a file carries.
 
-    Those that are damaged become one of `worth` that `Worth.of` takes for a damaged one.
+    Anything damaged leaves one record, of `worth`, which `Worth.of` takes for a damaged one.
     """
     text = content.state if isinstance(content, Ordered) else None
     for name in ("_metadata", _WHOLE, _KEY):
         text = text.get(name) if isinstance(text, dict) else None
     if text is None:
-        return {}
+        return Carried({})
     try:
         if not isinstance(text, str) or len(text) > _LARGEST:
             raise ValueError("not a short text")
         found = json.loads(text)
         json.dumps(found, allow_nan=False)  # also refuses 1e999, which is read as infinity
         kept = {name: of for name, of in found.items() if name in (WORTH, CALIBRATION)}
+        if not all(isinstance(of, dict) for of in kept.values()):
+            raise ValueError("a record of another type")
         if CALIBRATION in kept:
             calibration_of(kept[CALIBRATION])
+        size = None
+        if _IMAGE_SIZE in found:
+            size = UNetConfig(levels=1, decoder_levels=1, image_size=found[_IMAGE_SIZE]).image_size
     except (ValueError, AttributeError, RecursionError):
-        return {WORTH: None}
-    return kept if all(isinstance(of, dict) for of in kept.values()) else {WORTH: None}
+        return Carried({WORTH: None})
+    return Carried(kept, size)

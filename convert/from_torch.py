@@ -76,8 +76,12 @@ def recognise(path: str | Path, *, key: str | None = None, size: Size | None = N
     try:
         if size is not None:
             config = dataclasses.replace(config, image_size=size)
+        elif (brought := found.carried.image_size) is not None:
+            config = dataclasses.replace(config, image_size=brought)
     except ValueError as error:
-        raise InputError(f"--size {shown_size(size or (0, 0))}: {error}") from error
+        if size is None:
+            raise InputError(f"{path} says that its {error}. Give --size") from error
+        raise InputError(f"--size {shown_size(size)}: {error}") from error
     return Recognised(path, loaded, found, name, config, matched)
 
 
@@ -110,8 +114,8 @@ def convert(
         overwrite: whether a checkpoint that stands there is replaced.
         verify: whether the result is compared with the PyTorch twin before it is put in place.
         images: pictures to compare on, besides seeded noise.
-        size: (height, width) of the pictures that the network was trained on, which the file does
-            not say; None: the layout's.
+        size: (height, width) of the pictures that the network was trained on; None: what the
+            file says, which those of `to_torch` do, or else the layout's.
         key: which network, where the file holds several; the message on them names them.
 
     Raises:
@@ -187,8 +191,8 @@ def write(
             "computed": {name: of.how for name, of in found.computed.items()},
             "unused": inventory.unused,
             "parity": proof.to_json() if proof else None,
-            **found.records,
-            WORTH: Worth.of(found.records).to_json(),
+            **found.carried.records,
+            WORTH: Worth.of(found.carried.records).to_json(),
             "made_by": made_by(),
         }
         if directory is not None:
@@ -341,7 +345,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=image_size,
         metavar="HxW",
         help="height x width of the pictures that the network was trained on, such as 320x224 for "
-        "the older notebooks' (default: the layout's, 224 or 320); the file does not say",
+        "the older notebooks' (default: the layout's, 224 or 320, except where the file says "
+        "another, as convert.to_torch writes it)",
     )
     add(
         "--key",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from convert.mapping import BLOCK, Remap, match
-from flax_unet.nn.config import IMAGE_CHANNELS, PUBLISHED, WITH_UNUSED_LEVEL, UNetConfig
+from flax_unet.nn.config import IMAGE_CHANNELS, PUBLISHED, WITH_UNUSED_LEVEL, Size, UNetConfig
 from flax_unet.nn.shapes import Shape
 from flax_unet.utils.errors import InputError
 
@@ -56,6 +56,11 @@ def identify(shapes: Mapping[str, Shape]) -> tuple[str, UNetConfig, Remap]:
     )
 
 
+def usual_size(levels: int) -> int | Size:
+    """What pictures were resized to for the published networks of so many levels, in pixels."""
+    return _DEEP_IMAGE_SIZE if levels > 4 else UNetConfig.image_size
+
+
 def _infer(shapes: Mapping[str, Shape]) -> UNetConfig | None:
     """The configuration that a complete state dict of any base width implies, if there is one."""
     levels, ups, linears = (_count(shapes, block, most) for block, most in _MOST_BLOCKS.items())
@@ -81,7 +86,7 @@ def _infer(shapes: Mapping[str, Shape]) -> UNetConfig | None:
             classifier_widths=widths,
             upsampling="transposed" if not ups or "up1.up.weight" in shapes else "bilinear",
             conv_bias="inc.double_conv.0.bias" in shapes,
-            image_size=_DEEP_IMAGE_SIZE if used_levels > 4 else UNetConfig.image_size,
+            image_size=usual_size(used_levels),
             in_channels=_in_channels(shapes),
             narrow_decoder=_is_narrow(shapes),
         )

@@ -69,7 +69,7 @@ class StateDict(NamedTuple):
     container: str  # path of keys to the state dict; "" when the file is one
     prefix: str  # what stands before the network's keys
     others: dict[str, str]  # file's key -> whose it is; of tensors of other networks
-    records: dict[str, Any]  # of `source.json`, which the file carries
+    carried: carried.Carried
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -141,9 +141,9 @@ def find(path: Path, loaded: Loaded, key: str | None = None) -> StateDict:
     entries = dict(network.entries)
     _check_entries(path, loaded, entries)
     tensors = {name: of for key, name in names.items() if isinstance(of := entries[key], Tensor)}
-    records = {} if others else carried.records(network.entries)  # they are of one network
+    brought = carried.Carried({}) if others else carried.find(network.entries)  # of one network
     parts = computed(tensors)
-    return StateDict(entries, names, parts, network.container, network.prefix, others, records)
+    return StateDict(entries, names, parts, network.container, network.prefix, others, brought)
 
 
 def _chosen(path: Path, sets: list[Network], key: str) -> list[Network]:

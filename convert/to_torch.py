@@ -28,7 +28,8 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
     accepts the result; otherwise the keys are the file's. A trained checkpoint gives the published
     names, and in layout ynet-224 also the level that the original class has and never uses: from
     the file that training started with, or else a fresh one. What the weights are worth and their
-    calibration, if either is recorded, travel in the state dict's `_metadata`.
+    calibration, if either is recorded, travel in the state dict's `_metadata`, and so does the size
+    of the network's pictures where it is not the layout's.
 
     Returns:
         How many tensors were written.
@@ -51,7 +52,7 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
     # Imported late: PyTorch and JAX take seconds, which what is wrong above need not wait for.
     import torch
 
-    from convert import carried, state_dict
+    from convert import carried, layout, state_dict
     from flax_unet.checkpoint import store
 
     entries = source.get("entries")
@@ -65,7 +66,9 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
             raise InputError(
                 f"{path / metadata.SOURCE} does not describe the weights beside it: {error!r}"
             ) from error
-    state_dict.write(carried.attach(content, source), out)
+    usual = config.image_size == layout.usual_size(config.levels)
+    size = None if usual else config.image_size
+    state_dict.write(carried.attach(content, source, size), out)
     return sum(isinstance(value, torch.Tensor) for value in content.values())
 
 

@@ -17,6 +17,7 @@ from convert.torch_unet import ReferenceUNet
 from flax_unet import InputError
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.worth import DAMAGED, RANDOM, UNKNOWN, Worth
+from flax_unet.nn.config import Size
 from flax_unet.nn.decision import Calibration
 from tests.conftest import SMALL, small_tensors
 from tests.tolerances import assert_same_tensors
@@ -81,6 +82,31 @@ def test_records_come_back(way: str, known: Path, tmp_path: Path) -> None:
     back = torch.load(tmp_path / "back.pth", weights_only=True)
     assert text_of(back) == text_of(there)
     assert conversion.layout == f"{LAYOUT}, base width 4"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("size", [(96, 96), (320, 224)])
+def test_size_of_the_pictures_comes_back(way: str, size: Size, tmp_path: Path) -> None:
+    """At the layout's size, 224x224, the same weights give other verdicts."""
+    torch.save(small_tensors(LAYOUT), tmp_path / "foreign.pth")
+    convert(tmp_path / "foreign.pth", tmp_path / "sized", size=size, verify=False)
+    to_torch(tmp_path / "sized", tmp_path / "there.pth")
+    WAYS[way](torch.load(tmp_path / "there.pth", weights_only=True), tmp_path / way)
+    again = convert(tmp_path / way, tmp_path / "again", verify=False)
+    assert again.config.input_size == size
+    assert metadata.load_config(tmp_path / "again").input_size == size
+    assert Worth.of_checkpoint(tmp_path / "again") == UNKNOWN
+    other = convert(tmp_path / way, None, size=(112, 112), verify=False)
+    assert other.config.input_size == (112, 112)
+
+
+def test_size_that_the_network_cannot_read(tmp_path: Path, fails: Fails) -> None:
+    torch.save(carrying('{"image_size": 90}'), tmp_path / "odd.pth")
+    out = tmp_path / "out"
+    message = fails(from_torch.main, tmp_path / "odd.pth", "--out", out, "--no-verify")
+    assert "image_size is 90" in message
+    assert "Give --size" in message
+    assert not out.exists()
 
 
 def test_pytorch_reads_the_same_network(known: Path, tmp_path: Path) -> None:
@@ -164,6 +190,9 @@ HOSTILE: dict[str, Any] = {
     "threshold of 2": json.dumps(
         {"worth": GOOD, "calibration": {"temperature": 1.0, "threshold": 2.0}}
     ),
+    "size of a gigapixel": json.dumps({"worth": GOOD, "image_size": 2**15}),
+    "size is text": json.dumps({"worth": GOOD, "image_size": "224"}),
+    "size without a side": json.dumps({"worth": GOOD, "image_size": [224]}),
     "worth is text": json.dumps({"worth": "good"}),
 }
 
