@@ -2,84 +2,89 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from flax_unet.media.faces import opencv
 
+_Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
 
 def altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """In other colours, some in another light, and of another sharpness."""
-    image = _recoloured(image, rng, shift=20, spread=0.2)
-    if rng.random() < 0.4:
+    """In other colours, some in another light, and of another sharpness.
+
+    So much that a person would see it: a network that must call FAKE what it can hardly see calls
+    unusual real faces so.
+    """
+    image = _recoloured(image, rng, spread=0.25)
+    if rng.random() < 0.3:
         image = _lit(image, rng)
-    return _TEXTURES[rng.integers(len(_TEXTURES))](image, rng)
+    return _one_of(_TEXTURES, image, rng)
 
 
-def _recoloured(
-    image: np.ndarray, rng: np.random.Generator, shift: float, spread: float
-) -> np.ndarray:
+def _recoloured(image: np.ndarray, rng: np.random.Generator, spread: float) -> np.ndarray:
     """With other saturation, contrast and brightness, and each channel shifted."""
     saturation, contrast = 1 + rng.uniform(-spread, spread, 2)
     luminance = np.array([0.299, 0.587, 0.114])
     matrix = contrast * (saturation * np.eye(3) + (1 - saturation) * luminance)
     # Around its own mean, so that a dark face keeps its detail.
     mean = np.array(opencv_in_one_thread().mean(image)[:3])
-    offset = mean - matrix @ mean + rng.uniform(-shift, shift, 3) + rng.uniform(-shift, shift) / 2
+    offset = mean - matrix @ mean + rng.uniform(-15, 15, 3) + rng.uniform(-20, 20)
     return opencv_in_one_thread().transform(image, np.column_stack([matrix, offset]))
 
 
-def _downscaled(image: np.ndarray, rng: np.random.Generator, least: float = 0.25) -> np.ndarray:
-    cv2, full, factor = opencv_in_one_thread(), image.shape[1::-1], rng.uniform(least, 0.75)
+def _downscaled(
+    image: np.ndarray, rng: np.random.Generator, least: float = 0.25, most: float = 0.6
+) -> np.ndarray:
+    cv2, full, factor = opencv_in_one_thread(), image.shape[1::-1], rng.uniform(least, most)
     size = tuple(max(round(factor * side), 1) for side in full)
     kinds = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
     small = cv2.resize(image, size, interpolation=kinds[rng.integers(4)])
     return cv2.resize(small, full, interpolation=kinds[(0, 2)[rng.integers(2)]])
 
 
-def _sharpened(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    amount = rng.uniform(0.5, 2.5)
+def _sharpened(
+    image: np.ndarray, rng: np.random.Generator, least: float = 2, most: float = 4
+) -> np.ndarray:
+    amount = rng.uniform(least, most)
     soft = opencv_in_one_thread().GaussianBlur(image, (0, 0), rng.uniform(0.8, 1.8))
     return opencv_in_one_thread().addWeighted(image, 1 + amount, soft, -amount, 0)
 
 
-def _blurred(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return opencv_in_one_thread().GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.8))
+def _blurred(
+    image: np.ndarray, rng: np.random.Generator, least: float = 1, most: float = 2
+) -> np.ndarray:
+    return opencv_in_one_thread().GaussianBlur(image, (0, 0), rng.uniform(least, most))
 
 
-def _compressed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _compressed(
+    image: np.ndarray, rng: np.random.Generator, least: int = 15, most: int = 50
+) -> np.ndarray:
     """As JPEG."""
     cv2 = opencv_in_one_thread()
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 97))]
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(least, most))]
     return cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
-
-
-_TEXTURES: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...]
-_TEXTURES = (_downscaled, _downscaled, _sharpened, _sharpened, _blurred, _compressed)
 
 
 def disturbed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As cameras, editors and networks leave pictures: the same numbers do the same to any."""
-    chances = rng.random(6)
-    if chances[5] < 0.4:
-        image = _lit(image, rng)
-    if chances[0] < 0.6:
-        image = _recoloured(image, rng, shift=20, spread=0.35)
-    elif chances[0] < 0.65:
-        image = _grey(image)
-    if chances[1] < 0.25:
-        image = _downscaled(image, rng, least=0.6)
-    if chances[2] < 0.15:
-        image = _blurred(image, rng)
-    elif chances[2] < 0.3:
-        image = _sharpened(image, rng)
-    if chances[3] < 0.3:
-        image = _noisy(image, rng)
-    if chances[4] < 0.45:
-        return _compressed(image, rng)
-    return _coded(image, rng) if chances[4] < 0.7 else image
+    for some in _DISTURBANCES:
+        image = _one_of(some, image, rng)
+    return image
+
+
+def _one_of(
+    changes: Sequence[tuple[float, _Change]], image: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """A picture after one of the changes, each of which has its share, or after none."""
+    drawn = rng.random()
+    for share, change in changes:
+        if drawn < share:
+            return change(image, rng)
+        drawn -= share
+    return image
 
 
 def _lit(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -94,10 +99,48 @@ def _lit(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.convertScaleAbs(cv2.multiply(levels[image], cv2.merge([light] * 3)))
 
 
-def _grey(image: np.ndarray) -> np.ndarray:
+def _blotched(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """In light that differs from place to place."""
+    cv2, (height, width), cells = opencv_in_one_thread(), image.shape[:2], int(rng.integers(3, 6))
+    grid = np.float32(rng.uniform(0.1, 0.4)) * rng.standard_normal((cells, cells), np.float32)
+    light = cv2.exp(cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC))
+    return cv2.convertScaleAbs(cv2.multiply(image.astype(np.float32), cv2.merge([light] * 3)))
+
+
+def _shadowed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """With a shadow over one side, whose edge is uneven, and crisp or soft."""
+    cv2, (height, width) = opencv_in_one_thread(), image.shape[:2]
+    direction, softness = rng.uniform(0, 2 * math.pi), np.float32(rng.uniform(0.01, 0.15))
+    across = np.linspace(-0.5, 0.5, width, dtype=np.float32) * np.float32(math.cos(direction))
+    down = np.linspace(-0.5, 0.5, height, dtype=np.float32) * np.float32(math.sin(direction))
+    grid = np.float32(0.1) * rng.standard_normal((4, 4), np.float32)
+    uneven = cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+    place = across + down[:, None] + uneven - np.float32(rng.uniform(-0.25, 0.25))
+    light = 1 - np.float32(rng.uniform(0.3, 0.8)) / (1 + cv2.exp(-place / softness))
+    return cv2.convertScaleAbs(cv2.multiply(image.astype(np.float32), cv2.merge([light] * 3)))
+
+
+def _toned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """By another curve for each channel, as the filters of photo programs."""
+    levels, bend = np.arange(256)[:, None] / 255, rng.uniform(-0.4, 0.4)
+    low, high = rng.uniform(0, 0.12, 3), rng.uniform(0.85, 1.05, 3)
+    curves = low + (high - low) * levels ** np.exp(bend + rng.uniform(-0.18, 0.18, 3))
+    table = (255 * curves).round().clip(0, 255).astype(np.uint8)
+    return opencv_in_one_thread().LUT(image, table[None])
+
+
+def _grey(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """In levels of grey."""
+    del rng
     cv2 = opencv_in_one_thread()
     return cv2.merge([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)] * 3)
+
+
+def _duotone(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """In levels between a dark and a bright colour, as sepia."""
+    dark, bright = rng.uniform(0, 80, 3), rng.uniform(170, 255, 3)
+    table = (dark + (bright - dark) * np.arange(256)[:, None] / 255).round().astype(np.uint8)
+    return opencv_in_one_thread().LUT(_grey(image, rng), table[None])
 
 
 def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -140,6 +183,34 @@ def _quantised(plane: np.ndarray, step: float) -> np.ndarray:
     values = (values / step).round() * step
     values = along_rows(along_rows(values, _INVERSE), _INVERSE)
     return cv2.convertScaleAbs(cv2.max(values, 0))
+
+
+# What is altered otherwise keeps its texture: the colours alone give it away.
+_TEXTURES = (
+    (2 / 7, _downscaled),
+    (1 / 7, _blurred),
+    (1 / 7, _sharpened),
+    (1 / 7, _compressed),
+)
+_DISTURBANCES = (
+    ((0.4, _lit), (0.12, _blotched), (0.08, _shadowed)),
+    (
+        (0.4, functools.partial(_recoloured, spread=0.35)),
+        (0.2, _toned),
+        (0.06, _grey),
+        (0.06, _duotone),
+    ),
+    ((0.25, functools.partial(_downscaled, least=0.6, most=0.75)),),
+    (
+        (0.15, functools.partial(_blurred, least=0.5, most=1.8)),
+        (0.15, functools.partial(_sharpened, least=0.5, most=2.5)),
+    ),
+    ((0.3, _noisy),),
+    (
+        (0.45, functools.partial(_compressed, least=50, most=97)),
+        (0.25, _coded),
+    ),
+)
 
 
 @functools.cache

@@ -30,6 +30,7 @@ _ASIDE = 0.15  # of the frame's sides, by which the face lies off its middle, at
 _LEANING = 15  # degrees: the standard deviation, for half of the frames
 _BENDING = 0.02  # of the frame's side, the most of the standard deviation, for half of the frames
 _RATIOS = (0.6, 0.8, 1.0, 1.0, 1.0, 1.0)  # how opaque the blended face is
+_TARGETS = 1 / 8  # of the pairs, in which the real picture is altered and not the face blended in
 _MIN_AREA = 0.01  # share of the frame that the label covers; less is forged anew
 _ATTEMPTS = 5
 _DIRECTIONS = np.linspace(0, 2 * math.pi, 64, endpoint=False)
@@ -163,7 +164,7 @@ def _view(content: bytes, key: tuple[int, ...], reading: Reading = Portrait.from
     half = np.sqrt((turn**2) @ (box[2:] - box[:2]) ** 2) / 2 * SIZE / size
     centre = matrix @ ((box[:2] + box[2:]) / 2) + offset
     box = np.concatenate([centre - half, centre + half])
-    is_altered = rng.random() < 0.5
+    is_altered = rng.random() < _TARGETS
     target = altered(crop, rng) if is_altered else crop
     return _View(crop, target, is_altered, box, landmarks, size[1] / size[0])
 
@@ -267,7 +268,11 @@ def _outline(view: _View, rng: np.random.Generator) -> np.ndarray:
         size, phase = rng.uniform(0, 0.2 / waves), rng.uniform(0, 2 * math.pi)
         radius += size * np.cos(waves * _DIRECTIONS + phase)
     y = radius * np.sin(_DIRECTIONS)
-    x = radius * np.cos(_DIRECTIONS) * (1 - chin * np.clip(y, 0, 1))
+    x = radius * np.cos(_DIRECTIONS)
+    if rng.random() < 0.4:  # an ellipse becomes nearly a rectangle, as the hull of landmarks is
+        power = 2 / rng.uniform(2, 6)
+        x, y = (np.sign(along) * np.abs(along) ** power for along in (x, y))
+    x *= 1 - chin * np.clip(y, 0, 1)
     points = middle + np.outer(x * radii[0], across) + np.outer(y * radii[1], down)
     region = np.zeros((SIZE, SIZE), np.uint8)
     return opencv_in_one_thread().fillPoly(region, [points.round().astype(np.int32)], 255)
@@ -288,7 +293,8 @@ def _extent(box: np.ndarray, down: np.ndarray) -> tuple[float, float]:
 
 def _feathered(outline: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Blending weights (SIZE, SIZE) float32 in [0, 1]: the outline with a crisp or wide edge."""
-    spread = SIZE * math.exp(rng.uniform(math.log(0.003), math.log(0.06)))
+    crisp = math.exp(rng.uniform(math.log(0.002), math.log(0.06)))
+    spread = SIZE * (rng.uniform(0.02, 0.07) if rng.random() < 0.3 else crisp)
     soft = opencv_in_one_thread().GaussianBlur(outline, (0, 0), spread)
     inward = rng.random() < 0.5  # otherwise half of the edge is outside
     levels = np.arange(256, dtype=np.float32) / 255
