@@ -13,30 +13,31 @@ _Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """In other colours, some in another light, and of another sharpness.
+    """In other colours, some in another light, and most much softer, rougher or sharper.
 
-    So much that a person would see it: a network that must call FAKE what it can hardly see calls
-    unusual real faces so.
+    A network that must call FAKE what it can hardly see does so with unusual real faces too.
     """
-    image = _recoloured(image, rng, spread=0.25)
-    if rng.random() < 0.3:
-        image = _lit(image, rng)
-    return _one_of(_TEXTURES, image, rng)
+    image = _recoloured(image, rng, spread=0.3, shift=28)
+    for some in _ALTERATIONS:
+        image = _one_of(some, image, rng)
+    return image
 
 
-def _recoloured(image: np.ndarray, rng: np.random.Generator, spread: float) -> np.ndarray:
+def _recoloured(
+    image: np.ndarray, rng: np.random.Generator, spread: float, shift: float
+) -> np.ndarray:
     """With other saturation, contrast and brightness, and each channel shifted."""
     saturation, contrast = 1 + rng.uniform(-spread, spread, 2)
     luminance = np.array([0.299, 0.587, 0.114])
     matrix = contrast * (saturation * np.eye(3) + (1 - saturation) * luminance)
     # Around its own mean, so that a dark face keeps its detail.
     mean = np.array(opencv_in_one_thread().mean(image)[:3])
-    offset = mean - matrix @ mean + rng.uniform(-15, 15, 3) + rng.uniform(-20, 20)
+    offset = mean - matrix @ mean + rng.uniform(-shift, shift, 3) + rng.uniform(-shift, shift)
     return opencv_in_one_thread().transform(image, np.column_stack([matrix, offset]))
 
 
 def _downscaled(
-    image: np.ndarray, rng: np.random.Generator, least: float = 0.25, most: float = 0.6
+    image: np.ndarray, rng: np.random.Generator, least: float = 0.15, most: float = 0.45
 ) -> np.ndarray:
     cv2, full, factor = opencv_in_one_thread(), image.shape[1::-1], rng.uniform(least, most)
     size = tuple(max(round(factor * side), 1) for side in full)
@@ -49,20 +50,30 @@ def _sharpened(
     image: np.ndarray, rng: np.random.Generator, least: float = 2, most: float = 4
 ) -> np.ndarray:
     amount = rng.uniform(least, most)
-    soft = opencv_in_one_thread().GaussianBlur(image, (0, 0), rng.uniform(0.8, 1.8))
+    soft = _blurred(image, rng, least=0.8, most=2.5)
     return opencv_in_one_thread().addWeighted(image, 1 + amount, soft, -amount, 0)
 
 
 def _blurred(
-    image: np.ndarray, rng: np.random.Generator, least: float = 1, most: float = 2
+    image: np.ndarray, rng: np.random.Generator, least: float = 1.5, most: float = 3.5
 ) -> np.ndarray:
     return opencv_in_one_thread().GaussianBlur(image, (0, 0), rng.uniform(least, most))
 
 
-def _compressed(
-    image: np.ndarray, rng: np.random.Generator, least: int = 15, most: int = 50
-) -> np.ndarray:
-    """As JPEG."""
+def _softened(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blurred so much that only large features and colours are left."""
+    return _blurred(image, rng, least=0.004 * max(image.shape), most=0.012 * max(image.shape))
+
+
+def _roughened(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As enlarged from a JPEG of half the sides and low quality."""
+    cv2, (height, width) = opencv_in_one_thread(), image.shape[:2]
+    small = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return cv2.resize(_compressed(small, rng, least=15, most=50), (width, height))
+
+
+def _compressed(image: np.ndarray, rng: np.random.Generator, least: int, most: int) -> np.ndarray:
+    """As JPEG of a quality from `least` to below `most`."""
     cv2 = opencv_in_one_thread()
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(least, most))]
     return cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
@@ -185,17 +196,15 @@ def _quantised(plane: np.ndarray, step: float) -> np.ndarray:
     return cv2.convertScaleAbs(cv2.max(values, 0))
 
 
-# What is altered otherwise keeps its texture: the colours alone give it away.
-_TEXTURES = (
-    (2 / 7, _downscaled),
-    (1 / 7, _blurred),
-    (1 / 7, _sharpened),
-    (1 / 7, _compressed),
+_ALTERATIONS = (
+    ((0.25, _lit), (0.15, _blotched)),
+    # Half keep their texture. Where all are given away by it, a network does not look at colours.
+    ((0.2, _downscaled), (0.1, _blurred), (0.1, _sharpened), (0.1, _roughened)),
 )
 _DISTURBANCES = (
-    ((0.4, _lit), (0.12, _blotched), (0.08, _shadowed)),
+    ((0.4, _lit), (0.06, _blotched), (0.06, _shadowed)),
     (
-        (0.4, functools.partial(_recoloured, spread=0.35)),
+        (0.4, functools.partial(_recoloured, spread=0.35, shift=18)),
         (0.2, _toned),
         (0.06, _grey),
         (0.06, _duotone),
@@ -203,6 +212,7 @@ _DISTURBANCES = (
     ((0.25, functools.partial(_downscaled, least=0.6, most=0.75)),),
     (
         (0.15, functools.partial(_blurred, least=0.5, most=1.8)),
+        (0.1, _softened),
         (0.15, functools.partial(_sharpened, least=0.5, most=2.5)),
     ),
     ((0.3, _noisy),),

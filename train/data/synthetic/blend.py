@@ -25,7 +25,7 @@ CONTEXT = 2.2  # of a face's longer side: a stored portrait's side, where the ph
 MOST_PIXELS = 384  # along each side of a stored portrait
 
 _TEXT = "face"  # the PNG's text that holds the place of the face
-_ZOOM = 1.0, 1.75  # of a face's width and height: those of a frame
+_ZOOM = 0.8, 1.9  # of a face's width and height: those of a frame
 _ASIDE = 0.15  # of the frame's sides, by which the face lies off its middle, at most
 _LEANING = 15  # degrees: the standard deviation, for half of the frames
 _BENDING = 0.02  # of the frame's side, the most of the standard deviation, for half of the frames
@@ -139,7 +139,7 @@ def _view(content: bytes, key: tuple[int, ...], reading: Reading = Portrait.from
     face = box[2:] - box[:2]
     # Crops are as the face finder's boxes, or square; either becomes the network's square.
     face = face.max() + (face - face.max()) * rng.random()
-    size = np.maximum(rng.uniform(*_ZOOM) * face, 16)
+    size = np.maximum(math.exp(rng.uniform(*np.log(_ZOOM))) * face, 16)
     middle = (box[:2] + box[2:]) / 2 + rng.uniform(-_ASIDE, _ASIDE, 2) * size
     angle = np.radians(rng.normal(0, _LEANING)) if rng.random() < 0.5 else 0.0
     sides = np.array([-1, 1]) if rng.random() < 0.5 else np.ones(2)  # mirrored, or not
