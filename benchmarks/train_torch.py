@@ -181,7 +181,8 @@ def main(*, out: Path, data: str, **settings: Any) -> None:
     start = time.perf_counter()
     learnt = open_dataset(data, "train")
     model, _ = train(learnt, **settings)
-    write(attach(model.state_dict(), {WORTH: worth_after(learnt, None).to_json()}), out)
+    source = {WORTH: worth_after(learnt, None).to_json()}
+    write(attach(model.state_dict(), source, model.config), out)
     print(f"{out}: {out.stat().st_size:,} bytes, {time.perf_counter() - start:.0f} s")
 
 

@@ -10,10 +10,11 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from convert.layout import usual_size
 from convert.pickles import Ordered
 from flax_unet.checkpoint.metadata import CALIBRATION, calibration_of
 from flax_unet.checkpoint.worth import UNKNOWN, WORTH, Worth
-from flax_unet.nn.config import Size, UNetConfig
+from flax_unet.nn.config import UNetConfig
 from flax_unet.utils.errors import InputError
 
 _KEY = "flax_unet"
@@ -26,15 +27,17 @@ class Carried(NamedTuple):
     """What a file brings."""
 
     records: dict[str, Any]  # for `source.json`
-    image_size: int | Size | None = None  # what pictures are resized to; None: it does not say
+    # What pictures are resized to, as `UNetConfig.image_size`; it is checked where it is used.
+    image_size: Any = None
 
 
 def attach(
-    content: Mapping[str, Any], source: Mapping[str, Any], image_size: int | Size | None = None
+    content: Mapping[str, Any], source: Mapping[str, Any], config: UNetConfig
 ) -> Mapping[str, Any]:
-    """A state dict with the records of a `source.json`; itself if there is nothing to carry.
+    """A state dict with the records of a `source.json`, and the size of pictures.
 
-    `image_size` is what pictures are resized to; None where the layout gives the same.
+    The size is left out where it is the usual one. If there is nothing to carry, it is the state
+    dict itself.
 
     Raises:
         InputError: they are too large, or hold numbers that JSON lacks.
@@ -44,8 +47,8 @@ def attach(
         records[WORTH] = known.to_json()
     if isinstance(source.get(CALIBRATION), dict):
         records[CALIBRATION] = source[CALIBRATION]
-    if image_size is not None:
-        records[_IMAGE_SIZE] = image_size
+    if config.image_size != usual_size(config.levels):
+        records[_IMAGE_SIZE] = config.image_size
     if not records:
         return content
     try:
@@ -72,7 +75,7 @@ def with_header(tensors: dict[str, Any], header: dict[str, str] | None) -> Order
 def find(content: Mapping[Any, Any]) -> Carried:
     """What a state dict of a file carries.
 
-    Anything damaged leaves one record, of `worth`, which `Worth.of` takes for a damaged one.
+    Damaged records become one of `worth`, which `Worth.of` takes for a damaged one.
     """
     text = content.state if isinstance(content, Ordered) else None
     for name in ("_metadata", _WHOLE, _KEY):
@@ -84,14 +87,15 @@ def find(content: Mapping[Any, Any]) -> Carried:
             raise ValueError("not a short text")
         found = json.loads(text)
         json.dumps(found, allow_nan=False)  # also refuses 1e999, which is read as infinity
-        kept = {name: of for name, of in found.items() if name in (WORTH, CALIBRATION)}
+        size = found.get(_IMAGE_SIZE)
+    except (ValueError, AttributeError, RecursionError):
+        return Carried({WORTH: None})
+    kept = {name: of for name, of in found.items() if name in (WORTH, CALIBRATION)}
+    try:
         if not all(isinstance(of, dict) for of in kept.values()):
             raise ValueError("a record of another type")
         if CALIBRATION in kept:
             calibration_of(kept[CALIBRATION])
-        size = None
-        if _IMAGE_SIZE in found:
-            size = UNetConfig(levels=1, decoder_levels=1, image_size=found[_IMAGE_SIZE]).image_size
-    except (ValueError, AttributeError, RecursionError):
-        return Carried({WORTH: None})
+    except ValueError:
+        return Carried({WORTH: None}, size)
     return Carried(kept, size)

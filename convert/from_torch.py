@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from convert.parity import Parity
 
 _MOST_LISTED = 10  # tensors that the report names
+_LARGEST_SIDE = 1024  # pixels that a file may ask for by itself: it is also a matter of memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Conversion:
 
     layout: str
     config: UNetConfig
+    size_from: str  # who says the size of its pictures
     source: dict[str, Any]  # as in source.json
     parity: "Parity | None"  # None when not verified
     out: Path | None  # None when nothing was written
@@ -54,6 +56,7 @@ class Recognised:
     found: StateDict
     layout: str
     config: UNetConfig
+    size_from: str  # who says the size of its pictures
     matched: mapping.Remap
 
 
@@ -73,16 +76,31 @@ def recognise(path: str | Path, *, key: str | None = None, size: Size | None = N
             name, config, matched = layout.identify(found.shapes)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
+    config, size_from = _sized(path, config, size, found.carried.image_size)
+    return Recognised(path, loaded, found, name, config, size_from, matched)
+
+
+def _sized(
+    path: Path, config: UNetConfig, size: Size | None, brought: Any
+) -> tuple[UNetConfig, str]:
+    """A network at the size that is asked for, or else that the file says; and who says it."""
+    if size is not None:
+        try:
+            return dataclasses.replace(config, image_size=size), "by --size"
+        except ValueError as error:
+            raise InputError(f"--size {shown_size(size)}: {error}") from error
+    if brought is None:
+        return config, "usual for the layout"
     try:
-        if size is not None:
-            config = dataclasses.replace(config, image_size=size)
-        elif (brought := found.carried.image_size) is not None:
-            config = dataclasses.replace(config, image_size=brought)
+        config = dataclasses.replace(config, image_size=brought)
     except ValueError as error:
-        if size is None:
-            raise InputError(f"{path} says that its {error}. Give --size") from error
-        raise InputError(f"--size {shown_size(size)}: {error}") from error
-    return Recognised(path, loaded, found, name, config, matched)
+        raise InputError(f"{path} says that its {error}. Give --size") from error
+    if max(config.input_size) > _LARGEST_SIDE:
+        raise InputError(
+            f"{path} says that its pictures have {shown_size(config.input_size)} pixels; more than "
+            f"{_LARGEST_SIDE} along a side must be asked for: give --size"
+        )
+    return config, "the file says so"
 
 
 @contextlib.contextmanager
@@ -197,7 +215,7 @@ def write(
         }
         if directory is not None:
             metadata.write_json(directory / metadata.SOURCE, source)
-    return Conversion(recognised.layout, config, source, proof, out)
+    return Conversion(recognised.layout, config, recognised.size_from, source, proof, out)
 
 
 class _Inventory(NamedTuple):
@@ -279,7 +297,8 @@ def _report(conversion: Conversion) -> str:
         "source": f"{source['file']}, {source['size_bytes']:,} bytes",
         "layout": conversion.layout,
         "heads": ", ".join(head for head, present in heads.items() if present),
-        "pictures": f"{shown_size(config.input_size)} pixels (height x width)",
+        "pictures": f"{shown_size(config.input_size)} pixels (height x width), "
+        + conversion.size_from,
         "parameters": f"{parameters:,} in {len(used)} tensors of {types}, kept as float32",
         "unused": f"{len(source['unused'])} tensors, kept beside the weights",
         "wrapping": " ".join(filter(None, (source["container"], source["prefix"]))) or "none",

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     tensors = published(args.layout, args.seed)
     content = {key: torch.from_numpy(array) for key, array in tensors.items()}
-    write(attach(content, {WORTH: RANDOM.to_json()}), args.out)
+    write(attach(content, {WORTH: RANDOM.to_json()}, PUBLISHED[args.layout]), args.out)
     print(f"{args.out}: {args.layout}, seed {args.seed}, {args.out.stat().st_size:,} bytes")
 
 

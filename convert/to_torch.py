@@ -52,7 +52,7 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
     # Imported late: PyTorch and JAX take seconds, which what is wrong above need not wait for.
     import torch
 
-    from convert import carried, layout, state_dict
+    from convert import carried, state_dict
     from flax_unet.checkpoint import store
 
     entries = source.get("entries")
@@ -66,9 +66,7 @@ def to_torch(path: str | Path, out: str | Path, *, overwrite: bool = False) -> i
             raise InputError(
                 f"{path / metadata.SOURCE} does not describe the weights beside it: {error!r}"
             ) from error
-    usual = config.image_size == layout.usual_size(config.levels)
-    size = None if usual else config.image_size
-    state_dict.write(carried.attach(content, source, size), out)
+    state_dict.write(carried.attach(content, source, config), out)
     return sum(isinstance(value, torch.Tensor) for value in content.values())
 
 

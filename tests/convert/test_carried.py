@@ -100,13 +100,30 @@ def test_size_of_the_pictures_comes_back(way: str, size: Size, tmp_path: Path) -
     assert other.config.input_size == (112, 112)
 
 
-def test_size_that_the_network_cannot_read(tmp_path: Path, fails: Fails) -> None:
-    torch.save(carrying('{"image_size": 90}'), tmp_path / "odd.pth")
+@pytest.mark.parametrize(
+    "size", [90, 91, 0, -96, 2**15, 8192, True, 224.0, "224", [224], [224, "a"], [[1], 2], {}]
+)
+def test_size_that_is_not_taken(size: Any, tmp_path: Path, fails: Fails) -> None:
+    """A wrong one would change all verdicts, and a huge one would take all memory."""
+    torch.save(carrying(json.dumps({"worth": GOOD, "image_size": size})), tmp_path / "odd.pth")
     out = tmp_path / "out"
     message = fails(from_torch.main, tmp_path / "odd.pth", "--out", out, "--no-verify")
-    assert "image_size is 90" in message
-    assert "Give --size" in message
+    assert "odd.pth says that its" in message
+    assert "ive --size" in message
     assert not out.exists()
+    convert(tmp_path / "odd.pth", out, size=(96, 96), verify=False)
+    assert Worth.of_checkpoint(out) == WORTH
+
+
+def test_who_says_the_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text, option, said in (
+        ("{}", [], "224x224 pixels (height x width), usual for the layout"),
+        ('{"image_size": 96, "worth": 1}', [], "96x96 pixels (height x width), the file says so"),
+        ('{"image_size": 96}', ["--size", "64x64"], "64x64 pixels (height x width), by --size"),
+    ):
+        torch.save(carrying(text), tmp_path / "a.pth")
+        from_torch.main([str(tmp_path / "a.pth"), "--dry-run", "--no-verify", *option])
+        assert said in capsys.readouterr().out
 
 
 def test_pytorch_reads_the_same_network(known: Path, tmp_path: Path) -> None:
@@ -190,9 +207,6 @@ HOSTILE: dict[str, Any] = {
     "threshold of 2": json.dumps(
         {"worth": GOOD, "calibration": {"temperature": 1.0, "threshold": 2.0}}
     ),
-    "size of a gigapixel": json.dumps({"worth": GOOD, "image_size": 2**15}),
-    "size is text": json.dumps({"worth": GOOD, "image_size": "224"}),
-    "size without a side": json.dumps({"worth": GOOD, "image_size": [224]}),
     "worth is text": json.dumps({"worth": "good"}),
 }
 

@@ -30,8 +30,8 @@ _ASIDE = 0.15  # of the frame's sides, by which the face lies off its middle, at
 _LEANING = 15  # degrees: the standard deviation, for half of the frames
 _BENDING = 0.02  # of the frame's side, the most of the standard deviation, for half of the frames
 _RATIOS = (0.6, 0.8, 1.0, 1.0, 1.0, 1.0)  # how opaque the blended face is
-_TARGETS = 1 / 8  # of the pairs, in which the real picture is altered and not the face blended in
-_MIN_AREA = 0.01  # share of the frame that the label covers; less is forged anew
+_ALTERED_TARGETS = 1 / 8  # share of pairs whose real picture is altered, not the face blended in
+_AREAS = 0.01, 0.75  # shares of the frame that a label covers; others are forged anew
 _ATTEMPTS = 5
 _DIRECTIONS = np.linspace(0, 2 * math.pi, 64, endpoint=False)
 _FAR = 12  # levels by which a picture that cannot be forged is made darker or brighter
@@ -164,7 +164,7 @@ def _view(content: bytes, key: tuple[int, ...], reading: Reading = Portrait.from
     half = np.sqrt((turn**2) @ (box[2:] - box[:2]) ** 2) / 2 * SIZE / size
     centre = matrix @ ((box[:2] + box[2:]) / 2) + offset
     box = np.concatenate([centre - half, centre + half])
-    is_altered = rng.random() < _TARGETS
+    is_altered = rng.random() < _ALTERED_TARGETS
     target = altered(crop, rng) if is_altered else crop
     return _View(crop, target, is_altered, box, landmarks, size[1] / size[0])
 
@@ -194,8 +194,8 @@ def _blended(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The forgery of a view, and its label.
 
-    If no attempt changes it visibly, as in a picture of one colour, its middle becomes darker or
-    brighter.
+    A forgery that hardly changes it, or leaves too little of it to be compared with, is made anew.
+    If no attempt serves, as in a picture of one colour, its middle becomes darker or brighter.
     """
     cv2, attempt = opencv_in_one_thread(), 0
     while True:
@@ -208,7 +208,7 @@ def _blended(
             source, weight = _unlike(view.target), _feathered(_disc(), rng)
         forgery = cv2.blendLinear(source, view.target, weight, 1 - weight)
         label = _label(view.target, forgery, weight)
-        if label.mean() >= _MIN_AREA or attempt == _ATTEMPTS:
+        if _AREAS[0] <= label.mean() <= _AREAS[1] or attempt == _ATTEMPTS:
             return forgery, label
         attempt += 1
 
@@ -293,8 +293,10 @@ def _extent(box: np.ndarray, down: np.ndarray) -> tuple[float, float]:
 
 def _feathered(outline: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Blending weights (SIZE, SIZE) float32 in [0, 1]: the outline with a crisp or wide edge."""
-    crisp = math.exp(rng.uniform(math.log(0.002), math.log(0.06)))
-    spread = SIZE * (rng.uniform(0.02, 0.07) if rng.random() < 0.3 else crisp)
+    if rng.random() < 0.3:  # a wide edge
+        spread = SIZE * rng.uniform(0.02, 0.07)
+    else:
+        spread = SIZE * math.exp(rng.uniform(math.log(0.002), math.log(0.06)))
     soft = opencv_in_one_thread().GaussianBlur(outline, (0, 0), spread)
     inward = rng.random() < 0.5  # otherwise half of the edge is outside
     levels = np.arange(256, dtype=np.float32) / 255
