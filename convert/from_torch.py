@@ -76,7 +76,7 @@ def recognise(path: str | Path, *, key: str | None = None, size: Size | None = N
             name, config, matched = layout.identify(found.shapes)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-    config, size_from = _sized(path, config, size, found.carried.image_size)
+    config, size_from = _sized(path, config, size, found.brought.image_size)
     return Recognised(path, loaded, found, name, config, size_from, matched)
 
 
@@ -209,8 +209,8 @@ def write(
             "computed": {name: of.how for name, of in found.computed.items()},
             "unused": inventory.unused,
             "parity": proof.to_json() if proof else None,
-            **found.carried.records,
-            WORTH: Worth.of(found.carried.records).to_json(),
+            **found.brought.records,
+            WORTH: Worth.of(found.brought.records).to_json(),
             "made_by": made_by(),
         }
         if directory is not None:

@@ -69,7 +69,7 @@ class StateDict(NamedTuple):
     container: str  # path of keys to the state dict; "" when the file is one
     prefix: str  # what stands before the network's keys
     others: dict[str, str]  # file's key -> whose it is; of tensors of other networks
-    carried: carried.Carried
+    brought: carried.Carried  # beside the tensors
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flax_unet.media.faces import opencv
+from train.data.synthetic.raster import exactly, smooth_noise
 
 _Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -15,7 +16,7 @@ _Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 def altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """In other colours, some in another light, and most much softer, rougher or sharper.
 
-    Faint forgeries teach a network to call any unusual real face FAKE, so these are easy to see.
+    Easy to see: networks that learnt from fainter forgeries called more real people FAKE.
     """
     image = _recoloured(image, rng, spread=0.3, shift=24)
     for some in _ALTERATIONS:
@@ -44,8 +45,9 @@ def _recoloured(
 
 
 def _downscaled(
-    image: np.ndarray, rng: np.random.Generator, least: float = 0.15, most: float = 0.45
+    image: np.ndarray, rng: np.random.Generator, least: float, most: float
 ) -> np.ndarray:
+    """By a factor from `least` to `most`, and back."""
     cv2, full, factor = opencv_in_one_thread(), image.shape[1::-1], rng.uniform(least, most)
     size = tuple(max(round(factor * side), 1) for side in full)
     kinds = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
@@ -54,21 +56,20 @@ def _downscaled(
 
 
 def _sharpened(
-    image: np.ndarray, rng: np.random.Generator, least: float = 2, most: float = 4
+    image: np.ndarray, rng: np.random.Generator, least: float, most: float
 ) -> np.ndarray:
     amount = rng.uniform(least, most)
     soft = _blurred(image, rng, least=0.8, most=2.5)
     return opencv_in_one_thread().addWeighted(image, 1 + amount, soft, -amount, 0)
 
 
-def _blurred(
-    image: np.ndarray, rng: np.random.Generator, least: float = 1.5, most: float = 3.5
-) -> np.ndarray:
+def _blurred(image: np.ndarray, rng: np.random.Generator, least: float, most: float) -> np.ndarray:
+    """By a Gaussian whose deviation is from `least` to `most` pixels."""
     return opencv_in_one_thread().GaussianBlur(image, (0, 0), rng.uniform(least, most))
 
 
 def _softened(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blurred in proportion to its size, until large features and colours alone are left."""
+    """Blurred in proportion to its size."""
     longer = max(image.shape[:2])
     return _blurred(image, rng, least=0.006 * longer, most=0.018 * longer)
 
@@ -108,35 +109,42 @@ def _one_of(
 
 def _lit(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """In harder or softer light, brighter on one side."""
-    cv2, (height, width) = opencv_in_one_thread(), image.shape[:2]
     gamma, strength = math.exp(rng.uniform(-0.5, 0.5)), rng.uniform(0, 0.8)
     direction = rng.uniform(0, 2 * math.pi)
     levels = (255 * (np.arange(256) / 255) ** gamma).astype(np.float32)
-    across = np.linspace(-0.5, 0.5, width, dtype=np.float32) * np.float32(math.cos(direction))
-    down = np.linspace(-0.5, 0.5, height, dtype=np.float32) * np.float32(math.sin(direction))
-    light = 1 + np.float32(strength) * (across + down[:, None])
-    return cv2.convertScaleAbs(cv2.multiply(levels[image], cv2.merge([light] * 3)))
+    place = _places_along(direction, image.shape[:2])
+    return _times(levels[image], 1 + np.float32(strength) * place)
 
 
 def _blotched(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """In light that differs from place to place."""
-    cv2, (height, width), cells = opencv_in_one_thread(), image.shape[:2], int(rng.integers(3, 6))
-    grid = np.float32(rng.uniform(0.1, 0.4)) * rng.standard_normal((cells, cells), np.float32)
-    light = cv2.exp(cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC))
-    return cv2.convertScaleAbs(cv2.multiply(image.astype(np.float32), cv2.merge([light] * 3)))
+    deviation, cells = np.float32(rng.uniform(0.1, 0.4)), int(rng.integers(2, 5))
+    light = exactly(np.exp, deviation * smooth_noise(rng, image.shape[:2], cells))
+    return _times(image.astype(np.float32), light)
 
 
 def _shadowed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """With a shadow over one side, whose edge is uneven, and crisp or soft."""
-    cv2, (height, width) = opencv_in_one_thread(), image.shape[:2]
     direction, softness = rng.uniform(0, 2 * math.pi), np.float32(rng.uniform(0.01, 0.15))
+    start, depth = np.float32(rng.uniform(-0.25, 0.25)), np.float32(rng.uniform(0.3, 0.8))
+    place = _places_along(direction, image.shape[:2]) - start
+    place += np.float32(0.1) * smooth_noise(rng, image.shape[:2], 3)
+    covered = (1 + exactly(np.tanh, place / (2 * softness))) / 2
+    return _times(image.astype(np.float32), 1 - depth * covered)
+
+
+def _places_along(direction: float, shape: tuple[int, ...]) -> np.ndarray:
+    """How far each pixel lies from the middle in a direction: (H, W) float32 in sides."""
+    height, width = shape
     across = np.linspace(-0.5, 0.5, width, dtype=np.float32) * np.float32(math.cos(direction))
     down = np.linspace(-0.5, 0.5, height, dtype=np.float32) * np.float32(math.sin(direction))
-    grid = np.float32(0.1) * rng.standard_normal((4, 4), np.float32)
-    uneven = cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
-    place = across + down[:, None] + uneven - np.float32(rng.uniform(-0.25, 0.25))
-    light = 1 - np.float32(rng.uniform(0.3, 0.8)) / (1 + cv2.exp(-place / softness))
-    return cv2.convertScaleAbs(cv2.multiply(image.astype(np.float32), cv2.merge([light] * 3)))
+    return across + down[:, None]
+
+
+def _times(levels: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """Levels (H, W, 3) float32 in light (H, W) float32, as uint8."""
+    cv2 = opencv_in_one_thread()
+    return cv2.convertScaleAbs(cv2.multiply(levels, cv2.merge([light] * 3)))
 
 
 def _toned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -206,7 +214,12 @@ def _quantised(plane: np.ndarray, step: float) -> np.ndarray:
 _ALTERATIONS = (
     ((0.25, _lit), (0.15, _blotched)),
     # A third keep their sharpness. Where it gives each away, a network does not look at colours.
-    ((0.27, _downscaled), (0.13, _blurred), (0.13, _sharpened), (0.13, _roughened)),
+    (
+        (0.27, functools.partial(_downscaled, least=0.15, most=0.45)),
+        (0.13, functools.partial(_blurred, least=1.5, most=3.5)),
+        (0.13, functools.partial(_sharpened, least=2, most=4)),
+        (0.13, _roughened),
+    ),
 )
 _DISTURBANCES = (
     ((0.4, _lit), (0.06, _blotched), (0.06, _shadowed)),

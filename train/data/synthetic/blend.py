@@ -31,7 +31,7 @@ _LEANING = 15  # degrees: the standard deviation, for half of the frames
 _BENDING = 0.02  # of the frame's side, the most of the standard deviation, for half of the frames
 _RATIOS = (0.6, 0.8, 1.0, 1.0, 1.0, 1.0)  # how opaque the blended face is
 _ALTERED_TARGETS = 1 / 8  # share of pairs whose real picture is altered, not the face blended in
-_AREAS = 0.01, 0.75  # shares of the frame that a label covers; others are forged anew
+_AREAS = 0.01, 0.7  # shares of the frame that a label covers; others are forged anew
 _ATTEMPTS = 5
 _DIRECTIONS = np.linspace(0, 2 * math.pi, 64, endpoint=False)
 _FAR = 12  # levels by which a picture that cannot be forged is made darker or brighter
@@ -208,7 +208,7 @@ def _blended(
             source, weight = _unlike(view.target), _feathered(_disc(), rng)
         forgery = cv2.blendLinear(source, view.target, weight, 1 - weight)
         label = _label(view.target, forgery, weight)
-        if _AREAS[0] <= label.mean() <= _AREAS[1] or attempt == _ATTEMPTS:
+        if _AREAS[0] <= label.mean() < _AREAS[1] or attempt == _ATTEMPTS:
             return forgery, label
         attempt += 1
 
