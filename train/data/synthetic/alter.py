@@ -213,12 +213,12 @@ def _quantised(plane: np.ndarray, step: float) -> np.ndarray:
 
 _ALTERATIONS = (
     ((0.25, _lit), (0.15, _blotched)),
-    # A third keep their sharpness. Where it gives each away, a network does not look at colours.
+    # Some keep their sharpness. Where it gives each away, a network does not look at colours.
     (
-        (0.27, functools.partial(_downscaled, least=0.15, most=0.45)),
-        (0.13, functools.partial(_blurred, least=1.5, most=3.5)),
-        (0.13, functools.partial(_sharpened, least=2, most=4)),
-        (0.13, _roughened),
+        (0.35, functools.partial(_downscaled, least=0.15, most=0.6)),
+        (0.17, functools.partial(_blurred, least=1, most=3.5)),
+        (0.17, functools.partial(_sharpened, least=2, most=4)),
+        (0.16, _roughened),
     ),
 )
 _DISTURBANCES = (
