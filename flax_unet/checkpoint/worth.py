@@ -25,7 +25,7 @@ _BLENDED = ", with forgeries made by blending"
 _SLASH = re.compile(r"[/\\]")
 
 _NOT_RECORDED = "Of unknown origin: what these weights were trained on is not recorded"
-_ONLY_SYNTHETIC = "real faces may be called FAKE wrongly"
+_ONLY_SYNTHETIC = "real faces may be called FAKE wrongly, and real face swaps REAL"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from flax_unet.checkpoint.worth import DAMAGED, LONGEST, RANDOM, UNKNOWN, Worth,
 
 AVATARS = "forged_portraits:avatars"
 SYNTHETIC = f"Trained on 210 synthetic people ({AVATARS}) only"
-CAVEAT = "real faces may be called FAKE wrongly"
+CAVEAT = "real faces may be called FAKE wrongly, and real face swaps REAL"
 
 
 def synthetic() -> Worth:

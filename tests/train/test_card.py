@@ -188,7 +188,7 @@ def test_measurement_becomes_part_of_the_weights(
         "Trained on 210 synthetic people (forged_portraits:avatars) only; measured on "
         f"{frames} frames of some faces, split {split}: {called[0]:.1f} % of real and "
         f"{called[1]:.1f} % of fake frames called FAKE, AUC {auc:.3f}, Dice of fake frames "
-        f"{dice:.3f}; real faces may be called FAKE wrongly."
+        f"{dice:.3f}; real faces may be called FAKE wrongly, and real face swaps REAL."
     )
     assert f"`{expected}`" in (model / "README.md").read_text()
     assert Worth.of_checkpoint(model).sentence == expected

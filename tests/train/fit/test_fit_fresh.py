@@ -53,7 +53,7 @@ def test_every_command_opens_its_splits(tmp_path: Path, capsys: pytest.CaptureFi
     trained = run(tmp_path, "run", "--steps", 2)
     assert Worth.of_checkpoint(trained / "last").sentence == (
         "Trained on 16 drawn faces (self_blended) only; no measurement is recorded; real faces may "
-        "be called FAKE wrongly."
+        "be called FAKE wrongly, and real face swaps REAL."
     )
     for out in ("one", "two"):
         options = ["--checkpoint", str(trained / "last"), "--data", SELF_BLENDED]
