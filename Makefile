@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := demo
+PEOPLE := forged_portraits:avatars
 
 .PHONY: help install test test-all check format demo clean
 
@@ -35,10 +36,14 @@ format: $(INSTALLED)  ## Rewrite the code in the project's style
 
 demo: $(INSTALLED)  ## Convert the demonstration checkpoint, verify and evaluate it, predict on pictures
 	rm -rf $(DEMO)
+	mkdir $(DEMO)
 	$(BIN)/python -m convert.from_torch checkpoints/demo.pth --overwrite
-	$(BIN)/python -m train.eval --checkpoint checkpoints/demo --out $(DEMO)/evaluation
-	$(BIN)/python -m train.data.export $(DEMO)/faces --limit 8
-	$(BIN)/python -m flax_unet.predict checkpoints/demo $(DEMO)/faces/crops --faces none --out $(DEMO)/predictions
+	@$(BIN)/python -m train.data.audit $(PEOPLE) > $(DEMO)/audit.txt && echo $(PEOPLE) > $(DEMO)/data \
+		|| { [ $$? = 2 ] && echo "Drawn faces are judged instead, which the checkpoint has never seen" \
+		&& echo forged_portraits > $(DEMO)/data; }
+	$(BIN)/python -m train.eval --checkpoint checkpoints/demo --data $$(cat $(DEMO)/data) --out $(DEMO)/evaluation
+	$(BIN)/python -m train.data.export $(DEMO)/faces --data $$(cat $(DEMO)/data) --limit 8
+	$(BIN)/python -m flax_unet.predict checkpoints/demo $(DEMO)/faces/crops flax_unet/app/examples --out $(DEMO)/predictions
 	@echo "Look at $(DEMO)/evaluation/*.png and $(DEMO)/predictions/*.overlay.png"
 
 clean:  ## Delete what the targets made, the environment included

@@ -1,7 +1,4 @@
-"""Trains the PyTorch twin by the published recipe and writes a state dict.
-
-`checkpoints/demo.pth` was made by `python -m benchmarks.train_torch checkpoints/demo.pth`.
-"""
+"""Trains the PyTorch twin by the published recipe and writes a state dict."""
 
 import time
 from collections.abc import Iterable, Iterator

@@ -21,8 +21,9 @@ def published_procedure(
     crops: str = "crops",
     masks: str = "masks",
     metadata: str = "metadata.json",
+    size: int = 224,
 ) -> dict[str, Any]:
-    """Scores the PyTorch file of a ynet-224 on a folder, one frame at a time.
+    """Scores the PyTorch file of a ynet-224 or ynet-slim on a folder, one frame at a time.
 
     Args:
         checkpoint: the file.
@@ -30,21 +31,21 @@ def published_procedure(
         crops: where its crops are, below it.
         masks: where its masks are.
         metadata: where its metadata is.
+        size: pixels a side that frames and masks are brought to.
 
     Returns:
         `predicted` (1 = REAL), `probability` of REAL and `dice` by the crop's name; `correct` and
         `wrong`.
     """
     content = torch.load(checkpoint, weights_only=True)
-    config = dataclasses.replace(
-        PUBLISHED["ynet-224"], base_width=len(content["inc.double_conv.0.bias"])
-    )
+    width = len(content["inc.double_conv.0.bias"])
+    config = dataclasses.replace(PUBLISHED["ynet-224"], base_width=width, image_size=size)
     twin = load_twin(ReferenceUNet(config), {k: v.numpy() for k, v in content.items()})
     entries = json.loads((folder / metadata).read_text())
     result: dict[str, Any] = {"predicted": {}, "probability": {}, "dice": {}}
     for path in sorted((folder / crops).iterdir()):
         with Image.open(path) as opened:
-            pixels = np.asarray(opened.resize((224, 224), Image.Resampling.NEAREST)) / 255
+            pixels = np.asarray(opened.resize((size, size), Image.Resampling.NEAREST)) / 255
         with torch.inference_mode():
             image = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
             mask_logits, real_logit = twin(image)
@@ -52,7 +53,7 @@ def published_procedure(
         result["predicted"][path.name] = int(torch.round(probability).item())
         result["probability"][path.name] = probability.item()
         with Image.open(folder / masks / f"{path.stem}.gif") as opened:
-            wanted = np.asarray(opened.resize((224, 224), Image.Resampling.NEAREST))
+            wanted = np.asarray(opened.resize((size, size), Image.Resampling.NEAREST))
         found = mask_logits.argmax(1)[0].numpy()
         both, total = (found * wanted).sum(), found.sum() + wanted.sum()
         result["dice"][path.name] = 1.0 if total == 0 else 2 * both / (total + 1e-6)
