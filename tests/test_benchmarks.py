@@ -15,6 +15,7 @@ from benchmarks import (
     compare,
     contenders,
     decoding,
+    forgeries,
     machine,
     masks,
     pipeline,
@@ -329,3 +330,21 @@ def test_least_bytes() -> None:
     of_one = moved("inference", "bfloat16", 2) - moved("inference", "bfloat16", 1)
     weights = moved("inference", "bfloat16", 1) - of_one
     assert moved("training", "bfloat16", 1) == 3 * (of_one + 2 * weights)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cache")
+def test_fixed_and_fresh_forgeries(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.data.synthetic.portraits.COUNT", 20)
+    arguments = ["--people", "procedural", "--seeds", "2", "--base-width", "2"]
+    forgeries.main([*arguments, "--size", "16", "--steps", "2"])
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(figures) == ["forged_portraits:procedural", "self_blended:procedural"]
+    for of_kind in figures.values():
+        assert min(map(min, of_kind.values())) >= 0
+        minutes, *shares = of_kind.values()
+        assert len(minutes) == 2
+        assert len(shares) == 5
+        assert max(map(max, shares)) <= 1
