@@ -1,7 +1,6 @@
 """Detects forged faces: pictures in, verdicts and masks out."""
 
 import functools
-import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -11,28 +10,24 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
-from PIL import Image
 
 from flax_unet.checkpoint import metadata, store
 from flax_unet.checkpoint.worth import UNKNOWN, Worth
-from flax_unet.media.faces import Box
-from flax_unet.media.images import read_image, resized, to_rgb
+from flax_unet.judge import Judge
 from flax_unet.nn.decision import THRESHOLD, Calibration
 from flax_unet.nn.inference import Compute, compiled
 from flax_unet.nn.unet import UNet, UNetOutput
 from flax_unet.utils.errors import InputError
-from flax_unet.verdict import Verdict
 
-Picture = np.ndarray | Image.Image | str | Path
-_BATCH = {"cpu": 8}  # faces at once on a device, by platform
+_BATCH = {"cpu": 8}  # faces at once, by platform
 _BATCH_ELSEWHERE = 64
 
 
-class Detector:
+class Detector(Judge):
     """Judges any number of faces with a network, spread over its devices.
 
-    Faces are resized as in the published evaluation and padded to batches whose sizes are powers of
-    two, so that the network is compiled for few sizes.
+    Each group of up to `batch_size` faces is computed on one device, padded to a power of two: so
+    the network is compiled for few sizes, and a verdict does not depend on the number of devices.
     """
 
     def __init__(
@@ -58,7 +53,7 @@ class Detector:
             mask_threshold: between 0 and 1; pixels whose probability of being MANIPULATED is above
                 it are marked. None: those where it is the likelier class, as published.
             keep_logits: whether verdicts have `mask_logits`.
-            batch_size: faces that are judged at once; None: 8 a CPU, 64 a GPU or TPU.
+            batch_size: faces that a device judges at once; None: 8 on a CPU, 64 on a GPU or TPU.
             worth: what the weights were trained and measured on; `worth.sentence` is for people.
 
         Raises:
@@ -76,13 +71,14 @@ class Detector:
             raise ValueError(f"batch_size is {batch_size}; expected at least 1")
         if (keep_logits or mask_threshold is not None) and not model.config.has_mask_head:
             raise ValueError("mask_threshold, keep_logits: the network has no mask head")
-        self.config, self.dtype = model.config, jnp.dtype(model.dtype).name
-        self.threshold, self.mask_threshold = threshold, mask_threshold
-        self.calibration, self.keep_logits, self.worth = calibration, keep_logits, worth
         self._devices = list(devices or jax.local_devices())
         platform = self._devices[0].platform
-        usual = _BATCH.get(platform, _BATCH_ELSEWHERE) * len(self._devices)
-        self.batch_size = usual if batch_size is None else batch_size
+        if batch_size is None:
+            batch_size = _BATCH.get(platform, _BATCH_ELSEWHERE)
+        at_once = len(self._devices)
+        super().__init__(model.config.input_size, threshold, calibration, batch_size, at_once)
+        self.config, self.dtype = model.config, jnp.dtype(model.dtype).name
+        self.mask_threshold, self.keep_logits, self.worth = mask_threshold, keep_logits, worth
         compute = _compute(mask_threshold, keep_logits, calibration is not None)
         self._forward = compiled(model, self._devices, compute)
 
@@ -109,74 +105,47 @@ class Detector:
             options["calibration"] = metadata.load_calibration(path)
         return cls(model, devices, worth=Worth.of_checkpoint(path), **options)
 
-    def __call__(
-        self, images: Sequence[Picture], boxes: Sequence[Box | None] | None = None
-    ) -> list[Verdict]:
-        """Judges one face in each picture.
-
-        Args:
-            images: pictures of any size: (height, width, 3) uint8, PIL images, or files, which are
-                turned upright.
-            boxes: of the face in each picture; None: the whole picture.
+    def outputs(self, groups: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """See `Judge`; each group is computed on one device.
 
         Raises:
-            InputError: a file cannot be read, or an output of the network is not finite.
-            ValueError: an array has another shape or dtype, or a box is not inside its picture.
+            InputError: an output of the network is not finite, or the device's memory is too small.
         """
-        is_single = isinstance(images, str | Path | Image.Image)
-        if is_single or (isinstance(images, np.ndarray) and images.ndim == 3):
-            raise ValueError("this is one picture; pass a list of pictures")
-        boxes = [None] * len(images) if boxes is None else boxes
-        if len(boxes) != len(images):
-            raise ValueError(f"there are {len(images)} pictures and {len(boxes)} boxes")
-        verdicts: list[Verdict] = []
-        for start in range(0, len(images), self.batch_size):
-            chunk = slice(start, start + self.batch_size)
-            verdicts += self._judge(images[chunk], boxes[chunk])
-        return verdicts
+        found: list[dict[str, np.ndarray]] = [{}] * len(groups)
+        numbers: dict[int, list[int]] = {}  # of the groups, by the size that they are padded to
+        for number, group in enumerate(groups):
+            numbers.setdefault(2 ** (len(group) - 1).bit_length(), []).append(number)
+        for each, alike in numbers.items():
+            for start in range(0, len(alike), self.at_once):
+                batch = np.zeros((self.at_once * each, *self.size, 3), np.uint8)
+                parts = {
+                    number: slice(at, at + len(groups[number]))
+                    for number, at in zip(alike[start:], range(0, len(batch), each), strict=False)
+                }
+                for number, part in parts.items():
+                    batch[part] = groups[number]
+                output = self._computed(batch)
+                for number, part in parts.items():
+                    found[number] = {name: values[part] for name, values in output.items()}
+        for group in found:
+            for name, values in group.items():
+                if not np.isfinite(values).all():
+                    raise InputError(f"{name} is not finite; are the checkpoint's weights damaged?")
+        return found
 
-    def _judge(self, images: Sequence[Picture], boxes: Sequence[Box | None]) -> list[Verdict]:
-        """Judges one batch or less."""
-        crops, positions = [], []
-        for picture, given in zip(images, boxes, strict=True):
-            image = _image(picture)
-            box = _checked(given, image.size)
-            crop = image if box == (0, 0, *image.size) else image.crop(box)
-            crops.append(resized(crop, self.config.input_size))
-            positions.append((image.size, box))
-        devices = len(self._devices)
-        # Faces on each device, rounded up to a power of two.
-        each = 2 ** (-(-len(crops) // devices) - 1).bit_length()
-        padding = devices * each - len(crops)
-        batch = np.pad(np.stack(crops), [(0, padding), (0, 0), (0, 0), (0, 0)])
+    def _computed(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         try:
-            output = jax.device_get(self._forward(batch))
+            return jax.device_get(self._forward(batch))
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
+            each = len(batch) // self.at_once
             remedy = "use another device, or a smaller network"
-            if len(crops) > 1:
-                remedy = f"give a smaller batch size, such as {len(crops) // 2} (--batch-size)"
+            if each > 1:
+                remedy = f"give a smaller batch size, such as {each // 2} (--batch-size)"
             raise InputError(
-                f"the device's memory is too small for {len(batch)} faces at once; {remedy}"
+                f"the device's memory is too small for {each} faces at once; {remedy}"
             ) from error
-        for name, values in output.items():
-            if not np.isfinite(values[: len(crops)]).all():
-                raise InputError(f"{name} is not finite; are the checkpoint's weights damaged?")
-        if self.calibration is not None:
-            output["raw_real_probability"] = output["real_probability"].tolist()
-            logit = output.pop("real_logit")
-            output["real_probability"] = self.calibration.real_probability(logit)
-        if "real_probability" in output:
-            output["real_probability"] = output["real_probability"].tolist()
-        return [
-            Verdict(
-                *position,
-                **{name: values[i] for name, values in output.items()},
-                threshold=self.threshold,
-            )
-            for i, position in enumerate(positions)
-        ]
 
 
 @functools.cache  # detectors share programs where the function is the same
@@ -200,27 +169,3 @@ def _compute(mask_threshold: float | None, keep_logits: bool, needs_real_logit: 
         return fields
 
     return compute
-
-
-def _image(picture: Picture) -> Image.Image:
-    if isinstance(picture, Image.Image):
-        return to_rgb(picture, [])
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
-            raise ValueError(
-                f"the picture is {picture.dtype} of shape {picture.shape}; expected "
-                "(height, width, 3) uint8 in 0 ... 255, the channels red, green, blue"
-            )
-        return Image.fromarray(picture)
-    return read_image(Path(picture))
-
-
-def _checked(box: Box | None, size: tuple[int, int]) -> Box:
-    """The box, or the whole picture of `size` (width, height) for None."""
-    try:
-        checked = Box(*map(operator.index, (0, 0, *size) if box is None else box))
-    except TypeError as error:
-        raise ValueError(f"{box} is not a box of whole pixels: left, top, right, bottom") from error
-    if checked.area == 0 or checked != checked.within(size):
-        raise ValueError(f"the box {tuple(checked)} is not a part of a picture of {size} pixels")
-    return checked

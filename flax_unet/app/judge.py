@@ -14,7 +14,7 @@ from flax_unet.media.faces import Face as FoundFace
 from flax_unet.media.faces import FaceFinder, Mode
 from flax_unet.media.videos import Sampling
 from flax_unet.predict import writer
-from flax_unet.predict.pipeline import FileNote, Inspected, InspectedFrame, Options, inspect
+from flax_unet.predict.pipeline import FileNote, Inspected, InspectedFrame, Options, inspect, lots
 from flax_unet.predict.results import FileResult
 from flax_unet.utils.filenames import Names, shown
 from flax_unet.utils.files import followed
@@ -101,7 +101,7 @@ class Judge:
             video_pixels=MOST_PIXELS,
             check_wanted=check_wanted,
         )
-        inspected = inspect(self.detector, items([path]), options)
+        inspected = inspect(self.detector, lots(items([path]), 1), options)
         with contextlib.closing(inspected):
             (result,) = writer.file_results(seen.watch(inspected, progress), written)
         # The name that the visitor gave: the server's directory stays private.

@@ -22,13 +22,18 @@ from flax_unet.nn.config import DTYPES
 from flax_unet.nn.decision import POLARITY
 from flax_unet.predict import writer
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options, inspect
+from flax_unet.predict.plan import Plan, plan
 from flax_unet.predict.results import ENOUGH_FRAMES, ENOUGH_SHARE, FileResult
 from flax_unet.predict.summary import Summary
+from flax_unet.predict.workers import Setup, judged_in_processes
 from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.filenames import shown
 from flax_unet.utils.files import staged_directory
+from flax_unet.utils.processes import processors
+
+_PICTURES_EACH = 32  # are worth a process's start, as one video is
 
 _EPILOG = f"""\
 Faces are brought to the network's size as the published evaluation does (PIL, NEAREST, divided by
@@ -67,6 +72,13 @@ def _with_bar(inspected: Iterable[Inspected]) -> Generator[Inspected]:
                 bar.set_postfix_str(shown(one.item.path.name)[-30:], refresh=False)
             bar.update(isinstance(one, InspectedFrame))
             yield one
+
+
+def _workers_for(plan: Plan) -> int:
+    """How many processes are worth their start."""
+    videos = sum(lot[0].item.kind == "video" for lot in plan)
+    others = sum(map(len, plan)) - videos
+    return max(min(videos + others // _PICTURES_EACH, processors()), 1)
 
 
 def _paths(given: Sequence[Path]) -> list[Path]:
@@ -157,7 +169,14 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-size",
         type=at_least_one,
         metavar="N",
-        help="faces that are judged at once (default: 8 a CPU, 64 a GPU or TPU)",
+        help="faces that a device judges at once (default: 8 on a CPU, 64 on a GPU or TPU)",
+    )
+    add(
+        "--workers",
+        type=at_least_one,
+        metavar="N",
+        help="processes that read files, look for faces and draw; 1: this one (default: one a "
+        "processor, fewer for few files). Results do not depend on it",
     )
     add(
         "--devices",
@@ -252,10 +271,32 @@ def main(argv: Sequence[str] | None = None) -> None:
         finder = None if args.faces == "none" else FaceFinder(args.face_model)
         sampling = Sampling(args.every, args.frames)
         options = Options(args.faces, finder, sampling, args.max_megapixels * 10**6)
-        inspected = _with_bar(inspect(detector, items(_paths(args.path), left_out), options))
-        stack.enter_context(contextlib.closing(inspected))
         overlays = not args.no_overlays
-        for result in writer.file_results(inspected, stage, overlays=overlays):
+        files = plan(items(_paths(args.path), left_out), detector.batch_size)
+        if (workers := args.workers or _workers_for(files)) > 1:
+            setup = Setup(
+                size=detector.size,
+                batch_size=detector.batch_size,
+                threshold=detector.threshold,
+                calibration=detector.calibration,
+                mode=args.faces,
+                face_model=args.face_model,
+                sampling=sampling,
+                picture_pixels=options.picture_pixels,
+                directory=stage,
+                overlays=overlays,
+            )
+            found = judged_in_processes(detector, files, setup, min(workers, len(files)))
+            stack.enter_context(contextlib.closing(found))
+            bar = tqdm(found, total=sum(map(len, files)), unit="file", disable=None)
+            judged = (result for _, result in bar)
+        else:
+            given = ([file.item for file in lot] for lot in files)
+            inspected = _with_bar(inspect(detector, given, options))
+            stack.enter_context(contextlib.closing(inspected))
+            stems = (file.stem for lot in files for file in lot)
+            judged = writer.file_results(inspected, stage, overlays=overlays, stems=stems)
+        for result in judged:
             with tqdm.external_write_mode():
                 print(json.dumps(result.to_json()) if args.json else result, flush=True)
             outcomes[result.outcome] += 1

@@ -9,7 +9,7 @@ from flax_unet.media.discover import LeftOut, items
 from flax_unet.media.faces import FaceFinder, Mode
 from flax_unet.media.images import MAX_PIXELS
 from flax_unet.media.videos import Sampling
-from flax_unet.predict.pipeline import Options, inspect
+from flax_unet.predict.pipeline import Options, inspect, lots
 from flax_unet.predict.results import FileResult, VideoResult
 from flax_unet.predict.writer import file_results
 from flax_unet.utils.errors import InputError
@@ -64,7 +64,8 @@ def predict_files(
     )
     finder = None if faces == "none" else FaceFinder()
     options = Options(faces, finder, Sampling(every, frames), max_pixels)
-    for result in file_results(inspect(detector, items(map(Path, paths), left_out), options)):
+    found = lots(items(map(Path, paths), left_out), detector.batch_size)
+    for result in file_results(inspect(detector, found, options)):
         result.worth = detector.worth.sentence
         yield result
 

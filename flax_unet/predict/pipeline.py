@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from PIL import Image
 
+from flax_unet.judge import Judge
 from flax_unet.media.discover import Item
 from flax_unet.media.faces import FaceFinder, Found, Mode, find, upright
 from flax_unet.media.images import MAX_PIXELS, TOO_MANY, DecodeError, read_image
@@ -17,9 +19,6 @@ from flax_unet.utils.errors import InputError
 from flax_unet.utils.filenames import shown
 from flax_unet.utils.prefetch import ahead
 from flax_unet.verdict import Verdict
-
-if TYPE_CHECKING:
-    from flax_unet.detector import Detector
 
 _READY = 25_000_000  # pixels of frames that are decoded ahead
 _AT_ONCE = 25_000_000  # pixels of frames that wait to be judged together
@@ -44,6 +43,7 @@ class FileNote:
     number: int  # of the item: the same file may be named twice
     text: str  # printable
     is_problem: bool = False
+    lot: int = 0
 
     weight = LEAST_PIXELS
 
@@ -62,6 +62,7 @@ class InspectedFrame:
     frames_a_second: float | None = None  # of the frames that are judged
     expected: int | None = None  # frames of the video that are to be judged, if known
     verdicts: list[Verdict] = dataclasses.field(default_factory=list)  # of `found.boxes`
+    lot: int = 0
 
     @property
     def weight(self) -> int:
@@ -72,44 +73,74 @@ class InspectedFrame:
 Inspected = InspectedFrame | FileNote
 
 
-def inspect(detector: "Detector", items: Iterable[Item], options: Options) -> Generator[Inspected]:
-    """Judges every face of every frame; frames come in order.
+def lots(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+    """The files that are judged together: a video alone, or up to `most` other files in a row.
+
+    A batch never has faces of two lots, since a verdict depends on its batch in the last bits. So
+    it does not depend on who judges the other lots, and when.
+    """
+    lot: list[Item] = []
+    for item in items:
+        if lot and (len(lot) == most or "video" in (item.kind, lot[0].kind)):
+            yield lot
+            lot = []
+        lot.append(item)
+    if lot:
+        yield lot
+
+
+def inspect(judge: Judge, lots: Iterable[Sequence[Item]], options: Options) -> Generator[Inspected]:
+    """Judges every face of every frame of the files of some lots; frames come in order.
 
     A file that cannot be read ends with a FileNote of the problem, and the next one follows.
     """
     waiting: list[Inspected] = []
     faces = weight = 0
-    read = ahead(_read(items, options), _READY, lambda one: one.weight)
+    read = ahead(_read(lots, options), _READY, lambda one: one.weight)
     with contextlib.closing(read) as inspected:
         for one in inspected:
+            if waiting and one.lot != waiting[0].lot:
+                yield from _judged(judge, waiting)
+                waiting, faces, weight = [], 0, 0
             waiting.append(one)
             faces += len(one.found.boxes) if isinstance(one, InspectedFrame) else 0
             weight += one.weight
-            if max(faces, len(waiting)) >= detector.batch_size or weight >= _AT_ONCE:
-                yield from _judged(detector, waiting)
+            if max(faces, len(waiting)) >= judge.batch_size or weight >= _AT_ONCE:
+                yield from _judged(judge, waiting)
                 waiting, faces, weight = [], 0, 0
-    yield from _judged(detector, waiting)
+    yield from _judged(judge, waiting)
 
 
-def _judged(detector: "Detector", waiting: list[Inspected]) -> list[Inspected]:
+def _judged(judge: Judge, waiting: list[Inspected]) -> list[Inspected]:
     frames = [one for one in waiting if isinstance(one, InspectedFrame)]
     images = [frame.image for frame in frames for _ in frame.found.boxes]
     boxes = [box for frame in frames for box in frame.found.boxes]
-    verdicts = iter(detector(images, boxes))
+    verdicts = iter(judge(images, boxes))
     for frame in frames:
         frame.verdicts = [next(verdicts) for _ in frame.found.boxes]
     return waiting
 
 
-def _read(items: Iterable[Item], options: Options) -> Generator[Inspected | None]:
+def _read(lots: Iterable[Sequence[Item]], options: Options) -> Generator[Inspected | None]:
     """Decodes the files and finds the faces; None for each frame that is skipped."""
-    for number, item in enumerate(items):
-        try:
-            if item.problem is not None:
-                raise InputError(item.problem)
-            yield from (_video if item.kind == "video" else _picture)(item, number, options)
-        except InputError as error:
-            yield FileNote(item, number, shown(str(error)), is_problem=True)
+    numbers = itertools.count()
+    for lot, items in enumerate(lots):
+        for item in items:
+            for one in _inspected(item, next(numbers), options):
+                if one is not None:
+                    one.lot = lot
+                yield one
+
+
+def _inspected(item: Item, number: int, options: Options) -> Generator[Inspected | None]:
+    """The frames and notes of a file, not judged yet."""
+    options.check_wanted()
+    try:
+        if item.problem is not None:
+            raise InputError(item.problem)
+        yield from (_video if item.kind == "video" else _picture)(item, number, options)
+    except InputError as error:
+        yield FileNote(item, number, shown(str(error)), is_problem=True)
 
 
 def _picture(item: Item, number: int, options: Options) -> Generator[Inspected]:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 JSON, TABLE = "predictions.json", "predictions.csv"
 _MASK, _OVERLAY, _FILM = ".mask.png", ".overlay.png", ".overlay.mp4"
 _LOGITS, _TIMELINE = ".logits.npy", ".timeline.png"
-_ENDINGS = (_MASK, _OVERLAY, _FILM, _LOGITS, _TIMELINE)
+_UNFINISHED = ".overlay.sound.mp4"
+_ENDINGS = (_MASK, _OVERLAY, _FILM, _LOGITS, _TIMELINE, _UNFINISHED)
 _HEADER = 128  # bytes of the NumPy file of logits, for any number of faces
 _CORNERS = ("left", "top", "right", "bottom")
 _COLUMNS = (
@@ -43,18 +44,23 @@ _COLUMNS = (
 
 
 def file_results(
-    inspected: Iterable[Inspected], directory: Path | None = None, *, overlays: bool = True
+    inspected: Iterable[Inspected],
+    directory: Path | None = None,
+    *,
+    overlays: bool = True,
+    stems: Iterator[str] | None = None,
 ) -> Iterator[FileResult]:
     """A result for each file of `inspect`, as soon as it is complete.
 
-    The directory gets masks, logits, timelines and, if wanted, overlays; None writes none.
+    The directory gets masks, logits, timelines and, if wanted, overlays; None writes none. Their
+    names begin with one of `stems` for each file; None: with its name, or one like it.
 
     Raises:
         InputError: they cannot be written.
     """
     names = Names()
     for (_, item), group in itertools.groupby(inspected, key=lambda one: (one.number, one.item)):
-        stem = names.new(item.path.stem)
+        stem = names.new(item.path.stem) if stems is None else next(stems)
         is_video = item.kind == "video"
         result = (VideoResult if is_video else FileResult)(item.name, item.kind)
         files = result.files
@@ -163,6 +169,12 @@ def write_logits(
 
 def _overlay(frame: InspectedFrame) -> Image.Image:
     return draw.overlay(frame.image, frame.verdicts, frame.found.too_small, frame.people)
+
+
+def remove_results(directory: Path, stem: str) -> None:
+    """Removes what was written of a file so far."""
+    for ending in _ENDINGS:
+        (directory / f"{stem}{ending}").unlink(missing_ok=True)
 
 
 def may_be_replaced(directory: Path) -> bool:

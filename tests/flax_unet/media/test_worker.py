@@ -17,7 +17,7 @@ import pytest
 from flax_unet.media import worker
 from flax_unet.media.discover import items
 from flax_unet.media.videos import Sampling, VideoReader
-from flax_unet.predict.pipeline import FileNote, InspectedFrame, Options, inspect
+from flax_unet.predict.pipeline import FileNote, InspectedFrame, Options, inspect, lots
 from flax_unet.utils.errors import InputError
 from tests.flax_unet.predict.test_pipeline import Recorder
 from tests.flax_unet.samples import number_of, numbered, write_video
@@ -102,7 +102,7 @@ def test_decoder_that_dies_within_a_folder(film: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(VideoReader, "frames", killed)
     detector = Recorder()
-    found = list(inspect(detector, items(paths), Options()))  # pyright: ignore[reportArgumentType]
+    found = list(inspect(detector, lots(items(paths), 1), Options()))  # pyright: ignore[reportArgumentType]
     judged = [one.item.path.name for one in found if isinstance(one, InspectedFrame)]
     assert (judged.count("a.avi"), judged.count("c.avi")) == (30, 30)
     assert 1 <= judged.count("b.avi") < 30

@@ -18,7 +18,7 @@ from flax_unet.media.tracks import Tracker
 from flax_unet.media.videos import Sampling, VideoReader
 from flax_unet.nn.config import UNetConfig
 from flax_unet.predict import writer
-from flax_unet.predict.pipeline import Options, inspect
+from flax_unet.predict.pipeline import Options, inspect, lots
 from flax_unet.predict.results import Decision, FaceResult, FrameResult, VideoResult
 from flax_unet.verdict import Verdict
 from tests.flax_unet.samples import CLIP, encode, needs_shared, photo, small_checkpoint
@@ -84,7 +84,7 @@ def judged(
     path: Path, oracle: Oracle, finder: FaceFinder, sampling: Sampling, out: Path | None = None
 ) -> VideoResult:
     options = Options("auto", finder, sampling)
-    inspected = inspect(oracle, items([path]), options)  # pyright: ignore[reportArgumentType]
+    inspected = inspect(oracle, lots(items([path]), 1), options)  # pyright: ignore[reportArgumentType]
     (result,) = writer.file_results(inspected, out)
     assert isinstance(result, VideoResult)
     return result

@@ -18,7 +18,14 @@ from flax_unet.media.discover import items
 from flax_unet.media.faces import Box, FaceFinder
 from flax_unet.media.videos import Sampling
 from flax_unet.predict import pipeline
-from flax_unet.predict.pipeline import FileNote, Inspected, InspectedFrame, Options, inspect
+from flax_unet.predict.pipeline import (
+    FileNote,
+    Inspected,
+    InspectedFrame,
+    Options,
+    inspect,
+    lots,
+)
 from flax_unet.verdict import Verdict
 from tests.flax_unet.samples import (
     group,
@@ -48,7 +55,8 @@ class Recorder:
 
 
 def run(recorder: Recorder, *paths: Path, **options: Any) -> Iterator[Inspected]:
-    return inspect(recorder, items(paths), Options(**options))  # pyright: ignore[reportArgumentType]
+    found = lots(items(paths), recorder.batch_size)
+    return inspect(recorder, found, Options(**options))  # pyright: ignore[reportArgumentType]
 
 
 def grey(path: Path, value: int, size: tuple[int, int] = (20, 20)) -> Path:
@@ -61,7 +69,8 @@ def test_order_and_batches_across_files(tmp_path: Path) -> None:
     paths = [grey(tmp_path / f"{value}.png", value) for value in range(7)]
     recorder = Recorder()
     frames = list(run(recorder, *paths[:3], film, tmp_path / "none.png", *paths[3:], paths[0]))
-    assert recorder.batches == [4, 4, 3, 2]  # a file without a picture takes a place too
+    # A video is judged by itself; a file without a picture takes a place, too.
+    assert recorder.batches == [3, 4, 1, 3, 2]
     assert [frame.number for frame in frames] == [0, 1, 2, 3, 3, 3, 3, 3, 4, 5, 6, 7, 8, 9]
     of_film = [frame for frame in frames[3:8] if isinstance(frame, InspectedFrame)]
     assert [frame.index for frame in of_film] == [0, 1, 2, 3, 4]
@@ -88,7 +97,7 @@ def test_large_pictures_do_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     paths = [grey(tmp_path / f"{n}.png", n, (side, side)) for n, side in enumerate(sides)]
     recorder = Recorder()
     list(run(recorder, *paths))
-    assert recorder.batches == [2, 3, 1]
+    assert recorder.batches == [2, 2, 2]  # the second lot begins with the fifth
 
 
 def test_more_faces_than_a_batch(tmp_path: Path) -> None:
@@ -199,7 +208,7 @@ def test_folder_of_200_pictures(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-c", FOLDER, str(model), str(tmp_path / "pictures"), "--json"]
     ended = subprocess.run(
-        [*command, "--out", str(out)],
+        [*command, "--out", str(out), "--workers", "1"],
         env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
         capture_output=True,
         text=True,

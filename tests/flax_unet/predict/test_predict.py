@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -545,9 +546,15 @@ def test_full_disk_leaves_nothing(
     assert "ahead" not in [thread.name for thread in threading.enumerate()]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
 def test_interrupted(
-    error: BaseException, status: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException,
+    status: int,
+    workers: int,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     noise().save(tmp_path / "face.png")
     film = write_video(tmp_path / "film.avi", numbered(50))
@@ -559,9 +566,12 @@ def test_interrupted(
     monkeypatch.setattr(results.VideoResult, "__str__", interrupted)
     out = tmp_path / "out"
     paths = [tmp_path / "face.png", film, film, film, film]
-    assert run(model, *paths, "--faces", "none", "--out", out) == status
-    assert listing(tmp_path) == before
+    options = ["--faces", "none", "--workers", workers]
+    assert run(model, *paths, *options, "--out", out) == status
+    left = {name: of for name, of in listing(tmp_path).items() if not name.startswith("cache")}
+    assert left == before
     assert "ahead" not in [thread.name for thread in threading.enumerate()]
+    assert not multiprocessing.active_children()
 
 
 ENDLESS = """

@@ -1,0 +1,213 @@
+"""Files that are read in worker processes: the same results, whatever happens to a worker."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flax_unet.checkpoint import metadata
+from flax_unet.judge import Judge
+from flax_unet.media.discover import items
+from flax_unet.media.faces import FaceFinder
+from flax_unet.predict import __main__ as predict
+from flax_unet.predict import workers
+from flax_unet.predict.pipeline import Options, inspect, lots
+from flax_unet.predict.plan import Planned, plan
+from flax_unet.predict.results import FileResult
+from flax_unet.predict.workers import Setup, judged_in_processes
+from flax_unet.predict.writer import file_results
+from flax_unet.utils.errors import InputError
+from tests.flax_unet.samples import group, noise, numbered, photo, small_checkpoint, write_video
+
+SIZE, BATCH = (8, 8), 4
+
+
+class Brightness(Judge):
+    """In the place of a Detector: brighter faces are more likely REAL, and dark pixels marked."""
+
+    def __init__(self, batch_size: int = BATCH) -> None:
+        super().__init__(SIZE, 0.5, None, batch_size)
+        self.sizes: list[int] = []  # of groups
+
+    def outputs(self, groups: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        self.sizes += map(len, groups)
+        return [self._output(group) for group in groups]
+
+    def _output(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        probability = 1 - crops.mean(-1, dtype=np.float32) / np.float32(255)
+        return {
+            # As with a network, the last bits depend on the group.
+            "real_probability": 1 - probability.mean((1, 2)) - 1e-6 * len(crops),
+            "mask_probability": probability,
+            "mask": probability > 0.5,
+        }
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    photo().save(folder / "a.png")
+    group((100, 100, 400), (900, 300, 300)).save(folder / "b.png")
+    write_video(folder / "c.avi", [photo()] * 5, size=(512, 600))
+    write_video(folder / "d.avi", numbered(4))
+    (folder / "e.png").write_bytes(b"not a picture")
+    photo().transpose(0).save(folder / "a.jpg")
+    return [folder]
+
+
+def as_json(results: Sequence[FileResult]) -> list[Any]:
+    return [json.loads(json.dumps(result.to_json())) for result in results]
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def setup_of(directory: Path | None = None, batch_size: int = BATCH, **options: Any) -> Setup:
+    return Setup(SIZE, batch_size, 0.5, None, directory=directory, **options)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_results_do_not_depend_on_workers(files: list[Path], tmp_path: Path, count: int) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    inspected = inspect(Brightness(), lots(items(files), BATCH), Options("auto", FaceFinder()))
+    expected = as_json([*file_results(inspected, here)])
+    judge, given = Brightness(), plan(items(files), BATCH)
+    found = [*judged_in_processes(judge, given, setup_of(there), count)]
+    assert [file for file, _ in found] == [file for lot in given for file in lot]
+    assert as_json([result for _, result in found]) == expected
+    assert [result.status for _, result in found].count("failed") == 1
+    assert contents(there) == contents(here)
+    assert max(judge.sizes) == BATCH
+
+
+class Poisoned(Brightness):
+    """Does something to the workers when a black crop comes."""
+
+    def __init__(self, effect: Callable[[BaseProcess], None], batch_size: int) -> None:
+        super().__init__(batch_size)
+        self.effect = effect
+
+    def outputs(self, groups: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        found = super().outputs(groups)
+        if any((crop == 0).all() for crops in groups for crop in crops):
+            for child in multiprocessing.active_children():
+                self.effect(child)
+        return found
+
+
+def kill(process: BaseProcess) -> None:
+    process.kill()
+    process.join()
+
+
+def stop(process: BaseProcess) -> None:
+    os.kill(process.pid or 0, signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("batch_size", [1, BATCH])
+@pytest.mark.parametrize(
+    ("effect", "reason"), [(kill, "the process that read it die"), (stop, "without progress")]
+)
+def test_a_file_that_ends_its_worker_fails_alone(
+    effect: Callable[[BaseProcess], None],
+    reason: str,
+    batch_size: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 1.5)
+    names = [f"{number}.png" for number in range(6)]
+    for name in names:
+        (Image.new("RGB", (60, 60)) if name == "2.png" else noise()).save(tmp_path / name)
+    out = tmp_path / "out"
+    out.mkdir()
+    given = plan(items([tmp_path / name for name in names]), batch_size)
+    setup = setup_of(out, batch_size, mode="none")
+    found = [*judged_in_processes(Poisoned(effect, batch_size), given, setup, 1)]
+    assert [Path(result.file).name for _, result in found] == names
+    problems = [result.problem for _, result in found]
+    assert [problem is None for problem in problems] == [True, True, False, True, True, True]
+    assert f"2.png {'made' if effect is kill else 'kept'}" in str(problems[2])
+    assert reason in str(problems[2])
+    assert not (out / "2.mask.png").exists()
+    assert all((out / f"{number}.mask.png").exists() for number in (0, 1, 3, 4, 5))
+
+
+def test_results_that_cannot_be_written_end_the_run(tmp_path: Path) -> None:
+    noise().save(tmp_path / "a.png")
+    setup = setup_of(tmp_path / "missing", mode="none")
+    with pytest.raises((InputError, OSError), match="missing"):
+        list(judged_in_processes(Brightness(), plan(items([tmp_path / "a.png"]), 1), setup, 2))
+    assert not multiprocessing.active_children()
+
+
+def test_workers_end_with_the_generator(tmp_path: Path) -> None:
+    for number in range(8):
+        noise().save(tmp_path / f"{number}.png")
+    given = plan(items([tmp_path]), 1)
+    results = judged_in_processes(Brightness(), given, setup_of(mode="none"), 2)
+    assert next(results)[1].problem is None
+    results.close()
+    assert not multiprocessing.active_children()
+
+
+def test_few_files_are_begun_before_the_first_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results that wait for an earlier one take memory."""
+    monkeypatch.setattr(workers, "_AHEAD", 3)
+    for number in range(20):
+        noise().save(tmp_path / f"{number:02}.png")
+    taken: list[int] = []
+
+    class Counted(list[list[Planned]]):
+        def __iter__(self) -> Iterator[list[Planned]]:
+            for lot in super().__iter__():
+                taken.append(lot[0].number)
+                yield lot
+
+    given = Counted(plan(items([tmp_path]), 1))
+    found = judged_in_processes(Brightness(), given, setup_of(mode="none"), 2)
+    for done, _ in enumerate(found):
+        assert len(taken) <= done + 1 + 3
+    assert len(taken) == 20
+
+
+def test_workers_do_without_jax() -> None:
+    """Each would take seconds and gigabytes for it."""
+    code = "import flax_unet.predict.workers, sys; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_command_gives_the_same_with_workers(files: list[Path], tmp_path: Path) -> None:
+    model = small_checkpoint(tmp_path)
+    source = metadata.load_source(model)
+    source[metadata.CALIBRATION] = {"temperature": 1.5, "threshold": 0.4}
+    metadata.write_json(model / metadata.SOURCE, source)
+    found = []
+    for count in (1, 2):
+        out = tmp_path / f"out{count}"
+        words = [str(model), str(files[0]), "--save-logits", "--out", str(out)]
+        with pytest.raises(SystemExit) as ended:
+            predict.main([*words, "--workers", str(count)])
+        assert ended.value.code == 1  # one file is broken
+        written = contents(out)
+        of_json = json.loads(written.pop("predictions.json"))
+        del of_json["made_by"]["created"]
+        found.append((of_json, written))
+    assert found[0] == found[1]
+    assert {"a.mask.png", "c.overlay.mp4", "a.logits.npy"} <= found[0][1].keys()
