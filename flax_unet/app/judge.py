@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,9 @@ from flax_unet.media.faces import FaceFinder, Mode
 from flax_unet.media.videos import Sampling
 from flax_unet.predict import writer
 from flax_unet.predict.pipeline import FileNote, Inspected, InspectedFrame, Options, inspect, lots
+from flax_unet.predict.predictions import write_predictions
 from flax_unet.predict.results import FileResult
+from flax_unet.predict.summary import Summary
 from flax_unet.utils.filenames import Names, shown
 from flax_unet.utils.files import followed
 from flax_unet.verdict import Verdict
@@ -108,8 +111,15 @@ class Judge:
         result.file = shown(path.name)
         if result.problem is not None:
             result.problem = result.problem.replace(shown(str(path)), result.file)
-        writer.write_predictions(
-            written, [result], self.checkpoint, self.detector, options, LeftOut()
+        left_out = LeftOut()
+        write_predictions(
+            written,
+            [result.to_json()],
+            self.checkpoint,
+            self.detector,
+            options,
+            Summary.of(Counter([result.outcome]), left_out),
+            left_out,
         )
         archive = shutil.make_archive(str(directory / Names().new(path.stem)), "zip", written)
         files = {kind: written / name for kind, name in result.files.items()}

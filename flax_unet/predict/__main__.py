@@ -3,36 +3,51 @@
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import TextIO, get_args
+from typing import TYPE_CHECKING, Any, TextIO, get_args
 
 from tqdm import tqdm
 
 from flax_unet.checkpoint import metadata
+from flax_unet.checkpoint.provenance import file_sha256, made_by
 from flax_unet.media.discover import LeftOut, items
 from flax_unet.media.faces import MIN_FACE, FaceFinder, Mode
 from flax_unet.media.images import MAX_PIXELS, is_picture
 from flax_unet.media.videos import Sampling, container
 from flax_unet.nn.config import DTYPES
 from flax_unet.nn.decision import POLARITY
-from flax_unet.predict import writer
+from flax_unet.predict.journal import journal
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options, inspect
-from flax_unet.predict.plan import Plan, plan
+from flax_unet.predict.plan import WHOLE, Plan, Shard, left, plan
+from flax_unet.predict.predictions import (
+    JSON,
+    LINES,
+    TABLE,
+    may_be_replaced,
+    options_of,
+    others,
+    write_predictions,
+)
 from flax_unet.predict.results import ENOUGH_FRAMES, ENOUGH_SHARE, FileResult
 from flax_unet.predict.summary import Summary
 from flax_unet.predict.workers import Setup, judged_in_processes
+from flax_unet.predict.writer import file_results
 from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.filenames import shown
-from flax_unet.utils.files import staged_directory
 from flax_unet.utils.processes import processors
 
+if TYPE_CHECKING:
+    from flax_unet.detector import Detector
+
+_FRAMES_OF_MANY = 32  # of a video in a folder
 _PICTURES_EACH = 32  # are worth a process's start, as one video is
 
 _EPILOG = f"""\
@@ -46,12 +61,15 @@ likely FAKE. In videos, people are followed from frame to frame: a video has the
 of the person who is FAKE most likely, among those seen in at least {ENOUGH_SHARE:.0%} of the frames
 with a face and in {ENOUGH_FRAMES} or more.
 
+In the results of a run that was interrupted, DIR.unfinished, each file that is done is a line of
+{LINES}; the same command goes on with it.
+
 --out DIR gets, for each picture X with a face, X.mask.png at the picture's size. --save-logits adds
 X.logits.npy for pictures and videos: float32 (faces, H, W, 2) on the network's grid over each
-face's box, class 0 untouched, class 1 MANIPULATED, faces in the order of {writer.JSON}.
+face's box, class 0 untouched, class 1 MANIPULATED, faces in the order of {JSON}.
 
 In folders, hidden files, links to other folders and other kinds of files are left out; the end of
-the output and {writer.JSON} count them.
+the output and {JSON} count them.
 
 What the weights were trained and measured on is printed on standard error, in one sentence.
 
@@ -104,6 +122,13 @@ def _paths(given: Sequence[Path]) -> list[Path]:
     return paths
 
 
+def _shard(text: str) -> Shard:
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a part of the work, such as 2/8")
+    return Shard(int(part), int(parts))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program_name("flax_unet.predict"),
@@ -125,21 +150,21 @@ def _parser() -> argparse.ArgumentParser:
     sampling.add_argument(
         "--every",
         type=at_least_one,
-        default=1,
         metavar="N",
-        help="judge each N-th frame of videos (default: 1)",
+        help="judge each N-th frame of videos (default: 1, but see --frames)",
     )
     sampling.add_argument(
         "--frames",
         type=at_least_one,
         metavar="N",
-        help="judge N evenly spaced frames of each video",
+        help="judge N evenly spaced frames of each video (default where a folder is named: "
+        f"{_FRAMES_OF_MANY})",
     )
     add(
         "--out",
         type=Path,
         metavar="DIR",
-        help=f"new directory for {writer.JSON}, {writer.TABLE}, masks and overlays",
+        help=f"new directory for {JSON}, {TABLE}, masks and overlays",
     )
     add("--overwrite", action="store_true", help="replace results that stand in DIR")
     add("--no-overlays", action="store_true", help="write masks, but no overlays")
@@ -190,6 +215,14 @@ def _parser() -> argparse.ArgumentParser:
         default=DTYPES[0],
         help="of convolutions; bfloat16 is faster on GPUs and TPUs (default: float32)",
     )
+    add(
+        "--shard",
+        type=_shard,
+        default=WHOLE,
+        metavar="I/N",
+        help="judge the I-th of N parts of the files, such as 2/8: each on its own machine, into "
+        "its own DIR (default: 1/1)",
+    )
     add("--json", action="store_true", help="print one JSON object per file only")
     return parser
 
@@ -218,19 +251,83 @@ def _check(args: argparse.Namespace) -> None:
         )
 
 
-def _stage(out: Path, *, overwrite: bool) -> contextlib.AbstractContextManager[Path]:
-    """The directory to fill in the place of `out`."""
-    if out.is_dir() and writer.may_be_replaced(out) and not overwrite:
+def _check_out(out: Path, *, overwrite: bool) -> None:
+    """Raises InputError: results stand in `out`, or what is no result."""
+    if not out.is_dir():
+        if os.path.lexists(out):
+            raise InputError(f"{out} exists already; remove it, or name another place")
+        return
+    if may_be_replaced(out) and not overwrite:
         raise InputError(
             f"{out} exists already and holds results; give --overwrite to replace them, or name "
             "another directory"
         )
-    if overwrite and out.is_dir() and (others := writer.others(out)):
+    if overwrite and (found := others(out)):
         raise InputError(
-            f"{out} holds {shown(others[0])}, which is not a result of this command, and is not "
+            f"{out} holds {shown(found[0])}, which is not a result of this command, and is not "
             "overwritten; name another directory"
         )
-    return staged_directory(out, may_replace=writer.may_be_replaced)
+    if not may_be_replaced(out):
+        raise InputError(f"{out} exists already; remove it, or name another place")
+
+
+def _sampling(args: argparse.Namespace) -> Sampling:
+    """Which frames are judged: of videos in folders, a few are enough."""
+    if args.every is None and args.frames is None and any(map(os.path.isdir, args.path)):
+        return Sampling(frames=_FRAMES_OF_MANY)
+    return Sampling(args.every or 1, args.frames)
+
+
+def _run(args: argparse.Namespace, detector: "Detector", options: Options) -> dict[str, Any]:
+    """What results depend on, and may not change while a run is unfinished."""
+    from flax_unet.checkpoint import store
+
+    made = made_by()
+    return {
+        "weights": store.fingerprint(args.checkpoint)["weights_sha256"],
+        **options_of(detector, options),
+        "face_model": None if args.face_model is None else file_sha256(args.face_model),
+        "max_megapixels": args.max_megapixels,
+        "batch_size": detector.batch_size,
+        "overlays": not args.no_overlays,
+        "shard": str(args.shard),
+        "code_sha256": made["code_sha256"],
+        "versions": made["versions"],
+    }
+
+
+def _results(
+    args: argparse.Namespace,
+    files: Plan,
+    detector: "Detector",
+    options: Options,
+    directory: Path | None,
+) -> Generator[FileResult]:
+    """The results of files, with a progress bar."""
+    overlays = not args.no_overlays
+    if (workers := args.workers or _workers_for(files)) > 1 and files:
+        setup = Setup(
+            size=detector.size,
+            batch_size=detector.batch_size,
+            threshold=detector.threshold,
+            calibration=detector.calibration,
+            mode=args.faces,
+            face_model=args.face_model,
+            sampling=options.sampling,
+            picture_pixels=options.picture_pixels,
+            directory=directory,
+            overlays=overlays,
+        )
+        found = judged_in_processes(detector, files, setup, min(workers, len(files)))
+        with contextlib.closing(found):
+            total = sum(map(len, files))
+            yield from tqdm(found, total=total, unit="file", disable=None)
+        return
+    given = ([file.item for file in lot] for lot in files)
+    inspected = _with_bar(inspect(detector, given, options))
+    with contextlib.closing(inspected):
+        stems = (file.stem for lot in files for file in lot)
+        yield from file_results(inspected, directory, overlays=overlays, stems=stems)
 
 
 def _print_summary(summary: Summary, left_out: LeftOut, file: TextIO | None) -> None:
@@ -251,65 +348,55 @@ def main(argv: Sequence[str] | None = None) -> None:
     keep_compiled()
     if isinstance(sys.stdout, io.TextIOWrapper):  # it may lack letters of a file's name
         sys.stdout.reconfigure(errors="backslashreplace")
-    results: list[FileResult] = []
-    outcomes: Counter[str] = Counter()
+    if args.out is not None:
+        _check_out(args.out, overwrite=args.overwrite)
+    _check(args)
+    detector = Detector.from_checkpoint(
+        args.checkpoint,
+        dtype=args.dtype,
+        devices=select_devices(args.devices),
+        threshold=args.threshold,
+        mask_threshold=args.mask_threshold,
+        keep_logits=args.save_logits,
+        batch_size=args.batch_size,
+    )
+    finder = None if args.faces == "none" else FaceFinder(args.face_model)
+    options = Options(args.faces, finder, _sampling(args), args.max_megapixels * 10**6)
     left_out = LeftOut()
+    files = plan(items(_paths(args.path), left_out), detector.batch_size, args.shard)
+    outcomes: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
-        stage = None
+        kept, total = None, sum(map(len, files))
         if args.out is not None:
-            stage = stack.enter_context(_stage(args.out, overwrite=args.overwrite))
-        _check(args)
-        detector = Detector.from_checkpoint(
-            args.checkpoint,
-            dtype=args.dtype,
-            devices=select_devices(args.devices),
-            threshold=args.threshold,
-            mask_threshold=args.mask_threshold,
-            keep_logits=args.save_logits,
-            batch_size=args.batch_size,
-        )
-        finder = None if args.faces == "none" else FaceFinder(args.face_model)
-        sampling = Sampling(args.every, args.frames)
-        options = Options(args.faces, finder, sampling, args.max_megapixels * 10**6)
-        overlays = not args.no_overlays
-        files = plan(items(_paths(args.path), left_out), detector.batch_size)
-        if (workers := args.workers or _workers_for(files)) > 1:
-            setup = Setup(
-                size=detector.size,
-                batch_size=detector.batch_size,
-                threshold=detector.threshold,
-                calibration=detector.calibration,
-                mode=args.faces,
-                face_model=args.face_model,
-                sampling=sampling,
-                picture_pixels=options.picture_pixels,
-                directory=stage,
-                overlays=overlays,
-            )
-            found = judged_in_processes(detector, files, setup, min(workers, len(files)))
-            stack.enter_context(contextlib.closing(found))
-            bar = tqdm(found, total=sum(map(len, files)), unit="file", disable=None)
-            judged = (result for _, result in bar)
-        else:
-            given = ([file.item for file in lot] for lot in files)
-            inspected = _with_bar(inspect(detector, given, options))
-            stack.enter_context(contextlib.closing(inspected))
-            stems = (file.stem for lot in files for file in lot)
-            judged = writer.file_results(inspected, stage, overlays=overlays, stems=stems)
-        for result in judged:
+            run = _run(args, detector, options)
+            kept = stack.enter_context(journal(args.out, run, may_be_replaced))
+            files, outcomes = left(files, kept.names), kept.outcomes.copy()
+            if kept.names:
+                print(f"{len(kept.names):,} of {total:,} files are done already", file=sys.stderr)
+        results = _results(args, files, detector, options, None if kept is None else kept.directory)
+        stack.enter_context(contextlib.closing(results))
+        # Of a lot that is done in part, all is judged again.
+        again = sum(map(len, files)) - (total - outcomes.total())
+        for result in itertools.islice(results, again, None):
+            if kept is not None:
+                kept.add(result)
+            outcomes[result.outcome] += 1
             with tqdm.external_write_mode():
                 print(json.dumps(result.to_json()) if args.json else result, flush=True)
-            outcomes[result.outcome] += 1
-            if stage is not None:
-                results.append(result)
-        _print_summary(Summary.of(outcomes, left_out), left_out, sys.stderr if args.json else None)
+        summary = Summary.of(outcomes, left_out)
+        _print_summary(summary, left_out, sys.stderr if args.json else None)
         if outcomes["failed"] == outcomes.total():
+            if kept is not None:
+                kept.discard()
             raise InputError("every file failed; the reasons are above")
-        if stage is not None:
-            writer.write_predictions(stage, results, args.checkpoint, detector, options, left_out)
+        if kept is not None:
+            entries = kept.entries()
+            write_predictions(
+                *(kept.directory, entries, args.checkpoint, detector, options, summary, left_out)
+            )
     if args.out is not None and not args.json:
-        kinds = ["masks", *["overlays"] * overlays, *["logits"] * args.save_logits]
-        print(f"{shown(str(args.out))}: {', '.join([writer.JSON, writer.TABLE, *kinds])}")
+        kinds = ["masks", *["overlays"] * (not args.no_overlays), *["logits"] * args.save_logits]
+        print(f"{shown(str(args.out))}: {', '.join([JSON, LINES, TABLE, *kinds])}")
     print(f"note: {detector.worth.sentence}", file=sys.stderr)
     if outcomes["failed"]:
         sys.exit(1)

@@ -1,11 +1,12 @@
 """Which files are judged, in which order, and what their results are named."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from flax_unet.media.discover import Item
 from flax_unet.predict.pipeline import lots
+from flax_unet.utils.errors import InputError
 from flax_unet.utils.filenames import Names
 
 
@@ -21,10 +22,55 @@ Plan = list[list[Planned]]
 """Files in lots (see `pipeline.lots`), their numbers rising."""
 
 
-def plan(items: Iterable[Item], batch_size: int) -> Plan:
-    """All files, in lots of at most `batch_size`."""
+class Shard(NamedTuple):
+    """One of several parts of the work: number `part` of `parts`, from 1."""
+
+    part: int = 1
+    parts: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.part}/{self.parts}"
+
+
+WHOLE = Shard()
+
+
+def plan(items: Iterable[Item], batch_size: int, shard: Shard = WHOLE) -> Plan:
+    """The files of a shard, in lots of at most `batch_size`.
+
+    Lots and names do not depend on the shard, so that the results of all can lie in one directory.
+    """
     names, numbers = Names(), itertools.count()
-    return [
+    planned = [
         [Planned(next(numbers), item, names.new(item.path.stem)) for item in lot]
         for lot in lots(items, batch_size)
     ]
+    return planned[shard.part - 1 :: shard.parts]
+
+
+def left(plan: Plan, done: Sequence[str]) -> Plan:
+    """What is left of a plan whose first files are done, whose names are given.
+
+    The lot of the last of these is there in whole, since its faces are judged together.
+
+    Raises:
+        InputError: other files come first now.
+    """
+    count = len(done)
+    for file, name in zip(itertools.chain.from_iterable(plan), done, strict=False):
+        if file.item.name != name:
+            raise InputError(
+                f"the results so far are of other files: they have {name} where "
+                f"{file.item.name} is now. Put the files back as they were, or begin again in "
+                "another directory (--out)"
+            )
+    if count > sum(map(len, plan)):
+        raise InputError(
+            f"the results so far are of {count} files, more than there are now. Put the files back "
+            "as they were, or begin again in another directory (--out)"
+        )
+    for number, lot in enumerate(plan):
+        if count < len(lot):
+            return plan[number:]
+        count -= len(lot)
+    return []

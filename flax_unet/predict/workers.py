@@ -53,8 +53,8 @@ class Setup(NamedTuple):
 
 def judged_in_processes(
     judge: Judge, plan: Plan, setup: Setup, workers: int
-) -> Generator[tuple[Planned, FileResult]]:
-    """What `file_results` yields for the files of a plan, in their order, each with its file.
+) -> Generator[FileResult]:
+    """What `file_results` yields for the files of a plan, in their order.
 
     A file that kills its worker, or does not get on, fails.
 
@@ -125,11 +125,10 @@ class _Queue:
         problem = FileNote(file.item, 0, f"{file.item.name} {reason}", is_problem=True)
         (self.done[file.number],) = file_results([problem])
 
-    def results(self) -> Generator[tuple[Planned, FileResult]]:
+    def results(self) -> Generator[FileResult]:
         """What is done and not waiting for an earlier file."""
         while self._open and self._open[0].number in self.done:
-            file = self._open.popleft()
-            yield file, self.done.pop(file.number)
+            yield self.done.pop(self._open.popleft().number)
 
 
 def _judge(judge: Judge, waiting: "list[_Hand]") -> None:

@@ -1,46 +1,28 @@
-"""Writes the results of a prediction: masks, overlays, logits, predictions.json and .csv."""
+"""Writes what is drawn of a file: masks, overlays, logits, timelines."""
 
 import contextlib
-import csv
-import dataclasses
 import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from flax_unet.checkpoint import metadata
-from flax_unet.checkpoint.provenance import made_by
-from flax_unet.checkpoint.worth import Worth
-from flax_unet.media.discover import LeftOut
 from flax_unet.media.videos import VideoWriter
-from flax_unet.nn.decision import RAW, Decision
 from flax_unet.predict import draw
-from flax_unet.predict.meaning import meaning
-from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options
+from flax_unet.predict.pipeline import Inspected, InspectedFrame
 from flax_unet.predict.results import FileResult, FrameResult, VideoResult
-from flax_unet.predict.summary import Summary
 from flax_unet.utils.filenames import Names
 
 if TYPE_CHECKING:
-    from flax_unet.detector import Detector
+    pass
 
-JSON, TABLE = "predictions.json", "predictions.csv"
 _MASK, _OVERLAY, _FILM = ".mask.png", ".overlay.png", ".overlay.mp4"
 _LOGITS, _TIMELINE = ".logits.npy", ".timeline.png"
 _UNFINISHED = ".overlay.sound.mp4"
 _ENDINGS = (_MASK, _OVERLAY, _FILM, _LOGITS, _TIMELINE, _UNFINISHED)
 _HEADER = 128  # bytes of the NumPy file of logits, for any number of faces
-_CORNERS = ("left", "top", "right", "bottom")
-_COLUMNS = (
-    *("level", "file", "kind", "status", "problem", "notes"),
-    *("person", "frame", "seconds", "face", *_CORNERS),
-    *(*Decision().to_json(), RAW, "manipulated_share", "detection_confidence", "doubts", "frames"),
-    "heads_disagree",
-)
 
 
 def file_results(
@@ -177,102 +159,6 @@ def remove_results(directory: Path, stem: str) -> None:
         (directory / f"{stem}{ending}").unlink(missing_ok=True)
 
 
-def may_be_replaced(directory: Path) -> bool:
-    """Whether a directory holds results of a prediction, and nothing else."""
-    if not (directory / JSON).is_file() or not (directory / TABLE).is_file():
-        return False
-    return not others(directory)
-
-
-def others(directory: Path) -> list[str]:
-    """The names in a directory that are not results of a prediction."""
-    return sorted(
-        entry.name
-        for entry in directory.iterdir()
-        if not entry.is_file() or not (entry.name in (JSON, TABLE) or entry.name.endswith(_ENDINGS))
-    )
-
-
-def write_predictions(
-    directory: Path,
-    results: Sequence[FileResult],
-    checkpoint_path: Path,
-    detector: "Detector",
-    options: Options,
-    left_out: LeftOut,
-) -> None:
-    """Writes predictions.json and predictions.csv, beside the files that the results name.
-
-    predictions.json also holds the last name of `checkpoint_path`, what its weights are worth, the
-    size of the network's input, and the options of masks and files.
-
-    Raises:
-        InputError: a file cannot be written, or the checkpoint is damaged.
-    """
-    source = metadata.load_source(checkpoint_path)
-    calibration, columns = {}, [column for column in _COLUMNS if column != RAW]
-    if detector.calibration is not None:
-        calibration = {metadata.CALIBRATION: dataclasses.asdict(detector.calibration)}
-        columns = _COLUMNS
-    written = {
-        "checkpoint": checkpoint_path.resolve().name,
-        "checkpoint_source": {key: source.get(key) for key in ("file", "sha256", "layout")},
-        "worth": Worth.of(source).sentence,
-        "image_size": detector.config.to_json()["image_size"],
-        "options": {
-            "faces": options.mode,
-            **options.sampling._asdict(),
-            "threshold": detector.threshold,
-            **calibration,
-            "mask_threshold": detector.mask_threshold,
-            "save_logits": detector.keep_logits,
-            "dtype": detector.dtype,
-        },
-        "meaning": meaning(detector.threshold, detector.calibration),
-        "summary": Summary.of(Counter(one.outcome for one in results), left_out).to_json(),
-        "left_out": left_out.to_json(),
-        "files": [result.to_json() for result in results],
-        "made_by": made_by(),
-    }
-    metadata.write_json(directory / JSON, written)
-    with (directory / TABLE).open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, columns)
-        table.writeheader()
-        for result in results:
-            table.writerows(_rows(result))
-
-
-def _rows(result: FileResult) -> Iterator[dict[str, Any]]:
-    """The rows of a file.
-
-    One of level `file` with its verdict, one of level `person` for each person in a video, and one
-    of level `face` for each face.
-    """
-    common = {"file": _text(result.file), "kind": result.kind}
-    problem, notes = _text(result.problem or ""), _text("; ".join(result.notes))
-    status = {"status": result.status, "problem": problem, "notes": notes}
-    found = {**result.decision.to_json(), "manipulated_share": result.manipulated_share}
-    if isinstance(result, VideoResult):
-        found |= {"person": result.person, "frames": result.frames_judged}
-        found["heads_disagree"] = result.heads_disagree
-    yield {"level": "file", **common, **status, **found}
-    for person in result.people if isinstance(result, VideoResult) else ():
-        found = person.to_json()
-        yield {
-            "level": "person",
-            **common,
-            **{column: found[column] for column in _COLUMNS if column in found},
-            "seconds": person.first_seconds,
-        }
-    for frame in result.frames:
-        for number, face in enumerate(frame.faces, start=1):
-            position = {"frame": frame.index, "seconds": frame.seconds, "face": number}
-            found = face.to_json()
-            corners = dict(zip(_CORNERS, found.pop("box"), strict=True))
-            found["doubts"] = "; ".join(face.doubts)
-            yield {"level": "face", **common, **position, **corners, **found}
-
-
-def _text(text: str) -> str:
-    """A text that spreadsheets do not take for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+def is_result(name: str) -> bool:
+    """Whether a file's name is one that is given here."""
+    return name.endswith(_ENDINGS)

@@ -50,6 +50,44 @@ def staged_directory(
 
 
 @contextlib.contextmanager
+def kept_directory(
+    destination: Path, *, may_replace: Callable[[Path], bool], is_kept: Callable[[], bool]
+) -> Iterator[Path]:
+    """As `staged_directory`, with a directory that may be gone on with later.
+
+    Its name is that of `destination` and `.unfinished`. When the block fails it stays if `is_kept`
+    says so, and the next call yields it with what is in it.
+
+    Raises:
+        InputError: as for `staged_directory`, or another process is at it.
+    """
+    replaces = os.path.lexists(destination)
+    if replaces and not may_replace(destination):
+        raise InputError(f"{destination} exists already; remove it, or name another place")
+    stage = destination.with_name(f"{destination.name}.unfinished")
+    with _parents(destination):
+        with _name_in_errors(destination):
+            stage.mkdir(exist_ok=True)
+        with locked(stage) as is_locked:
+            if is_locked is False:
+                raise InputError(
+                    f"{stage} is being written by another process; wait for it, or name another "
+                    "directory"
+                )
+            try:
+                yield stage
+                with _name_in_errors(destination):
+                    _replace(stage, destination) if replaces else stage.rename(destination)
+            except BaseException:
+                if is_kept():
+                    with contextlib.suppress(OSError):  # there is something in it
+                        stage.rmdir()
+                else:
+                    shutil.rmtree(stage, ignore_errors=True)
+                raise
+
+
+@contextlib.contextmanager
 def staged_file(destination: Path) -> Iterator[Path]:
     """A path to write to, which becomes `destination`, replacing it, when the block succeeds.
 

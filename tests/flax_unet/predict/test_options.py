@@ -150,7 +150,7 @@ def test_overwrite(model: Path, folder: Path, tmp_path: Path, capsys: Printed) -
     assert "exists already and holds results; give --overwrite" in capsys.readouterr().err
     assert run(model, folder / "b.jpg", "--out", out, "--overwrite") == 0
     assert {path.name for path in out.iterdir()} == {
-        *("predictions.json", "predictions.csv", "b.mask.png", "b.overlay.png")
+        *("predictions.json", "predictions.jsonl", "predictions.csv", "b.mask.png", "b.overlay.png")
     }
     # Nothing else is deleted: a foreign file, other results, a directory.
     (out / "thesis.txt").write_text("years of work")
@@ -175,9 +175,16 @@ def test_no_overlays(model: Path, folder: Path, tmp_path: Path, capsys: Printed)
     out = tmp_path / "out"
     assert run(model, folder / "a.png", folder / "c.mp4", "--out", out, "--no-overlays") == 0
     assert {path.name for path in out.iterdir()} == {
-        *("predictions.json", "predictions.csv", "a.mask.png", "c.timeline.png")
+        *(
+            "predictions.json",
+            "predictions.jsonl",
+            "predictions.csv",
+            "a.mask.png",
+            "c.timeline.png",
+        )
     }
-    assert capsys.readouterr().out.endswith("predictions.json, predictions.csv, masks\n")
+    written = "predictions.json, predictions.jsonl, predictions.csv, masks\n"
+    assert capsys.readouterr().out.endswith(written)
     assert not any("overlay" in result for result in document(out)["files"])
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from flax_unet.media.videos import Sampling, VideoReader
 from flax_unet.nn.config import UNetConfig
 from flax_unet.predict import writer
 from flax_unet.predict.pipeline import Options, inspect, lots
+from flax_unet.predict.predictions import JSON, TABLE, write_predictions
 from flax_unet.predict.results import Decision, FaceResult, FrameResult, VideoResult
+from flax_unet.predict.summary import Summary
 from flax_unet.verdict import Verdict
 from tests.flax_unet.samples import CLIP, encode, needs_shared, photo, small_checkpoint
 
@@ -152,12 +155,13 @@ def test_a_box_on_a_poster_flips_nothing(
     # The same in the files.
     options, left_out = Options("auto", finder), LeftOut()
     checkpoint = small_checkpoint(tmp_path)
-    writer.write_predictions(out, [result], checkpoint, Oracle([honest]), options, left_out)  # pyright: ignore[reportArgumentType]
-    (written,) = json.loads((out / writer.JSON).read_text())["files"]
+    entries, summary = [result.to_json()], Summary.of(Counter([result.outcome]), left_out)
+    write_predictions(out, entries, checkpoint, Oracle([honest]), options, summary, left_out)  # pyright: ignore[reportArgumentType]
+    (written,) = json.loads((out / JSON).read_text())["files"]
     assert written["verdict"] == "REAL"
     assert written["people"] == [one.to_json() for one in result.people]
     assert written["person"] == result.person
-    with (out / writer.TABLE).open(newline="", encoding="utf-8") as file:
+    with (out / TABLE).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     persons = [row for row in rows if row["level"] == "person"]
     assert [row["person"] for row in persons] == [str(one.person) for one in result.people]

@@ -155,21 +155,21 @@ def test_truncated_videos_are_judged_as_far_as_they_go(tmp_path: Path) -> None:
 FOLDER = """
 import json, resource, sys
 import jax
-from flax_unet.predict import __main__ as predict, writer
+from flax_unet.predict import __main__ as predict
 
 compiled = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda event, _, **about: compiled.append(about.get("fun_name", ""))
     if event == "/jax/core/compile/backend_compile_duration" else None
 )
-peaks, results = [], writer.file_results
+peaks, results = [], predict.file_results
 
 def watched(*args, **options):
     for result in results(*args, **options):
         yield result
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
-writer.file_results = watched
+predict.file_results = watched
 try:
     predict.main(sys.argv[1:])
 except SystemExit as status:

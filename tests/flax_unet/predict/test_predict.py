@@ -30,7 +30,7 @@ from flax_unet.checkpoint.worth import DAMAGED, RANDOM, UNKNOWN, Worth
 from flax_unet.media.faces import Box
 from flax_unet.media.videos import Sampling, VideoReader
 from flax_unet.predict import __main__ as predict
-from flax_unet.predict import draw, results, writer
+from flax_unet.predict import draw, predictions, results, writer
 from flax_unet.utils.errors import command
 from tests.conftest import listing, small_tensors
 from tests.flax_unet.samples import (
@@ -55,6 +55,9 @@ Printed = pytest.CaptureFixture[str]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+TABLES = {"predictions.json", "predictions.jsonl", "predictions.csv"}
 
 
 def run(*arguments: object) -> int:
@@ -246,7 +249,7 @@ def test_heads_that_a_network_lacks(tmp_path: Path, capsys: Printed) -> None:
         picture, video = written(out)
         assert (picture["faces"][0]["manipulated_share"] is None) != has_mask
         assert (video["manipulated_share"] is None) != has_mask
-        always = {"predictions.json", "predictions.csv", "face.overlay.png", "film.overlay.mp4"}
+        always = {*TABLES, "face.overlay.png", "film.overlay.mp4"}
         own = {"face.mask.png"} if has_mask else {"film.timeline.png"}
         assert {path.name for path in out.iterdir()} == always | own
 
@@ -458,7 +461,7 @@ def test_names_of_any_kind(model: Path, tmp_path: Path, capsys: Printed) -> None
     assert len({result["file"] for result in found}) == len(found) == len(visible)
     made = [result[kind] for result in found for kind in ("mask", "overlay")]
     assert len({name.lower() for name in made}) == len(made) == 2 * len(visible)
-    assert {path.name for path in out.iterdir()} == {*made, "predictions.json", "predictions.csv"}
+    assert {path.name for path in out.iterdir()} == {*made, *TABLES}
     assert [row["file"] for row in table(out, "file")] == [result["file"] for result in found]
     assert listing(folder) == before
     assert run(model, folder / "..png.png", "--faces", "none") == 0  # when it is asked for
@@ -533,7 +536,7 @@ def test_full_disk_leaves_nothing(
         "mask": (Image.Image, "save"),
         "logits": (np.lib.format, "write_array_header_1_0"),
         "film": (writer, "VideoWriter"),
-        "table": (writer, "_rows"),
+        "table": (predictions, "_rows"),
     }[what]
     noise().save(tmp_path / "face.png")
     film = write_video(tmp_path / "film.avi", numbered(3))
@@ -542,6 +545,11 @@ def test_full_disk_leaves_nothing(
     out = tmp_path / "new" / "out"
     arguments = [model, film, tmp_path / "face.png", "--faces", "none", "--out", out]
     assert "No space left on device" in fails(predict.main, *arguments, "--save-logits")
+    if what == "table":  # everything is judged, and kept
+        assert (out.parent / "out.unfinished" / "predictions.jsonl").is_file()
+        monkeypatch.undo()
+        assert run(*arguments, "--save-logits") == 0
+        shutil.rmtree(out.parent)
     assert listing(tmp_path) == before
     assert "ahead" not in [thread.name for thread in threading.enumerate()]
 
@@ -569,7 +577,9 @@ def test_interrupted(
     options = ["--faces", "none", "--workers", workers]
     assert run(model, *paths, *options, "--out", out) == status
     left = {name: of for name, of in listing(tmp_path).items() if not name.startswith("cache")}
-    assert left == before
+    assert {name for name in left if "out.unfinished" not in name} == before.keys()
+    lines = (tmp_path / "out.unfinished" / "predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["file"] for line in lines] == [str(paths[0]), str(film)]
     assert "ahead" not in [thread.name for thread in threading.enumerate()]
     assert not multiprocessing.active_children()
 

@@ -1,0 +1,151 @@
+"""Results that are kept while the work goes on, so that the same command can continue it."""
+
+import contextlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from flax_unet.checkpoint import metadata
+from flax_unet.predict.predictions import LINES
+from flax_unet.predict.results import FileResult, Json
+from flax_unet.utils.errors import InputError, counted
+from flax_unet.utils.filenames import shown
+from flax_unet.utils.files import kept_directory
+
+_RUN = "run.json"
+
+
+class Journal:
+    """The results of a run so far: a line of JSON for each file, in the order of the files."""
+
+    def __init__(self, directory: Path, run: Json) -> None:
+        """Begins in an empty directory, or goes on in one of the same `run`.
+
+        `run` is what results depend on, and what may not change before the run is complete.
+
+        Raises:
+            InputError: the directory holds something else, or results of another run.
+        """
+        self.directory = directory
+        self.names: list[str] = []  # of the files that are done
+        self.outcomes: Counter[str] = Counter()  # of these
+        self._lines = directory / LINES
+        if any(directory.iterdir()):
+            self._check(json.loads(json.dumps(run)))
+            self._read()
+        metadata.write_json(directory / _RUN, run)
+
+    def _check(self, run: Json) -> None:
+        if not (self.directory / _RUN).is_file():
+            raise InputError(
+                f"{self.directory} is where unfinished results go, and holds something else; move "
+                "it, or name another directory by --out"
+            )
+        if not self._lines.exists() or not self._lines.stat().st_size:  # no file is done
+            return
+        before = metadata.read_json(self.directory / _RUN)
+        for name in run | before:
+            if run.get(name) != before.get(name):
+                raise InputError(
+                    f"{self.directory} holds the unfinished results of another command, whose "
+                    f"{name} was {_short(before.get(name))}, not {_short(run.get(name))}. Give "
+                    "that one to go on, or delete the directory"
+                )
+
+    def _read(self) -> None:
+        """Reads the lines; one that was not written to its end is removed."""
+        if not self._lines.exists():
+            return
+        whole = 0
+        with self._lines.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    entry = json.loads(line)
+                    self.names.append(entry["file"])
+                    self.outcomes[_outcome(entry)] += 1
+                except (ValueError, KeyError, TypeError) as error:
+                    raise InputError(
+                        f"{self._lines}, line {len(self.names) + 1}, is damaged; delete "
+                        f"{self.directory} and begin again"
+                    ) from error
+                whole += len(line)
+        with self._lines.open("rb+") as file:
+            file.truncate(whole)
+
+    def add(self, result: FileResult) -> None:
+        """Writes the result of the next file.
+
+        Raises:
+            InputError: the disk is full or cannot be written to.
+        """
+        entry = result.to_json()
+        line = json.dumps(entry, allow_nan=False).encode() + b"\n"
+        try:
+            with self._lines.open("ab") as file:
+                file.write(line)
+        except OSError as error:
+            raise InputError(f"{self._lines} cannot be written: {error.strerror}") from error
+        self.names.append(entry["file"])
+        self.outcomes[_outcome(entry)] += 1
+
+    def entries(self) -> Iterator[Json]:
+        """`FileResult.to_json` of all files."""
+        with self._lines.open("rb") as file:
+            yield from map(json.loads, file)
+
+    def discard(self) -> None:
+        """Nothing that is done is worth keeping."""
+        self.names.clear()
+
+    def finish(self) -> None:
+        """Removes what only an unfinished run needs."""
+        (self.directory / _RUN).unlink()
+
+
+@contextlib.contextmanager
+def journal(out: Path, run: Json, may_replace: Callable[[Path], bool]) -> Iterator[Journal]:
+    """The results of a run, in a directory beside `out` that becomes `out` when the block succeeds.
+
+    Where it fails, the directory stays if a file is done; the message, or a line on standard
+    error, says so.
+
+    Raises:
+        InputError: as for Journal, or `out` exists and may not be replaced.
+    """
+    found: list[Journal] = []
+
+    with kept_directory(
+        out, may_replace=may_replace, is_kept=lambda: not found or bool(found[0].names)
+    ) as directory:
+        found.append(kept := Journal(directory, run))
+        before = len(kept.names)
+        try:
+            yield kept
+            kept.finish()
+        except BaseException as error:
+            if len(kept.names) > before:
+                what = f"{shown(str(directory))} keeps the results of "
+                what += f"{counted(len(kept.names), 'file')}; the same command goes on with it"
+                if isinstance(error, InputError):
+                    raise InputError(f"{error}. {what}") from error
+                print(what, file=sys.stderr)
+            raise
+
+
+def _outcome(entry: Json) -> str:
+    """As `FileResult.outcome`, which is not stored."""
+    if entry["status"] != "ok":
+        return "failed"
+    if not any(frame.get("faces") for frame in entry.get("frames", [entry])):
+        return "without_face"
+    return (entry.get("verdict") or "without_verdict").lower()
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

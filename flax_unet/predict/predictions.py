@@ -1,0 +1,150 @@
+"""Writes predictions.json and predictions.csv, from the entries of files."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flax_unet.checkpoint import metadata
+from flax_unet.checkpoint.provenance import made_by
+from flax_unet.checkpoint.worth import Worth
+from flax_unet.media.discover import LeftOut
+from flax_unet.nn.decision import RAW, Decision
+from flax_unet.predict.meaning import meaning
+from flax_unet.predict.pipeline import Options
+from flax_unet.predict.results import Json
+from flax_unet.predict.summary import Summary
+from flax_unet.predict.writer import is_result
+from flax_unet.utils.errors import InputError
+
+if TYPE_CHECKING:
+    from flax_unet.detector import Detector
+
+JSON, TABLE, LINES = "predictions.json", "predictions.csv", "predictions.jsonl"
+_CORNERS = ("left", "top", "right", "bottom")
+_DECISION = (*Decision().to_json(), RAW)
+_COLUMNS = (
+    *("level", "file", "kind", "status", "problem", "notes"),
+    *("person", "frame", "seconds", "face", *_CORNERS),
+    *(*_DECISION, "manipulated_share", "detection_confidence", "doubts", "frames"),
+    "heads_disagree",
+)
+
+
+def may_be_replaced(directory: Path) -> bool:
+    """Whether a directory holds results of a prediction, and nothing else."""
+    if not (directory / JSON).is_file() or not (directory / TABLE).is_file():
+        return False
+    return not others(directory)
+
+
+def others(directory: Path) -> list[str]:
+    """The names in a directory that are not results of a prediction."""
+    return sorted(
+        entry.name
+        for entry in directory.iterdir()
+        if not entry.is_file() or not (entry.name in (JSON, TABLE, LINES) or is_result(entry.name))
+    )
+
+
+def options_of(detector: "Detector", options: Options) -> Json:
+    """What verdicts, masks and the choice of faces and frames depend on, besides the weights."""
+    calibration = {}
+    if detector.calibration is not None:
+        calibration = {metadata.CALIBRATION: dataclasses.asdict(detector.calibration)}
+    return {
+        "faces": options.mode,
+        **options.sampling._asdict(),
+        "threshold": detector.threshold,
+        **calibration,
+        "mask_threshold": detector.mask_threshold,
+        "save_logits": detector.keep_logits,
+        "dtype": detector.dtype,
+    }
+
+
+def write_predictions(
+    directory: Path,
+    entries: Iterable[Json],
+    checkpoint_path: Path,
+    detector: "Detector",
+    options: Options,
+    summary: Summary,
+    left_out: LeftOut,
+) -> None:
+    """Writes predictions.json and predictions.csv, beside the files that the entries name.
+
+    Entries are of `FileResult.to_json`. predictions.json also holds the last name of
+    `checkpoint_path`, what its weights are worth, the size of the network's input, and the options
+    of masks and files.
+
+    Raises:
+        InputError: a file cannot be written, or the checkpoint is damaged.
+    """
+    source = metadata.load_source(checkpoint_path)
+    head = {
+        "checkpoint": checkpoint_path.resolve().name,
+        "checkpoint_source": {key: source.get(key) for key in ("file", "sha256", "layout")},
+        "worth": Worth.of(source).sentence,
+        "image_size": detector.config.to_json()["image_size"],
+        "options": options_of(detector, options),
+        "meaning": meaning(detector.threshold, detector.calibration),
+        "summary": summary.to_json(),
+        "left_out": left_out.to_json(),
+        "made_by": made_by(),
+    }
+    columns = [name for name in _COLUMNS if name != RAW or detector.calibration is not None]
+    try:
+        with (
+            (directory / JSON).open("w", encoding="utf-8") as file,
+            (directory / TABLE).open("w", encoding="utf-8", newline="") as of_table,
+        ):
+            table = csv.DictWriter(of_table, columns)
+            table.writeheader()
+            # One by one: those of an archive are too many for the memory.
+            file.write(json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}"))
+            file.write(',\n "files": [')
+            separator = "\n  "
+            for entry in entries:
+                file.write(separator + json.dumps(entry, allow_nan=False))
+                separator = ",\n  "
+                table.writerows(_rows(entry))
+            file.write("\n ]\n}\n")
+    except OSError as error:
+        raise InputError(f"{directory} cannot be written: {error.strerror}") from error
+
+
+def _rows(entry: Json) -> Iterator[dict[str, Any]]:
+    """The rows of a file.
+
+    One of level `file` with its verdict, one of level `person` for each person in a video, and one
+    of level `face` for each face.
+    """
+    common = {"file": _text(entry["file"]), "kind": entry["kind"]}
+    problem, notes = _text(entry["problem"] or ""), _text("; ".join(entry["notes"]))
+    found = _some(entry, *_DECISION)
+    if entry["kind"] == "video":
+        found |= _some(entry, "manipulated_share", "heads_disagree", "person")
+        found["frames"] = entry.get("frames_judged", 0)
+    status = {"status": entry["status"], "problem": problem, "notes": notes}
+    yield {"level": "file", **common, **status, **found}
+    for person in entry.get("people", ()):
+        found = {**_some(person, *_COLUMNS), "seconds": person["first_seconds"]}
+        yield {"level": "person", **common, **found}
+    for frame in entry.get("frames", [entry]):
+        position = _some(frame, "frame", "seconds")
+        for number, face in enumerate(frame.get("faces", ()), start=1):
+            corners = dict(zip(_CORNERS, face["box"], strict=True))
+            found = {**_some(face, *_COLUMNS), "doubts": "; ".join(face["doubts"])}
+            yield {"level": "face", **common, **position, "face": number, **corners, **found}
+
+
+def _some(entry: Json, *keys: str) -> dict[str, Any]:
+    return {key: entry[key] for key in keys if key in entry}
+
+
+def _text(text: str) -> str:
+    """A text that spreadsheets do not take for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

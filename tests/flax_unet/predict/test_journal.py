@@ -1,0 +1,239 @@
+"""A run that ends early is gone on with: nothing is lost, and nothing is there twice."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flax_unet.predict import __main__ as predict
+from flax_unet.utils.files import locked
+from tests.flax_unet.samples import noise, numbered, small_checkpoint, write_video
+
+Fails = Callable[..., str]
+FILES = 14
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pictures, more than a batch in a row, and videos; one file is broken, two share a name."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(FILES):
+        path = folder / f"{number:02}.png"
+        if number in (3, 12):
+            write_video(path.with_suffix(".avi"), numbered(6))
+        else:
+            noise(40, 50, seed=number).save(path)
+    noise(seed=100).save(folder / "05.webp", lossless=True)
+    (folder / "13.png").write_bytes(b"not a picture")
+    return folder
+
+
+def contents(out: Path) -> dict[str, Any]:
+    """All results, but for the time at which they were made."""
+    found: dict[str, Any] = {path.name: path.read_bytes() for path in out.iterdir()}
+    found["predictions.json"] = json.loads(found["predictions.json"])
+    del found["predictions.json"]["made_by"]["created"]
+    return found
+
+
+def words(model: Path, folder: Path, out: Path, *more: object) -> list[str]:
+    options = ("--faces", "none", "--every", 1, "--out", out)
+    return [str(word) for word in (model, folder, *options, *more)]
+
+
+def run(*arguments: Any) -> int:
+    with pytest.raises(SystemExit) as ended:
+        predict.main(words(*arguments))
+    return int(ended.value.code or 0)
+
+
+def stop_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends the next run as a signal does, before its result number `count` is printed."""
+    results = predict._results
+
+    def few(*arguments: Any) -> Iterator[Any]:
+        for number, result in enumerate(results(*arguments)):
+            if number == count:
+                raise KeyboardInterrupt
+            yield result
+
+    monkeypatch.setattr(predict, "_results", few)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_command_goes_on(
+    workers: int,
+    model: Path,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert run(model, folder, whole) == 1  # one file is broken
+    printed = capfd.readouterr().out.splitlines()[: FILES + 1]
+    for count in (2, 5, 0):  # within a batch, at another place, and at once
+        with monkeypatch.context() as patched:
+            stop_after(count, patched)
+            assert run(model, folder, out, "--workers", workers) == 130
+        assert not out.exists()
+        error = capfd.readouterr().err
+        assert ("out.unfinished keeps the results of" in error) == (count > 0)
+    assert run(model, folder, out, "--workers", 3 - workers) == 1
+    ended = capfd.readouterr()
+    assert "of 15 files are done already" in ended.err
+    assert ended.out.splitlines()[0] in printed
+    assert contents(out) == contents(whole)
+    assert not (tmp_path / "out.unfinished").exists()
+    assert not multiprocessing.active_children()
+
+
+def test_killed_at_any_moment(model: Path, folder: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert run(model, folder, whole) == 1
+    command = [sys.executable, "-m", "flax_unet.predict", *words(model, folder, out)]
+    rng, kills = random.Random(0), 0
+    lines = tmp_path / "out.unfinished" / "predictions.jsonl"
+    while not out.exists():
+        size = lines.stat().st_size if lines.exists() else 0
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+            assert child.stdout is not None
+            for _ in range(rng.randint(1, 3)):
+                child.stdout.readline()
+            if kills < 4:
+                child.send_signal(signal.SIGKILL)
+                kills += 1
+            else:
+                child.stdout.read()
+        assert out.exists() or lines.stat().st_size >= size
+    assert contents(out) == contents(whole)
+
+
+def test_a_line_that_is_not_whole_is_done_again(
+    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert run(model, folder, whole) == 1
+    with monkeypatch.context() as patched:
+        stop_after(4, patched)
+        assert run(model, folder, out) == 130
+    lines = tmp_path / "out.unfinished" / "predictions.jsonl"
+    content = lines.read_bytes()
+    lines.write_bytes(content[:-20])
+    assert run(model, folder, out) == 1
+    assert contents(out) == contents(whole)
+
+
+@pytest.fixture
+def unfinished(model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where results go that are not complete: four files are done."""
+    with monkeypatch.context() as patched:
+        stop_after(4, patched)
+        assert run(model, folder, tmp_path / "out") == 130
+    return tmp_path / "out.unfinished"
+
+
+def test_other_commands_do_not_go_on(
+    model: Path, folder: Path, unfinished: Path, tmp_path: Path, fails: Fails
+) -> None:
+    before = contents_of(unfinished)
+    command = words(model, folder, tmp_path / "out")
+    message = fails(predict.main, *command, "--threshold", 0.3)
+    assert (
+        f"{unfinished} holds the unfinished results of another command, whose threshold" in message
+    )
+    assert "was 0.5, not 0.3" in message
+    assert contents_of(unfinished) == before
+    (folder / "00.png").rename(folder / "000.png")
+    message = fails(predict.main, *command)
+    assert "they have" in message
+    assert "goes on" not in message
+    assert contents_of(unfinished) == before
+
+
+def contents_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_damaged_lines(
+    model: Path, folder: Path, unfinished: Path, tmp_path: Path, fails: Fails
+) -> None:
+    lines = unfinished / "predictions.jsonl"
+    lines.write_bytes(b"{}\n" + lines.read_bytes())
+    message = fails(predict.main, *words(model, folder, tmp_path / "out"))
+    assert f"{lines}, line 1, is damaged" in message
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks")
+def test_two_runs_in_one_directory(
+    model: Path, folder: Path, unfinished: Path, tmp_path: Path, fails: Fails
+) -> None:
+    before = contents_of(unfinished)
+    with locked(unfinished):
+        message = fails(predict.main, *words(model, folder, tmp_path / "out"))
+    assert f"{unfinished} is being written by another process" in message
+    assert contents_of(unfinished) == before
+
+
+def test_a_directory_of_others_is_left_alone(
+    model: Path, folder: Path, tmp_path: Path, fails: Fails
+) -> None:
+    mine = tmp_path / "out.unfinished"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("mine")
+    message = fails(predict.main, *words(model, folder, tmp_path / "out"))
+    assert f"{mine} is where unfinished results go, and holds something else" in message
+    assert contents_of(mine) == {"thesis.txt": b"mine"}
+
+
+def test_nothing_stays_where_every_file_fails(model: Path, tmp_path: Path, fails: Fails) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    message = fails(predict.main, model, tmp_path / "a.png", "--out", tmp_path / "out")
+    assert "every file failed" in message
+    assert {path.name for path in tmp_path.iterdir()} <= {"a.png", "cache"}
+
+
+def test_shards_have_the_results_of_the_whole(model: Path, folder: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    assert run(model, folder, whole) == 1
+    expected, found = contents(whole), {}
+    entries: list[Any] = []
+    for part in (1, 2, 3):
+        out = tmp_path / str(part)
+        with contextlib.suppress(SystemExit):  # of the shard with the broken file
+            predict.main(words(model, folder, out, "--shard", f"{part}/3"))
+        of_shard = contents(out)
+        entries += of_shard.pop("predictions.json")["files"]
+        assert not found.keys() & of_shard.keys() - {"predictions.jsonl", "predictions.csv"}
+        found |= of_shard
+    by_name = {entry["file"]: entry for entry in entries}
+    assert len(by_name) == len(entries) == FILES + 1
+    assert [by_name[entry["file"]] for entry in expected["predictions.json"]["files"]] == (
+        expected["predictions.json"]["files"]
+    )
+    assert found.keys() == expected.keys() - {"predictions.json"}
+    pictures = [name for name in found if name.endswith((".png", ".mp4"))]
+    assert all(found[name] == expected[name] for name in pictures)
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "a/b", "-1/2", "1/2/3"])
+def test_bad_shards(text: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        predict.main([str(model), "a", f"--shard={text}"])
+    assert ended.value.code == 2
+    assert f"{text!r} is not a part of the work, such as 2/8" in capsys.readouterr().err
