@@ -20,7 +20,7 @@ from tests.flax_unet.samples import photo
 
 DOCS = Path(__file__).parents[3] / "docs"
 EXAMPLES = Path(served.__file__).parent / "examples"
-DESKTOP, PHONE = (1366, 768), (390, 844)
+DESKTOP, PHONE = (1440, 900), (390, 844)
 RATE, SECONDS = 12, 8
 SOUGHT = """film => new Promise((done) => {
     const look = () => film.seeking || film.readyState < 4 ? requestAnimationFrame(look)
