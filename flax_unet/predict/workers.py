@@ -75,7 +75,8 @@ def judged_in_processes(
             waiting = [hand for hand in busy if hand.groups]
             heard = {hand.connection: hand for hand in busy if not hand.groups}
             # What came meanwhile goes first, so that all devices get something.
-            ready = [heard[one] for one in wait(list(heard), 0 if waiting else _BEAT)]
+            ended = wait(list(heard), 0 if waiting else _BEAT)
+            ready = [hand for connection, hand in heard.items() if connection in ended]
             if waiting and not ready:
                 _judge(judge, waiting)
             for hand in ready:

@@ -62,7 +62,7 @@ def files(tmp_path: Path) -> list[Path]:
     write_video(folder / "c.avi", [photo()] * 5, size=(512, 600))
     write_video(folder / "d.avi", numbered(4))
     (folder / "e.png").write_bytes(b"not a picture")
-    photo().transpose(0).save(folder / "a.jpg")
+    photo().transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "a.jpg")
     return [folder]
 
 
