@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from benchmarks import (
+    archive,
     compare,
     contenders,
     decoding,
@@ -72,6 +73,18 @@ def test_speed_of_decoding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         seconds = result[part]["seconds"]
         assert result[part]["ratio"] == pytest.approx(seconds["opencv"] / seconds["ours"])
     assert result["all frames"]["frames_a_second"]["ours"] > 0
+
+
+def test_speed_on_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--videos", "2", "--seconds", "1", "--height", "240", "--frames", "2"]
+    arguments += ["--rounds", "1", "--base-width", "2", "--out", str(tmp_path / "archive.json")]
+    archive.main(arguments)
+    result = json.loads((tmp_path / "archive.json").read_text())
+    assert json.loads(capsys.readouterr().out) == result
+    assert result["faces"] == 4
+    for name, (seconds,) in result["seconds"].items():
+        assert result["videos_a_minute"][name] == pytest.approx(120 / seconds)
+    assert result["processor_seconds_a_video"].keys() == {"decoding", "finding faces", "network"}
 
 
 @pytest.mark.usefixtures("few_faces")

@@ -34,6 +34,7 @@ from flax_unet.predict.predictions import (
     others,
     write_predictions,
 )
+from flax_unet.predict.report import REPORT, write_report
 from flax_unet.predict.results import ENOUGH_FRAMES, ENOUGH_SHARE, FileResult
 from flax_unet.predict.summary import Summary
 from flax_unet.predict.workers import Setup, judged_in_processes
@@ -94,9 +95,12 @@ def _with_bar(inspected: Iterable[Inspected]) -> Generator[Inspected]:
 
 def _workers_for(plan: Plan) -> int:
     """How many processes are worth their start."""
-    videos = sum(lot[0].item.kind == "video" for lot in plan)
-    others = sum(map(len, plan)) - videos
-    return max(min(videos + others // _PICTURES_EACH, processors()), 1)
+    others = sum(map(len, plan)) - _videos(plan)
+    return max(min(_videos(plan) + others // _PICTURES_EACH, processors()), 1)
+
+
+def _videos(plan: Plan) -> int:
+    return sum(lot[0].item.kind == "video" for lot in plan)
 
 
 def _paths(given: Sequence[Path]) -> list[Path]:
@@ -364,6 +368,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = Options(args.faces, finder, _sampling(args), args.max_megapixels * 10**6)
     left_out = LeftOut()
     files = plan(items(_paths(args.path), left_out), detector.batch_size, args.shard)
+    is_chosen = args.every is not None or args.frames is not None
+    if options.sampling.frames and not is_chosen and _videos(files):
+        print(
+            f"note: of each video {options.sampling.frames} evenly spaced frames are judged, since "
+            "a folder is named; --every 1 judges all",
+            file=sys.stderr,
+        )
     outcomes: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         kept, total = None, sum(map(len, files))
@@ -394,9 +405,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_predictions(
                 *(kept.directory, entries, args.checkpoint, detector, options, summary, left_out)
             )
+            write_report(
+                kept.directory,
+                kept.entries(),
+                checkpoint=shown(args.checkpoint.resolve().name),
+                worth=detector.worth.sentence,
+                threshold=detector.threshold,
+                summary=summary,
+            )
     if args.out is not None and not args.json:
         kinds = ["masks", *["overlays"] * (not args.no_overlays), *["logits"] * args.save_logits]
-        print(f"{shown(str(args.out))}: {', '.join([JSON, LINES, TABLE, *kinds])}")
+        print(f"{shown(str(args.out))}: {', '.join([JSON, LINES, TABLE, REPORT, *kinds])}")
     print(f"note: {detector.worth.sentence}", file=sys.stderr)
     if outcomes["failed"]:
         sys.exit(1)

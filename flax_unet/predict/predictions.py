@@ -14,6 +14,7 @@ from flax_unet.media.discover import LeftOut
 from flax_unet.nn.decision import RAW, Decision
 from flax_unet.predict.meaning import meaning
 from flax_unet.predict.pipeline import Options
+from flax_unet.predict.report import REPORT
 from flax_unet.predict.results import Json
 from flax_unet.predict.summary import Summary
 from flax_unet.predict.writer import is_result
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from flax_unet.detector import Detector
 
 JSON, TABLE, LINES = "predictions.json", "predictions.csv", "predictions.jsonl"
+_NAMES = (JSON, TABLE, LINES, REPORT)
 _CORNERS = ("left", "top", "right", "bottom")
 _DECISION = (*Decision().to_json(), RAW)
 _COLUMNS = (
@@ -45,7 +47,7 @@ def others(directory: Path) -> list[str]:
     return sorted(
         entry.name
         for entry in directory.iterdir()
-        if not entry.is_file() or not (entry.name in (JSON, TABLE, LINES) or is_result(entry.name))
+        if not entry.is_file() or not (entry.name in _NAMES or is_result(entry.name))
     )
 
 

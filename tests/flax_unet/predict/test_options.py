@@ -90,6 +90,23 @@ def test_every_file_of_a_folder_is_accounted_for(
     assert left_out in printed.err
 
 
+def test_few_frames_of_videos_in_folders(model: Path, tmp_path: Path, capsys: Printed) -> None:
+    film = tmp_path / "films" / "film.mp4"
+    film.parent.mkdir()
+    encode(film, numbered(50))
+    for given, options, expected in (
+        (film.parent, (), 32),
+        (film.parent, ("--every", 1), 50),
+        (film.parent, ("--frames", 7), 7),
+        (film, (), 50),
+    ):
+        out = tmp_path / f"out{expected}{given.name}"
+        assert run(model, given, "--faces", "none", *options, "--out", out) == 0
+        (found,) = document(out)["files"]
+        assert found["frames_read"] == expected
+        assert ("of each video 32" in capsys.readouterr().err) == (expected == 32)
+
+
 def test_one_file_needs_no_summary(model: Path, folder: Path, capsys: Printed) -> None:
     assert run(model, folder / "a.png") == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
@@ -150,7 +167,8 @@ def test_overwrite(model: Path, folder: Path, tmp_path: Path, capsys: Printed) -
     assert "exists already and holds results; give --overwrite" in capsys.readouterr().err
     assert run(model, folder / "b.jpg", "--out", out, "--overwrite") == 0
     assert {path.name for path in out.iterdir()} == {
-        *("predictions.json", "predictions.jsonl", "predictions.csv", "b.mask.png", "b.overlay.png")
+        *("predictions.json", "predictions.jsonl", "predictions.csv", "report.html"),
+        *("b.mask.png", "b.overlay.png"),
     }
     # Nothing else is deleted: a foreign file, other results, a directory.
     (out / "thesis.txt").write_text("years of work")
@@ -179,11 +197,12 @@ def test_no_overlays(model: Path, folder: Path, tmp_path: Path, capsys: Printed)
             "predictions.json",
             "predictions.jsonl",
             "predictions.csv",
+            "report.html",
             "a.mask.png",
             "c.timeline.png",
         )
     }
-    written = "predictions.json, predictions.jsonl, predictions.csv, masks\n"
+    written = "predictions.json, predictions.jsonl, predictions.csv, report.html, masks\n"
     assert capsys.readouterr().out.endswith(written)
     assert not any("overlay" in result for result in document(out)["files"])
 

@@ -1,0 +1,170 @@
+"""How many videos of an archive `flax_unet.predict` judges in a minute, and what limits it.
+
+The videos are made here: a face moves over a pattern, H.264, a keyframe each 250 frames. In turn
+run the command with one process, the command as it is by default, and the floor: all frames decoded
+through PyAV by a process for each processor, with nothing done to them. The time of a start, which
+one small picture shows, is taken from that of the commands. The processor time of each stage is
+measured one after the other in this process, by one thread where libraries allow.
+"""
+
+import collections
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from benchmarks.decoding import encoded
+from benchmarks.machine import FILE, GIB, benchmark, processor, report, run_module
+from benchmarks.subject import LAYOUT, WIDTH, write_model
+from flax_unet import Detector
+from flax_unet.media import decoder
+from flax_unet.media.faces import FaceFinder, opencv, sorted_out
+from flax_unet.media.follow import Follower
+from flax_unet.utils.processes import processors
+from train.data.synthetic.scene import ProceduralPortraits
+
+_RATE = 30
+_DECODE = """
+import av, sys
+for path in sys.argv[1:]:
+    with av.open(path) as container:
+        container.streams.video[0].thread_type = "SLICE"
+        for _ in container.decode(video=0):
+            pass
+"""
+
+
+def write_archive(folder: Path, videos: int, seconds: int, height: int) -> None:
+    """Videos of 16:9 with a face each."""
+    size = (16 * height // 9 // 2 * 2, height)
+    portraits = ProceduralPortraits(videos, 0)
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 256, (height // 40, size[0] // 40, 3), np.uint8)
+    background = Image.fromarray(blocks).resize(size, Image.Resampling.BICUBIC)
+    grain = rng.integers(0, 8, (8, size[1], size[0], 1), np.uint8)
+    for video in range(videos):
+        portrait = portraits[video][1].resize((height // 2, height // 2))
+
+        def frames(portrait: Image.Image = portrait) -> Iterator[np.ndarray]:
+            for number in range(seconds * _RATE):
+                picture = background.copy()
+                picture.paste(portrait, (height // 4 + number % height, height // 4))
+                yield np.asarray(picture) // 2 + 60 + grain[number % len(grain)]
+
+        encoded(folder / f"{video:04}.mp4", frames(), _RATE)
+
+
+def decode(paths: list[Path]) -> float:
+    """Seconds in which all frames are decoded, by as many processes as there are processors."""
+    shares = [paths[part :: processors()] for part in range(processors())]
+    start = time.perf_counter()
+    running = [
+        subprocess.Popen([sys.executable, "-c", _DECODE, *map(str, share)])
+        for share in shares
+        if share
+    ]
+    for process in running:
+        process.wait()
+    return time.perf_counter() - start
+
+
+def stages(model: Path, paths: list[Path], frames: int) -> tuple[dict[str, float], int]:
+    """Processor seconds of each stage for some videos; and how many faces were judged."""
+    seconds, faces = collections.defaultdict[str, float](float), 0
+
+    @contextlib.contextmanager
+    def clock(stage: str) -> Iterator[None]:
+        start = time.process_time()
+        yield
+        seconds[stage] += time.process_time() - start
+
+    opencv().setNumThreads(1)
+    detector, finder = Detector.from_checkpoint(model), FaceFinder()
+    for power in range(detector.batch_size.bit_length()):  # what is compiled is not timed
+        detector([Image.new("RGB", (64, 64))] * 2**power)
+    for path in paths:
+        with clock("decoding"):
+            read = [
+                (reply.values["seconds"], Image.fromarray(reply.pixels))
+                for reply in decoder.read(str(path), "mov", 1, frames, None)
+                if reply is not None and reply.pixels is not None
+            ]
+        with clock("finding faces"):
+            follow = Follower(finder)
+            found = [sorted_out(follow(image, at), image, "auto").boxes for at, image in read]
+        with clock("network"):
+            images = [image for (_, image), boxes in zip(read, found, strict=True) for _ in boxes]
+            faces += len(detector(images, [box for boxes in found for box in boxes]))
+    return seconds, faces
+
+
+@benchmark(
+    videos=(8, "that are made"),
+    seconds=(10, "of each"),
+    height=(1080, "of their frames, in pixels"),
+    frames=(32, "of each that are judged"),
+    rounds=(3, "turns of each"),
+    base_width=WIDTH,
+    out=(None, "JSON file to write", FILE),
+)
+def main(
+    *,
+    videos: int,
+    seconds: int,
+    height: int,
+    frames: int,
+    rounds: int,
+    base_width: int,
+    out: Path | None,
+) -> None:
+    """Runs the command line."""
+    with tempfile.TemporaryDirectory() as directory:
+        folder, picture = Path(directory) / "archive", Path(directory) / "small.png"
+        folder.mkdir()
+        write_archive(folder, videos, seconds, height)
+        Image.new("RGB", (64, 64)).save(picture)
+        model = write_model(Path(directory), base_width)
+        words = ["flax_unet.predict", str(model), "--frames", str(frames)]
+        starts = min(run_module(*words, str(picture), "--faces", "none") for _ in range(2))
+        paths = sorted(folder.iterdir())
+        times: dict[str, list[float]] = collections.defaultdict(list)
+        for _ in range(rounds):
+            times["one process"].append(run_module(*words, str(folder), "--workers", "1") - starts)
+            times["default"].append(run_module(*words, str(folder)) - starts)
+            times["decoding all frames"].append(decode(paths))
+        measured, faces = stages(model, paths, frames)
+    median = {name: statistics.median(of) for name, of in times.items()}
+    result: dict[str, Any] = {
+        **{"videos": videos, "seconds_each": seconds, "height": height, "frames": frames},
+        **{"layout": LAYOUT, "base_width": base_width, "faces": faces},
+        "machine": processor(),
+        "processors": os.cpu_count(),
+        "device": jax.devices()[0].device_kind,
+        "start_seconds": starts,
+        "videos_a_minute": {name: 60 * videos / of for name, of in median.items()},
+        "seconds": times,
+        "processor_seconds_a_video": {stage: of / videos for stage, of in measured.items()},
+        "memory_gib": _children() / GIB,
+    }
+    report(result, out)
+
+
+def _children() -> int:
+    """The most memory that a process started here has held, in bytes."""
+    import resource
+
+    return 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+
+if __name__ == "__main__":
+    main()
