@@ -30,6 +30,7 @@ from flax_unet import Detector
 from flax_unet.media import decoder
 from flax_unet.media.faces import FaceFinder, opencv, sorted_out
 from flax_unet.media.follow import Follower
+from flax_unet.utils.errors import InputError
 from flax_unet.utils.processes import processors
 from train.data.synthetic.scene import ProceduralPortraits
 
@@ -73,8 +74,8 @@ def decode(paths: list[Path]) -> float:
         for share in shares
         if share
     ]
-    for process in running:
-        process.wait()
+    if sum(process.wait() for process in running):
+        raise InputError("a process that decodes videos failed; its message is above")
     return time.perf_counter() - start
 
 
@@ -163,7 +164,8 @@ def _children() -> int:
     """The most memory that a process started here has held, in bytes."""
     import resource
 
-    return 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 
 
 if __name__ == "__main__":

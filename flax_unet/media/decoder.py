@@ -230,9 +230,9 @@ class _Video:
         if self._start is None:
             self._start = index.shown[0] * self._unit
         self._wanted = {index.shown[number] for number in numbers}
-        at = (
-            before
-        ) = -1  # the last frame that was wanted, and the time of the last that was decoded
+        at = -1  # number of the last frame that was wanted
+        before = -1  # time of the last that was decoded
+        broken = self._broken
         frames = iter(())
         for number in numbers:
             time = index.shown[number]
@@ -244,6 +244,8 @@ class _Video:
             while True:
                 frame = next(frames, None)
                 if frame is None or frame.pts is None or not before < frame.pts <= time:
+                    raise _AstrayError
+                if self._broken > broken:  # which changes the numbers of those that follow
                     raise _AstrayError
                 before = frame.pts
                 if frame.pts == time:

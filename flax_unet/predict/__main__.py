@@ -95,8 +95,9 @@ def _with_bar(inspected: Iterable[Inspected]) -> Generator[Inspected]:
 
 def _workers_for(plan: Plan) -> int:
     """How many processes are worth their start."""
-    others = sum(map(len, plan)) - _videos(plan)
-    return max(min(_videos(plan) + others // _PICTURES_EACH, processors()), 1)
+    videos = _videos(plan)
+    pictures = sum(map(len, plan)) - videos
+    return max(min(videos + pictures // _PICTURES_EACH, processors()), 1)
 
 
 def _videos(plan: Plan) -> int:
@@ -275,9 +276,9 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
         raise InputError(f"{out} exists already; remove it, or name another place")
 
 
-def _sampling(args: argparse.Namespace) -> Sampling:
+def _sampling(args: argparse.Namespace, paths: Iterable[Path]) -> Sampling:
     """Which frames are judged: of videos in folders, a few are enough."""
-    if args.every is None and args.frames is None and any(map(os.path.isdir, args.path)):
+    if args.every is None and args.frames is None and any(map(os.path.isdir, paths)):
         return Sampling(frames=_FRAMES_OF_MANY)
     return Sampling(args.every or 1, args.frames)
 
@@ -365,9 +366,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         batch_size=args.batch_size,
     )
     finder = None if args.faces == "none" else FaceFinder(args.face_model)
-    options = Options(args.faces, finder, _sampling(args), args.max_megapixels * 10**6)
-    left_out = LeftOut()
-    files = plan(items(_paths(args.path), left_out), detector.batch_size, args.shard)
+    paths, left_out = _paths(args.path), LeftOut()
+    options = Options(args.faces, finder, _sampling(args, paths), args.max_megapixels * 10**6)
+    files = plan(items(paths, left_out), detector.batch_size, args.shard)
     is_chosen = args.every is not None or args.frames is not None
     if options.sampling.frames and not is_chosen and _videos(files):
         print(
@@ -396,7 +397,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print(json.dumps(result.to_json()) if args.json else result, flush=True)
         summary = Summary.of(outcomes, left_out)
         _print_summary(summary, left_out, sys.stderr if args.json else None)
-        if outcomes["failed"] == outcomes.total():
+        if not files and not total:
+            print(f"note: part {args.shard} of the work has no file", file=sys.stderr)
+        elif outcomes["failed"] == outcomes.total():
             if kept is not None:
                 kept.discard()
             raise InputError("every file failed; the reasons are above")

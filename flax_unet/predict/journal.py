@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from flax_unet.checkpoint import metadata
-from flax_unet.predict.predictions import LINES
+from flax_unet.predict.predictions import LINES, RUN, is_own, others
 from flax_unet.predict.results import FileResult, Json
 from flax_unet.utils.errors import InputError, counted
 from flax_unet.utils.filenames import shown
 from flax_unet.utils.files import kept_directory
 
-_RUN = "run.json"
+_PROGRAM = "flax_unet.predict"
 
 
 class Journal:
@@ -33,25 +33,33 @@ class Journal:
         self.names: list[str] = []  # of the files that are done
         self.outcomes: Counter[str] = Counter()  # of these
         self._lines = directory / LINES
-        if any(directory.iterdir()):
-            self._check(json.loads(json.dumps(run)))
+        if strangers := [name for name in others(directory) if name != RUN]:
+            raise self._foreign(strangers[0])
+        if (directory / RUN).exists():
+            before = metadata.read_json(directory / RUN)
+            if before.get("program") != _PROGRAM:
+                raise self._foreign(RUN)
             self._read()
-        metadata.write_json(directory / _RUN, run)
+            if self.names:
+                self._compare(before, json.loads(json.dumps(run)))
+                return
+        for path in directory.iterdir():  # of files that were not done
+            path.unlink()
+        metadata.write_json(directory / RUN, {"program": _PROGRAM, **run})
+        self._lines.touch()
 
-    def _check(self, run: Json) -> None:
-        if not (self.directory / _RUN).is_file():
-            raise InputError(
-                f"{self.directory} is where unfinished results go, and holds something else; move "
-                "it, or name another directory by --out"
-            )
-        if not self._lines.exists() or not self._lines.stat().st_size:  # no file is done
-            return
-        before = metadata.read_json(self.directory / _RUN)
-        for name in run | before:
-            if run.get(name) != before.get(name):
+    def _foreign(self, name: str) -> InputError:
+        return InputError(
+            f"{self.directory} is where unfinished results go, and holds something else "
+            f"({shown(name)}); move it, or name another directory by --out"
+        )
+
+    def _compare(self, before: Json, run: Json) -> None:
+        for name in run:
+            if run[name] != before.get(name):
                 raise InputError(
                     f"{self.directory} holds the unfinished results of another command, whose "
-                    f"{name} was {_short(before.get(name))}, not {_short(run.get(name))}. Give "
+                    f"{name} was {_short(before.get(name))}, not {_short(run[name])}. Give "
                     "that one to go on, or delete the directory"
                 )
 
@@ -102,10 +110,6 @@ class Journal:
         """Nothing that is done is worth keeping."""
         self.names.clear()
 
-    def finish(self) -> None:
-        """Removes what only an unfinished run needs."""
-        (self.directory / _RUN).unlink()
-
 
 @contextlib.contextmanager
 def journal(out: Path, run: Json, may_replace: Callable[[Path], bool]) -> Iterator[Journal]:
@@ -119,22 +123,26 @@ def journal(out: Path, run: Json, may_replace: Callable[[Path], bool]) -> Iterat
     """
     found: list[Journal] = []
 
-    with kept_directory(
-        out, may_replace=may_replace, is_kept=lambda: not found or bool(found[0].names)
-    ) as directory:
-        found.append(kept := Journal(directory, run))
-        before = len(kept.names)
-        try:
-            yield kept
-            kept.finish()
-        except BaseException as error:
-            if len(kept.names) > before:
-                what = f"{shown(str(directory))} keeps the results of "
-                what += f"{counted(len(kept.names), 'file')}; the same command goes on with it"
-                if isinstance(error, InputError):
-                    raise InputError(f"{error}. {what}") from error
-                print(what, file=sys.stderr)
-            raise
+    before = 0
+    try:
+        with kept_directory(
+            out,
+            may_replace=may_replace,
+            is_kept=lambda: not found or bool(found[0].names),
+            is_own=is_own,
+        ) as directory:
+            found.append(Journal(directory, run))
+            before = len(found[0].names)
+            yield found[0]
+    except BaseException as error:
+        if found and len(found[0].names) > before:
+            what = f"{shown(str(found[0].directory))} keeps the results of "
+            what += f"{counted(len(found[0].names), 'file')}; the same command goes on with it"
+            if isinstance(error, InputError):
+                raise InputError(f"{error}. {what}") from error
+            print(what, file=sys.stderr)
+        raise
+    (out / RUN).unlink()
 
 
 def _outcome(entry: Json) -> str:

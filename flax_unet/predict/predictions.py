@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from flax_unet.detector import Detector
 
 JSON, TABLE, LINES = "predictions.json", "predictions.csv", "predictions.jsonl"
-_NAMES = (JSON, TABLE, LINES, REPORT)
+RUN = "run.json"  # while results are unfinished
+_NAMES = (JSON, TABLE, LINES, REPORT, RUN)
 _CORNERS = ("left", "top", "right", "bottom")
 _DECISION = (*Decision().to_json(), RAW)
 _COLUMNS = (
@@ -42,12 +43,15 @@ def may_be_replaced(directory: Path) -> bool:
     return not others(directory)
 
 
+def is_own(name: str) -> bool:
+    """Whether a file's name is one that this command gives."""
+    return name in _NAMES or is_result(name)
+
+
 def others(directory: Path) -> list[str]:
     """The names in a directory that are not results of a prediction."""
     return sorted(
-        entry.name
-        for entry in directory.iterdir()
-        if not entry.is_file() or not (entry.name in _NAMES or is_result(entry.name))
+        entry.name for entry in directory.iterdir() if not entry.is_file() or not is_own(entry.name)
     )
 
 

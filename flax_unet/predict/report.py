@@ -1,9 +1,8 @@
 """Writes report.html: what became of the files, for people. It needs no network and no script."""
 
-import collections
 import heapq
 import html
-import itertools
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
@@ -48,11 +47,12 @@ def write_report(
         InputError: it cannot be written.
     """
     bins = [0] * _BINS
-    reasons: dict[str, list[str]] = collections.defaultdict(list)
+    reasons: dict[str, tuple[int, list[str]]] = {}  # with a count and examples
     worst: list[tuple[float, int, Json]] = []
     for number, entry in enumerate(entries):
         if entry["problem"] is not None:
-            reasons[_reason(entry)].append(entry["file"])
+            count, examples = reasons.get(reason := _reason(entry), (0, []))
+            reasons[reason] = count + 1, [*examples, entry["file"]][:_EXAMPLES]
         if (fake := entry.get("fake_probability")) is not None:
             bins[min(int(fake * _BINS), _BINS - 1)] += 1
             slim = {key: of for key, of in entry.items() if key not in ("frames", "faces")}
@@ -139,20 +139,19 @@ def _table(worst: Iterable[tuple[float, int, Json]]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _failures(reasons: dict[str, list[str]]) -> str:
+def _failures(reasons: dict[str, tuple[int, list[str]]]) -> str:
     rows = ["<tr><th>files</th><th>reason</th><th>such as</th></tr>"]
-    for reason, files in sorted(reasons.items(), key=lambda one: -len(one[1])):
-        examples = "<br>".join(map(_text, itertools.islice(files, _EXAMPLES)))
+    for reason, (count, files) in sorted(reasons.items(), key=lambda one: -one[1][0]):
         rows.append(
-            f'<tr><td class="number">{len(files):,}</td><td>{_text(reason)}</td>'
-            f'<td class="name">{examples}</td></tr>'
+            f'<tr><td class="number">{count:,}</td><td>{_text(reason)}</td>'
+            f'<td class="name">{"<br>".join(map(_text, files))}</td></tr>'
         )
     return f"<table>{''.join(rows)}</table>"
 
 
 def _reason(entry: Json) -> str:
-    """Why a file failed, without its name, so that the same reason is the same text."""
-    return entry["problem"].removeprefix(f"{entry['file']} ")
+    """Why a file failed, without its name and numbers: the same reason is the same text."""
+    return re.sub(r"\d[\d,.]*", "N", entry["problem"].removeprefix(f"{entry['file']} "))
 
 
 def _text(text: str) -> str:

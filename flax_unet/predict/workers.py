@@ -31,7 +31,8 @@ from flax_unet.utils.processes import Worker
 
 PATIENCE = 300.0  # seconds that a worker may take without a sign of life
 _BEAT = 1.0  # seconds between these signs
-_AHEAD = 1024  # files that may be begun before an earlier one is done: their results wait
+_AHEAD = 1024  # files that may be begun before an earlier one is done: their results wait,
+_FRAMES_AHEAD = 20_000  # which have so many frames together, or a few more
 _DEATH = "made the process that read it die, perhaps for lack of memory; replace or remove it"
 _SILENCE = "kept its process busy for {:.0f} s without progress; does its disk or network stall?"
 
@@ -56,7 +57,7 @@ def judged_in_processes(
 ) -> Generator[FileResult]:
     """What `file_results` yields for the files of a plan, in their order.
 
-    A file that kills its worker, or does not get on, fails.
+    A file that kills its worker twice, or twice does not get on, fails.
 
     Raises:
         InputError: as for `inspect` and `file_results`.
@@ -78,20 +79,19 @@ def judged_in_processes(
             ended = wait(list(heard), 0 if waiting else _BEAT)
             ready = [hand for connection, hand in heard.items() if connection in ended]
             if waiting and not ready:
-                _judge(judge, waiting)
+                # The first files first, since the results of the others wait for theirs.
+                _judge(judge, sorted(waiting, key=lambda hand: hand.lot[0].number))
             for hand in ready:
                 try:
                     queue.done |= hand.receive()
                 except EOFError:
-                    queue.lost(hand.lot, setup, _DEATH)
-                    hand.restart()
+                    queue.lost(hand.restart(), setup, _DEATH)
             # In small steps, since this process may be stopped for a while, and they with it.
             before, passed = time.monotonic(), min(time.monotonic() - before, 2 * _BEAT)
             for hand in heard.values():
                 hand.silent += passed
                 if hand.silent > PATIENCE:
-                    queue.lost(hand.lot, setup, _SILENCE.format(PATIENCE))
-                    hand.restart()
+                    queue.lost(hand.restart(), setup, _SILENCE.format(PATIENCE))
             yield from queue.results()
 
 
@@ -101,6 +101,7 @@ class _Queue:
     def __init__(self, plan: Plan) -> None:
         self._lots = iter(plan)
         self._again: collections.deque[list[Planned]] = collections.deque()
+        self._tried: set[int] = set()  # files, by number, at which a worker ended
         self._open: collections.deque[Planned] = collections.deque()  # not yielded, in order
         self.done: dict[int, FileResult] = {}  # by number
 
@@ -108,23 +109,24 @@ class _Queue:
         """The next lot; an empty one if there is none, or many results wait for an earlier one."""
         if self._again:
             return self._again.popleft()
-        if len(self._open) >= _AHEAD:
+        frames = sum(len(result.frames) for result in self.done.values())
+        if len(self._open) >= _AHEAD or frames >= _FRAMES_AHEAD:
             return []
         lot = list(next(self._lots, []))
         self._open.extend(lot)
         return lot
 
     def lost(self, lot: Sequence[Planned], setup: Setup, reason: str) -> None:
-        """Takes note that a worker ended at some files; of several, each is tried by itself."""
+        """Takes note that a worker ended at some files, of which each is tried again by itself."""
         for file in lot:
             if setup.directory is not None:
                 remove_results(setup.directory, file.stem)
-        if len(lot) > 1:
-            self._again.extend([file] for file in lot)
-            return
-        (file,) = lot
-        problem = FileNote(file.item, 0, f"{file.item.name} {reason}", is_problem=True)
-        (self.done[file.number],) = file_results([problem])
+            if file.number in self._tried:
+                problem = FileNote(file.item, 0, f"{file.item.name} {reason}", is_problem=True)
+                (self.done[file.number],) = file_results([problem])
+            else:
+                self._tried.add(file.number)
+                self._again.append([file])
 
     def results(self) -> Generator[FileResult]:
         """What is done and not waiting for an earlier file."""
@@ -195,14 +197,17 @@ class _Hand:
         self.groups = content or []
         return {}
 
-    def restart(self) -> None:
-        """Replaces it by a new one."""
+    def restart(self) -> list[Planned]:
+        """Replaces it by a new one; what the old one has not done."""
+        lot = self.lot
         self.close()
         self._start()
+        return lot
 
     def close(self) -> None:
         """Ends it."""
-        self._process.end()
+        self._process.kill()
+        self._process.join(_BEAT)  # it may be unable to end, in a disk that stalls
         self.connection.close()
 
 
@@ -237,6 +242,7 @@ def _work(setup: Setup, connection: Connection) -> None:
         if setup.mode != "none":
             opencv().setNumThreads(1)  # the others have the other cores
             finder = FaceFinder(setup.face_model)
+        judge.send(None)  # it has started
         options = Options(
             setup.mode,
             finder,

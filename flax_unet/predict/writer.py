@@ -4,7 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -14,9 +14,6 @@ from flax_unet.predict import draw
 from flax_unet.predict.pipeline import Inspected, InspectedFrame
 from flax_unet.predict.results import FileResult, FrameResult, VideoResult
 from flax_unet.utils.filenames import Names
-
-if TYPE_CHECKING:
-    pass
 
 _MASK, _OVERLAY, _FILM = ".mask.png", ".overlay.png", ".overlay.mp4"
 _LOGITS, _TIMELINE = ".logits.npy", ".timeline.png"

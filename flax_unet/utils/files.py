@@ -51,21 +51,33 @@ def staged_directory(
 
 @contextlib.contextmanager
 def kept_directory(
-    destination: Path, *, may_replace: Callable[[Path], bool], is_kept: Callable[[], bool]
+    destination: Path,
+    *,
+    may_replace: Callable[[Path], bool],
+    is_kept: Callable[[], bool],
+    is_own: Callable[[str], bool],
 ) -> Iterator[Path]:
     """As `staged_directory`, with a directory that may be gone on with later.
 
     Its name is that of `destination` and `.unfinished`. When the block fails it stays if `is_kept`
-    says so, and the next call yields it with what is in it.
+    says so, and the next call yields it with what is in it. Otherwise the files whose names
+    `is_own` knows are deleted, and the directory if it is empty then.
 
     Raises:
         InputError: as for `staged_directory`, or another process is at it.
     """
-    replaces = os.path.lexists(destination)
-    if replaces and not may_replace(destination):
-        raise InputError(f"{destination} exists already; remove it, or name another place")
     stage = destination.with_name(f"{destination.name}.unfinished")
+
+    def check() -> bool:
+        """Whether something stands at the destination; it may be replaced."""
+        if not os.path.lexists(destination):
+            return False
+        if not may_replace(destination):
+            raise InputError(f"{destination} exists already; remove it, or name another place")
+        return True
+
     with _parents(destination):
+        check()
         with _name_in_errors(destination):
             stage.mkdir(exist_ok=True)
         with locked(stage) as is_locked:
@@ -75,15 +87,17 @@ def kept_directory(
                     "directory"
                 )
             try:
+                check()  # the other process may have been at it until now
                 yield stage
                 with _name_in_errors(destination):
-                    _replace(stage, destination) if replaces else stage.rename(destination)
+                    # Once more, since hours may have passed.
+                    _replace(stage, destination) if check() else stage.rename(destination)
             except BaseException:
-                if is_kept():
-                    with contextlib.suppress(OSError):  # there is something in it
-                        stage.rmdir()
-                else:
-                    shutil.rmtree(stage, ignore_errors=True)
+                with contextlib.suppress(OSError):  # it is not empty
+                    for path in () if is_kept() else [*stage.iterdir()]:
+                        if is_own(path.name):
+                            path.unlink()
+                    stage.rmdir()
                 raise
 
 

@@ -20,6 +20,7 @@ from tests.flax_unet.samples import noise, numbered, small_checkpoint, write_vid
 
 Fails = Callable[..., str]
 FILES = 14
+TABLES = {"predictions.jsonl", "predictions.csv", "report.html"}
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +108,11 @@ def test_killed_at_any_moment(model: Path, folder: Path, tmp_path: Path) -> None
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert run(model, folder, whole) == 1
     command = [sys.executable, "-m", "flax_unet.predict", *words(model, folder, out)]
-    rng, kills = random.Random(0), 0
+    rng, kills, starts = random.Random(0), 0, 0
     lines = tmp_path / "out.unfinished" / "predictions.jsonl"
     while not out.exists():
+        starts += 1
+        assert starts <= 5
         size = lines.stat().st_size if lines.exists() else 0
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
             assert child.stdout is not None
@@ -135,6 +138,65 @@ def test_a_line_that_is_not_whole_is_done_again(
     lines = tmp_path / "out.unfinished" / "predictions.jsonl"
     content = lines.read_bytes()
     lines.write_bytes(content[:-20])
+    assert run(model, folder, out) == 1
+    assert contents(out) == contents(whole)
+
+
+def test_other_peoples_files_are_never_deleted(
+    model: Path, folder: Path, tmp_path: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "out.unfinished"
+    mine.mkdir()
+    (mine / "run.json").write_text('{"mine": true}')
+    message = fails(predict.main, *words(model, folder, tmp_path / "out"))
+    assert "holds something else (run.json)" in message
+    assert contents_of(mine) == {"run.json": b'{"mine": true}'}
+    (mine / "run.json").unlink()
+    stop_after(0, monkeypatch)
+    judged = predict._results
+
+    def meddled(*arguments: Any) -> Iterator[Any]:
+        (mine / "thesis.txt").write_text("mine")
+        yield from judged(*arguments)
+
+    monkeypatch.setattr(predict, "_results", meddled)
+    assert run(model, folder, tmp_path / "out") == 130
+    assert contents_of(mine) == {"thesis.txt": b"mine"}
+
+
+def test_results_that_appear_meanwhile_are_kept(
+    model: Path, folder: Path, tmp_path: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, judged = tmp_path / "out", predict._results
+
+    def meddled(*arguments: Any) -> Iterator[Any]:
+        out.mkdir()
+        (out / "thesis.txt").write_text("mine")
+        yield from judged(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(predict, "_results", meddled)
+        message = fails(predict.main, *words(model, folder, out))
+    assert f"{out} exists already" in message
+    assert "keeps the results of 15 files" in message
+    assert contents_of(out) == {"thesis.txt": b"mine"}
+    (out / "thesis.txt").unlink()
+    out.rmdir()
+    assert run(model, folder, out) == 1
+    assert len(contents(out)["predictions.json"]["files"]) == FILES + 1
+
+
+def test_what_a_killed_run_left_of_no_file_is_removed(
+    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert run(model, folder, whole) == 1
+    with monkeypatch.context() as patched:
+        stop_after(1, patched)
+        assert run(model, folder, out) == 130
+    kept = tmp_path / "out.unfinished"
+    (kept / "predictions.jsonl").write_bytes(b"")
+    (kept / "other.mask.png").write_bytes(b"of another command")
     assert run(model, folder, out) == 1
     assert contents(out) == contents(whole)
 
@@ -197,7 +259,7 @@ def test_a_directory_of_others_is_left_alone(
     mine.mkdir()
     (mine / "thesis.txt").write_text("mine")
     message = fails(predict.main, *words(model, folder, tmp_path / "out"))
-    assert f"{mine} is where unfinished results go, and holds something else" in message
+    assert f"{mine} is where unfinished results go, and holds something else (thesis" in message
     assert contents_of(mine) == {"thesis.txt": b"mine"}
 
 
@@ -219,7 +281,7 @@ def test_shards_have_the_results_of_the_whole(model: Path, folder: Path, tmp_pat
             predict.main(words(model, folder, out, "--shard", f"{part}/3"))
         of_shard = contents(out)
         entries += of_shard.pop("predictions.json")["files"]
-        assert not found.keys() & of_shard.keys() - {"predictions.jsonl", "predictions.csv"}
+        assert not found.keys() & of_shard.keys() - TABLES
         found |= of_shard
     by_name = {entry["file"]: entry for entry in entries}
     assert len(by_name) == len(entries) == FILES + 1
@@ -229,6 +291,12 @@ def test_shards_have_the_results_of_the_whole(model: Path, folder: Path, tmp_pat
     assert found.keys() == expected.keys() - {"predictions.json"}
     pictures = [name for name in found if name.endswith((".png", ".mp4"))]
     assert all(found[name] == expected[name] for name in pictures)
+
+
+def test_a_shard_without_files(model: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict.main(words(model, folder, out, "--shard", "99/99"))
+    assert contents(out)["predictions.json"]["files"] == []
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "a/b", "-1/2", "1/2/3"])
