@@ -129,8 +129,9 @@ def _table(worst: Iterable[tuple[float, int, Json]]) -> str:
         if entry.get("heads_disagree"):
             notes.insert(0, "the two heads disagree")
         shown = entry.get("timeline") or entry.get("overlay") or entry.get("mask")
-        is_shown = shown is not None and shown.endswith(".png")
-        picture = f'<br><img loading="lazy" alt="" src="{quote(shown)}">' if is_shown else ""
+        picture = ""
+        if shown is not None and shown.endswith(".png"):  # not a film
+            picture = f'<br><img loading="lazy" alt="" src="{quote(shown)}">'
         rows.append(
             f'<tr><td class="number">{entry["verdict"]} {in_digits(fake)}</td>'
             f'<td class="name">{_text(entry["file"])}</td>'
