@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import file_sha256, made_by
-from flax_unet.media.discover import LeftOut, items
+from flax_unet.media.discover import Item, LeftOut, items
 from flax_unet.media.faces import MIN_FACE, FaceFinder, Mode
 from flax_unet.media.images import MAX_PIXELS, is_picture
 from flax_unet.media.videos import Sampling, container
@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         "--frames",
         type=at_least_one,
         metavar="N",
-        help="judge N evenly spaced frames of each video (default where a folder is named: "
+        help="judge N evenly spaced frames of each video (default where some are in folders: "
         f"{_FRAMES_OF_MANY})",
     )
     add(
@@ -276,11 +276,18 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
         raise InputError(f"{out} exists already; remove it, or name another place")
 
 
-def _sampling(args: argparse.Namespace, paths: Iterable[Path]) -> Sampling:
+def _sampling(args: argparse.Namespace, paths: Iterable[Path], found: Iterable[Item]) -> Sampling:
     """Which frames are judged: of videos in folders, a few are enough."""
-    if args.every is None and args.frames is None and any(map(os.path.isdir, paths)):
-        return Sampling(frames=_FRAMES_OF_MANY)
-    return Sampling(args.every or 1, args.frames)
+    named = set(paths)
+    is_chosen = args.every is not None or args.frames is not None
+    if is_chosen or not any(one.kind == "video" and one.path not in named for one in found):
+        return Sampling(args.every or 1, args.frames)
+    print(
+        f"note: of each video {_FRAMES_OF_MANY} evenly spaced frames are judged, since some are in "
+        "folders; --every 1 judges all",
+        file=sys.stderr,
+    )
+    return Sampling(frames=_FRAMES_OF_MANY)
 
 
 def _run(args: argparse.Namespace, detector: "Detector", options: Options) -> dict[str, Any]:
@@ -367,15 +374,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     finder = None if args.faces == "none" else FaceFinder(args.face_model)
     paths, left_out = _paths(args.path), LeftOut()
-    options = Options(args.faces, finder, _sampling(args, paths), args.max_megapixels * 10**6)
-    files = plan(items(paths, left_out), detector.batch_size, args.shard)
-    is_chosen = args.every is not None or args.frames is not None
-    if options.sampling.frames and not is_chosen and _videos(files):
-        print(
-            f"note: of each video {options.sampling.frames} evenly spaced frames are judged, since "
-            "a folder is named; --every 1 judges all",
-            file=sys.stderr,
-        )
+    found = list(items(paths, left_out))
+    sampling = _sampling(args, paths, found)
+    options = Options(args.faces, finder, sampling, args.max_megapixels * 10**6)
+    files = plan(found, detector.batch_size, args.shard)
     outcomes: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         kept, total = None, sum(map(len, files))
