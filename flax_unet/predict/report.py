@@ -16,7 +16,7 @@ REPORT = "report.html"
 _MOST = 50  # files that are shown
 _BINS = 20  # of the histogram
 _EXAMPLES = 3  # files that are named for each reason of a failure
-_WIDTH, _HEIGHT = 640, 160  # of the histogram, in its own units
+_WIDTH, _HEIGHT, _LINE = 640, 160, 16  # of the histogram and a line of text, in its own units
 _STYLE = """\
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -67,7 +67,7 @@ def write_report(
     ]
     if any(bins):
         parts += ["<h2>Probability of FAKE</h2>", _histogram(bins, threshold)]
-        parts += [f"<h2>Most suspicious</h2>{_table(sorted(worst, reverse=True))}"]
+        parts += [f"<h2>Highest probabilities of FAKE</h2>{_table(sorted(worst, reverse=True))}"]
     if reasons:
         parts += ["<h2>Failed</h2>", _failures(reasons)]
     body = "\n".join(parts)
@@ -95,31 +95,33 @@ style-src 'unsafe-inline'">
 
 
 def _histogram(bins: list[int], threshold: float) -> str:
-    step, highest = _WIDTH / _BINS, max(bins)
-    bars = []
+    step, highest, bottom = _WIDTH / _BINS, max(bins), _HEIGHT + _LINE
+    bars, marks = [], []
     for number, count in enumerate(bins):
         height = _HEIGHT * count / highest
         is_fake = (number + 0.5) / _BINS >= threshold
         low, high = number / _BINS, (number + 1) / _BINS
         bars.append(
             f'<rect class="{"fake" if is_fake else "real"}" x="{step * number + 1:.1f}" '
-            f'y="{_HEIGHT - height:.1f}" width="{step - 2:.1f}" height="{height:.1f}">'
+            f'y="{bottom - height:.1f}" width="{step - 2:.1f}" height="{height:.1f}">'
             f"<title>{low:.2f} to {high:.2f}: {counted(count, 'file')}</title></rect>"
         )
+        if count:
+            middle, top = step * (number + 0.5), bottom - height - 4
+            marks.append(
+                f'<text x="{middle:.1f}" y="{top:.1f}" text-anchor="middle">{count:,}</text>'
+            )
     at = _WIDTH * threshold
-    marks = [
-        f'<line x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{_HEIGHT}" stroke="currentColor" '
+    marks += [
+        f'<line x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{bottom}" stroke="currentColor" '
         'stroke-dasharray="4"/>',
-        f'<text x="0" y="{_HEIGHT + 16}">0: REAL</text>',
-        f'<text x="{at:.1f}" y="{_HEIGHT + 16}" text-anchor="middle">threshold</text>',
-        f'<text x="{_WIDTH}" y="{_HEIGHT + 16}" text-anchor="end">1: FAKE</text>',
-        f'<text x="4" y="12">{highest:,} files</text>',
+        f'<text x="0" y="{bottom + _LINE}">0: REAL</text>',
+        f'<text x="{at:.1f}" y="{bottom + _LINE}" text-anchor="middle">threshold</text>',
+        f'<text x="{_WIDTH}" y="{bottom + _LINE}" text-anchor="end">1: FAKE</text>',
     ]
     label = "How many files have which probability of FAKE"
     shapes = "".join([*bars, *marks])
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + 20}" role="img" aria-label="{label}">{shapes}</svg>'
-    )
+    return f'<svg viewBox="0 0 {_WIDTH} {bottom + _LINE + 4}" role="img" aria-label="{label}">{shapes}</svg>'
 
 
 def _table(worst: Iterable[tuple[float, int, Json]]) -> str:
