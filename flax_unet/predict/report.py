@@ -121,7 +121,8 @@ def _histogram(bins: list[int], threshold: float) -> str:
     ]
     label = "How many files have which probability of FAKE"
     shapes = "".join([*bars, *marks])
-    return f'<svg viewBox="0 0 {_WIDTH} {bottom + _LINE + 4}" role="img" aria-label="{label}">{shapes}</svg>'
+    box = f"0 0 {_WIDTH} {bottom + _LINE + 4}"
+    return f'<svg viewBox="{box}" role="img" aria-label="{label}">{shapes}</svg>'
 
 
 def _table(worst: Iterable[tuple[float, int, Json]]) -> str:
