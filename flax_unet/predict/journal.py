@@ -122,7 +122,8 @@ def journal(out: Path, run: Json, may_replace: Callable[[Path], bool]) -> Iterat
         InputError: as for Journal, or `out` exists and may not be replaced.
     """
     found: list[Journal] = []
-
+    if out.name in ("", ".."):  # such as `.`, which moves with its contents
+        out = out.resolve()
     before = 0
     try:
         with kept_directory(

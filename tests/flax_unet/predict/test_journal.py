@@ -293,6 +293,16 @@ def test_shards_have_the_results_of_the_whole(model: Path, folder: Path, tmp_pat
     assert all(found[name] == expected[name] for name in pictures)
 
 
+def test_results_of_the_working_directory_are_replaced(
+    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert run(model, folder, whole) == run(model, folder, out) == 1
+    monkeypatch.chdir(out)
+    assert run(model, folder, ".", "--overwrite") == 1
+    assert contents(out) == contents(whole)
+
+
 def test_a_shard_without_files(model: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predict.main(words(model, folder, out, "--shard", "99/99"))
