@@ -24,7 +24,15 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.decoding import encoded
-from benchmarks.machine import FILE, GIB, benchmark, processor, report, run_module
+from benchmarks.machine import (
+    FILE,
+    GIB,
+    benchmark,
+    peak_memory_of_children,
+    processor,
+    report,
+    run_module,
+)
 from benchmarks.subject import LAYOUT, WIDTH, write_model
 from flax_unet import Detector
 from flax_unet.media import decoder
@@ -155,17 +163,9 @@ def main(
         "videos_a_minute": {name: 60 * videos / of for name, of in median.items()},
         "seconds": times,
         "processor_seconds_a_video": {stage: of / videos for stage, of in measured.items()},
-        "memory_gib": _children() / GIB,
+        "memory_gib": peak_memory_of_children() / GIB,
     }
     report(result, out)
-
-
-def _children() -> int:
-    """The most memory that a process started here has held, in bytes."""
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 
 
 if __name__ == "__main__":

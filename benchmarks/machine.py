@@ -156,6 +156,11 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT if peak is None else peak
 
 
+def peak_memory_of_children() -> int:
+    """The most memory that a process started by this one, and ended, has held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _UNIT
+
+
 def _kibibytes(path: Path, field: str) -> int | None:
     """Bytes of a field that the system gives in KiB; None if the file or field is missing."""
     found = re.search(rf"^{field}:\s*(\d+) kB$", path.read_text() if path.exists() else "", re.M)

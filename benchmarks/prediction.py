@@ -21,7 +21,8 @@ from PIL import Image
 from benchmarks.machine import FILE, FIRST, benchmark, report, run_module
 from benchmarks.subject import LAYOUT, WIDTH, write_model
 from flax_unet import Detector
-from flax_unet.media.faces import FaceFinder, find
+from flax_unet.media.faces import FaceFinder, sorted_out
+from flax_unet.media.follow import Follower
 from flax_unet.media.videos import Sampling, VideoReader, VideoWriter
 from flax_unet.predict.draw import overlay
 from train.data.synthetic.scene import ProceduralPortraits
@@ -54,7 +55,7 @@ def time_parts(model: Path, clip: Path, film: Path) -> tuple[dict[str, float], d
         yield
         seconds[part] += time.perf_counter() - start
 
-    detector, finder = Detector.from_checkpoint(model), FaceFinder()
+    detector, follow = Detector.from_checkpoint(model), Follower(FaceFinder())
     for power in range(detector.batch_size.bit_length()):  # what is compiled is not timed
         detector([Image.new("RGB", _SIZE)] * 2**power)
     with contextlib.ExitStack() as stack:
@@ -64,11 +65,16 @@ def time_parts(model: Path, clip: Path, film: Path) -> tuple[dict[str, float], d
         writer: VideoWriter | None = None
         while True:
             with clock("decode"):
-                images = [f.image for f in itertools.islice(frames, detector.batch_size)]
-            if not images:
+                batch = list(itertools.islice(frames, detector.batch_size))
+            if not batch:
                 return seconds, counts
+            images = [frame.image for frame in batch]
             with clock("find_faces"):
-                boxes = [find(finder, image, "auto", of_video=True).boxes for image in images]
+                found = [follow(frame.image, frame.seconds) for frame in batch]
+                boxes = [
+                    sorted_out(of, image, "auto").boxes
+                    for of, image in zip(found, images, strict=True)
+                ]
             with clock("network"):
                 faces = [image for image, of in zip(images, boxes, strict=True) for _ in of]
                 verdicts = iter(detector(faces, list(itertools.chain.from_iterable(boxes))))

@@ -257,7 +257,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:
-    """Raises InputError: results stand in `out`, or what is no result."""
+    """Raises an InputError if `out` holds results, or anything else."""
     if not out.is_dir():
         if os.path.lexists(out):
             raise InputError(f"{out} exists already; remove it, or name another place")

@@ -35,7 +35,9 @@ class Journal:
         self._lines = directory / LINES
         if strangers := [name for name in others(directory) if name != RUN]:
             raise self._foreign(strangers[0])
-        if (directory / RUN).exists():
+        if own := sorted(path.name for path in directory.iterdir()):
+            if RUN not in own:
+                raise self._foreign(own[0])
             before = metadata.read_json(directory / RUN)
             if before.get("program") != _PROGRAM:
                 raise self._foreign(RUN)
@@ -44,7 +46,8 @@ class Journal:
                 self._compare(before, json.loads(json.dumps(run)))
                 return
         for path in directory.iterdir():  # of files that were not done
-            path.unlink()
+            if path.name != RUN:  # which says until the end whose directory it is
+                path.unlink()
         metadata.write_json(directory / RUN, {"program": _PROGRAM, **run})
         self._lines.touch()
 

@@ -161,7 +161,7 @@ class _Hand:
         self.connection, other = multiprocessing.Pipe()
         self._process = Worker(target=_work, args=(self._setup, other))
         self._process.start()
-        other.close()  # so that this end tells of the worker's death
+        other.close()  # so that this end closes when the worker dies
 
     def give(self, lot: list[Planned]) -> None:
         """Gives it some files."""

@@ -151,7 +151,11 @@ def test_other_peoples_files_are_never_deleted(
     message = fails(predict.main, *words(model, folder, tmp_path / "out"))
     assert "holds something else (run.json)" in message
     assert contents_of(mine) == {"run.json": b'{"mine": true}'}
-    (mine / "run.json").unlink()
+    (mine / "run.json").rename(mine / "predictions.csv")  # a name of ours, but no run of ours
+    message = fails(predict.main, *words(model, folder, tmp_path / "out"))
+    assert "holds something else (predictions.csv)" in message
+    assert contents_of(mine) == {"predictions.csv": b'{"mine": true}'}
+    (mine / "predictions.csv").unlink()
     stop_after(0, monkeypatch)
     judged = predict._results
 
