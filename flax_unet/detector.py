@@ -71,16 +71,16 @@ class Detector(Judge):
             raise ValueError(f"batch_size is {batch_size}; expected at least 1")
         if (keep_logits or mask_threshold is not None) and not model.config.has_mask_head:
             raise ValueError("mask_threshold, keep_logits: the network has no mask head")
-        self._devices = list(devices or jax.local_devices())
-        platform = self._devices[0].platform
+        self.devices = list(devices or jax.local_devices())
+        platform = self.devices[0].platform
         if batch_size is None:
             batch_size = _BATCH.get(platform, _BATCH_ELSEWHERE)
-        at_once = len(self._devices)
+        at_once = len(self.devices)
         super().__init__(model.config.input_size, threshold, calibration, batch_size, at_once)
         self.config, self.dtype = model.config, jnp.dtype(model.dtype).name
         self.mask_threshold, self.keep_logits, self.worth = mask_threshold, keep_logits, worth
         compute = _compute(mask_threshold, keep_logits, calibration is not None)
-        self._forward = compiled(model, self._devices, compute)
+        self._forward = compiled(model, self.devices, compute)
 
     @classmethod
     def from_checkpoint(

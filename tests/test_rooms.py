@@ -19,7 +19,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "train": ("train", "flax_unet"),
     "flax_unet.predict": (
         *("flax_unet.predict", "flax_unet.media", "flax_unet.nn", "flax_unet.checkpoint"),
-        *("flax_unet.detector", "flax_unet.judge", "flax_unet.verdict", "flax_unet.utils"),
+        *("flax_unet.detector", "flax_unet.face_network", "flax_unet.judge", "flax_unet.verdict"),
+        "flax_unet.utils",
     ),
     "train.data": ("train.data", "train.distributed", "train.options", "flax_unet"),
     "train.eval": ("train.eval", "train.data", "train.distributed", "flax_unet"),

