@@ -47,9 +47,15 @@ Replies = Generator[Reply | None]
 
 
 def read(
-    path: str, form: str, every: int, count: int | None, max_pixels: float | None
+    path: str,
+    form: str,
+    every: int,
+    count: int | None,
+    max_pixels: float | None,
+    *,
+    keyframes: bool = False,
 ) -> Iterator[Reply | None]:
-    """Reads each `every`-th frame of a video, or `count` evenly spaced ones.
+    """Reads each `every`-th frame of a video, `count` evenly spaced ones, or those `keyframes`.
 
     `form` is FFmpeg's name of the container. Decoding stops after `max_pixels`. Before the frames
     comes a reply with `rate` (chosen frames a second) and `expected` (their number, if the file
@@ -62,7 +68,11 @@ def read(
     """
     video = _Video(path, form, math.inf if max_pixels is None else max_pixels)
     given = 0
-    for reply in video.each(every) if count is None else video.spread(count):
+    if keyframes:
+        chosen = video.keyframes()
+    else:
+        chosen = video.each(every) if count is None else video.spread(count)
+    for reply in chosen:
         given += reply is not None and reply.pixels is not None
         yield reply
     if not given:
@@ -134,7 +144,8 @@ class _Video:
         self._seconds = -1.0  # time of the last frame
         self._broken = self._without_start = 0
         self._can_start = False
-        self._wanted: set[int] | None = None  # times of the only frames that are to be decoded
+        self._wanted: set[int] | None = None  # times of the only frames that are to be decoded,
+        self._others = "NONREF"  # and of the others, those that FFmpeg skips
 
     def _best(self) -> VideoStream:
         """The stream to judge: not cover art; the file's own choice, and the largest of several."""
@@ -185,6 +196,37 @@ class _Video:
         yield self._head(len(numbers) / max(self._read, 1), len(numbers))
         self._open()
         yield from self._in_order({number for number in numbers if number > last}.__contains__)
+
+    def keyframes(self) -> Replies:
+        """Reads the frames that decoding can start at, where possible without decoding others."""
+        index = yield from self._index()
+        self._open()
+        if index is not None:
+            places = {time: number for number, time in enumerate(index.shown)}
+            keys = [key for key in index.keys if key in places]
+            self._is_whole = len(keys) <= self._most
+            keys = keys[: int(min(len(keys), self._most))]
+            total = len(places) if self._is_whole else places[keys[-1]] + 1
+            yield self._head(len(keys) / total, len(keys))
+            self._start = index.shown[0] * self._unit if self._start is None else self._start
+            self._wanted, self._others = set(keys), "NONKEY"
+            for frame in self._frames():
+                if frame is None or frame.pts not in self._wanted:
+                    yield None
+                    continue
+                self._see_time(frame)
+                if (pixels := self._picture(frame)) is not None:
+                    yield self._reply(places[frame.pts], pixels)
+            self._read = total
+            return
+        numbers: set[int] = set()
+        for frame in self._decoded():
+            yield None
+            if frame is not None and frame.key_frame:
+                numbers.add(self._read - 1)
+        yield self._head(len(numbers) / max(self._read, 1), len(numbers))
+        self._open()
+        yield from self._in_order(numbers.__contains__)
 
     def remarks(self) -> dict[str, Any]:
         """What is known after the last frame."""
@@ -327,7 +369,7 @@ class _Video:
                     continue
             self._broken += packet.is_corrupt
             if self._wanted is not None:  # a third of many videos' frames, which no other one needs
-                self._codec.skip_frame = "DEFAULT" if packet.pts in self._wanted else "NONREF"
+                self._codec.skip_frame = "DEFAULT" if packet.pts in self._wanted else self._others
             try:
                 frames = self._codec.decode(None if packet is _FLUSH else packet)
             except MemoryError:

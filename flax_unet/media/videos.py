@@ -46,10 +46,11 @@ _INDEX_FIRST = {"movflags": "+faststart"}  # so that browsers can start before t
 
 
 class Sampling(NamedTuple):
-    """Which frames of a video are read: each `every`-th, or `frames` evenly spaced ones."""
+    """Which frames of a video are read: each `every`-th, `frames` evenly spaced, or keyframes."""
 
     every: int = 1
     frames: int | None = None
+    keyframes: bool = False
 
 
 def middles(count: int, total: int) -> list[int]:
@@ -126,6 +127,7 @@ class VideoReader:
             "form": form,
             "every": sampling.every,
             "count": sampling.frames,
+            "keyframes": sampling.keyframes,
             "max_pixels": None if math.isinf(max_pixels) else max_pixels,
         }
         self._expected: int | None = None

@@ -165,6 +165,12 @@ def _parser() -> argparse.ArgumentParser:
         help="judge N evenly spaced frames of each video (default where some are in folders: "
         f"{_FRAMES_OF_MANY})",
     )
+    sampling.add_argument(
+        "--keyframes",
+        action="store_true",
+        help="judge the keyframes of each video alone: fast, since no other frame is decoded; how "
+        "many there are is up to who made it",
+    )
     add(
         "--out",
         type=Path,
@@ -279,9 +285,9 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
 def _sampling(args: argparse.Namespace, paths: Iterable[Path], found: Iterable[Item]) -> Sampling:
     """Which frames are judged: of videos in folders, a few are enough."""
     named = set(paths)
-    is_chosen = args.every is not None or args.frames is not None
+    is_chosen = args.every is not None or args.frames is not None or args.keyframes
     if is_chosen or not any(one.kind == "video" and one.path not in named for one in found):
-        return Sampling(args.every or 1, args.frames)
+        return Sampling(args.every or 1, args.frames, args.keyframes)
     print(
         f"note: of each video {_FRAMES_OF_MANY} evenly spaced frames are judged, since some are in "
         "folders; --every 1 judges all",

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from flax_unet.detector import Detector
 from flax_unet.face_network import network_for
@@ -25,6 +25,7 @@ def predict_files(
     faces: Mode = "auto",
     every: int = 1,
     frames: int | None = None,
+    keyframes: bool = False,
     max_pixels: int = MAX_PIXELS,
     left_out: LeftOut | None = None,
 ) -> Generator[FileResult]:
@@ -37,6 +38,7 @@ def predict_files(
             always cuts; `none` judges every picture as the crop of one face.
         every: each N-th frame of a video is judged.
         frames: this many evenly spaced frames of a video are judged instead.
+        keyframes: the keyframes of a video alone are judged, which is fast.
         max_pixels: larger pictures are refused; JPEG is reduced to this size instead.
         left_out: counts the files of folders that are not pictures or videos.
 
@@ -58,15 +60,15 @@ def predict_files(
     for name, value in {"every": every, "frames": frames, "max_pixels": max_pixels}.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; expected at least 1")
-    if every > 1 and frames is not None:
-        raise ValueError("every and frames exclude each other; give one")
+    if (every > 1) + (frames is not None) + keyframes > 1:
+        raise ValueError("every, frames and keyframes exclude each other; give one")
     detector = (
         checkpoint if isinstance(checkpoint, Detector) else Detector.from_checkpoint(checkpoint)
     )
     finder = None
     if faces != "none":
         finder = FaceFinder(network_for(detector.devices[0]))
-    options = Options(faces, finder, Sampling(every, frames), max_pixels)
+    options = Options(faces, finder, Sampling(every, frames, keyframes), max_pixels)
     found = lots(items(map(Path, paths), left_out), detector.batch_size)
     for result in file_results(inspect(detector, found, options)):
         result.worth = detector.worth.sentence
@@ -80,6 +82,7 @@ def predict_file(
     faces: Mode = "auto",
     every: int = 1,
     frames: int | None = None,
+    keyframes: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> FileResult | VideoResult:
     """The result of one picture or video; the arguments are those of `predict_files`.
@@ -89,7 +92,6 @@ def predict_file(
     """
     if Path(path).is_dir():
         raise InputError(f"{path} is a directory; name a file, or call predict_files")
-    (result,) = predict_files(
-        [path], checkpoint, faces=faces, every=every, frames=frames, max_pixels=max_pixels
-    )
+    sampling: dict[str, Any] = {"every": every, "frames": frames, "keyframes": keyframes}
+    (result,) = predict_files([path], checkpoint, faces=faces, max_pixels=max_pixels, **sampling)
     return result

@@ -60,6 +60,18 @@ def test_every_codec(name: str, tmp_path: Path) -> None:
     assert [frame.number for frame in sampled] == [3, 11, 18, 26]
     assert [f.seconds for f in sampled] == [frames[f.number].seconds for f in sampled]
     assert reader.rate == pytest.approx(rate * 4 / 30, rel=1e-3)
+    with av.open(str(path)) as container:
+        keys = {frame.pts for frame in container.decode(video=0) if frame.key_frame}
+        container.seek(0)
+        times = [frame.pts for frame in container.decode(video=0)]
+    taken, reader = read(path, Sampling(keyframes=True))
+    expected = [number for number, time in enumerate(times) if time in keys]
+    assert [frame.number for frame in taken] == expected
+    for frame in taken:
+        assert frame.seconds == frames[frame.number].seconds
+        assert frame.image.tobytes() == frames[frame.number].image.tobytes()
+    assert (reader.notes(), reader.shortfall()) == ([], None)
+    assert reader.rate == pytest.approx(rate * len(expected) / 30, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.ts", "film.avi"])
@@ -80,6 +92,9 @@ def test_sought_frames_are_those_of_decoding_everything(
     )
     whole, _ = read(path)
     assert len(whole) == count
+    keyframes, _ = read(path, Sampling(keyframes=True))
+    assert len(keyframes) > 5
+    assert all(frame == whole[frame.number] for frame in keyframes)
     for frames in (1, 2, 5, 33, 100):
         replies = list(VideoReader(path, Sampling(frames=frames)).frames())
         sampled = [frame for frame in replies if frame is not None]

@@ -93,11 +93,12 @@ def test_every_file_of_a_folder_is_accounted_for(
 def test_few_frames_of_videos_in_folders(model: Path, tmp_path: Path, capsys: Printed) -> None:
     film = tmp_path / "films" / "film.mp4"
     film.parent.mkdir()
-    encode(film, numbered(50))
+    encode(film, numbered(50), g="10", sc_threshold="0")
     for given, options, expected in (
         (film.parent, (), 32),
         (film.parent, ("--every", 1), 50),
         (film.parent, ("--frames", 7), 7),
+        (film.parent, ("--keyframes",), 5),
         (film, (), 50),
     ):
         out = tmp_path / f"out{expected}{given.name}"
