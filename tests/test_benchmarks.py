@@ -1,6 +1,8 @@
 """The benchmarks do what they say; how fast is not asked here."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -115,6 +117,36 @@ def test_the_way_of_dfdcs_winner(
     winner.main([str(tmp_path / "videos"), "--frames", "3", "--base-width", "2"])
     assert capsys.readouterr().out == "4\n"
     assert shown == [tuple(side // 2 for side in FILM_SIZE)] * 3
+
+
+_PYTHON = """#!/bin/sh
+echo "$*" >> {calls}
+case "$*" in {failing}) echo broken >&2; exit 3 ;; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("failing", "parts", "said"),
+    [
+        ("nothing", "steps steps finding archive compare", "== compare: done in"),
+        ("*benchmarks.archive*", "steps steps finding archive compare", "with status 3:\nbroken"),
+        ("-c*", "steps steps compare", "== finding, archive: left out; they need PyAV"),
+    ],
+)
+def test_all_in_one_run(failing: str, parts: str, said: str, tmp_path: Path) -> None:
+    """The script for a GPU that is there for some minutes: each part is run, whatever fails."""
+    python, calls, out = (tmp_path / name for name in ("python", "calls", "out"))
+    python.write_text(_PYTHON.format(calls=calls, failing=failing))
+    python.chmod(0o755)
+    ended = subprocess.run(
+        ["benchmarks/on_gpu.sh", str(out), "--base-width", "4"],
+        env={**os.environ, "PYTHON": str(python), "MINUTES": "5"},
+        capture_output=True,
+        text=True,
+    )
+    assert re.findall(r"-m benchmarks\.(\w+)", calls.read_text()) == parts.split()
+    assert said in ended.stdout
+    assert ended.returncode == ended.stdout.count("failed") == ("archive" in failing)
 
 
 def test_speed_of_finding_faces(capsys: pytest.CaptureFixture[str]) -> None:
