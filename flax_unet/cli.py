@@ -12,6 +12,7 @@ from flax_unet.utils.errors import InputError, command
 
 COMMANDS = {
     "predict": "flax_unet.predict.__main__",
+    "join": "flax_unet.predict.join",
     "app": "flax_unet.app.__main__",
     "summary": "flax_unet.summary",
     "convert": "convert.from_torch",

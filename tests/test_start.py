@@ -91,7 +91,7 @@ def test_help_imports_nothing_heavy(module: str) -> None:
 def test_short_form(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(COMMANDS) == {
         *("predict", "app", "summary", "convert", "to-torch", "fit", "eval", "card", "audit"),
-        *("export", "prepare"),
+        *("export", "prepare", "join"),
     }
     cli.main(["--help"])
     lines = capsys.readouterr().out.splitlines()

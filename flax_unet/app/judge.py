@@ -16,7 +16,7 @@ from flax_unet.media.faces import FaceFinder, Mode
 from flax_unet.media.videos import Sampling
 from flax_unet.predict import writer
 from flax_unet.predict.pipeline import FileNote, Inspected, InspectedFrame, Options, inspect, lots
-from flax_unet.predict.predictions import write_predictions
+from flax_unet.predict.predictions import head_of, write_predictions
 from flax_unet.predict.results import FileResult
 from flax_unet.predict.summary import Summary
 from flax_unet.utils.filenames import Names, shown
@@ -116,11 +116,9 @@ class Judge:
         write_predictions(
             written,
             [result.to_json()],
-            self.checkpoint,
-            self.detector,
-            options,
-            Summary.of(Counter([result.outcome]), left_out),
-            left_out,
+            head_of(self.checkpoint, self.detector, options),
+            Summary.of(Counter([result.outcome]), left_out).to_json(),
+            left_out.to_json(),
         )
         archive = shutil.make_archive(str(directory / Names().new(path.stem)), "zip", written)
         files = {kind: written / name for kind, name in result.files.items()}

@@ -29,6 +29,7 @@ from flax_unet.predict.predictions import (
     JSON,
     LINES,
     TABLE,
+    head_of,
     may_be_replaced,
     options_of,
     others,
@@ -419,10 +420,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 kept.discard()
             raise InputError("every file failed; the reasons are above")
         if kept is not None:
-            entries = kept.entries()
-            write_predictions(
-                *(kept.directory, entries, args.checkpoint, detector, options, summary, left_out)
-            )
+            head = head_of(args.checkpoint, detector, options)
+            of_files = summary.to_json(), left_out.to_json()
+            write_predictions(kept.directory, kept.entries(), head, *of_files)
             write_report(
                 kept.directory,
                 kept.entries(),

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.checkpoint.worth import Worth
-from flax_unet.media.discover import LeftOut
 from flax_unet.nn.decision import RAW, Decision
 from flax_unet.predict.meaning import meaning
 from flax_unet.predict.pipeline import Options
 from flax_unet.predict.report import REPORT
 from flax_unet.predict.results import Json
-from flax_unet.predict.summary import Summary
 from flax_unet.predict.writer import is_result
 from flax_unet.utils.errors import InputError
 
@@ -25,7 +23,8 @@ if TYPE_CHECKING:
 
 JSON, TABLE, LINES = "predictions.json", "predictions.csv", "predictions.jsonl"
 RUN = "run.json"  # while results are unfinished
-_NAMES = (JSON, TABLE, LINES, REPORT, RUN)
+NAMES = (JSON, TABLE, LINES, REPORT, RUN)
+_FILES = ' "files": ['  # begins the line of JSON behind which files follow
 _CORNERS = ("left", "top", "right", "bottom")
 _DECISION = (*Decision().to_json(), RAW)
 _COLUMNS = (
@@ -45,7 +44,7 @@ def may_be_replaced(directory: Path) -> bool:
 
 def is_own(name: str) -> bool:
     """Whether a file's name is one that this command gives."""
-    return name in _NAMES or is_result(name)
+    return name in NAMES or is_result(name)
 
 
 def others(directory: Path) -> list[str]:
@@ -71,37 +70,40 @@ def options_of(detector: "Detector", options: Options) -> Json:
     }
 
 
-def write_predictions(
-    directory: Path,
-    entries: Iterable[Json],
-    checkpoint_path: Path,
-    detector: "Detector",
-    options: Options,
-    summary: Summary,
-    left_out: LeftOut,
-) -> None:
-    """Writes predictions.json and predictions.csv, beside the files that the entries name.
+def head_of(checkpoint_path: Path, detector: "Detector", options: Options) -> Json:
+    """What predictions.json says of all files together.
 
-    Entries are of `FileResult.to_json`. predictions.json also holds the last name of
-    `checkpoint_path`, what its weights are worth, the size of the network's input, and the options
-    of masks and files.
+    That is the last name of `checkpoint_path`, what its weights are worth, the size of the
+    network's input, the options of masks and files, and what they were made by.
 
     Raises:
-        InputError: a file cannot be written, or the checkpoint is damaged.
+        InputError: the checkpoint is damaged.
     """
     source = metadata.load_source(checkpoint_path)
-    head = {
+    return {
         "checkpoint": checkpoint_path.resolve().name,
         "checkpoint_source": {key: source.get(key) for key in ("file", "sha256", "layout")},
         "worth": Worth.of(source).sentence,
         "image_size": detector.config.to_json()["image_size"],
         "options": options_of(detector, options),
         "meaning": meaning(detector.threshold, detector.calibration),
-        "summary": summary.to_json(),
-        "left_out": left_out.to_json(),
         "made_by": made_by(),
     }
-    columns = [name for name in _COLUMNS if name != RAW or detector.calibration is not None]
+
+
+def write_predictions(
+    directory: Path, entries: Iterable[Json], head: Json, summary: Json, left_out: list[Json]
+) -> None:
+    """Writes predictions.json and predictions.csv, beside the files that the entries name.
+
+    Entries are of `FileResult.to_json`, and the others of `head_of`, `Summary.to_json` and
+    `LeftOut.to_json`.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    columns = [name for name in _COLUMNS if name != RAW or RAW in head["meaning"]]
+    head = {**head, "summary": summary, "left_out": left_out}
     try:
         with (
             (directory / JSON).open("w", encoding="utf-8") as file,
@@ -111,7 +113,7 @@ def write_predictions(
             table.writeheader()
             # One by one: those of an archive are too many for the memory.
             file.write(json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}"))
-            file.write(',\n "files": [')
+            file.write(f",\n{_FILES}")
             separator = "\n  "
             for entry in entries:
                 file.write(separator + json.dumps(entry, allow_nan=False))
@@ -120,6 +122,26 @@ def write_predictions(
             file.write("\n ]\n}\n")
     except OSError as error:
         raise InputError(f"{directory} cannot be written: {error.strerror}") from error
+
+
+def read_head(directory: Path) -> Json:
+    """What stands before the files in the predictions.json of a directory.
+
+    Raises:
+        InputError: it cannot be read, or is not as `write_predictions` wrote it.
+    """
+    lines: list[str] = []
+    try:
+        with (directory / JSON).open(encoding="utf-8") as file:
+            for line in file:
+                if line.startswith(_FILES):
+                    return json.loads("".join([*lines, _FILES, "]}"]))
+                lines.append(line)
+    except OSError as error:
+        raise InputError(f"{directory / JSON} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{directory / JSON} is damaged; make it again") from error
+    raise InputError(f"{directory / JSON} was written by another version; make it again")
 
 
 def _rows(entry: Json) -> Iterator[dict[str, Any]]:

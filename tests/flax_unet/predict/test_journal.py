@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from flax_unet.predict import __main__ as predict
+from flax_unet.predict import join
 from flax_unet.utils.files import locked
 from tests.flax_unet.samples import noise, numbered, small_checkpoint, write_video
 
@@ -274,7 +276,13 @@ def test_nothing_stays_where_every_file_fails(model: Path, tmp_path: Path, fails
     assert {path.name for path in tmp_path.iterdir()} <= {"a.png", "cache"}
 
 
-def test_shards_have_the_results_of_the_whole(model: Path, folder: Path, tmp_path: Path) -> None:
+def test_shards_have_the_results_of_the_whole(
+    model: Path,
+    folder: Path,
+    tmp_path: Path,
+    fails: Fails,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     whole = tmp_path / "whole"
     assert run(model, folder, whole) == 1
     expected, found = contents(whole), {}
@@ -295,6 +303,33 @@ def test_shards_have_the_results_of_the_whole(model: Path, folder: Path, tmp_pat
     assert found.keys() == expected.keys() - {"predictions.json"}
     pictures = [name for name in found if name.endswith((".png", ".mp4"))]
     assert all(found[name] == expected[name] for name in pictures)
+    joined, parts = tmp_path / "joined", [tmp_path / str(part) for part in (1, 2, 3)]
+    join.main([*map(str, parts), "--out", str(joined)])
+    together = contents(joined)
+    assert together["predictions.json"] == {**expected["predictions.json"], "files": entries}
+    for name in ("predictions.jsonl", "predictions.csv"):
+        assert sorted(together[name].splitlines()) == sorted(expected[name].splitlines())
+    assert {name: together[name] for name in pictures} == {name: found[name] for name in pictures}
+    assert together.keys() == expected.keys()
+    assert f"<h1>{FILES + 1} files: " in together["report.html"].decode()
+    # Parts that do not belong together.
+    capsys.readouterr()
+    out = tmp_path / "out"
+    assert "a part is named twice" in fails(join.main, parts[0], parts[0], "--out", out)
+    copied = shutil.copytree(parts[1], tmp_path / "copy")
+    message = fails(join.main, *parts, copied, "--out", out)
+    assert "is there twice; name each part of one archive once" in message
+    text = (copied / "predictions.json").read_text()
+    (copied / "predictions.json").write_text(text.replace('"threshold": 0.5,', '"threshold": 0.6,'))
+    message = fails(join.main, parts[0], copied, "--out", out)
+    assert f"{copied} has another options than {parts[0]}" in message
+    (copied / "predictions.json").write_text("{}")
+    assert "was written by another version" in fails(join.main, copied, "--out", out)
+    copied.rename(tmp_path / "late.unfinished")
+    assert "late.unfinished is not finished" in fails(join.main, tmp_path / "late", "--out", out)
+    assert "does not hold complete results" in fails(join.main, folder, "--out", out)
+    assert f"{joined} exists already" in fails(join.main, *parts, "--out", joined)
+    assert not out.exists()
 
 
 def test_results_of_the_working_directory_are_replaced(

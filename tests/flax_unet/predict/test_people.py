@@ -20,7 +20,7 @@ from flax_unet.media.videos import Sampling, VideoReader
 from flax_unet.nn.config import UNetConfig
 from flax_unet.predict import writer
 from flax_unet.predict.pipeline import Options, inspect, lots
-from flax_unet.predict.predictions import JSON, TABLE, write_predictions
+from flax_unet.predict.predictions import JSON, TABLE, head_of, write_predictions
 from flax_unet.predict.results import Decision, FaceResult, FrameResult, VideoResult
 from flax_unet.predict.summary import Summary
 from flax_unet.verdict import Verdict
@@ -156,7 +156,8 @@ def test_a_box_on_a_poster_flips_nothing(
     options, left_out = Options("auto", finder), LeftOut()
     checkpoint = small_checkpoint(tmp_path)
     entries, summary = [result.to_json()], Summary.of(Counter([result.outcome]), left_out)
-    write_predictions(out, entries, checkpoint, Oracle([honest]), options, summary, left_out)  # pyright: ignore[reportArgumentType]
+    head = head_of(checkpoint, Oracle([honest]), options)  # pyright: ignore[reportArgumentType]
+    write_predictions(out, entries, head, summary.to_json(), left_out.to_json())
     (written,) = json.loads((out / JSON).read_text())["files"]
     assert written["verdict"] == "REAL"
     assert written["people"] == [one.to_json() for one in result.people]
