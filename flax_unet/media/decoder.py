@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from flax_unet.media.images import GREY, MAX_PIXELS, too_large
 from flax_unet.media.videos import LEAST_PIXELS, middles
-from flax_unet.media.worker import Reply
+from flax_unet.media.worker import AGAIN, Reply
 from flax_unet.utils.errors import InputError, counted
 
 _FRAMES_A_SECOND = 25.0  # of a video without a plausible rate
@@ -40,8 +40,8 @@ _STILL = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}  # of cover art, and of 
 _REORDERED = 32  # places; codecs move a frame by at most 16
 _HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
 _TO_SDR = {"dst_color_trc": ColorTrc.IEC61966_2_1, "dst_color_primaries": ColorPrimaries.BT709}
-_NO_VIDEO = "holds no video that can be decoded (sound alone, or damaged); replace or remove it"
-_UNKNOWN_CODEC = "is compressed in a way that cannot be decoded here; convert it, as to H.264"
+_NO_VIDEO = f"holds no video that can be decoded (sound alone, or damaged); {AGAIN}"
+_UNKNOWN_CODEC = f"is compressed in a way that cannot be decoded here; {AGAIN}"
 
 Replies = Generator[Reply | None]
 
@@ -76,7 +76,7 @@ def read(
         given += reply is not None and reply.pixels is not None
         yield reply
     if not given:
-        raise InputError("holds no frame that can be decoded; replace it")
+        raise InputError(f"holds no frame that can be decoded; {AGAIN}")
     yield Reply({"end": True, **video.remarks()})
 
 

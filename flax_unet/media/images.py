@@ -98,7 +98,8 @@ def decode(
         raise
     except Image.UnidentifiedImageError as error:
         kind = "is not a picture of a known format"
-        raise DecodeError(kind, f"{kind} ({', '.join(FORMATS)})") from error
+        remedy = "save pictures as JPEG or PNG, and export videos as MP4"
+        raise DecodeError(kind, f"{kind} ({', '.join(FORMATS)}); {remedy}") from error
     except Exception as error:  # decoders raise whatever the damage leads to
         raise _undecodable(str(error).strip() or type(error).__name__) from error
 
@@ -196,7 +197,7 @@ def read_rgb(
 
 def _undecodable(reason: str) -> DecodeError:
     kind = "cannot be decoded"
-    return DecodeError(kind, f"{kind}: {reason}; replace or remove it")
+    return DecodeError(kind, f"{kind}: {reason}; save it again as JPEG or PNG")
 
 
 def is_picture(start: bytes) -> bool:

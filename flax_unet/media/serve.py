@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from flax_unet.media import decoder, sound
-from flax_unet.media.worker import Reply
+from flax_unet.media.worker import AGAIN, Reply
 from flax_unet.utils.errors import InputError
 
 _MEMORY = 6 * 2**30  # bytes of address space; decoding 8K video takes about half of it
@@ -84,7 +84,7 @@ def _main() -> None:
         except BrokenPipeError:
             os._exit(0)  # the parent is gone
         except Exception as error:  # PyAV raises whatever the damage leads to
-            problem = f"cannot be decoded: {error!r}; replace or remove it"
+            problem = f"cannot be decoded: {error!r}; {AGAIN}"
             send(Reply({"problem": problem}))
 
 

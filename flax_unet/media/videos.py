@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 from PIL import Image
 
 from flax_unet.media.images import beginning
-from flax_unet.media.worker import WorkerError, replies
+from flax_unet.media.worker import AGAIN, WorkerError, replies
 from flax_unet.utils.errors import InputError
 
 SUFFIXES = frozenset(
@@ -32,7 +32,7 @@ _BEGINNINGS = (
     (0, b"OggS", "ogg"),
     (0, b"\x06\x0e\x2b\x34", "mxf"),
 )
-_FORMATS = "AVI, MP4, MOV, MKV, WebM, MPEG-TS, ..."
+_FORMATS = "MP4, MOV, MKV, WebM, AVI, MPEG-TS and others"
 # A transport stream is packets of one of these sizes, each with this byte; it may begin within one.
 _PACKET_SIZES, _SYNC, _PACKETS = (188, 192, 204), 0x47, 8
 LEAST_PIXELS = 2**16  # smaller frames count as this many: each frame has a fixed cost
@@ -121,7 +121,7 @@ class VideoReader:
         self.rate = 0.0  # chosen frames a second; known with the first of them
         form = _form(path)
         if form is None:
-            raise InputError(f"{path} is not a video of a known format ({_FORMATS})")
+            raise InputError(f"{path} is not a video of a known format ({_FORMATS}); {AGAIN}")
         self._request = {
             "path": str(path.absolute()),
             "form": form,

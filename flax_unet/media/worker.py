@@ -22,6 +22,7 @@ import numpy as np
 from flax_unet.utils.errors import InputError
 
 PATIENCE = 60.0  # seconds that a task may take without progress
+AGAIN = "export it again as MP4 (H.264)"  # what to do about a video that cannot be used
 _TICK = 0.5  # seconds
 # Apart from the terminal: Ctrl-C is for the parent, which then ends this process.
 _APART: dict[str, Any] = (
@@ -103,8 +104,7 @@ class _Worker:
                 waited += _TICK
                 if waited > PATIENCE:
                     raise WorkerError(
-                        f"keeps the decoder busy for {PATIENCE:.0f} s without progress; "
-                        "replace or remove it"
+                        f"keeps the decoder busy for {PATIENCE:.0f} s without progress; {AGAIN}"
                     ) from None
                 yield None
                 continue
@@ -152,7 +152,7 @@ class _Worker:
 def _death(status: int) -> str:
     if status == -9:
         return "was being decoded when the decoder was killed, perhaps for lack of memory"
-    return f"makes the decoder crash (exit status {status}); replace or remove it"
+    return f"makes the decoder crash (exit status {status}); {AGAIN}"
 
 
 _idle: list[_Worker] = []  # its methods are atomic

@@ -335,6 +335,7 @@ def _results(
             face_model=args.face_model,
             sampling=options.sampling,
             picture_pixels=options.picture_pixels,
+            more_pixels=options.more_pixels,
             directory=directory,
             overlays=overlays,
         )
@@ -389,7 +390,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     paths, left_out = _paths(args.path), LeftOut()
     found = list(items(paths, left_out))
     sampling = _sampling(args, paths, found)
-    options = Options(args.faces, finder, sampling, args.max_megapixels * 10**6)
+    pixels = args.max_megapixels * 10**6
+    options = Options(args.faces, finder, sampling, pixels, "raise --max-megapixels")
     files = plan(found, detector.batch_size, args.shard)
     outcomes: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:

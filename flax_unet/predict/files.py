@@ -68,7 +68,8 @@ def predict_files(
     finder = None
     if faces != "none":
         finder = FaceFinder(network_for(detector.devices[0]))
-    options = Options(faces, finder, Sampling(every, frames, keyframes), max_pixels)
+    sampling = Sampling(every, frames, keyframes)
+    options = Options(faces, finder, sampling, max_pixels, "raise max_pixels")
     found = lots(items(map(Path, paths), left_out), detector.batch_size)
     for result in file_results(inspect(detector, found, options)):
         result.worth = detector.worth.sentence

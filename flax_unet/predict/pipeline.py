@@ -32,6 +32,7 @@ class Options(NamedTuple):
     finder: FaceFinder | None = None
     sampling: Sampling = Sampling()
     picture_pixels: int = MAX_PIXELS  # larger pictures are refused, or reduced if they are JPEG
+    more_pixels: str | None = None  # how to have them judged, such as "raise --max-megapixels"
     video_pixels: float = math.inf  # of a video's frames together; the rest is left out
     check_wanted: Callable[[], None] = lambda: None  # called often; raises to end the work
 
@@ -150,7 +151,8 @@ def _picture(item: Item, number: int, options: Options) -> Generator[Inspected]:
         image = read_image(item.path, notes, options.picture_pixels)
     except InputError as error:
         if isinstance(error.__cause__, DecodeError) and error.__cause__.kind == TOO_MANY:
-            raise InputError(f"{error}, or raise --max-megapixels") from error
+            more = "" if options.more_pixels is None else f", or {options.more_pixels}"
+            raise InputError(f"{error}{more}") from error
         raise
     found, image, degrees = upright(options.finder, image, options.mode)
     if degrees:

@@ -53,6 +53,7 @@ class Setup(NamedTuple):
     face_model: Path | None = None
     sampling: Sampling = Sampling()
     picture_pixels: int = MAX_PIXELS
+    more_pixels: str | None = None
     directory: Path | None = None  # for what is written besides the results
     overlays: bool = True
 
@@ -278,6 +279,7 @@ def _work(setup: Setup, connection: Connection) -> None:
             finder,
             setup.sampling,
             setup.picture_pixels,
+            setup.more_pixels,
             check_wanted=judge.beat,
         )
         while True:

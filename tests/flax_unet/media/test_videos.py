@@ -232,7 +232,7 @@ def test_unknown_codec(videos: dict[str, Path], tmp_path: Path) -> None:
     changes = (b"vidsMJPG", 4, b"ZZZZ"), (b"MJPG", 0, b"ZZZZ")  # in the header and the format
     refused(
         patched(videos[".avi"], tmp_path / "new.avi", *changes),
-        "is compressed in a way that cannot be decoded here; convert it",
+        "is compressed in a way that cannot be decoded here; export it again as MP4",
     )
 
 

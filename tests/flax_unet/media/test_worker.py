@@ -74,7 +74,7 @@ def test_one_process_for_many_files(film: Path) -> None:
     ("number", "message"),
     [
         (signal.SIGKILL, "was being decoded when the decoder was killed, perhaps for lack of"),
-        (signal.SIGSEGV, "makes the decoder crash .exit status -11.; replace or remove it"),
+        (signal.SIGSEGV, "makes the decoder crash .exit status -11.; export it again as MP4"),
     ],
 )
 def test_decoder_that_dies_costs_one_file(number: int, message: str, film: Path) -> None:

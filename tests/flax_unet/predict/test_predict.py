@@ -353,8 +353,9 @@ def write_bad(folder: Path) -> dict[str, str]:
         "c text.jpg": "is not a picture of a known format",
         "d cut.png": "cannot be decoded",
         "e bomb.png": "is 100000x100000, over 100,000,000 pixels",
-        "f sound.avi": "holds no video that can be decoded (sound alone, or damaged)",
-        "g list.mp4": "is not a video of a known format",
+        "f sound.avi": "holds no video that can be decoded (sound alone, or damaged); export it",
+        "g list.mp4": "is not a video of a known format (MP4, MOV, MKV, WebM, AVI, MPEG-TS and "
+        "others); export it again as MP4 (H.264)",
         "h pipe.png": "is not a regular file",
         "i link.png": "is a link to nothing",
         "j folder": "holds no picture or video",
