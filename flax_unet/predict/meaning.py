@@ -2,10 +2,18 @@
 
 from flax_unet.nn.decision import DISAGREEMENT, RAW, THRESHOLD, Calibration, decision
 from flax_unet.predict.results import AGGREGATION, ENOUGH_FRAMES, ENOUGH_SHARE
+from flax_unet.predict.stretch import LEAST_FRAMES, LEAST_SECONDS, LEAST_SHARE, NEAR
 
 _ENOUGH = (
     f"in at least {ENOUGH_SHARE:.0%} of the frames with a face to judge, and in "
     f"{ENOUGH_FRAMES} or more; if nobody is, the person seen in the most frames counts"
+)
+
+_SUSPICIOUS = (
+    "seconds: the first and the last frame of the longest stretch in which a person looks forged, "
+    f"whatever the verdict is: most frames within {NEAR:g} s of each are FAKE (at least of those "
+    f"before and after it), and it has {LEAST_SECONDS:g} s, {LEAST_FRAMES} frames and "
+    f"{LEAST_SHARE:.0%} of the person's frames or more; null: there is none"
 )
 
 
@@ -30,6 +38,7 @@ def meaning(threshold: float = THRESHOLD, calibration: Calibration | None = None
         "person": "a face followed through a video, numbered in the order of appearance; their "
         "probabilities are means over the frames in which they were judged",
         "seen_in_enough_frames": _ENOUGH,
+        "suspicious_from, suspicious_to": _SUSPICIOUS,
         "detection_confidence": "how sure the face finder is that this is a face, in [0, 1]; of a "
         "person, the mean over frames; null: no faces were looked for",
         "doubts": "what makes a face doubtful: blurred, cut off (by the picture's edge), uncertain "

@@ -31,7 +31,7 @@ _COLUMNS = (
     *("level", "file", "kind", "status", "problem", "notes"),
     *("person", "frame", "seconds", "face", *_CORNERS),
     *(*_DECISION, "manipulated_share", "detection_confidence", "doubts", "frames"),
-    "heads_disagree",
+    *("heads_disagree", "suspicious_from", "suspicious_to"),
 )
 
 

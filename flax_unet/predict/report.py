@@ -3,7 +3,7 @@
 import heapq
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -131,6 +131,7 @@ def _table(worst: Iterable[tuple[float, int, Json]]) -> str:
         notes = [*([] if entry["problem"] is None else [entry["problem"]]), *entry["notes"]]
         if entry.get("heads_disagree"):
             notes.insert(0, "the two heads disagree")
+        notes = [*_stretches(entry), *notes]
         shown = entry.get("timeline") or entry.get("overlay") or entry.get("mask")
         picture = ""
         if shown is not None and shown.endswith(".png"):  # not a film
@@ -141,6 +142,14 @@ def _table(worst: Iterable[tuple[float, int, Json]]) -> str:
             f"<td>{_text('; '.join(notes))}{picture}</td></tr>"
         )
     return f"<table>{''.join(rows)}</table>"
+
+
+def _stretches(entry: Json) -> Iterator[str]:
+    """When people of a video look forged who are REAL on the whole."""
+    for one in entry.get("people", ()):
+        if one["verdict"] == "REAL" and one.get("suspicious_from") is not None:
+            when = f"from {one['suspicious_from']:.1f} to {one['suspicious_to']:.1f} s"
+            yield f"person {one['person']} is REAL on the whole, but FAKE {when}"
 
 
 def _failures(reasons: dict[str, tuple[int, list[str]]]) -> str:

@@ -9,6 +9,7 @@ from flax_unet.media.discover import Kind
 from flax_unet.media.faces import Box
 from flax_unet.nn.decision import Decision, heads_disagree
 from flax_unet.predict.pipeline import InspectedFrame
+from flax_unet.predict.stretch import Stretch, longest_stretch
 from flax_unet.utils.errors import counted
 
 Json = dict[str, Any]
@@ -108,15 +109,18 @@ class PersonResult(_Judged):
     first_seconds: float
     last_seconds: float
     seen_in_enough_frames: bool  # for the video's verdict
+    suspicious: Stretch | None = None  # in which they look forged, whatever the verdict is
 
     def to_json(self) -> Json:
         """An element of `people` in predictions.json."""
         found = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("person", "decision")
+            if field.name not in ("person", "decision", "suspicious")
         }
         found["heads_disagree"] = self.heads_disagree
+        begin, end = self.suspicious or (None, None)
+        found |= {"suspicious_from": begin, "suspicious_to": end}
         return {"person": self.person, **self.decision.to_json(), **found}
 
 
@@ -226,10 +230,11 @@ class VideoResult(FileResult):
         self.notes += _doubtful(self.faces)
 
     def _words(self) -> Iterator[str]:
-        yield from _in_words(self)
-        if len(self.people) > 1 and self.person is not None:
-            frames = self.people[self.person - 1].frames
-            yield f"person {self.person} of {len(self.people)}, mean of {counted(frames, 'frame')}"
+        one = None if self.person is None else self.people[self.person - 1]
+        yield from _in_words(self, one and one.suspicious)
+        if len(self.people) > 1 and one is not None:
+            mean = f"mean of {counted(one.frames, 'frame')}"
+            yield f"person {one.person} of {len(self.people)}, {mean}"
         elif self.frames_judged:
             yield f"mean of {counted(self.frames_judged, 'frame')}"
 
@@ -240,7 +245,7 @@ class VideoResult(FileResult):
         by_frames = sorted(self.people, key=lambda one: (one.person != self.person, -one.frames))
         for one in sorted(by_frames[:_SHOWN], key=lambda one: one.person):
             seconds = f"{one.first_seconds:.1f} to {one.last_seconds:.1f} s"
-            words = [*_in_words(one), counted(one.frames, "frame")]
+            words = [*_in_words(one, one.suspicious), counted(one.frames, "frame")]
             yield f"person {one.person}, {seconds}:  {'  '.join(words)}"
         if more := len(by_frames[_SHOWN:]):
             yield f"{more:,} more people, seen in fewer frames"
@@ -272,6 +277,7 @@ def _people(frames: Iterable[FrameResult], judged: int) -> Iterator[PersonResult
     enough = min(max(ENOUGH_SHARE * judged, ENOUGH_FRAMES), most)
     for number in sorted(seen):
         seconds, faces = zip(*seen[number], strict=True)
+        is_fake = [face.decision.is_real is False for face in faces]
         yield PersonResult(
             person=number,
             decision=Decision(
@@ -285,6 +291,7 @@ def _people(frames: Iterable[FrameResult], judged: int) -> Iterator[PersonResult
             first_seconds=min(seconds),
             last_seconds=max(seconds),
             seen_in_enough_frames=len(faces) >= enough,
+            suspicious=longest_stretch(seconds, is_fake),
         )
 
 
@@ -309,9 +316,11 @@ _DOUBTS = {
 }
 
 
-def _in_words(result: _Judged) -> Iterator[str]:
+def _in_words(result: _Judged, suspicious: Stretch | None = None) -> Iterator[str]:
     if result.decision.verdict is not None:
         yield str(result.decision)
+    if result.decision.is_real and suspicious is not None:
+        yield f"but FAKE from {suspicious.begin:.1f} to {suspicious.end:.1f} s"
     if result.manipulated_share is not None:
         share = f"{result.manipulated_share:.2%} of the pixels marked manipulated"
         yield f"{share}: the heads disagree" if result.heads_disagree else share

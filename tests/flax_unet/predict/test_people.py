@@ -19,6 +19,7 @@ from flax_unet.media.tracks import Tracker
 from flax_unet.media.videos import Sampling, VideoReader
 from flax_unet.nn.config import UNetConfig
 from flax_unet.predict import writer
+from flax_unet.predict.meaning import meaning
 from flax_unet.predict.pipeline import Options, inspect, lots
 from flax_unet.predict.predictions import JSON, TABLE, head_of, write_predictions
 from flax_unet.predict.results import Decision, FaceResult, FrameResult, VideoResult
@@ -248,6 +249,40 @@ def test_whose_verdict_it_is(seen: Any, person: int | None, real: float | None) 
     assert result.person == person
     found = result.decision.real_probability
     assert found == (None if real is None else pytest.approx(real))
+
+
+def test_a_forged_stretch_is_in_print_and_in_the_files(tmp_path: Path) -> None:
+    """Of a REAL person: from 1.2 to 3.5 s, apart from a frame. The verdict stays the mean's."""
+    seen = [[(1, 0.3 if 12 <= at <= 35 and at != 20 else 0.8), (2, 0.9)] for at in range(60)]
+    result = VideoResult("x.mp4", "video", size=(9, 9), frames=list(frames_of(*seen)))
+    result.conclude()
+    assert (result.decision.verdict, result.person) == ("REAL", 1)
+    first, *lines = str(result).splitlines()
+    assert "but FAKE from 1.2 to 3.5 s" in first
+    assert "but FAKE from 1.2 to 3.5 s" in lines[0]
+    assert "but FAKE" not in lines[1]
+    one, other = result.to_json()["people"]
+    assert (one["suspicious_from"], one["suspicious_to"]) == (1.2, 3.5)
+    assert (other["suspicious_from"], other["suspicious_to"]) == (None, None)
+    assert "suspicious_from, suspicious_to" in meaning()
+    left_out = LeftOut()
+    summary = Summary.of(Counter([result.outcome]), left_out)
+    checkpoint, oracle = small_checkpoint(tmp_path), Oracle([])
+    entries, options = [result.to_json()], Options()
+    write_predictions(tmp_path, entries, checkpoint, oracle, options, summary, left_out)  # pyright: ignore[reportArgumentType]
+    with (tmp_path / TABLE).open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["level"] == "person"]
+    found = [(row["suspicious_from"], row["suspicious_to"]) for row in rows]
+    assert found == [("1.2", "3.5"), ("", "")]
+
+
+def test_a_forged_stretch_of_a_fake_person_is_no_exception() -> None:
+    """It is in the JSON, but not printed beside the verdict."""
+    result = VideoResult("x.mp4", "video", size=(9, 9), frames=list(frames_of(*[[(1, 0.2)]] * 20)))
+    result.conclude()
+    assert "but" not in str(result)
+    (one,) = result.to_json()["people"]
+    assert (one["suspicious_from"], one["suspicious_to"]) == (0.0, 1.9)
 
 
 def test_a_crowd_is_printed_in_a_few_lines() -> None:

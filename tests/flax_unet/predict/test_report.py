@@ -73,6 +73,18 @@ def test_names_and_notes_are_text(tmp_path: Path) -> None:
     assert not re.search(r"[<>\"':&]", image)
 
 
+def test_a_forged_stretch_is_noted(tmp_path: Path) -> None:
+    stretch = {"suspicious_from": 4.0, "suspicious_to": 9.04}
+    people = [
+        {"person": 1, "verdict": "REAL"} | stretch,
+        {"person": 2, "verdict": "REAL", "suspicious_from": None, "suspicious_to": None},
+        {"person": 3, "verdict": "FAKE"} | stretch,
+    ]
+    page = report(tmp_path, [entry("a.mp4", 0.3, people=people)], {"real": 1})
+    assert page.text.count("on the whole") == 1
+    assert "person 1 is REAL on the whole, but FAKE from 4.0 to 9.0 s" in page.text
+
+
 def test_without_verdicts_there_is_no_chart(tmp_path: Path) -> None:
     page = report(tmp_path, [entry("a.png")], {"without_face": 1})
     assert "svg" not in {tag for tag, _ in page.tags}
