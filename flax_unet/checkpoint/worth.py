@@ -109,6 +109,25 @@ class Worth:
         on = None if on is None else _cut(shown(on), _LONGEST_PHRASE)
         return dataclasses.replace(self, measured_on=on)._with_sentence()
 
+    @property
+    def in_short(self) -> str:
+        """How far to trust the weights, for people who need no figures or names of data sets."""
+        if self.sentence == RANDOM.sentence:
+            return "Not at all: this model has learnt nothing, and its verdicts mean nothing."
+        if self.caveat == _ONLY_SYNTHETIC:
+            return (
+                "Only as a first hint: this model has learnt from pictures of people who do not "
+                "exist. It may call real faces forged, and forged ones real."
+            )
+        if self.trained_on is None:
+            return "Only as a first hint: nobody knows what this model has learnt from."
+        if self.measured_on is None:
+            return "Only as a first hint: nobody has recorded how often this model is wrong."
+        return (
+            "As one hint of several: this model was tested, and made mistakes. It may make more of "
+            "them with your files than in the tests."
+        )
+
     def to_json(self) -> dict[str, str | None]:
         """The record."""
         return dataclasses.asdict(self)

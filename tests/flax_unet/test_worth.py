@@ -1,6 +1,7 @@
 """What weights are worth: the sentence of each kind, and records that nobody should trust."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,23 @@ def test_measurement_is_part_of_the_sentence() -> None:
         "AUC 0.970."
     )
     assert RANDOM.measured("dfdc: AUC 0.501").sentence == "Random weights: verdicts mean nothing."
+
+
+@pytest.mark.parametrize(
+    ("worth", "said"),
+    [
+        (RANDOM, "learnt nothing"),
+        (UNKNOWN, "nobody knows what this model has learnt from"),
+        (DAMAGED, "nobody knows what this model has learnt from"),
+        (synthetic(), "people who do not exist"),
+        (synthetic().measured("330 frames of dfdc, split test: AUC 0.970"), "who do not exist"),
+        (Worth.trained("dfdc"), "nobody has recorded how often this model is wrong"),
+        (Worth.trained("dfdc").measured("dfdc, split test: AUC 0.970"), "was tested"),
+    ],
+)
+def test_in_short_it_needs_no_knowledge_of_the_method(worth: Worth, said: str) -> None:
+    assert said in worth.in_short
+    assert not re.search(r"AUC|Dice|dfdc|_|:.*:|\d|FAKE|REAL", worth.in_short)
 
 
 def test_where_training_started_from_is_part_of_it() -> None:
