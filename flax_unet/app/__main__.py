@@ -17,9 +17,10 @@ altered, and of a video each person with their timeline. All results can be down
 files that `python -m flax_unet.predict --out` writes. Files are judged one at a time, those of all
 visitors in turn, and of a video {frames:,} frames at most.
 
-Nothing leaves this machine. The page needs no internet and makes no call there. Files and results
-lie in a temporary directory. They are deleted when their page is closed, or the visitor removes
-them, and after six hours at the latest; the command deletes the directory at its end.
+Files are sent to this machine, from whichever device opens the page, and no further. The page needs
+no internet and makes no call there. Files and results lie in a temporary directory. They are
+deleted when their page is closed, or the visitor removes them, and after six hours at the latest;
+the command deletes the directory at its end.
 
 By default only this machine can open the page. With another --host it asks for a password:
 --auth-file names a file with a line user:password for each who may use it. Browsers send passwords

@@ -53,7 +53,8 @@ def verdict(report: Report) -> str:
         return _problem(result.file, summary.headline, str(result.problem))
     parts = [f'<p class="file">{escape(result.file)}</p>', f"<h2>{summary.headline}</h2>"]
     if decision.real_probability is not None:
-        parts.append(_scale(summary, fake_probability(decision.real_probability), decision))
+        of_video = isinstance(result, VideoResult)
+        parts.append(_scale(summary, decision, of_video=of_video))
     parts += [f"<p>{paragraph}</p>" for paragraph in _paragraphs(report)]
     parts.append(f'<p class="fine">{words.HINT}</p>')
     figures = "".join(_figures(report))
@@ -152,17 +153,23 @@ def _has_film(report: Report) -> bool:
     return report.result.kind == "video" and "overlay" in report.files
 
 
-def _scale(summary: words.Summary, fake: float, decision: Decision) -> str:
+def _scale(summary: words.Summary, decision: Decision, *, of_video: bool) -> str:
     """How sure the program is: in words, and as a place between real and forged."""
+    chance, threshold = escape(summary.chance), escape(per_cent(decision.threshold))
+    mean = " on average" if of_video else ""
     if decision.threshold == THRESHOLD:
-        estimate = f"The program puts the chance of a forgery at <b>{escape(summary.chance)}</b>."
-    else:  # the per cent alone would seem to contradict the verdict; they are among the figures
+        estimate = f"The program puts the chance of a forgery at <b>{chance}</b>{mean}."
+    else:  # the per cent alone would seem to contradict the verdict
         side = "above" if decision.verdict == "FAKE" else "below"
-        estimate = f"The estimate lies {side} the threshold of this model."
+        at = f"<b>{chance}</b>{mean}"
+        estimate = f"The estimate, {at}, lies {side} this model's threshold, {threshold}."
+    said = f"Chance of a forgery: {chance}. Called forged from {threshold} on."
     return f"""\
 <p class="sure"><b>{summary.sure}.</b> {estimate}</p>
-<div class="scale" aria-hidden="true" style="--at: {fake:.2%}; --from: {decision.threshold:.2%}">
-  <div></div><span>real</span><span>forged</span>
+<div class="scale" role="img" aria-label="{said}"
+  style="--at: {decision.fake_probability or 0.0:.2%}; --from: {decision.threshold:.2%}">
+  <div><i></i></div><span>real</span><span>forged</span>
+  <span class="threshold">called forged from {threshold} on</span>
 </div>"""
 
 
@@ -178,7 +185,7 @@ def _paragraphs(report: Report) -> Iterator[str]:
         share = verdicts[0].manipulated_share
         yield f"<b>{share:.1%}</b> of the face's area is marked as altered."
     if is_video and len(result.people) > 1 and result.person is not None:
-        yield f"<b>It is that of person {result.person}</b>, who looks forged most."
+        yield f"<b>It is that of person {result.person}</b>, who looks forged most on average."
     elif result.decision.verdict is not None and len(result.faces) > 1 and not is_video:
         yield "The estimate is that of the face that looks forged most."
     faces = [result] if is_video else result.faces
@@ -220,7 +227,7 @@ def _bar(key: str, name: str, probability: float) -> str:
 def _people(result: VideoResult) -> str:
     """A table of the people in a video."""
     rows = "".join(
-        f'<tr class="{words.kind_of(one.decision)}"><td>{one.person}</td>'
+        f'<tr class="{words.kind_of_person(one)}"><td>{one.person}</td>'
         f"<td>{_per_cent(one.decision.fake_probability)}</td>"
         f"<td>{one.frames:,}{'' if one.seen_in_enough_frames else ' (too few)'}</td>"
         f"<td>{one.first_seconds:.1f} to {one.last_seconds:.1f} s</td>"
@@ -256,11 +263,8 @@ def _card(face: Face) -> str:
 
 
 def _label(face: Verdict) -> tuple[str, str]:
-    """A face's kind, and its verdict in short."""
-    decision = face.decision
-    if decision.verdict is None:
-        return "none", f"{face.manipulated_share:.1%} marked as altered"
-    return words.kind_of(decision), f"forgery: {words.chance(decision)}"
+    """A face's kind, and its label."""
+    return words.kind_of(face.decision), draw.label(face)
 
 
 def _position(box: Box, size: tuple[int, int]) -> str:

@@ -77,8 +77,8 @@ class Judge:
         self.checkpoint = checkpoint
         self.detector = Detector.from_checkpoint(checkpoint)
         self._finder = FaceFinder(network_for(self.detector.devices[0], face_model))
-        # Texts for visitors.
-        self.worth, self.card = self.detector.worth.sentence, _card(checkpoint)
+        # For visitors.
+        self.worth, self.card = self.detector.worth, _card(checkpoint)
 
     def __call__(
         self,

@@ -154,7 +154,9 @@ def build(
         if not queue.is_open(session):
             raise Refused("This page was closed. Load it again.")
         counted = allowance.begin(visitor)
-        too_large = Refused(f"This page takes files of {megabytes(limits.upload)} at most.")
+        too_large = Refused(
+            f"This page takes files of {megabytes(limits.upload)} at most. Make this one smaller."
+        )
         if int(request.headers.get("Content-Length") or 0) > limits.upload:
             raise too_large
         with queue.arriving() as folder:

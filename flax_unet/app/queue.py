@@ -264,7 +264,10 @@ class Queue:
             outcome, text = html.failure(job.file.name, message)
         except Exception:  # of one file: the page goes on working for the others
             traceback.print_exc()
-            message = "an error in the program; its owner finds it where the program was started"
+            message = (
+                "There was an error in the program. Try again, or tell whoever runs this page, who "
+                "finds the error where the program was started"
+            )
             outcome, text = html.failure(job.file.name, message)
         files["report"] = job.folder / "report.html"
         files["report"].write_text(text, encoding="utf-8")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flax_unet.app.judge import Judge
 from flax_unet.app.limits import megabytes
+from flax_unet.app.queue import KEPT
 from flax_unet.utils.filenames import shown
 
 STATIC, EXAMPLES = (Path(__file__).parent / name for name in ("static", "examples"))
@@ -31,6 +32,7 @@ def page(judge: Judge, most: int, root_path: str) -> str:
         examples=examples,
         most=str(most),
         most_words=megabytes(most),
+        hours=f"{KEPT / 3600:g}",
     )
 
 
@@ -44,5 +46,6 @@ def _filled(name: str, root_path: str, judge: Judge, **parts: str) -> str:
     """A page of `static`, with what is the same in all and its own parts of HTML."""
     template = string.Template((STATIC / name).read_text(encoding="utf-8"))
     model = shown(judge.checkpoint.resolve().name)
-    common = {"root": root_path, "model": model, "worth": judge.worth}
+    worth = {"worth": judge.worth.in_short, "details": judge.worth.sentence}
+    common = {"root": root_path, "model": model, **worth}
     return template.substitute({key: escape(text) for key, text in common.items()} | parts)

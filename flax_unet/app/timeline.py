@@ -1,4 +1,4 @@
-"""The timeline of a video: a lane for each person, in which a click seeks in the overlay video."""
+"""The timeline of a video: a lane for each person, which also seeks in the overlay video."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from html import escape
 from typing import NamedTuple
 
 from flax_unet.app import words
-from flax_unet.nn.decision import Decision
+from flax_unet.nn.decision import Decision, per_cent
 from flax_unet.predict.results import PersonResult, VideoResult
 from flax_unet.utils.errors import counted
 
@@ -47,18 +47,19 @@ def lanes(
     shown = sorted(most[:_MOST_LANES], key=lambda one: one.person)
     rows = "".join(_row(result, one, crops[one.person], times, can_seek=can_seek) for one in shown)
     count = len(result.people)
+    threshold = result.decision.threshold
     title = "1 person" if count == 1 else f"{count} people"
     rest = f"<p>{count - len(shown)} more, seen in fewer frames.</p>" if count > len(shown) else ""
     help_text = (
-        "<p class='fine'>Each bar is a frame: the higher, the more it looks forged; above the "
-        "line it counts as forged. Click in a row to go there in the video, or use the arrow "
-        "keys.</p>"
+        "<p class='fine'>Each bar is a frame: the higher, the more it looks forged; from the line "
+        f"on, at {escape(per_cent(threshold))}, it counts as forged. Choose a place in a row to go "
+        "there in the video, or use the arrow keys.</p>"
         if can_seek
         else ""
     )
     return (
         f'<h3>{title} <small>{times[-1]:.1f} s</small></h3><ol class="people" '
-        f'style="--threshold: {result.decision.threshold:.2%}">{rows}</ol>{rest}{help_text}'
+        f'style="--threshold: {threshold:.2%}">{rows}</ol>{rest}{help_text}'
     )
 
 
@@ -80,14 +81,14 @@ def _row(
         if (face.person or 1) == one.person
     ]
     forged = sum(moment.decision.verdict == "FAKE" for moment in moments)
-    said, chance = words.in_short(one.decision), escape(words.chance(one.decision))
+    said, chance = words.in_short(one), escape(one.decision.chance)
     in_frames = f"{forged:,} of {counted(one.frames, 'frame')} look forged"
     seen = f"{one.first_seconds:.1f} to {one.last_seconds:.1f} s"
     part = "" if one.seen_in_enough_frames else ", too few for the verdict"
     name, attributes = f"Person {one.person}", ""
     if can_seek:
         points = [
-            [round(at.start, 3), f"{at.seconds:.1f} s: forgery {words.chance(at.decision)}"]
+            [round(at.start, 3), f"{at.seconds:.1f} s: forgery {at.decision.chance}"]
             for at in moments
         ]
         attributes = (
@@ -96,9 +97,9 @@ def _row(
             f'aria-valuetext="0.0 s" data-points="{escape(json.dumps(points))}"'
         )
     return f"""\
-<li class="person {words.kind_of(one.decision)}">
+<li class="person {words.kind_of_person(one)}">
   <img alt="" src="{crop}">
-  <p><b>{name}</b> <span class="said">{said}</span> (forgery: {chance})
+  <p><b>{name}</b> <span class="said">{said}</span> (forgery {chance})
   <small>{in_frames}, seen from {seen}{part}</small></p>
   <div class="lane" {attributes}>
     <svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" preserveAspectRatio="none" aria-hidden="true"

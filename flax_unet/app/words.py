@@ -3,19 +3,27 @@
 from typing import NamedTuple
 
 from flax_unet.app.judge import Report
-from flax_unet.nn.decision import Decision, per_cent
-from flax_unet.predict.results import VideoResult
+from flax_unet.nn.decision import Decision
+from flax_unet.predict.results import PersonResult, VideoResult
+from flax_unet.predict.stretch import Stretch
 
 # The least share of the way from the threshold to certainty, in words.
 _SURE = ((0.9, "Very sure"), (0.6, "Fairly sure"), (0.2, "Not very sure"), (0.0, "Undecided"))
-LOOKS = {"REAL": "looks real", "FAKE": "looks forged"}
+_MOST = 0.9  # of the time in which a person is seen: a longer stretch is more than a part of it
+_IN_SHORT = {
+    "real": "looks real",
+    "fake": "looks forged",
+    "open": "too close to call",
+    "none": "no verdict",
+}
 HINT = "A hint, not a proof: check where it comes from, too."
 
 
 class Summary(NamedTuple):
     """A verdict in words."""
 
-    kind: str  # real, fake, open (too close to call), none (no verdict) or failed
+    # real, fake, part (forged for a while), open (too close to call), none (no verdict) or failed
+    kind: str
     headline: str  # a sentence
     sure: str = ""  # how sure the program is, such as "Very sure"
     chance: str = ""  # its estimate, in per cent, that it is forged
@@ -29,22 +37,22 @@ def summary(report: Report) -> Summary:
     if decision.verdict is None:
         found = bool(report.faces_found)
         return Summary("none", "No verdict." if found else "No verdict: no face was found.")
-    is_video = isinstance(result, VideoResult)
-    counted = (
-        [one.decision for one in result.people if one.seen_in_enough_frames]
-        if is_video
-        else [face.decision for face in result.faces]
-    )
+    people = []
+    if isinstance(result, VideoResult):
+        people = [one for one in result.people if one.seen_in_enough_frames]
+        headline = _sentence([one.decision for one in people], "person", "video")
+    else:
+        headline = _sentence([face.decision for face in result.faces], "face", "picture")
     kind, sure = kind_of(decision), sureness(decision)
-    where = "video" if is_video else "picture"
-    headline = (
-        "Too close to call."
-        if kind == "open"
-        else _sentence(counted, "person" if is_video else "face", where)
-    )
     if kind == "open":
+        headline = _IN_SHORT["open"].capitalize()
         sure += f", leaning towards {'forged' if decision.verdict == 'FAKE' else 'real'}"
-    return Summary(kind, headline, sure, chance(decision))
+    if (part := _longest_part(people)) is not None:
+        if len(people) == 1:
+            headline = _IN_SHORT[kind].capitalize()
+        headline += f"{', and' if kind == 'fake' else ' on average, but'} {part}"
+        kind, sure = ("fake", sure) if kind == "fake" else ("part", "Mixed")
+    return Summary(kind, f"{headline}.", sure, decision.chance)
 
 
 def kind_of(decision: Decision) -> str:
@@ -52,6 +60,15 @@ def kind_of(decision: Decision) -> str:
     if decision.verdict is None:
         return "none"
     return "open" if sureness(decision) == _SURE[-1][1] else decision.verdict.lower()
+
+
+def kind_of_person(one: PersonResult) -> str:
+    """The same of a person, or part: they look forged for a while only."""
+    kind = kind_of(one.decision)
+    if one.suspicious is None or kind == "fake":
+        return kind
+    length, seen = one.suspicious.end - one.suspicious.begin, one.last_seconds - one.first_seconds
+    return "part" if length < _MOST * seen else kind
 
 
 def sureness(decision: Decision) -> str:
@@ -62,27 +79,46 @@ def sureness(decision: Decision) -> str:
     return next(words for least, words in _SURE if share >= least)
 
 
-def chance(decision: Decision) -> str:
-    """The program's estimate that it is forged, in per cent."""
-    fake = decision.fake_probability
-    return "" if fake is None else per_cent(fake).replace("> ", "over ").replace("< ", "under ")
+def in_short(one: PersonResult) -> str:
+    """The verdict on a person in a few words."""
+    said = _IN_SHORT[kind_of(one.decision)]
+    if one.suspicious is None or kind_of_person(one) != "part":
+        return said
+    return f"{said} on average, but forged {when(one.suspicious)}"
 
 
-def in_short(decision: Decision) -> str:
-    """The verdict in a few words."""
-    kind = kind_of(decision)
-    if kind == "none":
-        return "no verdict"
-    return "too close to call" if kind == "open" else LOOKS[str(decision.verdict)]
+def _longest_part(people: list[PersonResult]) -> str | None:
+    """When who looks forged, of those who do for a while only; None: nobody does."""
+    parts = [
+        (one.suspicious, f"person {one.person}" if len(people) > 1 else "it")
+        for one in people
+        if one.suspicious is not None and kind_of_person(one) == "part"
+    ]
+    if not parts:
+        return None
+    stretch, who = max(parts, key=lambda part: part[0].end - part[0].begin)
+    return f"{when(stretch)} {who} {_IN_SHORT['fake']}"
+
+
+def when(stretch: Stretch) -> str:
+    """When a stretch is, in words."""
+    return f"from {_clock(stretch.begin)} to {_clock(stretch.end)}"
+
+
+def _clock(seconds: float) -> str:
+    """A time as players show it, such as 0:04 or 1:02:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _sentence(decisions: list[Decision], noun: str, where: str) -> str:
     fakes, count = sum(one.verdict == "FAKE" for one in decisions), len(decisions)
-    looks = LOOKS["FAKE" if fakes else "REAL"]
+    looks = _IN_SHORT["fake" if fakes else "real"]
     plain = looks.replace("looks", "look")
     if count == 1:
-        return f"The face in this {where} {looks}."
+        return f"The face in this {where} {looks}"
     nouns = "people" if noun == "person" else "faces"
     if fakes in (0, count):
-        return f"{'Both' if count == 2 else f'All {count}'} {nouns} {plain}."
-    return f"{fakes} of {count} {nouns} {looks if fakes == 1 else plain}."
+        return f"{'Both' if count == 2 else f'All {count}'} {nouns} {plain}"
+    return f"{fakes} of {count} {nouns} {looks if fakes == 1 else plain}"

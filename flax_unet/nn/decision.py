@@ -122,6 +122,12 @@ class Decision:
         """`REAL` or `FAKE`."""
         return None if self.is_real is None else label(self.is_real)
 
+    @property
+    def chance(self) -> str:
+        """The probability of FAKE in per cent, for people, such as `over 99%`; empty without."""
+        fake = self.fake_probability
+        return "" if fake is None else per_cent(fake).replace("> ", "over ").replace("< ", "under ")
+
     def to_json(self) -> dict[str, Any]:
         """With the keys that `flax_unet.predict.meaning` explains."""
         names = ["verdict", "real_probability", "fake_probability"]

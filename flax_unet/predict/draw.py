@@ -1,4 +1,4 @@
-"""Draws results: heat maps with contours, faces framed with their verdict, a video's timeline."""
+"""Draws results: heat maps with contours, faces framed and labelled, a video's timeline."""
 
 import functools
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from flax_unet.media.faces import Box
 from flax_unet.media.images import mask_image
-from flax_unet.nn.decision import in_digits, per_cent
+from flax_unet.nn.decision import in_digits
 from flax_unet.predict.results import VideoResult
 from flax_unet.verdict import Verdict
 
@@ -49,7 +49,7 @@ def overlay(
     too_small: Sequence[Box] = (),
     people: Sequence[int] = (),
 ) -> Image.Image:
-    """A copy of the picture with a heat map, a frame and the verdict in words on each face."""
+    """A copy of the picture with a heat map, a frame and a label on each face."""
     picture = image.copy()
     for verdict in verdicts:
         if verdict.mask is not None:
@@ -148,7 +148,7 @@ def _frame(
     too_small: Sequence[Box],
     people: Sequence[int],
 ) -> None:
-    """Draws a frame around each face into a picture, with its person and its verdict in words."""
+    """Draws a frame around each face into a picture, with its person and its label."""
     pen = ImageDraw.Draw(picture)
     labels = [(v.box, label(v), _COLOURS[v.is_real]) for v in verdicts]
     if max(people, default=1) > 1:
@@ -159,7 +159,7 @@ def _frame(
     line = max(1, longer // 300)
     for box, text, colour in labels:
         pen.rectangle((box.left, box.top, box.right - 1, box.bottom - 1), None, colour, line)
-        size = max(_LEAST_FONT, longer // 80, min(box.width // 6, longer // 20))
+        size = max(_LEAST_FONT, longer // 80, min(box.width // 8, longer // 20))
         left, top, right, bottom = pen.textbbox((0, 0), text, _font(size))
         pad = size // 4
         width, height = right - left + 2 * pad, bottom - top + 2 * pad
@@ -174,18 +174,17 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def label(verdict: Verdict, digits: int = 0) -> str:
-    """The verdict in words, with its probability in per cent to so many digits.
+def label(verdict: Verdict) -> str:
+    """What is said of a face on pictures, here and on the page: the probability that it is forged.
 
-    With the share of marked pixels if the heads disagree, and without a verdict.
+    It is that of FAKE whatever the verdict is, or the same face would have two numbers. With the
+    share of marked pixels if the heads disagree, and without a verdict.
     """
-    real, share = verdict.real_probability, verdict.manipulated_share
-    if real is None:
-        return f"{share:.{digits}%} marked"
-    text = f"{verdict.label} {per_cent(real if verdict.is_real else 1 - real, digits)}"
-    if not verdict.heads_disagree:
-        return text
-    return f"{text} but {share:.{digits}%} marked"
+    marked = f"{verdict.manipulated_share or 0.0:.0%} marked"
+    if verdict.real_probability is None:
+        return marked
+    text = f"forgery {verdict.decision.chance}"
+    return f"{text}, but {marked}" if verdict.heads_disagree else text
 
 
 def write_timeline(path: Path, result: VideoResult) -> None:

@@ -43,7 +43,8 @@ function enter(file) {
   if (file.type.startsWith("image/")) pictures.set(number, URL.createObjectURL(file));
   sending.set(number, one);
   if (file.size > most) {
-    refuse(one, `It has ${megabytes(file.size)}; the maximum allowed size is ${megabytes(most)}.`);
+    refuse(one, `It has ${megabytes(file.size)}; the maximum allowed size is ${megabytes(most)}. `
+      + "Make it smaller: cut a video to the part that matters, or export it at a lower quality.");
   } else {
     sent = sent.then(() => sending.has(number) && new Promise((done) => send(file, one, done)));
   }
@@ -61,7 +62,9 @@ function send(file, one, done) {
     draw();
   };
   request.onload = () => {
-    if (request.status !== 201) return refuse(one, request.responseText || "It was refused.");
+    if (request.status !== 201) {
+      return refuse(one, request.responseText || "The page refused it. Load the page again.");
+    }
     sending.delete(number);
     if (pictures.has(number)) pictures.set(request.responseText, pictures.get(number));
     pictures.delete(number);
@@ -101,7 +104,7 @@ function words(file) {
     case "judging":
       return file.total ? `Judging: ${file.done} of ${file.total} frames` : "Judging";
     default: return { failed: "Not judged", none: "No verdict", open: "Too close to call",
-      real: "Looks real", fake: "Looks forged" }[file.kind];
+      real: "Looks real", fake: "Looks forged", part: "Looks forged in part" }[file.kind];
   }
 }
 

@@ -1,5 +1,6 @@
 """Everyone can use the page: axe-core finds nothing serious, and keys are enough."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +81,30 @@ def test_nothing_serious(browser: Browser, url: str, look: str, tmp_path: Path) 
     check()
     page.goto(f"{url}card")
     check()
+    context.close()
+
+
+def test_the_threshold_has_a_mark_and_a_number(browser: Browser, url: str) -> None:
+    """On a phone, wherever the threshold is; who cannot see the scale gets both numbers."""
+    context = browser.new_context(**LOOKS["phone"])
+    page = context.new_page()
+    page.goto(url)
+    judged(page, EXAMPLES / "1_real.jpg")
+    number = page.locator(".scale .threshold")
+    expect(number).to_have_text("called forged from 50% on")
+    scale = page.get_by_role("img", name=re.compile(r"forgery: .*%\. Called forged from 50% on"))
+    for threshold in (50, 2, 98):
+        scale.evaluate(f"scale => scale.style.setProperty('--from', '{threshold}%')")
+        mark, whole = page.locator(".scale i").bounding_box(), scale.bounding_box()
+        words = number.bounding_box()
+        assert mark is not None
+        assert whole is not None
+        assert words is not None
+        middle = mark["x"] + mark["width"] / 2
+        assert abs(middle - whole["x"] - threshold / 100 * whole["width"]) < 1
+        assert whole["x"] - 1 <= words["x"] <= middle
+        assert middle <= words["x"] + words["width"] <= whole["x"] + whole["width"] + 1
+        assert is_as_wide_as_the_window(page)
     context.close()
 
 

@@ -23,7 +23,8 @@ from flax_unet.app import html as page_html
 from flax_unet.app import judge as judging
 from flax_unet.app import templates
 from flax_unet.app.judge import Judge
-from flax_unet.checkpoint.worth import UNKNOWN
+from flax_unet.app.queue import KEPT
+from flax_unet.checkpoint.worth import UNKNOWN, Worth
 from flax_unet.detector import Detector
 from flax_unet.media.faces import FaceFinder, find
 from flax_unet.media.images import read_image
@@ -31,7 +32,7 @@ from flax_unet.media.videos import Sampling, VideoWriter
 from flax_unet.predict import __main__ as predict
 from tests.flax_unet.app.browser import PATIENCE, judged, needs_browser
 from tests.flax_unet.app.test_queue import StandIn
-from tests.flax_unet.samples import CLIP, needs_shared, small_checkpoint
+from tests.flax_unet.samples import CLIP, needs_shared, png_of_size, small_checkpoint
 
 EXAMPLES = Path(judging.__file__).parent / "examples"
 FACE, FACES = EXAMPLES / "2_forged.jpg", EXAMPLES / "3_both.jpg"
@@ -120,9 +121,20 @@ def test_a_broken_file_is_reported(judge: Judge, tmp_path: Path, suffix: str) ->
     html = page_html.verdict(report)
     assert 'role="alert"' in html
     assert "known format" in html
+    assert "MP4" in html
     assert "<img" not in html
     assert str(tmp_path) not in html + json.dumps(report.result.to_json())
     assert page_html.picture(report) == page_html.faces(report) == page_html.timeline(report) == ""
+
+
+def test_a_picture_that_is_too_large_names_no_option_of_a_command(
+    judge: Judge, tmp_path: Path
+) -> None:
+    (tmp_path / "large.png").write_bytes(png_of_size(100_000, 100_000))
+    (tmp_path / "out").mkdir()
+    html = page_html.verdict(judge(tmp_path / "large.png", tmp_path / "out"))
+    assert "make it smaller." in html
+    assert "--" not in html
 
 
 def test_no_face(judge: Judge, tmp_path: Path) -> None:
@@ -154,10 +166,17 @@ def test_heads_that_a_network_lacks_are_left_out(tmp_path: Path) -> None:
 
 def test_banner_on_the_weights_is_text() -> None:
     judge = StandIn()
-    judge.worth = "<script>alert(1)</script> & more"
+    judge.worth = Worth("<script>alert(1)</script> & more")
     for text in (templates.page(judge, 2**20, ""), templates.card(judge, "")):
         assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in text
         assert "<script>" not in text
+
+
+def test_where_files_go_is_said_on_every_device() -> None:
+    text = " ".join(templates.page(StandIn(), 2**20, "").split())
+    assert "sent to the computer that runs this page" in text
+    assert "on a phone or another computer, they leave that device" in text
+    assert f"after {KEPT / 3600:g} hours at the latest" in text
 
 
 class Served(NamedTuple):
@@ -266,7 +285,10 @@ def downloaded(page: Page, folder: Path) -> dict[str, bytes]:
 @needs_browser
 def test_page_with_a_picture(visit: Visit, checkpoint: Path, tmp_path: Path) -> None:
     page = visit.page
-    expect(page.locator(".worth span")).to_have_text(UNKNOWN.sentence)
+    expect(page.locator(".worth span")).to_have_text(UNKNOWN.in_short)
+    expect(page.locator(".worth p")).to_be_hidden()
+    page.locator(".worth summary").click()
+    expect(page.locator(".worth p")).to_have_text(UNKNOWN.sentence)
     judged(page, FACE)
     picture = read_image(FACE)
     boxes = find(FaceFinder(), picture, "auto").boxes
@@ -455,9 +477,10 @@ BEHIND = """
 import http.client, json, re, sys, tempfile, types
 from pathlib import Path
 from flax_unet.app import page
+from flax_unet.checkpoint.worth import UNKNOWN
 
 place = page.Place("127.0.0.1", int(sys.argv[1]), "/faces", ["faces.example", "*.many.example"])
-judge = types.SimpleNamespace(checkpoint=Path("model"), worth="", card=None)
+judge = types.SimpleNamespace(checkpoint=Path("model"), worth=UNKNOWN, card=None)
 found = {}
 limits = page.Limits(2**20)
 with tempfile.TemporaryDirectory() as folder, page.serve(judge, Path(folder), place, limits):

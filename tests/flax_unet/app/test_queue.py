@@ -16,6 +16,7 @@ from flax_unet.app import page
 from flax_unet.app.judge import FEW_FRAMES, Choice, Judge, Progress, Report
 from flax_unet.app.limits import Refused
 from flax_unet.app.queue import KEPT, Queue
+from flax_unet.checkpoint.worth import RANDOM
 from flax_unet.media.faces import Mode
 from flax_unet.media.videos import Sampling
 from flax_unet.predict.results import FileResult
@@ -27,7 +28,7 @@ class StandIn(Judge):
     """In place of the network: judges a file when the test says so."""
 
     def __init__(self) -> None:
-        self.checkpoint, self.worth, self.card = Path("stand-in"), "Nothing.", None
+        self.checkpoint, self.worth, self.card = Path("stand-in"), RANDOM, None
         self.judged: list[str] = []  # the names of files, in order
         self.at_once = self.most_at_once = 0
         self.may_go_on = threading.Semaphore(0)
@@ -346,7 +347,8 @@ def test_limits_of_uploads(judge: StandIn, tmp_path: Path) -> None:
         with Connection(port, 1) as one:
             one.state()
             status, said = one.send("large", 2**18 + 65536)
-            assert (status, said) == (409, "This page takes files of 0.25 MB at most.")
+            assert status == 409
+            assert said == "This page takes files of 0.25 MB at most. Make this one smaller."
             assert one.send("small", 2**17)[0] == 201
             status, said = one.send("over", 2**18)
             assert status == 409

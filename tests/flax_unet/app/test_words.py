@@ -8,7 +8,7 @@ from PIL import Image
 
 from flax_unet.app import html, words
 from flax_unet.app.judge import Judge, Report
-from flax_unet.app.timeline import film_times
+from flax_unet.app.timeline import film_times, lanes
 from flax_unet.media.faces import Box
 from flax_unet.media.videos import Sampling
 from flax_unet.predict.results import (
@@ -19,6 +19,7 @@ from flax_unet.predict.results import (
     PersonResult,
     VideoResult,
 )
+from flax_unet.predict.stretch import Stretch
 from tests.flax_unet.app.screenshots import EXAMPLES
 from tests.flax_unet.samples import encode, small_checkpoint
 
@@ -47,7 +48,7 @@ def test_how_sure(fake: float, threshold: float, said: str) -> None:
     ("fake", "said"), [(1.0, "over 99%"), (0.0, "under 1%"), (0.724, "72%"), (None, "")]
 )
 def test_the_chance_is_never_certain(fake: float | None, said: str) -> None:
-    assert words.chance(Decision(None if fake is None else 1 - fake)) == said
+    assert Decision(None if fake is None else 1 - fake).chance == said
 
 
 def of_faces(*fakes: float) -> FileResult:
@@ -103,21 +104,25 @@ def test_sentences(result: FileResult, kind: str, headline: str) -> None:
     ("fake", "threshold", "said"),
     [
         (0.7, 0.5, "The program puts the chance of a forgery at <b>70%</b>."),
-        (0.7, 0.9, "The estimate lies below the threshold of this model."),
-        (0.95, 0.9, "The estimate lies above the threshold of this model."),
-        (0.3, 0.1, "The estimate lies above the threshold of this model."),
+        (0.7, 0.9, "The estimate, <b>70%</b>, lies below this model's threshold, 90%."),
+        (0.95, 0.9, "The estimate, <b>95%</b>, lies above this model's threshold, 90%."),
+        (0.3, 0.1, "The estimate, <b>30%</b>, lies above this model's threshold, 10%."),
     ],
 )
 def test_the_estimate_does_not_contradict_the_verdict(
     fake: float, threshold: float, said: str
 ) -> None:
-    """With a threshold of its own, the side is said; the per cent are among the details."""
+    """With a threshold of its own, the side is said. The threshold is named in any case."""
     face = FaceResult(Box(0, 0, 9, 9), Decision(1 - fake, threshold), None)
     result = FileResult("a.jpg", "picture", frames=[FrameResult([face], [], None, None)])
     result.conclude()
     told, details = html.verdict(Report(result, None, [], 1, {}, None, {})).split("<details>")
     assert said in told
     assert ("chance of a forgery" in told) == (threshold == 0.5)
+    mark = f"alled forged from {threshold:.0%} on"
+    assert f'aria-label="Chance of a forgery: {fake:.0%}. C{mark}."' in told
+    assert f'<span class="threshold">c{mark}</span>' in told
+    assert f"--from: {threshold:.2%}" in told
     assert f"{fake:.2f}" in details
 
 
@@ -134,6 +139,89 @@ def test_heads_that_disagree(fake: float, share: float | None, disagree: bool) -
         result.conclude()
         told = html.verdict(Report(result, None, [], 1, {}, None, {}))
         assert ("The two estimates disagree" in told) == disagree
+
+
+FORGED = range(32, 72)  # frames of 96 in 12 seconds: from 0:04 to 0:08, its last frame at 8.875 s
+
+
+def of_stretches(*people: tuple[float, float]) -> FileResult:
+    """The result of a video of people with a probability while forged, and another otherwise."""
+    frames = []
+    for index in range(96):
+        faces = [
+            FaceResult(Box(0, 0, 9, 9), Decision(1 - of[index not in FORGED]), None, person=person)
+            for person, of in enumerate(people, start=1)
+        ]
+        frames.append(FrameResult(faces, [], index, index / 8))
+    result = VideoResult("a.mp4", "video", frames=frames)
+    result.conclude()
+    return result
+
+
+@pytest.mark.parametrize(
+    ("result", "kind", "headline"),
+    [
+        (
+            of_stretches((0.55, 0.05)),
+            "part",
+            "Looks real on average, but from 0:04 to 0:08 it looks forged.",
+        ),
+        (
+            of_stretches((0.9, 0.1)),
+            "part",
+            "Too close to call on average, but from 0:04 to 0:08 it looks forged.",
+        ),
+        (
+            of_stretches((0.6, 0.4)),
+            "part",
+            "Too close to call on average, but from 0:04 to 0:08 it looks forged.",
+        ),
+        (of_stretches((0.55, 0.55)), "open", "Too close to call."),  # all of it, not a part
+        (of_stretches((0.99, 0.45)), "fake", "The face in this video looks forged."),
+        (of_stretches((0.45, 0.05)), "real", "The face in this video looks real."),
+        (
+            of_stretches((0.2, 0.2), (0.7, 0.1)),
+            "part",
+            "Both people look real on average, but from 0:04 to 0:08 person 2 looks forged.",
+        ),
+        (
+            of_stretches((0.9, 0.9), (0.7, 0.1)),
+            "fake",
+            "1 of 2 people looks forged, and from 0:04 to 0:08 person 2 looks forged.",
+        ),
+    ],
+)
+def test_a_forged_stretch_is_in_the_headline(result: FileResult, kind: str, headline: str) -> None:
+    report = Report(result, None, [], len(result.faces), {}, None, {})
+    summary = words.summary(report)
+    assert (summary.kind, summary.headline) == (kind, headline)
+    assert (summary.sure == "Mixed") == (kind == "part")
+    told = html.verdict(report)
+    assert headline in told
+    assert f'<section class="verdict {kind}"' in told
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        (0.05, "looks real on average, but forged from 0:04 to 0:08"),
+        (0.35, "too close to call on average, but forged from 0:04 to 0:08"),
+        (0.7, "looks forged"),
+    ],
+)
+def test_a_forged_stretch_is_said_of_each_person(rest: float, said: str) -> None:
+    result = of_stretches((0.6, rest))
+    assert isinstance(result, VideoResult)
+    assert words.in_short(result.people[0]) == said
+    rows = lanes(result, {1: ""}, 8.0, can_seek=True)
+    assert said in rows
+    assert "from the line on, at 50%, it counts as forged" in rows
+    assert "lick" not in rows  # nor would "tap" do: a row is for fingers, mice and keys
+
+
+def test_times_are_those_of_players() -> None:
+    assert words.when(Stretch(4.9, 65.0)) == "from 0:04 to 1:05"
+    assert words.when(Stretch(3599.9, 3723.5)) == "from 59:59 to 1:02:03"
 
 
 def test_nobody_is_counted_who_is_seen_for_a_moment() -> None:

@@ -1,13 +1,19 @@
 """Overlays: heat where the network sees a forgery, and a smooth line around what it marks."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from flax_unet.media.faces import Box
+from flax_unet.app import html
+from flax_unet.app.judge import Report
+from flax_unet.media.discover import Item
+from flax_unet.media.faces import Box, Found
 from flax_unet.predict import draw
+from flax_unet.predict.pipeline import InspectedFrame
+from flax_unet.predict.results import FileResult, FrameResult
 from flax_unet.verdict import Verdict
 from tests.flax_unet.samples import noise
 
@@ -134,14 +140,25 @@ def test_boxes_of_any_shape(size: tuple[int, int], mask: np.ndarray) -> None:
 def test_disagreement_is_in_the_label() -> None:
     mask = disc(8)
     marked = Verdict((SIDE, SIDE), Box(0, 0, SIDE, SIDE), 0.77, mask, mask.astype(np.float32))
-    assert draw.label(marked) == f"REAL 77% but {mask.mean():.0%} marked"
-    assert draw.label(dataclasses.replace(marked, real_probability=0.2)) == "FAKE 80%"
+    assert draw.label(marked) == f"forgery 23%, but {mask.mean():.0%} marked"
+    assert draw.label(dataclasses.replace(marked, real_probability=0.2)) == "forgery 80%"
     clean = dataclasses.replace(marked, mask=disc(0))
-    assert draw.label(clean) == "REAL 77%"
+    assert draw.label(clean) == "forgery 23%"
     fake = dataclasses.replace(clean, threshold=0.1)  # FAKE from 10 % on
-    assert draw.label(fake) == "FAKE 23% but 0% marked"
-    assert draw.label(dataclasses.replace(fake, mask=None)) == "FAKE 23%"
+    assert draw.label(fake) == "forgery 23%, but 0% marked"
+    assert draw.label(dataclasses.replace(fake, mask=None)) == "forgery 23%"
     assert draw.label(dataclasses.replace(fake, real_probability=None)) == "0% marked"
+
+
+def test_the_label_is_that_of_the_page() -> None:
+    """The same face has the same number and word wherever people see it."""
+    for real, label in ((0.29, "forgery 71%"), (0.71, "forgery 29%"), (1.0, "forgery under 1%")):
+        verdict = Verdict((SIDE, SIDE), Box(0, 0, SIDE, SIDE), real)
+        assert draw.label(verdict) == label
+        frame = InspectedFrame(Item(Path("a.png"), "picture"), 0, noise(SIDE, SIDE), Found([], []))
+        frame.verdicts = [verdict]
+        result = FileResult("a.png", "picture", frames=[FrameResult([], [], None, None)])
+        assert f"<span>{label}</span>" in html.picture(Report(result, frame, [], 1, {}, None, {}))
 
 
 @pytest.mark.parametrize("size", [(60, 60), (100, 40), (640, 480), (4000, 300)])
