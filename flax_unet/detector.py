@@ -23,6 +23,11 @@ _BATCH = {"cpu": 8}  # faces at once, by platform
 _BATCH_ELSEWHERE = 64
 
 
+def faces_at_once(platform: str) -> int:
+    """How many faces a device of a platform, such as `gpu`, judges at once by default."""
+    return _BATCH.get(platform, _BATCH_ELSEWHERE)
+
+
 class Detector(Judge):
     """Judges any number of faces with a network, spread over its devices.
 
@@ -74,7 +79,7 @@ class Detector(Judge):
         self.devices = list(devices or jax.local_devices())
         platform = self.devices[0].platform
         if batch_size is None:
-            batch_size = _BATCH.get(platform, _BATCH_ELSEWHERE)
+            batch_size = faces_at_once(platform)
         at_once = len(self.devices)
         super().__init__(model.config.input_size, threshold, calibration, batch_size, at_once)
         self.config, self.dtype = model.config, jnp.dtype(model.dtype).name

@@ -28,6 +28,7 @@ HEAVY = {
         "starlette",
         "uvicorn",
         "skimage",
+        "ray",
     ),
 }
 HELP = """

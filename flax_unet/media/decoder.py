@@ -4,7 +4,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
@@ -145,7 +145,7 @@ class _Video:
         self._broken = self._without_start = 0
         self._can_start = False
         self._wanted: set[int] | None = None  # times of the only frames that are to be decoded,
-        self._others = "NONREF"  # and of the others, those that FFmpeg skips
+        self._skipped: Literal["NONREF", "NONKEY"] = "NONREF"  # those of the others that are not
 
     def _best(self) -> VideoStream:
         """The stream to judge: not cover art; the file's own choice, and the largest of several."""
@@ -209,7 +209,7 @@ class _Video:
             total = len(places) if self._is_whole else places[keys[-1]] + 1
             yield self._head(len(keys) / total, len(keys))
             self._start = index.shown[0] * self._unit if self._start is None else self._start
-            self._wanted, self._others = set(keys), "NONKEY"
+            self._wanted, self._skipped = set(keys), "NONKEY"
             for frame in self._frames():
                 if frame is None or frame.pts not in self._wanted:
                     yield None
@@ -369,7 +369,7 @@ class _Video:
                     continue
             self._broken += packet.is_corrupt
             if self._wanted is not None:  # a third of many videos' frames, which no other one needs
-                self._codec.skip_frame = "DEFAULT" if packet.pts in self._wanted else self._others
+                self._codec.skip_frame = "DEFAULT" if packet.pts in self._wanted else self._skipped
             try:
                 frames = self._codec.decode(None if packet is _FLUSH else packet)
             except MemoryError:

@@ -22,6 +22,7 @@ from flax_unet.media.images import MAX_PIXELS, is_picture
 from flax_unet.media.videos import Sampling, container
 from flax_unet.nn.config import DTYPES
 from flax_unet.nn.decision import POLARITY
+from flax_unet.predict.cluster import described, judged_on_cluster
 from flax_unet.predict.journal import journal
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options, inspect
 from flax_unet.predict.plan import WHOLE, Plan, Shard, left, plan
@@ -38,11 +39,13 @@ from flax_unet.predict.predictions import (
 from flax_unet.predict.report import REPORT, write_report
 from flax_unet.predict.results import ENOUGH_FRAMES, ENOUGH_SHARE, FileResult
 from flax_unet.predict.summary import Summary
-from flax_unet.predict.workers import Search, Setup, judged_in_processes
+from flax_unet.predict.work import Network, Setup
+from flax_unet.predict.workers import Search, judged_in_processes
 from flax_unet.predict.writer import file_results
 from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
 from flax_unet.utils.cache import keep_compiled
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.cluster import connected
+from flax_unet.utils.errors import InputError, command, require
 from flax_unet.utils.filenames import shown
 from flax_unet.utils.processes import processors
 
@@ -216,6 +219,13 @@ def _parser() -> argparse.ArgumentParser:
         "processor, fewer for few files). Results do not depend on it",
     )
     add(
+        "--ray",
+        metavar="ADDRESS",
+        help="work on the machines of a Ray cluster, such as 10.0.0.1:6379, which share all files; "
+        "auto is the cluster of this machine, or a new one of this machine alone. Its GPUs or TPUs "
+        "judge, or else its CPUs",
+    )
+    add(
         "--devices",
         default="all",
         metavar="D",
@@ -243,6 +253,13 @@ def _check(args: argparse.Namespace) -> None:
     """Raises InputError: options contradict each other, or the checkpoint cannot serve them."""
     if args.faces == "none" and args.face_model is not None:
         raise InputError("--face-model: --faces none does not look for faces; leave out one")
+    if args.ray is not None:
+        require("ray")
+        if args.devices != "all":
+            raise InputError(
+                "--devices: with --ray, all GPUs or TPUs judge that the cluster has; leave this "
+                "out, and give the cluster fewer (ray start --num-gpus)"
+            )
     if args.save_logits and args.out is None:
         raise InputError("--save-logits: name a directory for them with --out")
     if (args.overwrite or args.no_overlays) and args.out is None:
@@ -297,6 +314,12 @@ def _sampling(args: argparse.Namespace, paths: Iterable[Path], found: Iterable[I
     return Sampling(frames=_FRAMES_OF_MANY)
 
 
+def _network(args: argparse.Namespace) -> Network:
+    return Network(
+        args.checkpoint, args.dtype, args.threshold, args.mask_threshold, args.save_logits
+    )
+
+
 def _run(args: argparse.Namespace, detector: "Detector", options: Options) -> dict[str, Any]:
     """What results depend on, and may not change while a run is unfinished."""
     from flax_unet.checkpoint import store
@@ -325,7 +348,8 @@ def _results(
 ) -> Generator[FileResult]:
     """The results of files, with a progress bar."""
     overlays = not args.no_overlays
-    if (workers := args.workers or _workers_for(files)) > 1 and files:
+    workers = args.workers or _workers_for(files)
+    if args.ray is not None or (workers > 1 and files):
         setup = Setup(
             size=detector.size,
             batch_size=detector.batch_size,
@@ -339,7 +363,10 @@ def _results(
             directory=directory,
             overlays=overlays,
         )
-        found = judged_in_processes(detector, files, setup, min(workers, len(files)), search)
+        if args.ray is not None:
+            found = judged_on_cluster(files, setup, _network(args), args.workers)
+        else:
+            found = judged_in_processes(detector, files, setup, min(workers, len(files)), search)
         with contextlib.closing(found):
             total = sum(map(len, files))
             yield from tqdm(found, total=total, unit="file", disable=None)
@@ -363,9 +390,7 @@ def _print_summary(summary: Summary, left_out: LeftOut, file: TextIO | None) -> 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(argv)
-    from flax_unet.detector import Detector  # needs JAX, which takes seconds to import
-    from flax_unet.face_network import network_for
-    from flax_unet.nn.inference import select_devices
+    from flax_unet.face_network import network_for  # needs JAX, which takes seconds to import
 
     keep_compiled()
     if isinstance(sys.stdout, io.TextIOWrapper):  # it may lack letters of a file's name
@@ -373,28 +398,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.out is not None:
         _check_out(args.out, overwrite=args.overwrite)
     _check(args)
-    detector = Detector.from_checkpoint(
-        args.checkpoint,
-        dtype=args.dtype,
-        devices=select_devices(args.devices),
-        threshold=args.threshold,
-        mask_threshold=args.mask_threshold,
-        keep_logits=args.save_logits,
-        batch_size=args.batch_size,
-    )
-    finder = search = None
-    if args.faces != "none":
-        network = network_for(detector.devices[0], args.face_model)
-        finder = FaceFinder(network)
-        search = None if isinstance(network, OpenCV) else network.all_of
-    paths, left_out = _paths(args.path), LeftOut()
-    found = list(items(paths, left_out))
-    sampling = _sampling(args, paths, found)
-    pixels = args.max_megapixels * 10**6
-    options = Options(args.faces, finder, sampling, pixels, "raise --max-megapixels")
-    files = plan(found, detector.batch_size, args.shard)
-    outcomes: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
+        if args.ray is None:
+            detector = _network(args).load(args.devices, args.batch_size)
+        else:
+            stack.enter_context(connected(args.ray, args.workers))
+            detector = described(_network(args), args.batch_size)
+        finder = search = None
+        if args.faces != "none":
+            network = network_for(detector.devices[0], args.face_model)
+            finder = FaceFinder(network)
+            search = None if isinstance(network, OpenCV) else network.all_of
+        paths, left_out = _paths(args.path), LeftOut()
+        found = list(items(paths, left_out))
+        sampling = _sampling(args, paths, found)
+        pixels = args.max_megapixels * 10**6
+        options = Options(args.faces, finder, sampling, pixels, "raise --max-megapixels")
+        files = plan(found, detector.batch_size, args.shard)
+        outcomes: Counter[str] = Counter()
         kept, total = None, sum(map(len, files))
         if args.out is not None:
             run = _run(args, detector, options)

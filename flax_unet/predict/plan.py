@@ -18,8 +18,11 @@ class Planned(NamedTuple):
     stem: str  # of the names of what is written
 
 
-Plan = list[list[Planned]]
-"""Files in lots (see `pipeline.lots`), their numbers rising."""
+Lot = list[Planned]
+"""Files that are judged together, see `pipeline.lots`."""
+
+Plan = list[Lot]
+"""All files, their numbers rising."""
 
 
 class Shard(NamedTuple):

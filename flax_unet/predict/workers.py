@@ -4,7 +4,6 @@ A worker does with a file all that `inspect` and `file_results` do. Only the cro
 here, which are judged on all devices, and small copies of frames where a device finds faces.
 """
 
-import collections
 import contextlib
 import multiprocessing
 import threading
@@ -12,50 +11,23 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from flax_unet.judge import Judge
-from flax_unet.media.faces import FaceFinder, Mode, OpenCV, opencv
-from flax_unet.media.images import MAX_PIXELS
-from flax_unet.media.videos import Sampling
-from flax_unet.nn.config import Size
-from flax_unet.nn.decision import Calibration
-from flax_unet.predict.pipeline import FileNote, Options, inspect
-from flax_unet.predict.plan import Plan, Planned
+from flax_unet.predict.plan import Lot, Plan
 from flax_unet.predict.results import FileResult
-from flax_unet.predict.writer import file_results, remove_results
+from flax_unet.predict.work import PATIENCE, Distant, Queue, Setup, reader
 from flax_unet.utils.processes import Worker
 
-PATIENCE = 300.0  # seconds that a worker may take without a sign of life
-_BEAT = 1.0  # seconds between these signs
-_AHEAD = 1024  # files that may be begun before an earlier one is done: their results wait,
-_FRAMES_AHEAD = 20_000  # which have so many frames together, or a few more
+_BEAT = 1.0  # seconds between signs of life
 _DEATH = "made the process that read it die, perhaps for lack of memory; replace or remove it"
 _SILENCE = "kept its process busy for {:.0f} s without progress; does its disk or network stall?"
 
 
 Search = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 """A FaceNetwork for several pictures at once."""
-
-
-class Setup(NamedTuple):
-    """What a worker is told at its start."""
-
-    size: Size  # of crops
-    batch_size: int
-    threshold: float
-    calibration: Calibration | None
-    mode: Mode = "auto"
-    finds: bool = True  # faces by itself
-    face_model: Path | None = None
-    sampling: Sampling = Sampling()
-    picture_pixels: int = MAX_PIXELS
-    more_pixels: str | None = None
-    directory: Path | None = None  # for what is written besides the results
-    overlays: bool = True
 
 
 def judged_in_processes(
@@ -69,7 +41,7 @@ def judged_in_processes(
     Raises:
         InputError: as for `inspect` and `file_results`.
     """
-    queue = _Queue(plan)
+    queue = Queue(plan)
     with contextlib.ExitStack() as stack:
         setup = setup._replace(finds=search is None)
         hands = [stack.enter_context(contextlib.closing(_Hand(setup))) for _ in range(workers)]
@@ -91,7 +63,7 @@ def judged_in_processes(
                 _judge(judge, sorted(waiting, key=lambda hand: hand.lot[0].number))
             for hand in ready:
                 try:
-                    queue.done |= hand.receive()
+                    queue.add(hand.receive())
                 except EOFError:
                     queue.lost(hand.restart(), setup, _DEATH)
             if search is not None:
@@ -103,45 +75,6 @@ def judged_in_processes(
                 if hand.silent > PATIENCE:
                     queue.lost(hand.restart(), setup, _SILENCE.format(PATIENCE))
             yield from queue.results()
-
-
-class _Queue:
-    """Which files are to be given to workers, and the results that are to be yielded."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._lots = iter(plan)
-        self._again: collections.deque[list[Planned]] = collections.deque()
-        self._tried: set[int] = set()  # files, by number, at which a worker ended
-        self._open: collections.deque[Planned] = collections.deque()  # not yielded, in order
-        self.done: dict[int, FileResult] = {}  # by number
-
-    def next(self) -> list[Planned]:
-        """The next lot; an empty one if there is none, or many results wait for an earlier one."""
-        if self._again:
-            return self._again.popleft()
-        frames = sum(len(result.frames) for result in self.done.values())
-        if len(self._open) >= _AHEAD or frames >= _FRAMES_AHEAD:
-            return []
-        lot = list(next(self._lots, []))
-        self._open.extend(lot)
-        return lot
-
-    def lost(self, lot: Sequence[Planned], setup: Setup, reason: str) -> None:
-        """Takes note that a worker ended at some files, of which each is tried again by itself."""
-        for file in lot:
-            if setup.directory is not None:
-                remove_results(setup.directory, file.stem)
-            if file.number in self._tried:
-                problem = FileNote(file.item, 0, f"{file.item.name} {reason}", is_problem=True)
-                (self.done[file.number],) = file_results([problem])
-            else:
-                self._tried.add(file.number)
-                self._again.append([file])
-
-    def results(self) -> Generator[FileResult]:
-        """What is done and not waiting for an earlier file."""
-        while self._open and self._open[0].number in self.done:
-            yield self.done.pop(self._open.popleft().number)
 
 
 def _judge(judge: Judge, waiting: "list[_Hand]") -> None:
@@ -172,7 +105,7 @@ class _Hand:
         self._start()
 
     def _start(self) -> None:
-        self.lot: list[Planned] = []  # what it has not done of what it was given
+        self.lot: Lot = []  # what it has not done of what it was given
         # What it waits for: outputs for groups of crops, or the faces of a picture.
         self.groups: list[np.ndarray] = []
         self.picture: np.ndarray | None = None
@@ -182,7 +115,7 @@ class _Hand:
         self._process.start()
         other.close()  # so that this end closes when the worker dies
 
-    def give(self, lot: list[Planned]) -> None:
+    def give(self, lot: Lot) -> None:
         """Gives it some files."""
         self.lot = lot
         self._send(lot)
@@ -219,7 +152,7 @@ class _Hand:
             self.groups = content or []
         return {}
 
-    def restart(self) -> list[Planned]:
+    def restart(self) -> Lot:
         """Replaces it by a new one; what the old one has not done."""
         lot = self.lot
         self.close()
@@ -233,11 +166,11 @@ class _Hand:
         self.connection.close()
 
 
-class _Distant(Judge):
+class _Piped(Distant):
     """Judges by a network in the process that started this one."""
 
     def __init__(self, setup: Setup, connection: Connection) -> None:
-        super().__init__(setup.size, setup.threshold, setup.calibration, setup.batch_size)
+        super().__init__(setup)
         self._connection = connection
         self._asking, self._sending = threading.Lock(), threading.Lock()
         self._sent = time.monotonic()
@@ -267,28 +200,12 @@ class _Distant(Judge):
 
 def _work(setup: Setup, connection: Connection) -> None:
     """Judges files until the process is ended."""
-    judge = _Distant(setup, connection)
+    judge = _Piped(setup, connection)
     try:
-        finder = None
-        if setup.mode != "none":
-            opencv().setNumThreads(1)  # the others have the other cores
-            finder = FaceFinder(OpenCV(setup.face_model) if setup.finds else judge.find)
+        read = reader(setup, judge)
         judge.send(None)  # it has started
-        options = Options(
-            setup.mode,
-            finder,
-            setup.sampling,
-            setup.picture_pixels,
-            setup.more_pixels,
-            check_wanted=judge.beat,
-        )
         while True:
-            lot: list[Planned] = connection.recv()
-            inspected = inspect(judge, [[file.item for file in lot]], options)
-            stems = iter([file.stem for file in lot])
-            for result in file_results(
-                inspected, setup.directory, overlays=setup.overlays, stems=stems
-            ):
+            for result in read(connection.recv()):
                 judge.send(result)
     except Exception as error:
         note = f"in a process that reads files:\n{traceback.format_exc()}"

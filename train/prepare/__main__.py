@@ -12,6 +12,7 @@ from textwrap import indent
 from flax_unet.media.faces import MIN_FACE
 from flax_unet.media.videos import Sampling
 from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
+from flax_unet.utils.cluster import connected
 from flax_unet.utils.errors import InputError, command, require
 from flax_unet.utils.filenames import shown
 from train.data.splits import parse_shares
@@ -124,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with contextlib.ExitStack() as stack:
         spread = pool.outcomes
         if args.ray is not None:
-            stack.enter_context(cluster.connected(args.ray, args.workers))
+            stack.enter_context(connected(args.ray, args.workers))
             spread = cluster.outcomes
         stack.enter_context(result.opened(args.out, settings, groups))
         progress = stack.enter_context(Progress(args.out, len(planned), len(left)))

@@ -269,7 +269,8 @@ def test_a_forged_stretch_is_in_print_and_in_the_files(tmp_path: Path) -> None:
     summary = Summary.of(Counter([result.outcome]), left_out)
     checkpoint, oracle = small_checkpoint(tmp_path), Oracle([])
     entries, options = [result.to_json()], Options()
-    write_predictions(tmp_path, entries, checkpoint, oracle, options, summary, left_out)  # pyright: ignore[reportArgumentType]
+    head = head_of(checkpoint, oracle, options)  # pyright: ignore[reportArgumentType]
+    write_predictions(tmp_path, entries, head, summary.to_json(), left_out.to_json())
     with (tmp_path / TABLE).open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["level"] == "person"]
     found = [(row["suspicious_from"], row["suspicious_to"]) for row in rows]

@@ -23,11 +23,12 @@ from flax_unet.media.discover import items
 from flax_unet.media.faces import FaceFinder
 from flax_unet.media.videos import Sampling
 from flax_unet.predict import __main__ as predict
-from flax_unet.predict import workers
+from flax_unet.predict import work, workers
 from flax_unet.predict.pipeline import Options, inspect, lots
 from flax_unet.predict.plan import Planned, plan
 from flax_unet.predict.results import FileResult
-from flax_unet.predict.workers import Setup, judged_in_processes
+from flax_unet.predict.work import Setup
+from flax_unet.predict.workers import judged_in_processes
 from flax_unet.predict.writer import file_results
 from flax_unet.utils.errors import InputError
 from tests.flax_unet.samples import group, noise, numbered, photo, small_checkpoint, write_video
@@ -191,7 +192,7 @@ def test_few_files_are_begun_before_the_first_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Results that wait for an earlier one take memory."""
-    monkeypatch.setattr(workers, "_AHEAD", 3)
+    monkeypatch.setattr(work, "_WAITING", 4)  # two results, each of a frame
     for number in range(20):
         noise().save(tmp_path / f"{number:02}.png")
     taken: list[int] = []
@@ -205,7 +206,7 @@ def test_few_files_are_begun_before_the_first_is_done(
     given = Counted(plan(items([tmp_path]), 1))
     found = judged_in_processes(Brightness(), given, setup_of(mode="none"), 2)
     for done, _ in enumerate(found):
-        assert len(taken) <= done + 1 + 3
+        assert len(taken) <= done + 1 + 2 + 2  # two workers
     assert len(taken) == 20
 
 

@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from PIL import Image, ImageChops, ImageOps
 from flax_unet.media.faces import Box
 from flax_unet.media.images import read_image
 from flax_unet.media.videos import Sampling, VideoReader
-from flax_unet.utils.errors import InputError
+from tests.clusters import on_new_cluster
 from tests.conftest import listing
 from tests.flax_unet.samples import encode, noise, number_of, numbered, sound_avi
 from tests.train.fit.conftest import SHALLOW, write_checkpoint
@@ -33,7 +32,7 @@ from train.data.layouts.masks import decode
 from train.eval import __main__ as evaluation
 from train.fit import __main__ as fit
 from train.prepare import __main__ as prepare
-from train.prepare import cluster, frames, masks, pool, result, work
+from train.prepare import frames, masks, pool, work
 from train.prepare.layouts.find import list_videos
 from train.prepare.layouts.pictures import Pictures
 from train.prepare.layouts.record import ListOptions
@@ -505,50 +504,22 @@ def test_processes_make_the_same(dfdc: Path, tmp_path: Path) -> None:
 
 
 def test_ray_makes_the_same(dfdc: Path, tmp_path: Path) -> None:
-    """A cluster of its own, with paths relative to the folder in which the command runs.
-
-    A note of a cluster that was killed lies there.
-    """
+    """On a cluster of its own, with paths relative to the folder in which the command runs."""
     shutil.copytree(dfdc / "raw", tmp_path / "raw")
-    arguments = ("-m", "train.prepare", "raw", "--out", "made", "--ray", "auto", "--workers", "2")
-    # The paths of its sockets must be short, and it may still write when its run has ended.
-    folder = tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True)
-    with folder as short, socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        (Path(short) / "ray").mkdir()
-        note = Path(short) / "ray" / "ray_current_cluster"
-        note.write_text(f"127.0.0.1:{unused.getsockname()[1]}")
-        environment = {**os.environ, "PYTHONPATH": os.getcwd(), "RAY_TMPDIR": short}  # noqa: PTH109
-        environment.pop("RAY_ADDRESS", None)
-        ended = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+    ended = on_new_cluster("train.prepare", "raw", "--out", "made", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    assert "Ray: a new cluster of this machine, 2 cores\n" in ended.stdout
     assert listing(tmp_path / "made") == listing(dfdc / "made")
 
 
-def test_cluster_that_cannot_work(dfdc: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+def test_cluster_that_cannot_be_reached(
+    dfdc: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
         message = fails(prepare.main, dfdc / "raw", "--out", tmp_path / "made", "--ray", address)
     assert f"--ray {address}: the cluster cannot be reached" in message
     assert not (tmp_path / "made").exists()
-    versions = (*result.versions().items(), ("pillow", "1.0"))
-    with pytest.raises(InputError, match=rf"does not see {tmp_path}; all machines must share it"):
-        cluster.check_machine(tmp_path, versions, (tmp_path,))
-    elsewhere = tmp_path / "elsewhere"
-    with pytest.raises(InputError, match=rf"does not see {elsewhere}; all machines must share it"):
-        cluster.check_machine(dfdc / "made", versions, (tmp_path, elsewhere))
-    with pytest.raises(InputError, match=r"has pillow .*; install 1\.0, as elsewhere"):
-        cluster.check_machine(dfdc / "made", versions, (tmp_path,))
 
 
 def test_processes_end_with_the_run(dfdc: Path, tmp_path: Path) -> None:

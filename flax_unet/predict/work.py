@@ -1,0 +1,164 @@
+"""Reads lots of files, wherever the network is, and gives out lots to those who do."""
+
+import collections
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from flax_unet.judge import Judge
+from flax_unet.media.faces import FaceFinder, Mode, OpenCV, opencv
+from flax_unet.media.images import MAX_PIXELS
+from flax_unet.media.videos import Sampling
+from flax_unet.nn.config import Size
+from flax_unet.nn.decision import Calibration
+from flax_unet.predict.pipeline import FileNote, Options, inspect
+from flax_unet.predict.plan import Lot, Plan, Planned
+from flax_unet.predict.results import FileResult
+from flax_unet.predict.writer import file_results, remove_results
+
+if TYPE_CHECKING:
+    from flax_unet.detector import Detector
+
+PATIENCE = 300.0  # seconds that reading may take without a sign of life
+_WAITING = 20_000  # frames of results that wait for an earlier one, and these results, together
+
+
+class Network(NamedTuple):
+    """What a detector is made of, on any machine."""
+
+    checkpoint: Path
+    dtype: str
+    threshold: float | None = None
+    mask_threshold: float | None = None
+    keep_logits: bool = False
+
+    def load(self, devices: str = "all", batch_size: int | None = None) -> "Detector":
+        """The detector, on devices of this machine (see `select_devices`).
+
+        Raises:
+            InputError: the checkpoint is missing or damaged, or a device is missing.
+        """
+        from flax_unet.detector import Detector  # needs JAX, which takes seconds to import
+        from flax_unet.nn.inference import select_devices
+
+        return Detector.from_checkpoint(
+            self.checkpoint,
+            dtype=self.dtype,
+            devices=select_devices(devices),
+            threshold=self.threshold,
+            mask_threshold=self.mask_threshold,
+            keep_logits=self.keep_logits,
+            batch_size=batch_size,
+        )
+
+
+class Setup(NamedTuple):
+    """How files are read, and what is written of them."""
+
+    size: Size  # of crops
+    batch_size: int
+    threshold: float
+    calibration: Calibration | None
+    mode: Mode = "auto"
+    finds: bool = True  # faces where files are read, through OpenCV; otherwise, by a device
+    face_model: Path | None = None
+    sampling: Sampling = Sampling()
+    picture_pixels: int = MAX_PIXELS
+    more_pixels: str | None = None
+    directory: Path | None = None  # for what is written besides the results
+    overlays: bool = True
+
+
+class Distant(Judge):
+    """Judges by a network in another process, which may also find faces."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup.size, setup.threshold, setup.calibration, setup.batch_size)
+
+    def find(self, picture: np.ndarray) -> np.ndarray:
+        """A FaceNetwork on a device."""
+        raise NotImplementedError
+
+    def beat(self) -> None:
+        """Called often: this process gets on."""
+        raise NotImplementedError
+
+
+def reader(setup: Setup, judge: Distant) -> Callable[[Lot], Iterator[FileResult]]:
+    """Prepares this process; the function reads a lot and writes what is drawn of its files.
+
+    Raises:
+        InputError: the model of faces cannot be used; later as for `file_results`.
+    """
+    finder = None
+    if setup.mode != "none":
+        opencv().setNumThreads(1)  # the others have the other cores
+        finder = FaceFinder(OpenCV(setup.face_model) if setup.finds else judge.find)
+    options = Options(
+        setup.mode,
+        finder,
+        setup.sampling,
+        setup.picture_pixels,
+        setup.more_pixels,
+        check_wanted=judge.beat,
+    )
+
+    def read(lot: Lot) -> Iterator[FileResult]:
+        inspected = inspect(judge, [[file.item for file in lot]], options)
+        stems = iter([file.stem for file in lot])
+        return file_results(inspected, setup.directory, overlays=setup.overlays, stems=stems)
+
+    return read
+
+
+class Queue:
+    """Which lots are to be read, and the results that are to be yielded."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._lots = iter(plan)
+        self._again: collections.deque[Lot] = collections.deque()
+        self._tried: set[int] = set()  # files, by number, at which a process ended
+        self._open: collections.deque[Planned] = collections.deque()  # not yielded, in order
+        self._done: dict[int, FileResult] = {}  # by number
+        self._waiting = 0  # frames of these, and these
+
+    def next(self) -> Lot:
+        """The next lot; an empty one if there is none, or many results wait for an earlier one."""
+        if self._again:
+            return self._again.popleft()
+        if self._waiting >= _WAITING:
+            return []
+        lot = list(next(self._lots, []))
+        self._open.extend(lot)
+        return lot
+
+    def add(self, results: Mapping[int, FileResult]) -> None:
+        """Takes results of files, by their numbers."""
+        self._done |= results
+        self._waiting += sum(map(_weight, results.values()))
+
+    def lost(self, lot: Lot, setup: Setup, reason: str) -> None:
+        """Takes note that a process ended at some files, of which each is tried again by itself."""
+        for file in lot:
+            if setup.directory is not None:
+                remove_results(setup.directory, file.stem)
+            if file.number in self._tried:
+                problem = FileNote(file.item, 0, f"{file.item.name} {reason}", is_problem=True)
+                (result,) = file_results([problem])
+                self.add({file.number: result})
+            else:
+                self._tried.add(file.number)
+                self._again.append([file])
+
+    def results(self) -> Generator[FileResult]:
+        """What is done and not waiting for an earlier file."""
+        while self._open and self._open[0].number in self._done:
+            result = self._done.pop(self._open.popleft().number)
+            self._waiting -= _weight(result)
+            yield result
+
+
+def _weight(result: FileResult) -> int:
+    return 1 + len(result.frames)

@@ -1,0 +1,266 @@
+"""Files that are read on a Ray cluster: the same results, whatever happens to its processes."""
+
+import contextlib
+import importlib.util
+import json
+import socket
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from flax_unet.media.discover import items
+from flax_unet.predict import __main__ as predict
+from flax_unet.predict import cluster, work
+from flax_unet.predict.plan import Lot, plan
+from flax_unet.predict.results import FileResult
+from flax_unet.predict.work import Network, Setup
+from flax_unet.utils.errors import InputError
+from tests.clusters import on_new_cluster
+from tests.flax_unet.samples import noise, photo, small_checkpoint, write_video
+
+Fails = Callable[..., str]
+SETUP = Setup((8, 8), 4, 0.5, None, mode="none")
+NETWORK = Network(Path("model"), "float32")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+def contents(out: Path) -> dict[str, Any]:
+    """All results, but for the time at which they were made."""
+    found: dict[str, Any] = {path.name: path.read_bytes() for path in out.iterdir()}
+    found["predictions.json"] = json.loads(found["predictions.json"])
+    del found["predictions.json"]["made_by"]["created"]
+    return found
+
+
+def test_ray_gives_the_same(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """On a cluster of two processes, which goes on with a run that this process began."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    noise(seed=1).save(folder / "a.png")
+    for name in ("b.png", "c.jpg"):
+        photo().resize((256, 300)).save(folder / name)
+    write_video(folder / "d.avi", [photo()] * 3, size=(512, 600))
+    (folder / "e.png").write_bytes(b"not a picture")
+    common = (str(model), "files", "--save-logits", "--batch-size", "1")
+    with pytest.raises(SystemExit):
+        predict.main([*common, "--out", "whole"])
+    lines = capfd.readouterr().out.splitlines()
+
+    results = predict._results
+
+    def first(*arguments: Any) -> Iterator[FileResult]:
+        with contextlib.closing(results(*arguments)) as found:
+            yield next(found)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict, "_results", first)
+    with pytest.raises(SystemExit):
+        predict.main([*common, "--out", "out"])
+    assert (tmp_path / "out.unfinished").is_dir()
+    ended = on_new_cluster("flax_unet.predict", *common, "--out", "out", cwd=tmp_path)
+    assert ended.returncode == 1, ended.stderr  # one file is broken
+    assert "1 of 5 files are done already" in ended.stderr
+    # Without the first file, which has two lines, and the last line, which names the folder.
+    assert ended.stdout.splitlines()[:-1] == lines[2:-1]
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert {"b.mask.png", "c.logits.npy", "d.overlay.mp4"} <= contents(tmp_path / "out").keys()
+
+
+def test_options_that_make_no_sense(model: Path, tmp_path: Path, fails: Fails) -> None:
+    noise().save(tmp_path / "a.png")
+    words = (model, tmp_path / "a.png", "--ray")
+    message = fails(predict.main, *words, "auto", "--devices", "2")
+    assert "--devices: with --ray, all GPUs or TPUs judge that the cluster has" in message
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        message = fails(predict.main, *words, address, "--out", tmp_path / "out")
+    assert f"--ray {address}: the cluster cannot be reached" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_missing_package(
+    model: Path, tmp_path: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    message = fails(predict.main, model, tmp_path, "--ray", "auto")
+    assert "this needs the package ray of the extra cluster: pip install ray" in message
+
+
+class FakeRay(types.ModuleType):
+    """In the place of Ray: tasks are done here, the newest one first, when they are waited for."""
+
+    def __init__(self) -> None:
+        super().__init__("ray")
+        self.exceptions = types.ModuleType("ray.exceptions")
+        self.exceptions.__dict__.update(RayError=RayError, RayTaskError=RayTaskError)
+        self.most = 0  # tasks at a time
+        self.was_shut_down = False
+
+    def remote(self, **_: Any) -> Callable[..., Any]:
+        return lambda function: types.SimpleNamespace(remote=lambda *given: Task(function, given))
+
+    def wait(self, tasks: Sequence["Task"], timeout: float | None = None) -> tuple[list[Any], Any]:
+        self.most = max(self.most, len(tasks))
+        return [tasks[-1]], tasks[:-1]
+
+    def get(self, task: "Task") -> Any:
+        return task.function(*task.given)
+
+    def shutdown(self) -> None:
+        self.was_shut_down = True
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0, "memory": 1e9}
+
+
+class RayError(Exception):
+    """A process ended."""
+
+
+class RayTaskError(RayError):
+    """A task raised `cause`."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+class Task:
+    """A call that has not been made."""
+
+    def __init__(self, function: Callable[..., Any], given: Sequence[Any]) -> None:
+        self.function, self.given = function, given
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    fake = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", fake.exceptions)
+    monkeypatch.setattr(cluster, "_started", lambda _: ["first", "second"])
+    return fake
+
+
+def results_of(lot: Lot) -> list[FileResult]:
+    return [FileResult(file.item.name, file.item.kind) for file in lot]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number:02}.png" for number in range(12)]
+    for path in paths:
+        Image.new("RGB", (8, 8)).save(path)
+    return paths
+
+
+def test_files_at_which_processes_end_fail_alone(
+    ray: FakeRay, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lots: list[list[str]] = []
+    unlucky = {"04.png"}  # its process ends once
+
+    def read(lot: Lot, *_: Any) -> list[FileResult]:
+        names = [file.item.path.name for file in lot]
+        lots.append(names)
+        if "02.png" in names or unlucky & set(names):
+            unlucky.difference_update(names)
+            raise RayError("The worker died")
+        return results_of(lot)
+
+    monkeypatch.setattr(cluster, "_results", read)
+    found = [*cluster.judged_on_cluster(plan(items(files), 4), SETUP, NETWORK, None)]
+    assert [result.file for result in found] == [str(path) for path in files]
+    problems = {Path(one.file).name: one.problem for one in found if one.problem is not None}
+    assert problems.keys() == {"02.png"}
+    assert "02.png made the processes that read it die, perhaps for lack of memory" in str(problems)
+    alone = sorted(name for names in lots if len(names) == 1 for name in names)
+    assert alone == [f"{number:02}.png" for number in range(8)]
+    assert not ray.was_shut_down
+
+
+def test_few_lots_are_begun_before_the_first_is_done(
+    ray: FakeRay, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_WAITING", 3)
+    read: list[str] = []
+
+    def results(lot: Lot, *_: Any) -> list[FileResult]:
+        read.extend(file.item.path.name for file in lot)
+        return results_of(lot)
+
+    monkeypatch.setattr(cluster, "_results", results)
+    found = cluster.judged_on_cluster(plan(items(files), 1), SETUP, NETWORK, None)
+    assert next(found).file == str(files[0])
+    assert ray.most == 4  # of two cores
+    assert read == ["03.png", "04.png", "05.png", "02.png", "01.png", "00.png"]
+
+
+def test_machine_that_cannot_work_ends_the_run(
+    ray: FakeRay, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def results(*_: Any) -> list[FileResult]:
+        raise RayTaskError(InputError("node7 does not see files; all machines must share it"))
+
+    monkeypatch.setattr(cluster, "_results", results)
+    with pytest.raises(InputError, match="node7 does not see files"):
+        list(cluster.judged_on_cluster(plan(items(files), 1), SETUP, NETWORK, None))
+    assert ray.was_shut_down  # the other tasks, too
+
+
+def test_another_detector_judges_where_one_is_lost(
+    ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_PAUSE", 0.0)
+    calls: list[str] = []
+
+    def detector(name: str, outcome: object) -> Any:
+        def outputs(*_: Any) -> object:
+            calls.append(name)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        return types.SimpleNamespace(outputs=ray.remote()(outputs))
+
+    lost, well = (
+        detector("lost", RayError("The actor is unavailable")),
+        detector("well", ["outputs"]),
+    )
+    assert judge([lost, well]).outputs([]) == ["outputs"]
+    assert calls == ["lost", "well"]
+    with pytest.raises(InputError, match=r"no detector of the cluster answers, after 300 calls"):
+        judge([lost]).outputs([])
+    damaged = RayTaskError(InputError("mask is not finite"))
+    with pytest.raises(InputError, match="mask is not finite"):
+        judge([detector("damaged", damaged), well]).outputs([])
+    lacking = RayTaskError(ModuleNotFoundError("No module named 'jax'"))
+    with pytest.raises(InputError, match=r"lacks a package: No module named 'jax'; install"):
+        judge([detector("lacking", lacking), well]).outputs([])
+
+
+def judge(detectors: Sequence[Any]) -> Any:
+    source = cluster._Source(NETWORK, cluster.Origin.here({}), "CPU")
+    return cluster._Spread(SETUP, detectors, source)
+
+
+def test_detectors_suit_the_cluster(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cluster._device() == "CPU"
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "TPU": 4.0, "GPU": 0.0})
+    assert cluster._device() == "TPU"
