@@ -45,7 +45,7 @@ class Scorer:
         Raises:
             ModuleNotFoundError: facenet-pytorch is not installed.
         """
-        from facenet_pytorch import MTCNN
+        from facenet_pytorch import MTCNN  # pyright: ignore[reportMissingImports]
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._size, self._device = config.input_size, device

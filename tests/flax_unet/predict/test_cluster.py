@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -237,14 +238,15 @@ def test_another_detector_judges_where_one_is_lost(
                 raise outcome
             return outcome
 
-        return types.SimpleNamespace(outputs=ray.remote()(outputs))
+        return types.SimpleNamespace(outputs=ray.remote()(outputs), find=ray.remote()(outputs))
 
     lost, well = (
         detector("lost", RayError("The actor is unavailable")),
         detector("well", ["outputs"]),
     )
     assert judge([lost, well]).outputs([]) == ["outputs"]
-    assert calls == ["lost", "well"]
+    assert judge([lost, detector("finds", "faces")]).find(np.zeros(3)) == "faces"
+    assert calls == ["lost", "well", "lost", "finds"]
     with pytest.raises(InputError, match=r"no detector of the cluster answers, after 300 calls"):
         judge([lost]).outputs([])
     damaged = RayTaskError(InputError("mask is not finite"))
@@ -256,7 +258,7 @@ def test_another_detector_judges_where_one_is_lost(
 
 
 def judge(detectors: Sequence[Any]) -> Any:
-    source = cluster._Source(NETWORK, cluster.Origin.here({}), "CPU")
+    source = cluster._Source(NETWORK, None, cluster.Origin.here({}), "CPU")
     return cluster._Spread(SETUP, detectors, source)
 
 
