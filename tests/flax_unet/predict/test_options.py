@@ -345,7 +345,8 @@ def test_python_gives_what_the_command_writes(
     [
         ({"every": 0}, "every is 0; expected at least 1"),
         ({"frames": 0}, "frames is 0; expected at least 1"),
-        ({"every": 2, "frames": 3}, "every and frames exclude each other"),
+        ({"every": 2, "frames": 3}, "every, frames and keyframes exclude each other"),
+        ({"frames": 3, "keyframes": True}, "exclude each other"),
         ({"faces": "all"}, "faces is 'all'; expected one of auto, crop, none"),
     ],
 )
