@@ -91,6 +91,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def shared_cache(
+    cache: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One cache for all tests that ask for it, in which the embedded data set is made once."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all workers
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "shared-cache"))
+
+
+@pytest.fixture
 def small_file(tmp_path: Path) -> Path:
     """A small ynet-224 stand-in as PyTorch saves it."""
     path = tmp_path / "small.pth"

@@ -40,6 +40,7 @@ def evaluated(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_cache")
 def test_checkpoint_of_drawn_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is good at what it was trained for."""
     report = evaluated("drawn.pth", "ynet-slim, base width 8", 224, tmp_path, capsys)
@@ -48,6 +49,7 @@ def test_checkpoint_of_drawn_faces(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_cache")
 def test_demonstration_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It finds forgeries of faces unlike those that it was trained on, and says what it is worth.
 
