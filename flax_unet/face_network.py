@@ -11,11 +11,13 @@ from flax_unet.checkpoint.yunet import load
 from flax_unet.media.faces import CONFIDENCE, OpenCV, installed_model, not_yunet
 from flax_unet.media.images import beginning
 from flax_unet.nn.yunet import STRIDES, candidates
+from flax_unet.utils.errors import InputError
 
 # Pictures are filled up to these sides, in pixels, so that few programs are compiled. Searches of
 # 16:9 need no filling.
 _SIDES = 192, 320, 576, 1024, 2048, 3072
 _STRIDE = STRIDES[-1]
+_AT_ONCE = 2**26  # values of pictures on the device
 _SAME = 0.3  # candidates whose boxes overlap by more, of their union, are one face, as in OpenCV
 
 
@@ -43,18 +45,36 @@ class OnDevice:
         return self.all_of([picture])[0]
 
     def all_of(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What this finds in each of some pictures, all of which the device gets at once."""
-        found = []
-        for picture in pictures:
-            # OpenCV also fills pictures up to multiples of the coarsest stride.
-            size = -(-np.array([picture.shape[:2]], np.int32) // _STRIDE) * _STRIDE
-            given = jax.device_put((_filled(picture)[None], size), self._device)
-            found.append(self._candidates(self._weights, *given))
-        return [_once(rows) for (rows,) in jax.device_get(found)]
+        """What this finds in each of some pictures, of which the device gets many at once.
+
+        Raises:
+            InputError: the device's memory is too small.
+        """
+        found, waiting, pixels = [], [], 0
+        try:
+            for picture in pictures:
+                filled = _filled(picture)
+                # OpenCV also fills pictures up to multiples of the coarsest stride.
+                size = -(-np.array([picture.shape[:2]], np.int32) // _STRIDE) * _STRIDE
+                given = jax.device_put((filled[None], size), self._device)
+                waiting.append(self._candidates(self._weights, *given))
+                pixels += filled.size
+                if pixels > _AT_ONCE:
+                    found += jax.device_get(waiting)
+                    waiting, pixels = [], 0
+            found += jax.device_get(waiting)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise InputError(
+                "the device's memory is too small to find faces; give a smaller --batch-size or "
+                "use another device"
+            ) from error
+        return [_once(rows) for (rows,) in found]
 
 
 def network_for(device: Any, model: Path | None = None) -> OpenCV | OnDevice:
-    """What finds faces beside a network on a JAX device; both find the same.
+    """What finds faces beside a network on a JAX device: the same on all.
 
     On a CPU that is OpenCV, which is up to four times as fast as the same network in JAX (see
     `benchmarks.finding`). The arguments and errors are those of `OnDevice`.
@@ -86,8 +106,9 @@ def _once(candidates: np.ndarray) -> np.ndarray:
 
 
 def _overlaps(row: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The intersection of a box with others over their union."""
+    """The intersection of a box with others over their union, in whole pixels, as in OpenCV."""
+    row, rows = np.trunc(row[:4]), np.trunc(rows[:, :4])
     start = np.maximum(row[:2], rows[:, :2])
-    end = np.minimum(row[:2] + row[2:4], rows[:, :2] + rows[:, 2:4])
+    end = np.minimum(row[:2] + row[2:], rows[:, :2] + rows[:, 2:])
     both = np.prod(np.maximum(end - start, 0), -1)
-    return both / (np.prod(row[2:4]) + np.prod(rows[:, 2:4], -1) - both)
+    return both / np.maximum(np.prod(row[2:]) + np.prod(rows[:, 2:], -1) - both, 1)

@@ -9,6 +9,8 @@ import numpy as np
 
 from flax_unet.nn.yunet import HEADS, NECK, STAGES, STEM, STRIDES, Conv, Unit, YuNet
 
+_MOST_BYTES = 2**26  # YuNet's file has a quarter of a megabyte
+
 
 def load(path: Path) -> YuNet:
     """The weights in an ONNX file.
@@ -21,8 +23,10 @@ def load(path: Path) -> YuNet:
     import onnx
     from google.protobuf.message import DecodeError
 
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError("too large for YuNet")
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load_model_from_string(path.read_bytes())
         return _weights(iter(_convolutions(model.graph)))
     except (DecodeError, LookupError, TypeError) as error:
         raise ValueError("not an ONNX file that can be read") from error
@@ -87,7 +91,15 @@ def _convolutions(graph: Any) -> Iterator[Conv]:
 def _dequantised(
     levels: np.ndarray, scale: np.ndarray, zero: np.ndarray, axis: int = 1, block_size: int = 0
 ) -> np.ndarray:
-    """ONNX's DequantizeLinear, whose `scale` and `zero` are for blocks along an axis."""
-    blocks = np.arange(levels.shape[axis]) // (block_size or levels.shape[axis])
+    """ONNX's DequantizeLinear, whose `scale` and `zero` are for blocks along an axis.
+
+    Raises:
+        ValueError: they are not.
+    """
+    shape = list(levels.shape)
+    shape[axis] = -(-shape[axis] // max(block_size, 1))
+    if block_size < 1 or not list(scale.shape) == list(zero.shape) == shape:
+        raise ValueError("weights that are quantised in another way")
+    blocks = np.arange(levels.shape[axis]) // block_size
     scale, zero = (part.take(blocks, axis).astype(np.float32) for part in (scale, zero))
     return (levels.astype(np.float32) - zero) * scale

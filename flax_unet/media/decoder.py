@@ -3,8 +3,8 @@
 import bisect
 import itertools
 import math
-from collections.abc import Callable, Generator, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -144,8 +144,7 @@ class _Video:
         self._seconds = -1.0  # time of the last frame
         self._broken = self._without_start = 0
         self._can_start = False
-        self._wanted: set[int] | None = None  # times of the only frames that are to be decoded,
-        self._skipped: Literal["NONREF", "NONKEY"] = "NONREF"  # those of the others that are not
+        self._wanted: set[int] | None = None  # times of the only frames that are to be decoded
 
     def _best(self) -> VideoStream:
         """The stream to judge: not cover art; the file's own choice, and the largest of several."""
@@ -201,6 +200,7 @@ class _Video:
         """Reads the frames that decoding can start at, where possible without decoding others."""
         index = yield from self._index()
         self._open()
+        last = -1
         if index is not None:
             places = {time: number for number, time in enumerate(index.shown)}
             keys = [key for key in index.keys if key in places]
@@ -209,16 +209,20 @@ class _Video:
             total = len(places) if self._is_whole else places[keys[-1]] + 1
             yield self._head(len(keys) / total, len(keys))
             self._start = index.shown[0] * self._unit if self._start is None else self._start
-            self._wanted, self._skipped = set(keys), "NONKEY"
-            for frame in self._frames():
-                if frame is None or frame.pts not in self._wanted:
-                    yield None
-                    continue
-                self._see_time(frame)
-                if (pixels := self._picture(frame)) is not None:
-                    yield self._reply(places[frame.pts], pixels)
-            self._read = total
-            return
+            try:
+                for frame in self._alone(keys):
+                    if frame is None:
+                        yield None
+                        continue
+                    self._see_time(frame)
+                    if (pixels := self._picture(frame)) is None:
+                        raise _AstrayError
+                    last = places[frame.pts or 0]
+                    yield self._reply(last, pixels)
+                self._read = total
+                return
+            except (_AstrayError, FFmpegError):
+                self._open()
         numbers: set[int] = set()
         for frame in self._decoded():
             yield None
@@ -226,7 +230,30 @@ class _Video:
                 numbers.add(self._read - 1)
         yield self._head(len(numbers) / max(self._read, 1), len(numbers))
         self._open()
-        yield from self._in_order(numbers.__contains__)
+        yield from self._in_order({number for number in numbers if number > last}.__contains__)
+
+    def _alone(self, keys: Sequence[int]) -> Iterator[VideoFrame | None]:
+        """The keyframes at some times, each decoded by itself; None for other packets.
+
+        Raises:
+            _AstrayError: a packet does not hold a whole keyframe, as where pictures are refreshed
+                bit by bit.
+        """
+        left = iter(keys)
+        key = next(left, None)
+        for packet in self._packets():
+            if packet is None or packet.pts != key:
+                yield None
+                continue
+            frames = [*self._codec.decode(packet), *self._codec.decode(None)]
+            self._codec.flush_buffers()
+            (frame,) = frames if len(frames) == 1 else (None,)
+            if frame is None or frame.pts != key or not frame.key_frame or frame.is_corrupt:
+                raise _AstrayError
+            yield frame
+            key = next(left, None)
+        if key is not None:
+            raise _AstrayError
 
     def remarks(self) -> dict[str, Any]:
         """What is known after the last frame."""
@@ -369,7 +396,7 @@ class _Video:
                     continue
             self._broken += packet.is_corrupt
             if self._wanted is not None:  # a third of many videos' frames, which no other one needs
-                self._codec.skip_frame = "DEFAULT" if packet.pts in self._wanted else self._skipped
+                self._codec.skip_frame = "DEFAULT" if packet.pts in self._wanted else "NONREF"
             try:
                 frames = self._codec.decode(None if packet is _FLUSH else packet)
             except MemoryError:

@@ -17,6 +17,7 @@ from flax_unet.utils.errors import InputError
 from tests.flax_unet.samples import CLIP_FRAMES, SHARED, group, needs_shared, noise, photo
 from train.data.synthetic.scene import ProceduralPortraits
 
+FACE = photo().crop((163, 90, 373, 350))
 PIXELS, SCORE = 0.05, 1e-4  # they differ by less
 
 
@@ -58,10 +59,22 @@ def test_many_faces(network: OnDevice, opencv: OpenCV) -> None:
     assert assert_same(crowd, network, opencv) == len(places)
 
 
+def test_faces_that_overlap(network: OnDevice, opencv: OpenCV) -> None:
+    """Of faces so small that whole pixels count, both leave out the same."""
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        canvas = Image.new("RGB", (320, 192), (90, 120, 90))
+        for _ in range(25):
+            width = int(rng.integers(14, 40))
+            face = FACE.resize((width, round(1.24 * width)))
+            canvas.paste(face, (int(rng.integers(0, 300)), int(rng.integers(0, 170))))
+        assert_same(canvas, network, opencv)
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_drawn_face(number: int, network: OnDevice, opencv: OpenCV) -> None:
     portrait = ProceduralPortraits(3, 0)[number][1]
-    assert_same(portrait.convert("RGB"), network, opencv)
+    assert assert_same(portrait.convert("RGB").resize((192, 192)), network, opencv) == 1
 
 
 @needs_shared
@@ -117,6 +130,20 @@ def test_weights_elsewhere_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match=r"model\.onnx is not a YuNet model"):
         OnDevice(jax.local_devices()[0], tmp_path / "model.onnx")
+
+
+def test_files_that_ask_for_much_memory_are_refused(tmp_path: Path) -> None:
+    """Scales that do not fit the weights, of which each would be repeated for all the others."""
+    model = onnx.load(installed_model())
+    scales = next(node for node in model.graph.node if node.op_type == "DequantizeLinear").input[1]
+    tensor = next(one for one in model.graph.initializer if one.name == scales)
+    tensor.CopyFrom(numpy_helper.from_array(np.ones((2**20, 1), np.float32), scales))
+    (tmp_path / "model.json").write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match=r"model\.json is not a YuNet model"):
+        OnDevice(jax.local_devices()[0], tmp_path / "model.json")
+    (tmp_path / "large").write_bytes(bytes(2**26 + 1))
+    with pytest.raises(InputError, match=r"large is not a YuNet model"):
+        OnDevice(jax.local_devices()[0], tmp_path / "large")
 
 
 def test_scores(network: OnDevice) -> None:

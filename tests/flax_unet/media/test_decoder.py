@@ -43,6 +43,13 @@ KINDS = {
 }
 
 
+def key_numbers(path: Path) -> list[int]:
+    """The numbers of the keyframes, by decoding everything."""
+    with av.open(str(path)) as container:
+        frames = enumerate(container.decode(video=0))
+        return [number for number, frame in frames if frame.key_frame]
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_every_codec(name: str, tmp_path: Path) -> None:
     codec, pix_fmt, options = KINDS[name]
@@ -60,12 +67,8 @@ def test_every_codec(name: str, tmp_path: Path) -> None:
     assert [frame.number for frame in sampled] == [3, 11, 18, 26]
     assert [f.seconds for f in sampled] == [frames[f.number].seconds for f in sampled]
     assert reader.rate == pytest.approx(rate * 4 / 30, rel=1e-3)
-    with av.open(str(path)) as container:
-        keys = {frame.pts for frame in container.decode(video=0) if frame.key_frame}
-        container.seek(0)
-        times = [frame.pts for frame in container.decode(video=0)]
     taken, reader = read(path, Sampling(keyframes=True))
-    expected = [number for number, time in enumerate(times) if time in keys]
+    expected = key_numbers(path)
     assert [frame.number for frame in taken] == expected
     for frame in taken:
         assert frame.seconds == frames[frame.number].seconds
@@ -93,6 +96,7 @@ def test_sought_frames_are_those_of_decoding_everything(
     whole, _ = read(path)
     assert len(whole) == count
     keyframes, _ = read(path, Sampling(keyframes=True))
+    assert [frame.number for frame in keyframes] == key_numbers(path)
     assert len(keyframes) > 5
     assert all(frame == whole[frame.number] for frame in keyframes)
     for frames in (1, 2, 5, 33, 100):
@@ -105,6 +109,22 @@ def test_sought_frames_are_those_of_decoding_everything(
             assert frame.image.tobytes() == whole[frame.number].image.tobytes()
         if frames == 1 and name != "film.avi":
             assert len(replies) <= count + 2 * length  # counted without decoding, then one group
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize(
+    "params", ["open-gop=1:bframes=3:keyint=20:scenecut=0", "intra-refresh=1:keyint=20"]
+)
+def test_keyframes_among_pictures_that_need_others(
+    params: str, suffix: str, tmp_path: Path
+) -> None:
+    """Broadcasts refer across keyframes, or refresh pictures in strips without any."""
+    path = encode(tmp_path / f"film.{suffix}", numbered(90, (320, 240)), **{"x264-params": params})
+    whole, _ = read(path)
+    taken, reader = read(path, Sampling(keyframes=True))
+    assert [frame.number for frame in taken] == key_numbers(path)
+    assert all(frame == whole[frame.number] for frame in taken)
+    assert (reader.notes(), reader.shortfall()) == ([], None)
 
 
 def test_variable_rate(tmp_path: Path) -> None:

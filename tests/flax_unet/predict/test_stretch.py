@@ -49,6 +49,21 @@ def test_eight_seconds(is_fake: Callable[[int], bool], expected: tuple[float, fl
     assert found(64, 8, is_fake) == expected
 
 
+def test_the_longest_in_seconds_of_those_that_count() -> None:
+    """Many frames in half a second do not hide few in four."""
+    dense, wide = [number / 20 for number in range(12)], [2 + number / 2 for number in range(9)]
+    times = [*dense, 1.2, 1.3, 1.4, *wide]
+    assert longest_stretch(times, [*[True] * 12, *[False] * 3, *[True] * 9]) == (2, 6)
+
+
+def test_it_does_not_bridge_an_absence() -> None:
+    here, back = [number / 10 for number in range(11)], [60 + number / 10 for number in range(21)]
+    assert longest_stretch([*here, *back], [True] * 32) == (60, 62)
+    assert longest_stretch(here[:6] + back[:6], [True] * 12) is None
+    # Frames that are judged now and then are no absence.
+    assert longest_stretch([20.0 * number for number in range(5)], [True] * 5) == (0, 80)
+
+
 def test_a_share_of_the_frames() -> None:
     assert found(100, 1, lambda frame: 20 <= frame < 29) is None
     assert found(100, 1, lambda frame: 20 <= frame < 30) == (20, 29)
@@ -67,7 +82,7 @@ def test_it_is_the_majority_of_the_frames_near() -> None:
     generator = np.random.default_rng(0)
     for share in (0.3, 0.6, 0.8):
         for count in (5, 40, 200):
-            seconds = np.cumsum(generator.choice([1 / 32, 1 / 8, 1, 3], count)).tolist()
+            seconds = np.cumsum(generator.choice([1 / 32, 1 / 8, 1], count)).tolist()
             is_fake = (generator.random(count) < share).tolist()
             within = []
             for at in range(count):
