@@ -20,7 +20,7 @@ from flax_unet.predict.cluster import described, judged_on_cluster
 from flax_unet.predict.journal import journal
 from flax_unet.predict.options import check, named_paths, parser, sampling_of
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options, inspect
-from flax_unet.predict.plan import Plan, left, plan
+from flax_unet.predict.plan import WHOLE, Plan, left, plan
 from flax_unet.predict.predictions import (
     JSON,
     LINES,
@@ -191,12 +191,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         _print_summary(summary, left_out, sys.stderr if args.json else None)
         if not files and not total:
             print(f"note: part {args.shard} of the work has no file", file=sys.stderr)
-        elif outcomes["failed"] == outcomes.total():
+        elif outcomes["failed"] == outcomes.total() and args.shard == WHOLE:
             if kept is not None:
                 kept.discard()
             raise InputError("every file failed; the reasons are above")
         if kept is not None:
-            head = head_of(args.checkpoint, detector, options)
+            head = head_of(args.checkpoint, detector, options, args.shard)
             of_files = summary.to_json(), left_out.to_json()
             write_predictions(kept.directory, kept.entries(), head, *of_files)
             write_report(

@@ -1,15 +1,20 @@
 """Joins the results of parts of an archive (predict --shard) in one directory."""
 
 import argparse
+import itertools
 import json
 import os
 import shutil
+from argparse import ArgumentTypeError
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, Self
 
+from flax_unet.checkpoint.provenance import made_by
+from flax_unet.predict.plan import WHOLE, Shard, shard
 from flax_unet.predict.predictions import (
+    JSON,
     LINES,
     NAMES,
     may_be_replaced,
@@ -20,7 +25,7 @@ from flax_unet.predict.report import write_report
 from flax_unet.predict.results import Json
 from flax_unet.predict.summary import Summary
 from flax_unet.utils.arguments import program_name
-from flax_unet.utils.errors import InputError, command
+from flax_unet.utils.errors import InputError, command, counted
 from flax_unet.utils.filenames import shown
 from flax_unet.utils.files import staged_directory
 
@@ -28,12 +33,72 @@ _EPILOG = """\
 DIR gets what one run over all files would have written, in the order of the parts:
 predictions.json, predictions.jsonl, predictions.csv, report.html, masks, overlays and logits. The
 parts stay as they are; masks and the like are linked where the file system allows it, and copied
-otherwise. A part of which every file failed has no directory, and its files are missing here.
+otherwise.
 
-Exit status: 0 done; 2 the parts do not belong together, or DIR exists.
+Exit status: 0 done; 2 the parts are not all parts of one archive, or DIR exists.
 """
+_UNFINISHED = ".unfinished"
+_AGAIN = "judge this part again"
+_SHOWN = 10  # numbers of missing parts
 # What all parts have in common. They may have been made at different times.
-_COMMON = ("checkpoint_source", "image_size", "options", "meaning")
+_COMMON = ("checkpoint_source", "image_size", "options", "meaning", "made_by")
+
+
+class _Part(NamedTuple):
+    """The results of a part."""
+
+    directory: Path
+    name: str  # printable
+    shard: Shard
+    head: Json  # of predictions.json
+    summary: Summary
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """Reads what stands before the files.
+
+        Raises:
+            InputError: there are no complete results.
+        """
+        name = shown(str(directory))
+        if not may_be_replaced(directory) or not (directory / LINES).is_file():
+            whole = directory.resolve()
+            is_begun = (whole.parent / f"{whole.name}{_UNFINISHED}").is_dir()
+            remedy = "name directories that flax_unet.predict --out wrote"
+            if is_begun or whole.name.endswith(_UNFINISHED):
+                remedy = "its run is not finished: give its command again, then join the parts"
+            raise InputError(f"{name} does not hold complete results; {remedy}")
+        head = read_head(directory)
+        try:
+            summary = Summary(**head["summary"])
+            part = cls(directory, name, shard(head["shard"]), head, summary)
+            threshold = float(head["options"]["threshold"])
+            texts = head["checkpoint"], head["worth"], head["made_by"].pop("created")
+            if not 0 < threshold < 1 or not all(isinstance(text, str) for text in texts):
+                raise ValueError("values of other kinds")
+            if missing := {*_COMMON, "left_out"} - head.keys():
+                raise KeyError(*missing)
+        except (KeyError, TypeError, ValueError, AttributeError, ArgumentTypeError) as error:
+            raise InputError(f"{directory / JSON} is damaged; judge this part again") from error
+        return part
+
+    def entries(self) -> Iterator[Json]:
+        """The results of its files.
+
+        Raises:
+            InputError: a line is damaged or missing.
+        """
+        count, path = 0, self.directory / LINES
+        with path.open("rb") as file:
+            for count, line in enumerate(file, start=1):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise InputError(f"{path}, line {count}, is damaged; {_AGAIN}") from error
+        if count != self.summary.files:
+            raise InputError(
+                f"{path} has {count:,} lines for {self.summary.files:,} files; {_AGAIN}"
+            )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "part", type=Path, nargs="+", help="directory that flax_unet.predict --out wrote"
+        "part", type=Path, nargs="+", help="directory that flax_unet.predict --shard --out wrote"
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="new directory for all results"
@@ -52,56 +117,40 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _heads(parts: Sequence[Path]) -> list[Json]:
-    """What stands at the beginning of each part's results.
+def _parts(directories: Sequence[Path]) -> list[_Part]:
+    """The parts of an archive, in order.
 
     Raises:
-        InputError: there are none, or they are not of one checkpoint, program and set of options.
+        InputError: these are not all parts of one archive, each once.
     """
-    heads: list[Json] = []
+    parts = [*map(_Part.read, directories)]
+    first = parts[0]
+    by_number: dict[int, _Part] = {}
     for part in parts:
-        unfinished = part.with_name(f"{part.name}.unfinished")
-        if not may_be_replaced(part) or not (part / LINES).is_file():
-            what = f"{shown(str(unfinished))} is not finished; give its command again, then join"
-            if not unfinished.is_dir():
-                what = "name directories that flax_unet.predict --out wrote"
-            raise InputError(f"{shown(str(part))} does not hold complete results; {what}")
-        heads.append(read_head(part))
-        for name in (*_COMMON, "made_by"):
-            first, found = (_same_for_all(name, head) for head in (heads[0], heads[-1]))
-            if first != found:
+        for key in _COMMON:
+            if part.head[key] != first.head[key]:
                 raise InputError(
-                    f"{shown(str(part))} has another {name} than {shown(str(parts[0]))}; judge all "
-                    "parts with the same checkpoint, options and versions"
+                    f"{part.name} has another {key} than {first.name}; judge all parts with the "
+                    "same checkpoint, options and versions"
                 )
-    return heads
-
-
-def _same_for_all(name: str, head: Json) -> Any:
-    if name == "made_by":
-        return {key: of for key, of in head[name].items() if key != "created"}
-    return head[name]
-
-
-def _entries(parts: Sequence[Path]) -> Iterator[Json]:
-    """The results of all files.
-
-    Raises:
-        InputError: a line is damaged.
-    """
-    for part in parts:
-        with (part / LINES).open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise InputError(
-                        f"{shown(str(part / LINES))}, line {number}, is damaged; judge this part "
-                        "again"
-                    ) from error
+        if part.shard.parts != first.shard.parts:
+            raise InputError(
+                f"{part.name} is part {part.shard} and {first.name} part {first.shard}; name the "
+                "parts of one archive"
+            )
+        if (other := by_number.setdefault(part.shard.part, part)) is not part:
+            raise InputError(
+                f"{part.name} and {other.name} are both part {part.shard}; name each part once"
+            )
+    if missing := sorted({*range(1, first.shard.parts + 1)} - by_number.keys()):
+        names = ", ".join(f"{number}/{first.shard.parts}" for number in missing[:_SHOWN])
+        more = ", ..." if len(missing) > _SHOWN else ""
+        raise InputError(f"part {names}{more} is missing; name the directories of all parts")
+    return [by_number[number] for number in sorted(by_number)]
 
 
 def _link(source: Path, target: Path) -> None:
+    """Raises a FileExistsError if something stands at the target."""
     try:
         os.link(source, target)
     except FileExistsError:
@@ -110,35 +159,41 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _join(parts: Sequence[Path], heads: Sequence[Json], out: Path) -> Summary:
+def _join(parts: Sequence[_Part], out: Path) -> Summary:
     """Writes the results of all parts to a directory."""
     counts: Counter[str] = Counter()
-    for head in heads:
-        counts.update(head["summary"])
-    # Each part went through all folders, and left out the same.
-    summary = Summary(**{**counts, "left_out": heads[0]["summary"]["left_out"]})
     for part in parts:
-        for path in sorted(part.iterdir()):
+        counts.update(part.summary.to_json())
+        for path in sorted(part.directory.iterdir()):
             if path.name not in NAMES:
                 try:
                     _link(path, out / path.name)
                 except FileExistsError as error:
                     raise InputError(
-                        f"{shown(str(path))} is there twice; name each part of one archive once"
+                        f"{path} is in another part too; name the parts of one archive"
                     ) from error
-    with (out / LINES).open("wb") as joined:
-        for part in parts:
-            with (part / LINES).open("rb") as file:
-                shutil.copyfileobj(file, joined)
-    write_predictions(out, _entries(parts), heads[0], summary.to_json(), heads[0]["left_out"])
-    write_report(
-        out,
-        _entries(parts),
-        checkpoint=heads[0]["checkpoint"],
-        worth=heads[0]["worth"],
-        threshold=heads[0]["options"]["threshold"],
-        summary=summary,
-    )
+        with (out / LINES).open("ab") as joined, (part.directory / LINES).open("rb") as file:
+            shutil.copyfileobj(file, joined)
+    # Each part went through all folders, and left out the same.
+    head = {**parts[0].head, "shard": str(WHOLE), "made_by": made_by()}
+    summary = Summary(**{**counts, "left_out": parts[0].summary.left_out})
+
+    def entries() -> Iterator[Json]:
+        return itertools.chain.from_iterable(part.entries() for part in parts)
+
+    try:
+        write_predictions(out, entries(), head, summary.to_json(), head["left_out"])
+        write_report(
+            out,
+            entries(),
+            checkpoint=head["checkpoint"],
+            worth=head["worth"],
+            threshold=head["options"]["threshold"],
+            summary=summary,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        names = ", ".join(part.name for part in parts)
+        raise InputError(f"a line of {LINES} of {names} is damaged; {_AGAIN}") from error
     return summary
 
 
@@ -146,13 +201,14 @@ def _join(parts: Sequence[Path], heads: Sequence[Json], out: Path) -> Summary:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(argv)
-    heads = _heads(args.part)
-    if len({part.resolve() for part in args.part}) < len(args.part):
-        raise InputError("a part is named twice; name each once")
+    for directory in args.part:
+        if args.out.resolve().is_relative_to(directory.resolve()):
+            raise InputError(f"{args.out} lies in {directory}; name a directory outside of it")
+    parts = _parts(args.part)
     with staged_directory(args.out) as out:
-        summary = _join(args.part, heads, out)
+        summary = _join(parts, out)
     print(summary)
-    print(f"{shown(str(args.out))}: the results of {len(heads)} parts")
+    print(f"{shown(str(args.out))}: the results of {counted(len(parts), 'part')}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from flax_unet.media.images import MAX_PIXELS, is_picture
 from flax_unet.media.videos import Sampling, container
 from flax_unet.nn.config import DTYPES
 from flax_unet.nn.decision import POLARITY
-from flax_unet.predict.plan import WHOLE, Shard
+from flax_unet.predict.plan import WHOLE, shard
 from flax_unet.predict.predictions import JSON, LINES, TABLE, may_be_replaced, others
 from flax_unet.predict.results import ENOUGH_FRAMES, ENOUGH_SHARE
 from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
@@ -46,8 +46,9 @@ the output and {JSON} count them.
 
 What the weights were trained and measured on is printed on standard error, in one sentence.
 
-Exit status: 0 everything was judged, whatever was found; 1 some files failed; 2 all did, and DIR is
-not written. A video that is cut short counts as failed; what could be read of it is judged.
+Exit status: 0 everything was judged, whatever was found; 1 some files failed, or all of one part
+(--shard); 2 all did, and DIR is not written. A video that is cut short counts as failed; what could
+be read of it is judged.
 """
 
 
@@ -153,7 +154,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     add(
         "--shard",
-        type=_shard,
+        type=shard,
         default=WHOLE,
         metavar="I/N",
         help="judge the I-th of N parts of the files, such as 2/8: each on its own machine, into "
@@ -161,13 +162,6 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     add("--json", action="store_true", help="print one JSON object per file only")
     return parser
-
-
-def _shard(text: str) -> Shard:
-    part, _, parts = text.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a part of the work, such as 2/8")
-    return Shard(int(part), int(parts))
 
 
 def check(args: argparse.Namespace) -> None:

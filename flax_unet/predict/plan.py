@@ -1,5 +1,6 @@
 """Which files are judged, in which order, and what their results are named."""
 
+import argparse
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -36,6 +37,18 @@ class Shard(NamedTuple):
 
 
 WHOLE = Shard()
+
+
+def shard(text: str) -> Shard:
+    """Reads what the command line and results call a part, such as `2/8`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a part of the work, such as 2/8")
+    return Shard(int(part), int(parts))
 
 
 def plan(items: Iterable[Item], batch_size: int, shard: Shard = WHOLE) -> Plan:

@@ -13,6 +13,7 @@ from flax_unet.checkpoint.worth import Worth
 from flax_unet.nn.decision import RAW, Decision
 from flax_unet.predict.meaning import meaning
 from flax_unet.predict.pipeline import Options
+from flax_unet.predict.plan import WHOLE, Shard
 from flax_unet.predict.report import REPORT
 from flax_unet.predict.results import Json
 from flax_unet.predict.writer import is_result
@@ -70,11 +71,14 @@ def options_of(detector: "Detector", options: Options) -> Json:
     }
 
 
-def head_of(checkpoint_path: Path, detector: "Detector", options: Options) -> Json:
+def head_of(
+    checkpoint_path: Path, detector: "Detector", options: Options, shard: Shard = WHOLE
+) -> Json:
     """What predictions.json says of all files together.
 
     That is the last name of `checkpoint_path`, what its weights are worth, the size of the
-    network's input, the options of masks and files, and what they were made by.
+    network's input, the options of masks and files, the part of the work, and what they were made
+    by.
 
     Raises:
         InputError: the checkpoint is damaged.
@@ -86,6 +90,7 @@ def head_of(checkpoint_path: Path, detector: "Detector", options: Options) -> Js
         "worth": Worth.of(source).sentence,
         "image_size": detector.config.to_json()["image_size"],
         "options": options_of(detector, options),
+        "shard": str(shard),
         "meaning": meaning(detector.threshold, detector.calibration),
         "made_by": made_by(),
     }

@@ -307,6 +307,7 @@ def test_shards_have_the_results_of_the_whole(
     join.main([*map(str, parts), "--out", str(joined)])
     together = contents(joined)
     assert together["predictions.json"] == {**expected["predictions.json"], "files": entries}
+    assert together["predictions.json"]["shard"] == "1/1"
     for name in ("predictions.jsonl", "predictions.csv"):
         assert sorted(together[name].splitlines()) == sorted(expected[name].splitlines())
     assert {name: together[name] for name in pictures} == {name: found[name] for name in pictures}
@@ -315,21 +316,61 @@ def test_shards_have_the_results_of_the_whole(
     # Parts that do not belong together.
     capsys.readouterr()
     out = tmp_path / "out"
-    assert "a part is named twice" in fails(join.main, parts[0], parts[0], "--out", out)
+
+    def refused(*given: Path, out: Path = out) -> str:
+        return fails(join.main, *given, "--out", out)
+
     copied = shutil.copytree(parts[1], tmp_path / "copy")
-    message = fails(join.main, *parts, copied, "--out", out)
-    assert "is there twice; name each part of one archive once" in message
+    assert f"{copied} and {parts[1]} are both part 2/3; name each part once" in refused(
+        *parts, copied
+    )
+    assert "part 2/3, 3/3 is missing" in refused(parts[0])
+    assert "lies in" in refused(*parts, out=parts[0] / "all")
     text = (copied / "predictions.json").read_text()
-    (copied / "predictions.json").write_text(text.replace('"threshold": 0.5,', '"threshold": 0.6,'))
-    message = fails(join.main, parts[0], copied, "--out", out)
-    assert f"{copied} has another options than {parts[0]}" in message
-    (copied / "predictions.json").write_text("{}")
-    assert "was written by another version" in fails(join.main, copied, "--out", out)
-    copied.rename(tmp_path / "late.unfinished")
-    assert "late.unfinished is not finished" in fails(join.main, tmp_path / "late", "--out", out)
-    assert "does not hold complete results" in fails(join.main, folder, "--out", out)
-    assert f"{joined} exists already" in fails(join.main, *parts, "--out", joined)
+    for changed, message in (
+        (text.replace('"threshold": 0.5,', '"threshold": 0.6,'), "has another options than"),
+        (text.replace('"shard": "2/3"', '"shard": "2/4"'), "name the parts of one archive"),
+        (text.replace('"shard": "2/3"', '"shard": 2'), "predictions.json is damaged"),
+        (text.replace('"options"', '"others"'), "predictions.json is damaged"),
+        ("{}", "was written by another version"),
+        (text.replace('"meaning": {', '"meaning": '), "predictions.json is damaged"),
+    ):
+        assert changed != text
+        (copied / "predictions.json").write_text(changed)
+        assert message in refused(parts[0], copied, parts[2])
+    (copied / "predictions.json").write_text(text)
+    lines = (copied / "predictions.jsonl").read_text().splitlines(keepends=True)
+    for damaged, message in (
+        (lines[:-1], f"has {len(lines) - 1} lines for {len(lines)} files; judge this part again"),
+        (["null\n", *lines[1:]], "a line of predictions.jsonl of"),
+        (["{\n", *lines[1:]], "predictions.jsonl, line 1, is damaged"),
+    ):
+        (copied / "predictions.jsonl").write_text("".join(damaged))
+        assert message in refused(parts[0], copied, parts[2])
+    late = tmp_path / "late.unfinished"
+    copied.rename(late)
+    (late / "predictions.csv").unlink()
+    assert "its run is not finished" in refused(late)
+    assert "its run is not finished" in refused(tmp_path / "late")
+    assert "does not hold complete results; name directories" in refused(folder)
+    assert f"{joined} exists already" in refused(*parts, out=joined)
     assert not out.exists()
+
+
+def test_a_shard_in_which_every_file_fails(model: Path, tmp_path: Path) -> None:
+    """Its results are written, or the parts could not be joined."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(b"no picture")
+    outs = [tmp_path / "1", tmp_path / "2"]
+    for out in outs:
+        # Lots of one, so that each part has a file.
+        words = [model, tmp_path / "a.png", tmp_path / "b.png", "--batch-size", 1, "--out", out]
+        with pytest.raises(SystemExit) as ended:
+            predict.main([*map(str, words), "--shard", f"{out.name}/2"])
+        assert ended.value.code == 1
+    join.main([*map(str, reversed(outs)), "--out", str(tmp_path / "all")])
+    files = contents(tmp_path / "all")["predictions.json"]["files"]
+    assert [Path(entry["file"]).name for entry in files] == ["a.png", "b.png"]
 
 
 def test_results_of_the_working_directory_are_replaced(
