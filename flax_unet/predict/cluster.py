@@ -94,7 +94,7 @@ def judged_on_cluster(
     try:
         detectors = _started(source)
         while True:
-            while len(running) < (workers or _WAITING * cores()) and (lot := queue.next()):
+            while len(running) < (workers or max(_WAITING * cores(), 1)) and (lot := queue.next()):
                 load = Counter(number for _, number in running.values())
                 number = min(range(len(detectors)), key=load.__getitem__)
                 order = [*detectors[number:], *detectors[:number]]  # if the first one is lost

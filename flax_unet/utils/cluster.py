@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -19,6 +20,7 @@ from flax_unet.utils.errors import InputError, counted
 _AUTO = "auto"
 _ADDRESS = re.compile(r"(?:ray://)?([^\s/]+):(\d+)")
 _PATIENCE = 10  # seconds
+_START, _PAUSE = 300.0, 1.0  # seconds in which a machine starts, and between two looks
 _SETTINGS = {  # which Ray reads as it is imported
     "RAY_USAGE_STATS_ENABLED": "0",  # it would report to its makers
     "RAY_task_oom_retries": "1",  # for lack of memory, it would try a task again for ever
@@ -39,11 +41,17 @@ def connected(address: str, workers: int | None) -> Iterator[None]:
     else for a new one of this machine alone, of `workers` processes, None for one a core.
 
     Raises:
-        InputError: it cannot be reached.
+        InputError: it cannot be reached, or has no core for a while.
     """
+    if address != _AUTO and not _is_address(address):
+        raise InputError(
+            f"--ray {address}: this is not an address; give HOST:PORT, such as 10.0.0.1:6379, "
+            "ray://HOST:PORT or auto"
+        )
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray
+    from ray.exceptions import RayError
 
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -54,8 +62,13 @@ def connected(address: str, workers: int | None) -> Iterator[None]:
             else:
                 _reach(place)
                 ray.init(address, **quiet)  # by `auto` Ray also uses this machine's token
-    except (OSError, OverflowError, ValueError, RuntimeError, ImportError) as error:
-        reason = str(error).strip().partition("\n")[0]
+    except OSError as error:
+        raise InputError(
+            f"--ray {address}: the cluster cannot be reached: {error}. Does `ray start --head` run "
+            "there, and is this its port?"
+        ) from error
+    except (RayError, ValueError, RuntimeError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".:")
         raise InputError(
             f"--ray {address}: the cluster cannot be reached: {reason}. If it asks for a token, as "
             "those of `ray start` do, set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from its "
@@ -63,6 +76,7 @@ def connected(address: str, workers: int | None) -> Iterator[None]:
         ) from error
     try:
         found = "a new cluster of this machine" if place is None else f"the cluster at {place}"
+        _wait_for_cores(address)
         print(f"Ray: {found}, {counted(cores(), 'core')}", file=sys.stderr)
         yield
     finally:
@@ -84,7 +98,30 @@ def cores() -> int:
     """The cores of the connected cluster. Machines may join and leave."""
     import ray
 
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return int(ray.cluster_resources().get("CPU", 0))
+
+
+def _wait_for_cores(address: str) -> None:
+    """Waits for the first machine that does tasks, which may start after the one of the command.
+
+    Raises:
+        InputError: none comes.
+    """
+    end = time.monotonic() + _START
+    if not cores():
+        print(f"Ray: waiting up to {_START:.0f} s for a machine with cores", file=sys.stderr)
+    while not cores():
+        if time.monotonic() > end:
+            raise InputError(
+                f"--ray {address}: no machine of the cluster has a core for tasks; start one, or "
+                "give this one some (ray start --num-cpus)"
+            )
+        time.sleep(_PAUSE)
+
+
+def _is_address(text: str) -> bool:
+    found = _ADDRESS.fullmatch(text)
+    return found is not None and int(found[2]) < 2**16
 
 
 def _running() -> str | None:
