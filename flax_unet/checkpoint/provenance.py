@@ -1,6 +1,7 @@
 """Provenance: the versions and the source code that made an artefact."""
 
 import datetime
+import functools
 import hashlib
 import importlib.metadata
 import platform
@@ -39,6 +40,7 @@ def version(package: str) -> str | None:
         return None
 
 
+@functools.cache  # of what runs, should files change meanwhile
 def _code_sha256() -> str:
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()
