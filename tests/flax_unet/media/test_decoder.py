@@ -119,7 +119,8 @@ def test_keyframes_among_pictures_that_need_others(
     params: str, suffix: str, tmp_path: Path
 ) -> None:
     """Broadcasts refer across keyframes, or refresh pictures in strips without any."""
-    path = encode(tmp_path / f"film.{suffix}", numbered(90, (320, 240)), **{"x264-params": params})
+    of_codec: dict[str, Any] = {"x264-params": params}
+    path = encode(tmp_path / f"film.{suffix}", numbered(90, (320, 240)), **of_codec)
     whole, _ = read(path)
     taken, reader = read(path, Sampling(keyframes=True))
     assert [frame.number for frame in taken] == key_numbers(path)
