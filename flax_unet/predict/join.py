@@ -145,7 +145,7 @@ def _parts(directories: Sequence[Path]) -> list[_Part]:
     if missing := sorted({*range(1, first.shard.parts + 1)} - by_number.keys()):
         names = ", ".join(f"{number}/{first.shard.parts}" for number in missing[:_SHOWN])
         more = ", ..." if len(missing) > _SHOWN else ""
-        raise InputError(f"there is no part {names}{more}; name the directories of all parts")
+        raise InputError(f"parts are missing: {names}{more}; name the directories of all parts")
     return [by_number[number] for number in sorted(by_number)]
 
 

@@ -324,7 +324,7 @@ def test_shards_have_the_results_of_the_whole(
     assert f"{copied} and {parts[1]} are both part 2/3; name each part once" in refused(
         *parts, copied
     )
-    assert "there is no part 2/3, 3/3; name" in refused(parts[0])
+    assert "parts are missing: 2/3, 3/3; name" in refused(parts[0])
     assert "lies in" in refused(*parts, out=parts[0] / "all")
     text = (copied / "predictions.json").read_text()
     for changed, message in (
