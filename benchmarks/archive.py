@@ -48,7 +48,7 @@ from flax_unet.utils.processes import processors
 from train.data.synthetic.scene import ProceduralPortraits
 
 _RATE = 30
-_DISTINCT = 6  # videos; others are copies of them
+_DISTINCT = 3  # videos; others are copies of them
 _WINNER = "DFDC's winner"
 _DECODE = """
 import av, sys

