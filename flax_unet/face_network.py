@@ -55,7 +55,7 @@ class OnDevice:
             for picture in pictures:
                 filled = _filled(picture)
                 # OpenCV also fills pictures up to multiples of the coarsest stride.
-                size = -(-np.array([picture.shape[:2]], np.int32) // _STRIDE) * _STRIDE
+                size = np.array([[*map(_whole_strides, picture.shape[:2])]], np.int32)
                 given = jax.device_put((filled[None], size), self._device)
                 waiting.append(self._candidates(self._weights, *given))
                 pixels += filled.size
@@ -67,8 +67,8 @@ class OnDevice:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             raise InputError(
-                "the device's memory is too small to find faces; give a smaller --batch-size or "
-                "use another device"
+                "the device's memory is too small to find faces; give fewer --workers, or use "
+                "another device"
             ) from error
         return [_once(rows) for (rows,) in found]
 
@@ -89,8 +89,11 @@ def _filled(picture: np.ndarray) -> np.ndarray:
 
 
 def _side(length: int) -> int:
-    multiple = -(-length // _STRIDE) * _STRIDE
-    return next((side for side in _SIDES if side >= length), multiple)
+    return next((side for side in _SIDES if side >= length), _whole_strides(length))
+
+
+def _whole_strides(length: int) -> int:
+    return -(-length // _STRIDE) * _STRIDE
 
 
 def _once(candidates: np.ndarray) -> np.ndarray:

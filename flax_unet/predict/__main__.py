@@ -145,12 +145,12 @@ def _print_summary(summary: Summary, left_out: LeftOut, file: TextIO | None) -> 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = parser(__doc__).parse_args(argv)
-    from flax_unet.face_network import network_for  # needs JAX, which takes seconds to import
-
-    keep_compiled()
     if isinstance(sys.stdout, io.TextIOWrapper):  # it may lack letters of a file's name
         sys.stdout.reconfigure(errors="backslashreplace")
     check(args)
+    from flax_unet.face_network import network_for  # needs JAX, which takes seconds to import
+
+    keep_compiled()
     with contextlib.ExitStack() as stack:
         if args.ray is None:
             detector = _network(args).load(args.devices, args.batch_size)

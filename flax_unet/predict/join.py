@@ -27,7 +27,7 @@ from flax_unet.predict.summary import Summary
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command, counted
 from flax_unet.utils.filenames import shown
-from flax_unet.utils.files import staged_directory
+from flax_unet.utils.files import UNFINISHED, staged_directory
 
 _EPILOG = """\
 DIR gets what one run over all files would have written, in the order of the parts:
@@ -37,7 +37,6 @@ otherwise.
 
 Exit status: 0 done; 2 the parts are not all parts of one archive, or DIR exists.
 """
-_UNFINISHED = ".unfinished"
 _AGAIN = "judge this part again"
 _SHOWN = 10  # numbers of missing parts
 # What all parts have in common. They may have been made at different times.
@@ -58,14 +57,14 @@ class _Part(NamedTuple):
         """Reads what stands before the files.
 
         Raises:
-            InputError: there are no complete results.
+            InputError: it does not hold complete results.
         """
         name = shown(str(directory))
         if not may_be_replaced(directory) or not (directory / LINES).is_file():
             whole = directory.resolve()
-            is_begun = (whole.parent / f"{whole.name}{_UNFINISHED}").is_dir()
+            is_begun = (whole.parent / f"{whole.name}{UNFINISHED}").is_dir()
             remedy = "name directories that flax_unet.predict --out wrote"
-            if is_begun or whole.name.endswith(_UNFINISHED):
+            if is_begun or whole.name.endswith(UNFINISHED):
                 remedy = "its run is not finished: give its command again, then join the parts"
             raise InputError(f"{name} does not hold complete results; {remedy}")
         head = read_head(directory)
@@ -79,7 +78,7 @@ class _Part(NamedTuple):
             if missing := {*_COMMON, "left_out"} - head.keys():
                 raise KeyError(*missing)
         except (KeyError, TypeError, ValueError, AttributeError, ArgumentTypeError) as error:
-            raise InputError(f"{directory / JSON} is damaged; judge this part again") from error
+            raise InputError(f"{directory / JSON} is damaged; {_AGAIN}") from error
         return part
 
     def entries(self) -> Iterator[Json]:

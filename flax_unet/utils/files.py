@@ -17,6 +17,7 @@ try:
 except ModuleNotFoundError:  # Windows
     fcntl = None
 
+UNFINISHED = ".unfinished"  # ends the name of a directory that may be gone on with
 _LONGEST = 4096  # bytes of a file in the place of a link
 _CANNOT_SAY = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}  # of file systems that reserve nothing
 
@@ -66,7 +67,7 @@ def kept_directory(
     Raises:
         InputError: as for `staged_directory`, or another process is at it.
     """
-    stage = destination.with_name(f"{destination.name}.unfinished")
+    stage = destination.with_name(f"{destination.name}{UNFINISHED}")
 
     def check() -> bool:
         """Whether something stands at the destination; it may be replaced."""

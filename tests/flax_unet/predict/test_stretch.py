@@ -60,7 +60,7 @@ def test_it_does_not_bridge_an_absence() -> None:
     here, back = [number / 10 for number in range(11)], [60 + number / 10 for number in range(21)]
     assert longest_stretch([*here, *back], [True] * 32) == (60, 62)
     assert longest_stretch(here[:6] + back[:6], [True] * 12) is None
-    # Frames that are judged now and then are no absence.
+    # Time between frames that are judged now and then is not an absence.
     assert longest_stretch([20.0 * number for number in range(5)], [True] * 5) == (0, 80)
 
 
