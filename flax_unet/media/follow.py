@@ -6,16 +6,16 @@ from PIL import Image
 
 from flax_unet.media.faces import COARSE, FINE_OF_VIDEO, SAME, Face, FaceFinder, distinct
 
-_EVERY = 1.0  # seconds of a video from one full search to the next
+_EVERY = 2.0  # seconds of a video from one full search to the next
 _AROUND = 1.0  # of a face's size on each side: where it is looked for in the next frame
 
 
 class Follower:
     """Finds the faces in the frames of one video, which come in order.
 
-    A frame is searched as a whole once a second, and wherever a face is not where it was. In the
+    A frame is searched as a whole once in two seconds, and wherever a face is not where it was. In the
     others, large faces are looked for as always, and small ones near the places where they were.
-    So a small face that appears is found within a second.
+    So a small face that appears is found within two seconds.
     """
 
     def __init__(self, finder: FaceFinder) -> None:

@@ -1,7 +1,6 @@
 """Follows people through a video: the same face in another frame is the same person."""
 
 import dataclasses
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +23,6 @@ _TEMPLATE = np.array(
     )
 )
 _MOST_LOOKS = 8  # of a person are compared
-_of_thread = threading.local()
 
 
 @dataclasses.dataclass(eq=False)
@@ -77,7 +75,7 @@ class Tracker:
         looks = []
         person = None
         if face.landmarks:
-            looks = [look := _recognizer()(image, face)]
+            looks = [look := _look(image, face)]
             alike = {one: max(look @ other for other in one.looks) for one in absent if one.looks}
             person = max(alike, key=alike.__getitem__, default=None)
             if person is not None and alike[person] < _SAME_PERSON:
@@ -89,15 +87,20 @@ class Tracker:
         return person
 
 
-def _recognizer() -> "_Recognizer":
-    """SFace, loaded once a thread: a video is soon followed by the next."""
-    if not hasattr(_of_thread, "recognizer"):
-        _of_thread.recognizer = _Recognizer()
-    return _of_thread.recognizer
+def _look(image: Image.Image, face: Face) -> np.ndarray:
+    """How a face looks, by a recognizer that no other thread uses, kept for the next video."""
+    try:
+        recognizer = _idle.pop()
+    except IndexError:
+        recognizer = _Recognizer()
+    try:
+        return recognizer(image, face)
+    finally:
+        _idle.append(recognizer)
 
 
 class _Recognizer:
-    """SFace, through OpenCV."""
+    """SFace, through OpenCV. One thread at a time may use it."""
 
     def __init__(self) -> None:
         self._cv2 = opencv()
@@ -120,6 +123,9 @@ class _Recognizer:
         self._network.setInput(pixels, _INPUT)
         look = self._network.forward()[0]
         return look / max(np.linalg.norm(look), 1e-12)
+
+
+_idle: list[_Recognizer] = []  # its methods are atomic
 
 
 def _small(image: Image.Image, box: Box) -> np.ndarray:

@@ -109,8 +109,12 @@ class VideoReader:
     those of a standard picture. Broken ones are passed over.
     """
 
-    def __init__(self, path: Path, sampling: Sampling, max_pixels: float = math.inf) -> None:
+    def __init__(
+        self, path: Path, sampling: Sampling, max_pixels: float = math.inf, threads: int = 0
+    ) -> None:
         """Looks at the file's beginning; decoding will stop after `max_pixels`.
+
+        It uses so many threads; 0: as many as FFmpeg likes.
 
         Raises:
             InputError: it is missing, or not a video of a known format.
@@ -129,6 +133,7 @@ class VideoReader:
             "count": sampling.frames,
             "keyframes": sampling.keyframes,
             "max_pixels": None if math.isinf(max_pixels) else max_pixels,
+            "threads": threads,
         }
         self._expected: int | None = None
         self._remarks: dict[str, Any] = {}

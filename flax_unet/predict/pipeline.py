@@ -34,6 +34,7 @@ class Options(NamedTuple):
     picture_pixels: int = MAX_PIXELS  # larger pictures are refused, or reduced if they are JPEG
     more_pixels: str | None = None  # how to have them judged, such as "raise --max-megapixels"
     video_pixels: float = math.inf  # of a video's frames together; the rest is left out
+    threads: int = 0  # that decode a video; 0: as many as FFmpeg likes
     check_wanted: Callable[[], None] = lambda: None  # called often; raises to end the work
 
 
@@ -166,7 +167,7 @@ def _picture(item: Item, number: int, options: Options) -> Generator[Inspected]:
 
 
 def _video(item: Item, number: int, options: Options) -> Generator[Inspected | None]:
-    video = VideoReader(item.path, options.sampling, options.video_pixels)
+    video = VideoReader(item.path, options.sampling, options.video_pixels, options.threads)
     tracker = Tracker()
     follow = None
     if options.finder is not None and options.mode != "none":

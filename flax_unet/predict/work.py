@@ -67,6 +67,7 @@ class Setup(NamedTuple):
     sampling: Sampling = Sampling()
     picture_pixels: int = MAX_PIXELS
     more_pixels: str | None = None
+    threads: int = 1  # that decode a video
     directory: Path | None = None  # for what is written besides the results
     overlays: bool = True
 
@@ -102,6 +103,7 @@ def reader(setup: Setup, judge: Distant) -> Callable[[Lot], Iterator[FileResult]
         setup.sampling,
         setup.picture_pixels,
         setup.more_pixels,
+        threads=setup.threads,
         check_wanted=judge.beat,
     )
 
