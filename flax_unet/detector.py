@@ -1,6 +1,7 @@
 """Detects forged faces: pictures in, verdicts and masks out."""
 
 import functools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -14,18 +15,28 @@ from jax.typing import DTypeLike
 from flax_unet.checkpoint import metadata, store
 from flax_unet.checkpoint.worth import UNKNOWN, Worth
 from flax_unet.judge import Judge
+from flax_unet.nn.config import UNetConfig
 from flax_unet.nn.decision import THRESHOLD, Calibration
 from flax_unet.nn.inference import Compute, compiled
 from flax_unet.nn.unet import UNet, UNetOutput
 from flax_unet.utils.errors import InputError
 
-_BATCH = {"cpu": 8}  # faces at once, by platform
-_BATCH_ELSEWHERE = 64
+_AT_ONCE = 64  # faces, on a GPU or TPU
+_LEAST_ON_CPU, _MOST_ON_CPU = 2, 8
+_CACHED_BYTES = 2**23  # of maps that a processor's cache holds
 
 
-def faces_at_once(platform: str) -> int:
-    """How many faces a device of a platform, such as `gpu`, judges at once by default."""
-    return _BATCH.get(platform, _BATCH_ELSEWHERE)
+def faces_at_once(platform: str, config: UNetConfig) -> int:
+    """How many faces a device of a platform, such as `gpu`, judges at once by default.
+
+    On a CPU as many as have their largest maps in its cache; eight where those of one have not.
+    """
+    if platform != "cpu":
+        return _AT_ONCE
+    cached = _CACHED_BYTES // (4 * config.base_width * math.prod(config.input_size))
+    if not cached:
+        return _MOST_ON_CPU
+    return min(max(2 ** (cached.bit_length() - 1), _LEAST_ON_CPU), _MOST_ON_CPU)
 
 
 class Detector(Judge):
@@ -58,7 +69,8 @@ class Detector(Judge):
             mask_threshold: between 0 and 1; pixels whose probability of being MANIPULATED is above
                 it are marked. None: those where it is the likelier class, as published.
             keep_logits: whether verdicts have `mask_logits`.
-            batch_size: faces that a device judges at once; None: 8 on a CPU, 64 on a GPU or TPU.
+            batch_size: faces that a device judges at once; None: 2 to 8 on a CPU, by the size of
+                the network's maps, and 64 on a GPU or TPU.
             worth: what the weights were trained and measured on; `worth.sentence` is for people.
 
         Raises:
@@ -79,7 +91,7 @@ class Detector(Judge):
         self.devices = list(devices or jax.local_devices())
         platform = self.devices[0].platform
         if batch_size is None:
-            batch_size = faces_at_once(platform)
+            batch_size = faces_at_once(platform, model.config)
         at_once = len(self.devices)
         super().__init__(model.config.input_size, threshold, calibration, batch_size, at_once)
         self.config, self.dtype = model.config, jnp.dtype(model.dtype).name

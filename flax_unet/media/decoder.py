@@ -58,11 +58,11 @@ def read(
 ) -> Iterator[Reply | None]:
     """Reads each `every`-th frame of a video, `count` evenly spaced ones, or those `keyframes`.
 
-    `form` is FFmpeg's name of the container. Decoding stops after `max_pixels`, and uses as many
-    `threads`, or 0: as FFmpeg likes. Before the frames comes a reply with `rate` (chosen frames a second) and `expected` (their number, if the file
-    says how many frames it has); for each chosen frame, one with `number`, `seconds` and `size`;
-    last, one with `notes`, `shortfall` and `unread`. None stands for each frame that is counted or
-    left out.
+    `form` is FFmpeg's name of the container. Decoding stops after `max_pixels`, and uses so many
+    `threads`; 0: as many as FFmpeg likes. Before the frames comes a reply with `rate` (chosen
+    frames a second) and `expected` (their number, if the file says how many frames it has); for
+    each chosen frame, one with `number`, `seconds` and `size`; last, one with `notes`, `shortfall`
+    and `unread`. None stands for each frame that is counted or left out.
 
     Raises:
         InputError: there is no frame; the message is a predicate.

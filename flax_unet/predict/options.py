@@ -124,7 +124,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "--batch-size",
         type=at_least_one,
         metavar="N",
-        help="faces that a device judges at once (default: 8 on a CPU, 64 on a GPU or TPU)",
+        help="faces that a device judges at once (default: 2 to 8 on a CPU, by the size of "
+        "the network's maps, and 64 on a GPU or TPU)",
     )
     add(
         "--workers",

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from flax_unet import Detector, InputError, UNetConfig, Verdict, load
+from flax_unet.detector import faces_at_once
 from flax_unet.media.faces import Box
 from flax_unet.media.images import to_input
 from flax_unet.nn.inference import compiled, program
@@ -216,6 +217,17 @@ def test_spread_over_devices(model: Path, detector: Detector, tmp_path: Path) ->
         assert probabilities == pytest.approx(reals[: int(count)], abs=PROBABILITY)
     masks = np.stack([np.asarray(verdict.mask_probability) for verdict in expected])
     np.testing.assert_allclose(np.load(tmp_path / "masks.npy"), masks, rtol=0, atol=PROBABILITY)
+
+
+@pytest.mark.parametrize(
+    ("width", "side", "count"),
+    [(64, 224, 8), (24, 224, 2), (16, 224, 2), (8, 224, 4), (15, 128, 8)],
+)
+def test_faces_at_once(width: int, side: int, count: int) -> None:
+    """On a CPU by the size of maps, 8 MiB at most: of one picture 4 x width x side^2 bytes."""
+    config = UNetConfig(base_width=width, image_size=side)
+    assert faces_at_once("cpu", config) == count
+    assert faces_at_once("gpu", config) == faces_at_once("tpu", config) == 64
 
 
 def test_boxes_are_the_same_as_crops(detector: Detector) -> None:

@@ -777,7 +777,7 @@ def test_speed(tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch)
         return 1.0
 
     monkeypatch.setattr(prediction, "run_module", run_here)
-    monkeypatch.setitem(detector._BATCH, "cpu", 2)
+    monkeypatch.setattr(detector, "_MOST_ON_CPU", 2)
     prediction.main(["--frames", "2", "--base-width", "2", "--out", str(tmp_path / "speed.json")])
     result = json.loads((tmp_path / "speed.json").read_text())
     assert json.loads(capsys.readouterr().out) == result
