@@ -24,7 +24,6 @@ from flax_unet.utils.errors import InputError
 PATIENCE = 60.0  # seconds that a task may take without progress
 AGAIN = "export it again as MP4 (H.264)"  # what to do about a video that cannot be used
 _TICK = 0.5  # seconds
-_PIPE = 2**20  # bytes that it holds, where it may: frames pass in fewer turns
 # Apart from the terminal: Ctrl-C is for the parent, which then ends this process.
 _APART: dict[str, Any] = (
     {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
@@ -78,10 +77,6 @@ class _Worker:
             env={**os.environ, "PYTHONPATH": paths},
             **_APART,
         )
-        with contextlib.suppress(ImportError, AttributeError, OSError):  # not Linux; its limit
-            import fcntl
-
-            fcntl.fcntl(cast(IO[bytes], self._process.stdout), fcntl.F_SETPIPE_SZ, _PIPE)
         self._requests = cast(IO[bytes], self._process.stdin)
         self._source = cast(io.BufferedReader, self._process.stdout)
         self.is_free = True
