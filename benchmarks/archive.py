@@ -1,9 +1,10 @@
 """How many videos of an archive `flax_unet.predict` judges in a minute, and what limits it.
 
 The videos are made here: a face moves over a pattern, H.264, a keyframe each 250 frames. In turn
-run the command with one process, the command as it is by default, the way of DFDC's winner
-(`benchmarks.winner`, where its packages are installed), and the floor: all frames decoded through
-PyAV by a process for each processor, with nothing done to them. The time of a start, measured
+run the command with one process, the command as it is by default, the same with a network that
+takes no time to speak of, the way of DFDC's winner (`benchmarks.winner`, where its packages are
+installed), and the floor: all frames decoded through PyAV by a process for each processor, with
+nothing done to them. The time of a start, measured
 without a video, is taken from that of the commands; nothing is compiled in the others. The
 processor time of each stage is measured one after the other in this process, by one thread where
 libraries allow.
@@ -50,6 +51,7 @@ from train.data.synthetic.scene import ProceduralPortraits
 _RATE = 30
 _DISTINCT = 3  # videos; others are copies of them
 _WINNER = "DFDC's winner"
+_NO_NETWORK = {"base_width": 1, "side": 32}  # takes no time to speak of
 _DECODE = """
 import av, sys
 for path in sys.argv[1:]:
@@ -157,12 +159,16 @@ def main(
         folder.mkdir()
         write_archive(folder, videos, seconds, height)
         Image.new("RGB", (64, 64)).save(picture)
+        (without := Path(directory) / "without").mkdir()
         model, paths = write_model(Path(directory), base_width), sorted(folder.iterdir())
-        ours = ["flax_unet.predict", str(model), "--frames", str(frames)]
-        run_module(*ours, str(paths[0]))  # compiles
+        words = ["flax_unet.predict", "--frames", str(frames)]
+        ours, bare = [*words, str(model)], [*words, str(write_model(without, **_NO_NETWORK))]
+        for command in (ours, bare):
+            run_module(*command, str(paths[0]))  # compiles
         calls = {
             "one process": [*ours, str(folder), "--workers", "1"],
             "default": [*ours, str(folder)],
+            "without a network": [*bare, str(folder)],
         }
         starts = dict.fromkeys(calls, least(*ours, str(picture), "--faces", "none"))
         if importlib.util.find_spec("facenet_pytorch") is None:

@@ -30,8 +30,11 @@ def network(base_width: int = FULL_WIDTH) -> UNetConfig:
     return dataclasses.replace(PUBLISHED[LAYOUT], base_width=base_width)
 
 
-def write_model(folder: Path, base_width: int) -> Path:
-    """Writes a stand-in as `ckpt.pth` and, converted, as the directory `model`: its path."""
+def write_model(folder: Path, base_width: int, side: int = PUBLISHED[LAYOUT].input_size[0]) -> Path:
+    """Writes a stand-in as `ckpt.pth` and, converted, as the directory `model`: its path.
+
+    It is for pictures of `side` pixels.
+    """
     from convert.from_torch import convert
     from convert.stand_in import state_dict  # needs PyTorch
     from convert.state_dict import from_numpy, write
@@ -39,7 +42,7 @@ def write_model(folder: Path, base_width: int) -> Path:
     tensors = state_dict(network(base_width), SEED)
     content = {key: from_numpy(array, array.dtype.name) for key, array in tensors.items()}
     write(content, folder / "ckpt.pth")
-    convert(folder / "ckpt.pth", folder / "model", verify=False)
+    convert(folder / "ckpt.pth", folder / "model", verify=False, size=(side, side))
     return folder / "model"
 
 
