@@ -1,22 +1,21 @@
 """Decodes videos through PyAV (FFmpeg), in the process of `serve`."""
 
-import bisect
 import itertools
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from flax_unet.media.images import GREY, MAX_PIXELS, too_large
+from flax_unet.media.images import MAX_PIXELS, too_large
+from flax_unet.media.index import Index, indexed
+from flax_unet.media.rgb import Converter
 from flax_unet.media.videos import LEAST_PIXELS, middles
 from flax_unet.media.worker import AGAIN, Reply
 from flax_unet.utils.errors import InputError, counted
@@ -25,21 +24,12 @@ _FRAMES_A_SECOND = 25.0  # of a video without a plausible rate
 _FASTEST = 240.0
 _SHORT_SHARE, _SHORT_SECONDS = 0.02, 0.5  # containers' lengths are not more exact,
 _SHORT_IN_TABLE = 0.15  # but where a table lists the packets
-_MOST_STRETCHED = 4  # a pixel's width in heights, or the other way round
-_ALMOST_SQUARE = 0.01  # off by rounding
 _RETRIES = 100  # of reading on where a container is damaged
 _OFTEN = 1000  # packets of sound
 # The length in these is what was meant to be written; in others, what is there is measured.
 _CLAIM_LENGTH = {"avi", "mov", "matroska", "asf", "flv", "mxf"}
-# A packet of these codecs holds one frame to show: frames can be counted without decoding them.
-_FRAME_A_PACKET = {
-    *("h264", "hevc", "vvc", "av1", "vp9", "mpeg2video", "mjpeg", "prores", "dnxhd", "ffv1")
-}
-_SOUGHT_BY_DTS = {"mpeg", "mpegts"}
 _STILL = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}  # of cover art, and of some videos
-_REORDERED = 32  # places; codecs move a frame by at most 16
-_HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
-_TO_SDR = {"dst_color_trc": ColorTrc.IEC61966_2_1, "dst_color_primaries": ColorPrimaries.BT709}
+_FLUSH = Packet()  # ends a decoder's input
 _NO_VIDEO = f"holds no video that can be decoded (sound alone, or damaged); {AGAIN}"
 _UNKNOWN_CODEC = f"is compressed in a way that cannot be decoded here; {AGAIN}"
 
@@ -97,14 +87,6 @@ def opened(path: str, form: str) -> InputContainer:
         raise InputError(_NO_VIDEO) from error
 
 
-class _Index(NamedTuple):
-    """Where frames are: times in units of the stream."""
-
-    shown: list[int]  # of all frames, by number
-    keys: list[int]  # of those that decoding can start at
-    starts: list[int]  # of seeking for each of these
-
-
 class _AstrayError(Exception):
     """Seeking does not lead where the index says."""
 
@@ -116,9 +98,8 @@ class _Video:
         self._path, self._form, self._threads = path, form, threads
         self._notes: dict[str, None] = {}  # in order, each once
         self._reach = 0.0  # seconds: where the last packet of all streams ends
-        self._size: tuple[int, int] | None = None  # of pictures before they are turned
-        self._first = (0, 0)  # size of the first frame
         self._is_whole = True
+        self._converter = Converter()
         self._open()
         sides = self._stream.width, self._stream.height
         if (excess := too_large(*sides)) is not None:
@@ -175,7 +156,6 @@ class _Video:
     def spread(self, count: int) -> Replies:
         """Reads the middle frame of each of `count` equal parts."""
         index = yield from self._index()
-        self._open()
         last = -1
         if index is not None:
             total = int(min(len(index.shown), self._most))
@@ -200,7 +180,6 @@ class _Video:
     def keyframes(self) -> Replies:
         """Reads the frames that decoding can start at, where possible without decoding others."""
         index = yield from self._index()
-        self._open()
         last = -1
         if index is not None:
             places = {time: number for number, time in enumerate(index.shown)}
@@ -216,10 +195,11 @@ class _Video:
                         yield None
                         continue
                     self._see_time(frame)
-                    if (pixels := self._picture(frame)) is None:
+                    number = places[frame.pts or 0]
+                    if (reply := self._reply(number, frame)) is None:
                         raise _AstrayError
-                    last = places[frame.pts or 0]
-                    yield self._reply(last, pixels)
+                    last = number
+                    yield reply
                 self._read = total
                 return
             except (_AstrayError, FFmpegError):
@@ -258,7 +238,7 @@ class _Video:
 
     def remarks(self) -> dict[str, Any]:
         """What is known after the last frame."""
-        notes = list(self._notes)
+        notes = [*self._notes, *self._converter.notes]
         if self._without_start:
             frames = counted(self._without_start, "frame")
             notes.append(f"it starts without a keyframe: its first {frames} were left out")
@@ -288,10 +268,12 @@ class _Video:
         for frame in self._decoded():
             if frame is None or not is_chosen(self._read - 1):
                 yield None
-            elif (pixels := self._picture(frame)) is not None:
-                yield self._reply(self._read - 1, pixels)
+            elif (reply := self._reply(self._read - 1, frame)) is not None:
+                yield reply
+            else:
+                self._broken += 1
 
-    def _sought(self, index: _Index, numbers: list[int]) -> Replies:
+    def _sought(self, index: Index, numbers: list[int]) -> Replies:
         """Decodes from the keyframe before each frame that is wanted.
 
         Raises:
@@ -306,10 +288,9 @@ class _Video:
         frames = iter(())
         for number in numbers:
             time = index.shown[number]
-            place = bisect.bisect_right(index.keys, time) - 1
-            key = index.keys[place]
+            key, start = index.before(time)
             if at < 0 or index.shown[at] < key:
-                frames = self._from(key, index.starts[place])
+                frames = self._from(key, start)
                 before = key - 1
             while True:
                 frame = next(frames, None)
@@ -323,9 +304,9 @@ class _Video:
                 yield None
             at = number
             self._see_time(frame)
-            if (pixels := self._picture(frame)) is None:
+            if (reply := self._reply(number, frame)) is None:
                 raise _AstrayError
-            yield self._reply(number, pixels)
+            yield reply
 
     def _from(self, key: int, start: int) -> Iterator[VideoFrame]:
         """The frames from a keyframe on."""
@@ -336,37 +317,13 @@ class _Video:
             if frame is not None and (frame.pts is None or frame.pts >= key):
                 yield frame
 
-    def _index(self) -> Generator[None, None, _Index | None]:
-        """Where all frames are; None where that takes decoding."""
-        if self._codec.codec.canonical_name not in _FRAME_A_PACKET:
-            return None
-        times: list[int] = []
-        keys: list[int] = []
-        starts: list[int] = []
-        for packet in self._packets():
-            yield None
-            if packet is None:
-                continue
-            if packet.pts is None or packet.is_corrupt:
-                return None
-            if packet.is_keyframe:
-                keys.append(packet.pts)
-                by_dts = packet.dts if self._form in _SOUGHT_BY_DTS else None
-                starts.append(packet.pts if by_dts is None else by_dts)
-            elif not keys or self._form == "avi":  # which has no times of frames that are moved
-                return None
-            if not packet.is_discard:
-                times.append(packet.pts)
-        shown = sorted(times)
-        places = {time: place for place, time in enumerate(shown)}
-        is_exact = (
-            not self._broken
-            and 0 < len(places) == len(times)
-            and shown[0] >= keys[0]
-            and keys == sorted(keys)
-            and all(abs(places[time] - n) <= _REORDERED for n, time in enumerate(times))
-        )
-        return _Index(shown, keys, starts) if is_exact else None
+    def _index(self) -> Generator[None, None, Index | None]:
+        """Where all frames are; None where that takes decoding. Opens the file again."""
+        codec = self._codec.codec.canonical_name
+        index = yield from indexed(self._packets(), codec, self._form)
+        is_broken = self._broken > 0
+        self._open()
+        return None if is_broken else index
 
     def _decoded(self) -> Iterator[VideoFrame | None]:
         """The frames from the start, counted in `_read`; None where there is none to show."""
@@ -447,92 +404,10 @@ class _Video:
             seconds = 0.0 if self._seconds < 0 else self._seconds + 1 / self._rate
         self._seconds = seconds
 
-    def _reply(self, number: int, pixels: np.ndarray) -> Reply:
+    def _reply(self, number: int, frame: VideoFrame) -> Reply | None:
+        """The reply for a frame; None if it cannot be converted."""
+        pixels = self._converter.convert(frame, self._stream.sample_aspect_ratio)
+        if pixels is None:
+            return None
         height, width, _ = pixels.shape
         return Reply({"number": number, "seconds": self._seconds, "size": [width, height]}, pixels)
-
-    def _picture(self, frame: VideoFrame) -> np.ndarray | None:
-        """A frame as (height, width, 3) uint8 RGB, upright; None if it cannot be converted."""
-        if self._size is None:
-            self._size = self._square(frame)
-            self._first = frame.width, frame.height
-        width, height = self._size
-        has_alpha = any(component.is_alpha for component in frame.format.components)
-        kind = _HDR.get(frame.color_trc)
-        try:
-            changed = _REFORMATTER.reformat(
-                frame,
-                width,
-                height,
-                "rgba" if has_alpha else "rgb24",
-                interpolation=Interpolation.BICUBIC,
-                **(_TO_SDR if kind else {}),
-            )
-            pixels = changed.to_ndarray()
-        except MemoryError:
-            raise
-        except (FFmpegError, ValueError):
-            self._broken += 1
-            return None
-        if kind:
-            self._notes[f"its colours are HDR ({kind}); they were mapped to SDR"] = None
-        if (frame.width, frame.height) != self._first:
-            text = f"some frames have another size; they were scaled to {width}x{height}"
-            self._notes[text] = None
-        if has_alpha:
-            pixels = self._laid_on_grey(pixels)
-        if frame.interlaced_frame and height == frame.height:
-            self._notes["it is interlaced; every second line was interpolated"] = None
-            pixels = _deinterlaced(pixels)
-        return np.ascontiguousarray(_upright(pixels, frame))
-
-    def _square(self, frame: VideoFrame) -> tuple[int, int]:
-        """The size at which pixels are square.
-
-        Raises:
-            InputError: it is too large.
-        """
-        ratio = self._stream.sample_aspect_ratio or 1
-        width, height = frame.width, frame.height
-        is_plausible = 1 / _MOST_STRETCHED <= ratio <= _MOST_STRETCHED
-        if is_plausible and abs(ratio - 1) > _ALMOST_SQUARE:
-            width = max(1, round(width * ratio))
-            text = f"its pixels are not square; frames were stretched to {width}x{height}"
-            self._notes[text] = None
-        if (excess := too_large(width, height)) is not None:
-            raise InputError(excess)
-        return width, height
-
-    def _laid_on_grey(self, pixels: np.ndarray) -> np.ndarray:
-        opacity = pixels[..., 3:].astype(np.uint16)
-        if opacity.min() == 255:
-            return pixels[..., :3]
-        self._notes["it is transparent in places; these were laid on grey"] = None
-        return ((pixels[..., :3] * opacity + GREY * (255 - opacity)) // 255).astype(np.uint8)
-
-
-_FLUSH = Packet()
-_REFORMATTER = VideoReformatter()  # kept: it takes seconds to prepare to map HDR
-
-
-def _deinterlaced(pixels: np.ndarray) -> np.ndarray:
-    """The upper field, and between its lines their means."""
-    upper = pixels[::2].astype(np.uint16)
-    pixels = pixels.copy()
-    pixels[1:-1:2] = ((upper[:-1] + upper[1:]) // 2)[: len(pixels[1:-1:2])]
-    if len(pixels) % 2 == 0:
-        pixels[-1] = pixels[-2]
-    return pixels
-
-
-def _upright(pixels: np.ndarray, frame: VideoFrame) -> np.ndarray:
-    """A picture turned and mirrored by the display matrix of its frame, to the next quarter."""
-    stored = frame.side_data.get("DISPLAYMATRIX")
-    if stored is None:
-        return pixels
-    # A point (x, y) moves to (a x + c y, b x + d y).
-    a, b, _, c, d, *_ = np.frombuffer(bytes(stored), np.int32).tolist()
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        pixels = pixels.transpose(1, 0, 2)
-        a, d = c, b
-    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
