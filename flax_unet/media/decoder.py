@@ -186,8 +186,9 @@ class _Video:
             keys = [key for key in index.keys if key in places]
             self._is_whole = len(keys) <= self._most
             keys = keys[: int(min(len(keys), self._most))]
-            total = len(places) if self._is_whole else places[keys[-1]] + 1
-            yield self._head(len(keys) / total, len(keys))
+            seen = max((places[key] + 1 for key in keys), default=0)
+            total = len(places) if self._is_whole else seen
+            yield self._head(len(keys) / max(total, 1), len(keys))
             self._start = index.shown[0] * self._unit if self._start is None else self._start
             try:
                 for frame in self._alone(keys):

@@ -132,6 +132,13 @@ def test_only_so_many_pixels_are_decoded(
     assert whole.unread() is None
 
 
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(frames=2), Sampling(keyframes=True)])
+def test_less_than_a_frame_is_decoded(sampling: Sampling, videos: dict[str, Path]) -> None:
+    reader = VideoReader(videos[".mp4"], sampling, max_pixels=1)
+    with pytest.raises(InputError, match="holds no frame that can be decoded"):
+        list(reader.frames())
+
+
 def test_skipped_frames_are_none(videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a thread which reads can be stopped between frames."""
     monkeypatch.setattr(worker, "_TICK", worker.PATIENCE)  # no None for the time that passes
