@@ -48,11 +48,11 @@ def read(
 ) -> Iterator[Reply | None]:
     """Reads each `every`-th frame of a video, `count` evenly spaced ones, or those `keyframes`.
 
-    `form` is FFmpeg's name of the container. Decoding stops after `max_pixels`, and uses so many
-    `threads`; 0: as many as FFmpeg likes. Before the frames comes a reply with `rate` (chosen
-    frames a second) and `expected` (their number, if the file says how many frames it has); for
-    each chosen frame, one with `number`, `seconds` and `size`; last, one with `notes`, `shortfall`
-    and `unread`. None stands for each frame that is counted or left out.
+    `form` is FFmpeg's name of the container. Decoding stops after `max_pixels`, though never before
+    the first frame, and uses so many `threads`; 0: as many as FFmpeg likes. Before the frames comes
+    a reply with `rate` (chosen frames a second) and `expected` (their number, if the file says how
+    many frames it has); for each chosen frame, one with `number`, `seconds` and `size`; last, one
+    with `notes`, `shortfall` and `unread`. None stands for each frame that is counted or left out.
 
     Raises:
         InputError: there is no frame; the message is a predicate.
@@ -104,7 +104,7 @@ class _Video:
         sides = self._stream.width, self._stream.height
         if (excess := too_large(*sides)) is not None:
             raise InputError(excess)
-        self._most = max_pixels / max(math.prod(sides), LEAST_PIXELS)  # frames
+        self._most = max(max_pixels / max(math.prod(sides), LEAST_PIXELS), 1)  # frames
         rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         self._rate = rate if 0 < rate <= _FASTEST else _FRAMES_A_SECOND
         self._length = max((self._container.duration or 0) / av.time_base, 0.0)  # seconds
@@ -186,9 +186,8 @@ class _Video:
             keys = [key for key in index.keys if key in places]
             self._is_whole = len(keys) <= self._most
             keys = keys[: int(min(len(keys), self._most))]
-            seen = max((places[key] + 1 for key in keys), default=0)
-            total = len(places) if self._is_whole else seen
-            yield self._head(len(keys) / max(total, 1), len(keys))
+            total = len(places) if self._is_whole else places[keys[-1]] + 1
+            yield self._head(len(keys) / total, len(keys))
             self._start = index.shown[0] * self._unit if self._start is None else self._start
             try:
                 for frame in self._alone(keys):
@@ -248,7 +247,8 @@ class _Video:
         if broken := max(self._broken - (shortfall is not None), 0):
             frames = counted(broken, "broken frame")
             notes.append(f"{frames} passed over; those that follow may be damaged")
-        unread = None if self._is_whole else f"only its first {self._read:,} frames were looked at"
+        seen = "frame was" if self._read == 1 else f"{self._read:,} frames were"
+        unread = None if self._is_whole else f"only its first {seen} looked at"
         return {"notes": notes, "shortfall": shortfall, "unread": unread}
 
     def _shortfall(self) -> str | None:

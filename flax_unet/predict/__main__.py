@@ -197,15 +197,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError("every file failed; the reasons are above")
         if kept is not None:
             head = head_of(args.checkpoint, detector, options, args.shard)
-            of_files = summary.to_json(), left_out.to_json()
-            write_predictions(kept.directory, kept.entries(), head, *of_files)
+            others = left_out.to_json()
+            write_predictions(kept.directory, kept.entries(), head, summary.to_json(), others)
             write_report(
-                kept.directory,
-                kept.entries(),
-                checkpoint=shown(args.checkpoint.resolve().name),
-                worth=detector.worth.sentence,
-                threshold=detector.threshold,
-                summary=summary,
+                kept.directory, kept.entries(), head=head, summary=summary, left_out=others
             )
     if args.out is not None and not args.json:
         kinds = ["masks", *["overlays"] * (not args.no_overlays), *["logits"] * args.save_logits]

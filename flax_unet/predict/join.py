@@ -72,7 +72,10 @@ class _Part(NamedTuple):
             summary = Summary(**head["summary"])
             part = cls(directory, name, shard(head["shard"]), head, summary)
             threshold = float(head["options"]["threshold"])
-            texts = head["checkpoint"], head["worth"], head["made_by"].pop("created")
+            texts = (
+                *map(head.get, ("checkpoint", "worth", "worth_in_short")),
+                head["made_by"].pop("created"),
+            )
             if not 0 < threshold < 1 or not all(isinstance(text, str) for text in texts):
                 raise ValueError("values of other kinds")
             if missing := {*_COMMON, "left_out"} - head.keys():
@@ -185,10 +188,9 @@ def _join(parts: Sequence[_Part], out: Path) -> Summary:
         write_report(
             out,
             entries(),
-            checkpoint=head["checkpoint"],
-            worth=head["worth"],
-            threshold=head["options"]["threshold"],
+            head=head,
             summary=summary,
+            left_out=head["left_out"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         names = ", ".join(part.name for part in parts)

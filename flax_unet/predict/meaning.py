@@ -29,6 +29,7 @@ def meaning(threshold: float = THRESHOLD, calibration: Calibration | None = None
         )
     return {
         "worth": "what the weights were trained and measured on, as recorded in the checkpoint",
+        "worth_in_short": "how far to trust the verdicts",
         "real_probability": real,
         "fake_probability": "1 - real_probability",
         **raw,
@@ -44,9 +45,11 @@ def meaning(threshold: float = THRESHOLD, calibration: Calibration | None = None
         "doubts": "what makes a face doubtful: blurred, cut off (by the picture's edge), uncertain "
         "(little detection_confidence)",
         "manipulated_share": "share of the box's pixels marked MANIPULATED (the mask's class 1)",
+        "manipulated_share of a picture": "that of the face whose verdict it has",
         "manipulated_share of a video": "mean over the faces of the person whose verdict it has, "
         "or over all faces if the network has no classifier",
-        "heads_disagree": f"{DISAGREEMENT}; of a person and a video, by their means; null: the "
+        "heads_disagree": f"{DISAGREEMENT}; of a picture, by the face whose verdict it has; of "
+        "a person and a video, by their means; null: the "
         "network lacks a head",
         "box": "left, top, right, bottom in pixels of the picture, the last two not included",
         "too_small": "faces that were found and are too small to judge",

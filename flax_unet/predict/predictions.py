@@ -15,7 +15,7 @@ from flax_unet.predict.meaning import meaning
 from flax_unet.predict.pipeline import Options
 from flax_unet.predict.plan import WHOLE, Shard
 from flax_unet.predict.report import REPORT
-from flax_unet.predict.results import Json
+from flax_unet.predict.results import Json, longest_suspicious
 from flax_unet.predict.writer import is_result
 from flax_unet.utils.errors import InputError
 
@@ -88,6 +88,7 @@ def head_of(
         "checkpoint": checkpoint_path.resolve().name,
         "checkpoint_source": {key: source.get(key) for key in ("file", "sha256", "layout")},
         "worth": Worth.of(source).sentence,
+        "worth_in_short": Worth.of(source).in_short,
         "image_size": detector.config.to_json()["image_size"],
         "options": options_of(detector, options),
         "shard": str(shard),
@@ -140,7 +141,9 @@ def read_head(directory: Path) -> Json:
         with (directory / JSON).open(encoding="utf-8") as file:
             for line in file:
                 if line.startswith(_FILES):
-                    return json.loads("".join([*lines, _FILES, "]}"]))
+                    head = json.loads("".join([*lines, _FILES, "]}"]))
+                    del head["files"]
+                    return head
                 lines.append(line)
     except OSError as error:
         raise InputError(f"{directory / JSON} cannot be read: {error.strerror}") from error
@@ -158,9 +161,10 @@ def _rows(entry: Json) -> Iterator[dict[str, Any]]:
     common = {"file": _text(entry["file"]), "kind": entry["kind"]}
     problem, notes = _text(entry["problem"] or ""), _text("; ".join(entry["notes"]))
     found = _some(entry, *_DECISION)
+    found |= _some(entry, "manipulated_share", "heads_disagree", "person")
     if entry["kind"] == "video":
-        found |= _some(entry, "manipulated_share", "heads_disagree", "person")
         found["frames"] = entry.get("frames_judged", 0)
+        found |= longest_suspicious(entry.get("people", ()))
     status = {"status": entry["status"], "problem": problem, "notes": notes}
     yield {"level": "file", **common, **status, **found}
     for person in entry.get("people", ()):

@@ -3,73 +3,102 @@
 import heapq
 import html
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from flax_unet.nn.decision import POLARITY, in_digits
+from flax_unet.nn.decision import in_digits, per_cent
+from flax_unet.predict.plan import WHOLE
 from flax_unet.predict.results import Json
 from flax_unet.predict.summary import Summary
 from flax_unet.utils.errors import InputError, counted
+from flax_unet.utils.filenames import shown
 
 REPORT = "report.html"
-_MOST = 50  # files that are shown
+_MOST = 50  # files of a list
 _BINS = 20  # of the histogram
 _EXAMPLES = 3  # files that are named for each reason of a failure
 _WIDTH, _HEIGHT, _LINE = 640, 160, 16  # of the histogram and a line of text, in its own units
+_FILES = ("timeline", "overlay", "mask")  # of an entry: what may be shown of it, the best first
 _STYLE = """\
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; vertical-align: top; padding: .4rem .6rem; border-top: 1px solid #8886; }
-td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
 td.name { overflow-wrap: anywhere; }
-img { max-width: 16rem; max-height: 8rem; }
+img { display: block; max-width: 100%; max-height: 12rem; }
 svg { width: 100%; height: auto; }
 .fake { fill: #c2410c; } .real { fill: #0f766e; } text { fill: currentColor; font-size: 12px; }
+@media (max-width: 40rem) {
+  table, tbody, tr, td { display: block; } th { display: none; }
+  td { border: 0; padding: .1rem 0; } tr { border-top: 1px solid #8886; padding: .4rem 0; }
+}
 """
+
+
+def _slim(entry: Json) -> Json:
+    """An entry without the faces of all frames: many are kept until the end."""
+    return {key: of for key, of in entry.items() if key not in ("frames", "faces")}
+
+
+class _Worst:
+    """The files of a list with the highest probabilities of FAKE."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._heap: list[tuple[float, int, Json]] = []
+
+    def add(self, entry: Json) -> None:
+        """Adds a file that has a probability."""
+        self.count += 1
+        push = heapq.heappush if len(self._heap) < _MOST else heapq.heappushpop
+        push(self._heap, (entry["fake_probability"], -self.count, _slim(entry)))
+
+    def __iter__(self) -> Iterator[Json]:
+        """The highest first, and of the same the one that came first."""
+        return (entry for _, _, entry in sorted(self._heap, reverse=True))
 
 
 def write_report(
     directory: Path,
     entries: Iterable[Json],
     *,
-    checkpoint: str,
-    worth: str,
-    threshold: float,
+    head: Mapping[str, Any],
     summary: Summary,
+    left_out: Iterable[Json],
 ) -> None:
     """Writes the report on the results in a directory, whose pictures it shows.
 
-    `entries` are of `FileResult.to_json`; `checkpoint` is a name, `worth` a sentence.
+    `entries` are of `FileResult.to_json`, `head` is of `predictions.head_of`, and `left_out` of
+    `LeftOut.to_json`.
 
     Raises:
         InputError: it cannot be written.
     """
+    threshold = head["options"]["threshold"]
     bins = [0] * _BINS
-    reasons: dict[str, tuple[int, list[str]]] = {}  # with a count and examples
-    worst: list[tuple[float, int, Json]] = []
-    for number, entry in enumerate(entries):
+    reasons: dict[str, tuple[int, list[Json]]] = {}  # with a count and examples
+    worst, doubtful = _Worst(), _Worst()
+    for entry in entries:
         if entry["problem"] is not None:
             count, examples = reasons.get(reason := _reason(entry), (0, []))
-            reasons[reason] = count + 1, [*examples, entry["file"]][:_EXAMPLES]
-        if (fake := entry.get("fake_probability")) is not None:
-            bins[min(int(fake * _BINS), _BINS - 1)] += 1
-            slim = {key: of for key, of in entry.items() if key not in ("frames", "faces")}
-            push = heapq.heappush if len(worst) < _MOST else heapq.heappushpop
-            push(worst, (fake, -number, slim))
-    parts = [
-        f"<h1>{_text(str(summary))}</h1>",
-        f"<p>Judged by {_text(checkpoint)}. {_text(worth)}</p>",
-        "<p>The probability of FAKE is the classifier's; a file is called FAKE from "
-        f"{in_digits(threshold)} on. A picture has that of the face that is most likely FAKE, a "
-        f"video that of a person. {_text(POLARITY)}</p>",
-    ]
+            reasons[reason] = count + 1, [*examples, _slim(entry)][:_EXAMPLES]
+        if (probability := entry.get("fake_probability")) is not None:
+            bins[min(int(probability * _BINS), _BINS - 1)] += 1
+            worst.add(entry)
+            if entry["verdict"] == "REAL" and (entry.get("heads_disagree") or [*_stretches(entry)]):
+                doubtful.add(entry)
+    parts = [f"<h1>{_text(str(summary))}</h1>", *_about(head)]
     if any(bins):
         parts += ["<h2>Probability of FAKE</h2>", _histogram(bins, threshold)]
-        parts += [f"<h2>Highest probabilities of FAKE</h2>{_table(sorted(worst, reverse=True))}"]
+    parts += _list("Highest probabilities of FAKE", worst)
+    parts += _list("Called REAL, with signs of a forgery", doubtful)
     if reasons:
         parts += ["<h2>Failed</h2>", _failures(reasons)]
+    if left := [*map(_left_out, left_out)]:
+        parts += ["<h2>Left out</h2>", f"<ul>{''.join(left)}</ul>"]
     body = "\n".join(parts)
     page = f"""\
 <!doctype html>
@@ -94,6 +123,36 @@ style-src 'unsafe-inline'">
         raise InputError(f"{directory / REPORT} cannot be written: {error.strerror}") from error
 
 
+def _about(head: Mapping[str, Any]) -> Iterator[str]:
+    """What the figures mean, and how they were made."""
+    options = head["options"]
+    yield f"<p><strong>How far to trust this?</strong> {_text(head['worth_in_short'])}</p>"
+    yield (
+        "<p>A file is called FAKE from a probability of FAKE of "
+        f"{in_digits(options['threshold'])} on. A picture counts as its most suspicious face, a "
+        "video as its most suspicious person, on average over the frames that were looked at: "
+        f"{_sampling(options)}. Heat and outlines on pictures show where the network sees a "
+        "manipulation. The network has two heads: they disagree where the one calls a face REAL "
+        "and the other marks much of it, or the other way round.</p>"
+    )
+    shard = head["shard"]
+    day, time = head["made_by"]["created"][:16].split("T")
+    part = "" if shard == str(WHOLE) else f" This is part {_text(shard)} of the files."
+    yield (
+        f"<p>Made on {_text(day)} at {_text(time)} UTC with {_text(shown(head['checkpoint']))}. "
+        f"{_text(head['worth'])}{part} Pictures and films lie beside this page: keep it in its "
+        "folder. Everything is also in predictions.csv and predictions.json.</p>"
+    )
+
+
+def _sampling(options: Mapping[str, Any]) -> str:
+    if options["keyframes"]:
+        return "its keyframes"
+    if options["frames"] is not None:
+        return f"{counted(options['frames'], 'frame')}, evenly spaced"
+    return "all of them" if options["every"] == 1 else f"one of {options['every']:,}"
+
+
 def _histogram(bins: list[int], threshold: float) -> str:
     step, highest, bottom = _WIDTH / _BINS, max(bins), _HEIGHT + _LINE
     bars, marks = [], []
@@ -112,59 +171,97 @@ def _histogram(bins: list[int], threshold: float) -> str:
                 f'<text x="{middle:.1f}" y="{top:.1f}" text-anchor="middle">{count:,}</text>'
             )
     at = _WIDTH * threshold
+    limit = f"FAKE from {in_digits(threshold)}"
     marks += [
         f'<line x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{bottom}" stroke="currentColor" '
         'stroke-dasharray="4"/>',
         f'<text x="0" y="{bottom + _LINE}">0: REAL</text>',
-        f'<text x="{at:.1f}" y="{bottom + _LINE}" text-anchor="middle">threshold</text>',
-        f'<text x="{_WIDTH}" y="{bottom + _LINE}" text-anchor="end">1: FAKE</text>',
+        f'<text x="{at:.1f}" y="{bottom + _LINE}" text-anchor="middle">{limit}</text>',
+        f'<text x="{_WIDTH}" y="{bottom + _LINE}" text-anchor="end">1</text>',
     ]
     label = "How many files have which probability of FAKE"
     shapes = "".join([*bars, *marks])
     box = f"0 0 {_WIDTH} {bottom + _LINE + 4}"
-    return f'<svg viewBox="{box}" role="img" aria-label="{label}">{shapes}</svg>'
+    return (
+        f'<p>Numbers of files:</p><svg viewBox="{box}" role="img" aria-label="{label}">{shapes}'
+        "</svg>"
+    )
 
 
-def _table(worst: Iterable[tuple[float, int, Json]]) -> str:
-    rows = ["<tr><th>FAKE</th><th>file</th><th>what was found</th></tr>"]
-    for fake, _, entry in worst:
-        notes = [*([] if entry["problem"] is None else [entry["problem"]]), *entry["notes"]]
-        if entry.get("heads_disagree"):
-            notes.insert(0, "the two heads disagree")
-        notes = [*_stretches(entry), *notes]
-        shown = entry.get("timeline") or entry.get("overlay") or entry.get("mask")
-        picture = ""
-        if shown is not None and shown.endswith(".png"):  # not a film
-            picture = f'<br><img loading="lazy" alt="" src="{quote(shown)}">'
+def _list(title: str, listed: _Worst) -> Iterator[str]:
+    if not listed.count:
+        return
+    yield f"<h2>{title}</h2>"
+    if listed.count > _MOST:
+        yield f"<p>The highest {_MOST} of {listed.count:,}; all are in predictions.csv.</p>"
+    columns = ("called", "probability of FAKE", "file", "what was found")
+    rows = [f"<tr>{''.join(f'<th>{column}</th>' for column in columns)}</tr>"]
+    for entry in listed:
+        found = f"<div>{_text('; '.join(_found(entry)))}</div>"
+        picture = next((entry[kind] for kind in _FILES if kind in entry), None)
+        if picture is not None and picture.endswith(".png"):
+            found += (
+                f'<a href="{quote(picture)}">'
+                f'<img loading="lazy" alt="{_text(picture)}" src="{quote(picture)}"></a>'
+            )
+        if (film := entry.get("overlay", "")).endswith(".mp4"):
+            found += f'<a href="{quote(film)}">{_text(film)}</a>'
         rows.append(
-            f'<tr><td class="number">{entry["verdict"]} {in_digits(fake)}</td>'
-            f'<td class="name">{_text(entry["file"])}</td>'
-            f"<td>{_text('; '.join(notes))}{picture}</td></tr>"
+            f"<tr><td>{entry['verdict']}</td>"
+            f'<td class="number">{in_digits(entry["fake_probability"])}</td>'
+            f'<td class="name">{_text(entry["file"])}</td><td>{found}</td></tr>'
         )
-    return f"<table>{''.join(rows)}</table>"
+    yield f"<table>{''.join(rows)}</table>"
+
+
+def _found(entry: Json) -> Iterator[str]:
+    """What is said of a file, in words."""
+    yield from _stretches(entry)
+    if (share := entry.get("manipulated_share")) is not None:
+        yield f"{per_cent(share, 1)} of the face marked"
+    if entry.get("heads_disagree"):
+        yield "the two heads disagree"
+    if entry["problem"] is not None:
+        yield entry["problem"]
+    if (frames := entry.get("frames_judged")) is not None:
+        yield f"{counted(frames, 'frame')} judged"
+    yield from entry["notes"]
 
 
 def _stretches(entry: Json) -> Iterator[str]:
-    """When people of a video look forged who are REAL on the whole."""
+    """When people of a video look forged."""
     for one in entry.get("people", ()):
-        if one["verdict"] == "REAL" and one.get("suspicious_from") is not None:
+        if one.get("suspicious_from") is not None:
             when = f"from {one['suspicious_from']:.1f} to {one['suspicious_to']:.1f} s"
-            yield f"person {one['person']} is REAL on the whole, but FAKE {when}"
+            whole = "is REAL on the whole, but " if one["verdict"] == "REAL" else ""
+            yield f"person {one['person']} {whole}looks forged {when}"
 
 
-def _failures(reasons: dict[str, tuple[int, list[str]]]) -> str:
+def _failures(reasons: Mapping[str, tuple[int, list[Json]]]) -> str:
     rows = ["<tr><th>files</th><th>reason</th><th>such as</th></tr>"]
-    for reason, (count, files) in sorted(reasons.items(), key=lambda one: -one[1][0]):
+    for count, examples in sorted(reasons.values(), key=lambda one: -one[0]):
+        files = "<br>".join(_text(entry["file"]) for entry in examples)
         rows.append(
-            f'<tr><td class="number">{count:,}</td><td>{_text(reason)}</td>'
-            f'<td class="name">{"<br>".join(map(_text, files))}</td></tr>'
+            f'<tr><td class="number">{count:,}</td><td>{_text(_problem(examples[0]))}</td>'
+            f'<td class="name">{files}</td></tr>'
         )
     return f"<table>{''.join(rows)}</table>"
 
 
+def _problem(entry: Json) -> str:
+    """Why a file failed, without its name."""
+    return entry["problem"].removeprefix(f"{entry['file']} ")
+
+
 def _reason(entry: Json) -> str:
-    """Why a file failed, without its name and numbers: the same reason is the same text."""
-    return re.sub(r"\d[\d,.]*", "N", entry["problem"].removeprefix(f"{entry['file']} "))
+    """The same for all files of one kind of failure."""
+    return re.sub(r"\d[\d,.]*", "N", _problem(entry))
+
+
+def _left_out(one: Json) -> str:
+    names = ", ".join([*one["such_as"], *["..."] * (one["count"] > len(one["such_as"]))])
+    text = f"{one['count']:,} {one['kind']} ({one['reason']}): {names}"
+    return f"<li>{_text(text)}</li>"
 
 
 def _text(text: str) -> str:

@@ -136,7 +136,7 @@ class FileResult(_Judged):
     frames: list[FrameResult] = dataclasses.field(default_factory=list)
     files: dict[str, str] = dataclasses.field(default_factory=dict)  # names by kind, such as mask
     decision: Decision = dataclasses.field(default_factory=Decision)
-    manipulated_share: float | None = None  # of a video
+    manipulated_share: float | None = None  # of the face, or the person, whose verdict it is
     worth: str | None = None  # of the weights: a sentence for people, set by `predict_files`
 
     @property
@@ -162,6 +162,8 @@ class FileResult(_Judged):
         """Derives the rest from the frames, which are complete; notes what was not judged."""
         for frame in self.frames:
             self.decision = frame.decision
+            shares = [one.manipulated_share for one in frame.faces if one.decision is self.decision]
+            self.manipulated_share = shares[0] if shares else None
             if small := len(frame.too_small):
                 faces = "a face is" if small == 1 else f"{small} faces are"
                 self.notes.append(f"{faces} too small to judge")
@@ -198,7 +200,11 @@ class FileResult(_Judged):
         return {**head, "width": width, "height": height, **self._found(), **self.files}
 
     def _found(self) -> Json:
-        return self.frames[0].to_json()
+        of_file = {
+            "manipulated_share": self.manipulated_share,
+            "heads_disagree": self.heads_disagree,
+        }
+        return {**self.frames[0].to_json(), **of_file}
 
 
 @dataclasses.dataclass
@@ -265,6 +271,19 @@ class VideoResult(FileResult):
                 for frame in self.frames
             ],
         }
+
+
+def longest_suspicious(people: Iterable[Json]) -> Json:
+    """`suspicious_from` and `suspicious_to` of the person for whom they are farthest apart.
+
+    People are of `PersonResult.to_json`; if nobody looks forged for a while, there are no keys.
+    """
+    stretches = [
+        {key: person[key] for key in ("suspicious_from", "suspicious_to")}
+        for person in people
+        if person["suspicious_from"] is not None
+    ]
+    return max(stretches, key=lambda one: one["suspicious_to"] - one["suspicious_from"], default={})
 
 
 def _people(frames: Iterable[FrameResult], judged: int) -> Iterator[PersonResult]:

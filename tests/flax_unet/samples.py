@@ -1,6 +1,7 @@
 """Small pictures, videos and networks for the tests, and where the real ones are."""
 
 import json
+import re
 import shutil
 import struct
 import zlib
@@ -44,6 +45,15 @@ def small_checkpoint(directory: Path, layout: str = "ynet-224") -> Path:
     config["model"]["image_size"] = SIDE
     (directory / layout / "config.json").write_text(json.dumps(config))
     return directory / layout
+
+
+def contents(out: Path) -> dict[str, Any]:
+    """All results of a prediction, but for the time at which they were made."""
+    found: dict[str, Any] = {path.name: path.read_bytes() for path in out.iterdir()}
+    found["predictions.json"] = json.loads(found["predictions.json"])
+    del found["predictions.json"]["made_by"]["created"]
+    found["report.html"] = re.sub(rb"Made on .* UTC", b"", found["report.html"])
+    return found
 
 
 def both(

@@ -133,10 +133,10 @@ def test_only_so_many_pixels_are_decoded(
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(frames=2), Sampling(keyframes=True)])
-def test_less_than_a_frame_is_decoded(sampling: Sampling, videos: dict[str, Path]) -> None:
+def test_the_first_frame_is_always_decoded(sampling: Sampling, videos: dict[str, Path]) -> None:
     reader = VideoReader(videos[".mp4"], sampling, max_pixels=1)
-    with pytest.raises(InputError, match="holds no frame that can be decoded"):
-        list(reader.frames())
+    assert [frame.number for frame in reader.frames() if frame is not None] == [0]
+    assert reader.unread() == "only its first frame was looked at"
 
 
 def test_skipped_frames_are_none(videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

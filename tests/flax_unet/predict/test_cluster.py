@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import json
 import socket
 import sys
 import types
@@ -22,7 +21,7 @@ from flax_unet.predict.results import FileResult
 from flax_unet.predict.work import Network, Setup
 from flax_unet.utils.errors import InputError
 from tests.clusters import on_new_cluster
-from tests.flax_unet.samples import noise, photo, small_checkpoint, write_video
+from tests.flax_unet.samples import contents, noise, photo, small_checkpoint, write_video
 
 Fails = Callable[..., str]
 SETUP = Setup((8, 8), 4, 0.5, None, mode="none")
@@ -32,14 +31,6 @@ NETWORK = Network(Path("model"), "float32")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_checkpoint(tmp_path_factory.mktemp("model"))
-
-
-def contents(out: Path) -> dict[str, Any]:
-    """All results, but for the time at which they were made."""
-    found: dict[str, Any] = {path.name: path.read_bytes() for path in out.iterdir()}
-    found["predictions.json"] = json.loads(found["predictions.json"])
-    del found["predictions.json"]["made_by"]["created"]
-    return found
 
 
 def test_ray_gives_the_same(

@@ -1,7 +1,6 @@
 """A run that ends early is gone on with: nothing is lost, and nothing is there twice."""
 
 import contextlib
-import json
 import multiprocessing
 import os
 import random
@@ -18,7 +17,7 @@ import pytest
 from flax_unet.predict import __main__ as predict
 from flax_unet.predict import join
 from flax_unet.utils.files import locked
-from tests.flax_unet.samples import noise, numbered, small_checkpoint, write_video
+from tests.flax_unet.samples import contents, noise, numbered, small_checkpoint, write_video
 
 Fails = Callable[..., str]
 FILES = 14
@@ -44,14 +43,6 @@ def folder(tmp_path: Path) -> Path:
     noise(seed=100).save(folder / "05.webp", lossless=True)
     (folder / "13.png").write_bytes(b"not a picture")
     return folder
-
-
-def contents(out: Path) -> dict[str, Any]:
-    """All results, but for the time at which they were made."""
-    found: dict[str, Any] = {path.name: path.read_bytes() for path in out.iterdir()}
-    found["predictions.json"] = json.loads(found["predictions.json"])
-    del found["predictions.json"]["made_by"]["created"]
-    return found
 
 
 def words(model: Path, folder: Path, out: Path, *more: object) -> list[str]:

@@ -37,9 +37,15 @@ def entry(file: str, fake: float | None = None, **more: Any) -> dict[str, Any]:
 
 
 def report(directory: Path, entries: list[dict[str, Any]], outcomes: dict[str, int]) -> Tags:
-    summary = Summary.of(Counter(outcomes), LeftOut())
-    about = {"checkpoint": "<b>model</b>", "worth": "Of unknown worth.", "threshold": 0.5}
-    write_report(directory, iter(entries), summary=summary, **about)
+    (left_out := LeftOut()).add(Path("<i>.txt"), "not a picture")
+    summary = Summary.of(Counter(outcomes), left_out)
+    head = {
+        **{"checkpoint": "<b>model</b>", "worth": "Of unknown worth.", "worth_in_short": "Hardly."},
+        "options": {"threshold": 0.5, "frames": 32, "every": 1, "keyframes": False},
+        **{"shard": "2/3", "made_by": {"created": "2026-11-28T09:30:00+00:00"}},
+    }
+    left = left_out.to_json()
+    write_report(directory, iter(entries), head=head, summary=summary, left_out=left)
     return Tags((directory / REPORT).read_text(encoding="utf-8"))
 
 
@@ -48,6 +54,16 @@ def test_the_most_suspicious_come_first(tmp_path: Path) -> None:
     page = report(tmp_path, entries, {"real": 50, "fake": 50})
     assert "100 files: 50 REAL, 50 FAKE" in page.text
     assert re.findall(r"\d{3}\.png", page.text) == [f"{n:03}.png" for n in range(99, 49, -1)]
+    assert "The highest 50 of 100; all are in predictions.csv." in page.text
+    for text in (
+        "Hardly.",
+        "2026-11-28 at 09:30",
+        "<b>model</b>",
+        "32 frames",
+        "part 2/3",
+        "1 .txt (not a picture): <i>",
+    ):
+        assert text in page.text
     bars = [of["height"] for tag, of in page.tags if tag == "rect"]
     assert bars == ["160.0"] * 20  # five files each
 
@@ -57,16 +73,17 @@ def test_names_and_notes_are_text(tmp_path: Path) -> None:
         entry(HOSTILE, 0.9, notes=[HOSTILE], overlay="<'\":&>.png", heads_disagree=True),
         entry("b.png", 0.2, problem="b.png is cut short: <i>", status="failed"),
         *(
-            entry(f"{n}.png", problem=f"{n}.png is not a <b>picture</b>", status="failed")
+            entry(f"{n}.png", problem=f"{n}.png is not a <b>picture</b> of {n + 1} byte")
             for n in range(4)
         ),
     ]
     page = report(tmp_path, entries, {"fake": 1, "failed": 5})
     assert HOSTILE in page.text
     assert "the two heads disagree" in page.text
-    assert "4is not a <b>picture</b>0.png" in page.text
+    assert "4is not a <b>picture</b> of 1 byte0.png1.png2.png" in page.text
     allowed = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "table", "tr"}
-    allowed |= {"th", "td", "br", "img", "svg", "rect", "line", "text"}
+    allowed |= {"th", "td", "br", "div", "a", "img", "svg", "rect", "line", "text", "strong"}
+    allowed |= {"ul", "li"}
     assert {tag for tag, _ in page.tags} <= allowed
     (image,) = [of["src"] for tag, of in page.tags if tag == "img"]
     assert image is not None
@@ -81,8 +98,17 @@ def test_a_forged_stretch_is_noted(tmp_path: Path) -> None:
         {"person": 3, "verdict": "FAKE"} | stretch,
     ]
     page = report(tmp_path, [entry("a.mp4", 0.3, people=people)], {"real": 1})
-    assert page.text.count("on the whole") == 1
-    assert "person 1 is REAL on the whole, but FAKE from 4.0 to 9.0 s" in page.text
+    assert page.text.count("person 1 is REAL on the whole, but looks forged from 4.0 to 9.0 s") == 2
+    assert page.text.count("; person 3 looks forged from 4.0 to 9.0 s") == 2
+    assert page.text.count("person 2") == 0
+
+
+def test_signs_of_a_forgery_are_listed_behind_any_number_of_others(tmp_path: Path) -> None:
+    certain = [entry(f"{number}.png", 0.9) for number in range(60)]
+    share = {"heads_disagree": True, "manipulated_share": 0.271}
+    page = report(tmp_path, [entry("a.png", 0.1, **share), *certain], {"real": 1, "fake": 60})
+    _, signs = page.text.split("Called REAL, with signs of a forgery")
+    assert "REAL0.1000a.png27.1% of the face marked; the two heads disagree" in signs
 
 
 def test_without_verdicts_there_is_no_chart(tmp_path: Path) -> None:
