@@ -18,7 +18,7 @@ from flax_unet.predict import writer
 from flax_unet.predict.pipeline import FileNote, Inspected, InspectedFrame, Options, inspect, lots
 from flax_unet.predict.predictions import head_of, write_predictions
 from flax_unet.predict.results import FileResult
-from flax_unet.predict.summary import Summary
+from flax_unet.predict.summary import Summary, outcome
 from flax_unet.utils.filenames import Names, shown
 from flax_unet.utils.files import followed
 from flax_unet.verdict import Verdict
@@ -112,12 +112,12 @@ class Judge:
         result.file = shown(path.name)
         if result.problem is not None:
             result.problem = result.problem.replace(shown(str(path)), result.file)
-        left_out = LeftOut()
+        entry, left_out = result.to_json(), LeftOut()
         write_predictions(
             written,
-            [result.to_json()],
+            [entry],
             head_of(self.checkpoint, self.detector, options),
-            Summary.of(Counter([result.outcome]), left_out).to_json(),
+            Summary.of(Counter([outcome(entry)]), left_out).to_json(),
             left_out.to_json(),
         )
         archive = shutil.make_archive(str(directory / Names().new(path.stem)), "zip", written)

@@ -32,7 +32,7 @@ from flax_unet.predict.predictions import (
 )
 from flax_unet.predict.report import REPORT, write_report
 from flax_unet.predict.results import FileResult
-from flax_unet.predict.summary import Summary
+from flax_unet.predict.summary import Summary, outcome
 from flax_unet.predict.work import Network, Setup
 from flax_unet.predict.workers import Search, judged_in_processes
 from flax_unet.predict.writer import file_results
@@ -182,11 +182,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Of a lot that is done in part, all is judged again.
         again = sum(map(len, files)) - (total - outcomes.total())
         for result in itertools.islice(results, again, None):
+            entry = result.to_json()
             if kept is not None:
-                kept.add(result)
-            outcomes[result.outcome] += 1
+                kept.add(entry)
+            outcomes[outcome(entry)] += 1
             with tqdm.external_write_mode():
-                print(json.dumps(result.to_json()) if args.json else result, flush=True)
+                print(json.dumps(entry) if args.json else result, flush=True)
         summary = Summary.of(outcomes, left_out)
         _print_summary(summary, left_out, sys.stderr if args.json else None)
         if not files and not total:

@@ -10,7 +10,8 @@ from typing import Any
 
 from flax_unet.checkpoint import metadata
 from flax_unet.predict.predictions import LINES, RUN, is_own, others
-from flax_unet.predict.results import FileResult, Json
+from flax_unet.predict.results import Json
+from flax_unet.predict.summary import outcome
 from flax_unet.utils.errors import InputError, counted
 from flax_unet.utils.filenames import shown
 from flax_unet.utils.files import kept_directory
@@ -78,7 +79,7 @@ class Journal:
                 try:
                     entry = json.loads(line)
                     self.names.append(entry["file"])
-                    self.outcomes[_outcome(entry)] += 1
+                    self.outcomes[outcome(entry)] += 1
                 except (ValueError, KeyError, TypeError) as error:
                     raise InputError(
                         f"{self._lines}, line {len(self.names) + 1}, is damaged; delete "
@@ -88,13 +89,12 @@ class Journal:
         with self._lines.open("rb+") as file:
             file.truncate(whole)
 
-    def add(self, result: FileResult) -> None:
-        """Writes the result of the next file.
+    def add(self, entry: Json) -> None:
+        """Writes the `FileResult.to_json` of the next file.
 
         Raises:
             InputError: the disk is full or cannot be written to.
         """
-        entry = result.to_json()
         line = json.dumps(entry, allow_nan=False).encode() + b"\n"
         try:
             with self._lines.open("ab") as file:
@@ -102,7 +102,7 @@ class Journal:
         except OSError as error:
             raise InputError(f"{self._lines} cannot be written: {error.strerror}") from error
         self.names.append(entry["file"])
-        self.outcomes[_outcome(entry)] += 1
+        self.outcomes[outcome(entry)] += 1
 
     def entries(self) -> Iterator[Json]:
         """`FileResult.to_json` of all files."""
@@ -147,15 +147,6 @@ def journal(out: Path, run: Json, may_replace: Callable[[Path], bool]) -> Iterat
             print(what, file=sys.stderr)
         raise
     (out / RUN).unlink()
-
-
-def _outcome(entry: Json) -> str:
-    """As `FileResult.outcome`, which is not stored."""
-    if entry["status"] != "ok":
-        return "failed"
-    if not any(frame.get("faces") for frame in entry.get("frames", [entry])):
-        return "without_face"
-    return (entry.get("verdict") or "without_verdict").lower()
 
 
 def _short(value: Any) -> str:

@@ -145,15 +145,6 @@ class FileResult(_Judged):
         return "ok" if self.problem is None else "failed"
 
     @property
-    def outcome(self) -> str:
-        """Which count of `summary.Summary` the file belongs to."""
-        if self.problem is not None:
-            return "failed"
-        if not self.faces:
-            return "without_face"
-        return (self.decision.verdict or "without_verdict").lower()
-
-    @property
     def faces(self) -> list[FaceResult]:
         """The faces that were judged, of all frames."""
         return [face for frame in self.frames for face in frame.faces]

@@ -11,6 +11,15 @@ from flax_unet.utils.errors import counted
 _OUTCOMES = ("real", "fake", "without_verdict", "without_face", "failed")
 
 
+def outcome(entry: Json) -> str:
+    """What became of a file, by its `FileResult.to_json`: the name of a count of `Summary`."""
+    if entry["status"] != "ok":
+        return "failed"
+    if not any(frame.get("faces") for frame in entry.get("frames", [entry])):
+        return "without_face"
+    return (entry.get("verdict") or "without_verdict").lower()
+
+
 @dataclasses.dataclass(frozen=True)
 class Summary:
     """How many files there were, by what became of them."""
@@ -25,7 +34,7 @@ class Summary:
 
     @classmethod
     def of(cls, outcomes: Counter[str], left_out: LeftOut) -> Self:
-        """Counts what `FileResult.outcome` gave."""
+        """Takes what `outcome` gave, counted."""
         counts = {name: outcomes[name] for name in _OUTCOMES}
         return cls(outcomes.total(), **counts, left_out=left_out.total())
 

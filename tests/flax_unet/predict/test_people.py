@@ -23,7 +23,7 @@ from flax_unet.predict.meaning import meaning
 from flax_unet.predict.pipeline import Options, inspect, lots
 from flax_unet.predict.predictions import JSON, TABLE, head_of, write_predictions
 from flax_unet.predict.results import Decision, FaceResult, FrameResult, VideoResult
-from flax_unet.predict.summary import Summary
+from flax_unet.predict.summary import Summary, outcome
 from flax_unet.verdict import Verdict
 from tests.flax_unet.samples import CLIP, encode, needs_shared, photo, small_checkpoint
 
@@ -156,9 +156,10 @@ def test_a_box_on_a_poster_flips_nothing(
     # The same in the files.
     options, left_out = Options("auto", finder), LeftOut()
     checkpoint = small_checkpoint(tmp_path)
-    entries, summary = [result.to_json()], Summary.of(Counter([result.outcome]), left_out)
+    entry = result.to_json()
+    summary = Summary.of(Counter([outcome(entry)]), left_out)
     head = head_of(checkpoint, Oracle([honest]), options)  # pyright: ignore[reportArgumentType]
-    write_predictions(out, entries, head, summary.to_json(), left_out.to_json())
+    write_predictions(out, [entry], head, summary.to_json(), left_out.to_json())
     (written,) = json.loads((out / JSON).read_text())["files"]
     assert written["verdict"] == "REAL"
     assert written["people"] == [one.to_json() for one in result.people]
@@ -265,12 +266,12 @@ def test_a_forged_stretch_is_in_print_and_in_the_files(tmp_path: Path) -> None:
     assert (one["suspicious_from"], one["suspicious_to"]) == (1.2, 3.5)
     assert (other["suspicious_from"], other["suspicious_to"]) == (None, None)
     assert "suspicious_from, suspicious_to" in meaning()
-    left_out = LeftOut()
-    summary = Summary.of(Counter([result.outcome]), left_out)
+    entry, left_out = result.to_json(), LeftOut()
+    summary = Summary.of(Counter([outcome(entry)]), left_out)
     checkpoint, oracle = small_checkpoint(tmp_path), Oracle([])
-    entries, options = [result.to_json()], Options()
+    options = Options()
     head = head_of(checkpoint, oracle, options)  # pyright: ignore[reportArgumentType]
-    write_predictions(tmp_path, entries, head, summary.to_json(), left_out.to_json())
+    write_predictions(tmp_path, [entry], head, summary.to_json(), left_out.to_json())
     with (tmp_path / TABLE).open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["level"] == "person"]
     found = [(row["suspicious_from"], row["suspicious_to"]) for row in rows]
