@@ -1,6 +1,7 @@
 """Draws results: heat maps with contours, faces framed and labelled, a video's timeline."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ _WIDTH = 300  # the smaller side of a box over this is the deviation that blurs 
 _FINE = 512  # pixels of the smaller side of a box, at which a contour is drawn at most
 _COLOURS = {True: (0, 120, 55), False: (200, 15, 45), None: (80, 80, 80)}  # by `is_real`
 _LEAST_FONT = 10  # pixels
+_TINY_FONT = 8  # for labels that are too large for their picture otherwise; smaller is unreadable
 _PLOTTED = ("#d71432", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22")
 _MOST_LINES = len(_PLOTTED)  # people in a timeline
 
@@ -160,13 +162,40 @@ def _frame(
     for box, text, colour in labels:
         pen.rectangle((box.left, box.top, box.right - 1, box.bottom - 1), None, colour, line)
         size = max(_LEAST_FONT, longer // 80, min(box.width // 8, longer // 20))
-        left, top, right, bottom = pen.textbbox((0, 0), text, _font(size))
+        _write(pen, picture.size, box, text, colour, size)
+
+
+def _write(
+    pen: ImageDraw.ImageDraw,
+    picture: tuple[int, int],
+    box: Box,
+    text: str,
+    colour: tuple[int, int, int],
+    most: int,
+) -> None:
+    """Writes the label of a box into a picture of a size, in a font of at most so many pixels.
+
+    It is smaller, or in two lines, where the picture is too small for it. Where that does not help,
+    there is none: a number that is cut off would be another one.
+    """
+    sizes = range(most, _TINY_FONT - 1, -1)
+    for words, size in itertools.product((text, text.replace(", ", ",\n")), sizes):
+        left, top, right, bottom = pen.textbbox((0, 0), words, _font(size))
         pad = size // 4
         width, height = right - left + 2 * pad, bottom - top + 2 * pad
-        x = max(0, min(box.left, picture.width - width))
-        y = box.top - height if box.top >= height else box.top  # above the face if there is room
-        pen.rectangle((x, y, x + width - 1, y + height - 1), colour)
-        pen.text((x + pad - left, y + pad - top), text, "white", _font(size))
+        if width <= picture[0] and height <= picture[1]:
+            break
+    else:
+        return
+    if box.top >= height:  # there is room above the face
+        y = box.top - height
+    elif 4 * height > box.height and box.bottom + height <= picture[1]:
+        y = box.bottom  # or it would hide much of a small face
+    else:
+        y = max(0, min(box.top, picture[1] - height))
+    x = max(0, min(box.left, picture[0] - width))
+    pen.rectangle((x, y, x + width - 1, y + height - 1), colour)
+    pen.text((x + pad - left, y + pad - top), words, "white", _font(size))
 
 
 @functools.cache

@@ -1,11 +1,12 @@
 """Overlays: heat where the network sees a forgery, and a smooth line around what it marks."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from flax_unet.app import html
 from flax_unet.app.judge import Report
@@ -20,6 +21,7 @@ from tests.flax_unet.samples import noise
 GRID, SIDE = 32, 640
 CELL = SIDE // GRID
 GREY = 100
+RED, GREEN = (200, 15, 45), (0, 120, 55)
 
 
 def grey(width: int = SIDE, height: int = SIDE) -> np.ndarray:
@@ -186,3 +188,57 @@ def test_faces_are_framed_and_named(
         assert np.ptp(columns) >= 25
         assert columns.max() < width - 1  # not cut off
     assert not np.asarray(image).any()
+
+
+def letters(drawn: np.ndarray) -> np.ndarray:
+    """Where white is, (h, w) bool, without the rows and columns that have none."""
+    white = np.asarray((drawn > 200).all(-1))
+    return white[np.any(white, axis=1)][:, np.any(white, axis=0)]
+
+
+def written(text: str, colour: tuple[int, int, int], font: int) -> np.ndarray:
+    """The letters of a text as Pillow writes them where there is room."""
+    page = Image.new("RGB", (40 * font, 4 * font), colour)
+    ImageDraw.Draw(page).text((font, font), text, "white", ImageFont.load_default(font))
+    return letters(np.asarray(page))
+
+
+def font_of(drawn: np.ndarray, texts: tuple[str, ...], colour: tuple[int, int, int]) -> int:
+    """The size in pixels in which one of some texts is in a picture, whole; 0 without one."""
+    found = letters(drawn)
+    fonts = itertools.product(range(8, 60), texts)
+    return next(
+        (font for font, text in fonts if np.array_equal(found, written(text, colour, font))), 0
+    )
+
+
+@pytest.mark.parametrize("face", [40, 150])
+@pytest.mark.parametrize("size", [(400, 300), (1000, 200), (160, 900)])
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (1, 0), (0, 1), (1, 1), (0.5, 0.02), (0.98, 0.5)])
+def test_labels_are_whole(size: tuple[int, int], face: int, x: float, y: float) -> None:
+    """In each corner and beside it; a small face is not hidden."""
+    left, top = round(x * (size[0] - face)), round(y * (size[1] - face))
+    box = Box(left, top, left + face, top + face)
+    drawn = np.asarray(draw.overlay(Image.new("RGB", size), [Verdict(size, box, 0.29)]))
+    assert font_of(drawn, ("forgery 71%",), RED) >= 10
+    if face == 40:
+        assert not drawn[box.top + 4 : box.bottom - 4, box.left + 4 : box.right - 4].any()
+
+
+@pytest.mark.parametrize(
+    ("size", "least"), [((300, 4000), 16), ((160, 160), 10), ((110, 110), 8), ((80, 50), 8)]
+)
+def test_labels_fit_into_small_and_narrow_pictures(size: tuple[int, int], least: int) -> None:
+    """In smaller type, or in two lines."""
+    verdict = Verdict(size, Box(0, 0, *size), 0.77, np.ones((GRID, GRID), bool))
+    drawn = np.asarray(draw.overlay(Image.new("RGB", size), [verdict]))
+    texts = ("forgery 23%, but 100% marked", "forgery 23%,\nbut 100% marked")
+    assert font_of(drawn, texts, GREEN) >= least
+
+
+def test_no_part_of_a_number_is_shown() -> None:
+    """In a picture too small for the label only the frame has the verdict's colour."""
+    verdict = Verdict((40, 40), Box(0, 0, 40, 40), 0.29)
+    drawn = np.asarray(draw.overlay(Image.new("RGB", (40, 40)), [verdict]))
+    assert (drawn[0] == RED).all()
+    assert not drawn[1:-1, 1:-1].any()
