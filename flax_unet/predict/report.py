@@ -33,7 +33,8 @@ svg { width: 100%; height: auto; }
 .fake { fill: #c2410c; } .real { fill: #0f766e; } text { fill: currentColor; font-size: 12px; }
 @media (max-width: 40rem) {
   table, tbody, tr, td { display: block; } th { display: none; }
-  td { border: 0; padding: .1rem 0; } tr { border-top: 1px solid #8886; padding: .4rem 0; }
+  td { border: 0; padding: .1rem 0; } td.number::before { content: attr(title) " "; }
+  tr { border-top: 1px solid #8886; padding: .4rem 0; }
 }
 """
 
@@ -208,7 +209,8 @@ def _list(title: str, listed: _Worst) -> Iterator[str]:
             found += f'<a href="{quote(film)}">{_text(film)}</a>'
         rows.append(
             f"<tr><td>{entry['verdict']}</td>"
-            f'<td class="number">{in_digits(entry["fake_probability"])}</td>'
+            f'<td class="number" title="probability of FAKE">'
+            f"{in_digits(entry['fake_probability'])}</td>"
             f'<td class="name">{_text(entry["file"])}</td><td>{found}</td></tr>'
         )
     yield f"<table>{''.join(rows)}</table>"
@@ -242,8 +244,8 @@ def _failures(reasons: Mapping[str, tuple[int, list[Json]]]) -> str:
     for count, examples in sorted(reasons.values(), key=lambda one: -one[0]):
         files = "<br>".join(_text(entry["file"]) for entry in examples)
         rows.append(
-            f'<tr><td class="number">{count:,}</td><td>{_text(_problem(examples[0]))}</td>'
-            f'<td class="name">{files}</td></tr>'
+            f'<tr><td class="number" title="files:">{count:,}</td>'
+            f'<td>{_text(_problem(examples[0]))}</td><td class="name">{files}</td></tr>'
         )
     return f"<table>{''.join(rows)}</table>"
 

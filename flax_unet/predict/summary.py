@@ -49,7 +49,7 @@ class Summary:
             "judged without a classifier": self.without_verdict,
             "without a face to judge": self.without_face,
             "failed": self.failed,
-            "left out": self.left_out,
+            "more left out": self.left_out,
         }
         always = ("REAL", "FAKE")
         words = [f"{count:,} {part}" for part, count in parts.items() if count or part in always]

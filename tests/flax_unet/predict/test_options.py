@@ -72,7 +72,7 @@ def test_every_file_of_a_folder_is_accounted_for(
     assert (summary["without_face"], summary["failed"], summary["left_out"]) == (1, 1, 6)
     assert counts == (
         f"5 files: {summary['real']} REAL, {summary['fake']} FAKE, 1 without a face to judge, "
-        "1 failed, 6 left out"
+        "1 failed, 6 more left out"
     )
     assert left_out == (
         "left out: 2 .xcf (not a picture or video, by its suffix); 1 .png (hidden); "

@@ -455,7 +455,7 @@ def test_names_of_any_kind(model: Path, tmp_path: Path, capsys: Printed) -> None
     assert len(lines) == len(visible) + 3
     assert counts.startswith(f"{len(visible)} files: ")
     hidden = len(HOSTILE) - len(visible) + 1
-    assert counts.endswith(f", {hidden} left out")
+    assert counts.endswith(f", {hidden} more left out")
     assert left_out == "left out: 1 .png, 1 without a suffix (hidden)"
     assert where.startswith(f"{out}: ")
     found = written(out)
