@@ -29,7 +29,8 @@ _CACHED_BYTES = 2**23  # of maps that a processor's cache holds
 def faces_at_once(platform: str, config: UNetConfig) -> int:
     """How many faces a device of a platform, such as `gpu`, judges at once by default.
 
-    On a CPU as many as have their largest maps in its cache; eight where those of one have not.
+    On a CPU as many as have their largest maps in its cache, but two at least and eight at most;
+    eight also where the maps of one face do not fit.
     """
     if platform != "cpu":
         return _AT_ONCE

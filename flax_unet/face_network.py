@@ -14,8 +14,8 @@ from flax_unet.nn.yunet import STRIDES, candidates
 from flax_unet.utils.errors import InputError
 
 # Pictures are filled up to these sides, in pixels, so that few programs are compiled. Searches of
-# 16:9 need no filling.
-_SIDES = 192, 320, 576, 960, 2048, 3072
+# 16:9 are only filled to whole strides.
+_SIDES = 192, 320, 544, 960, 2048, 3072
 _STRIDE = STRIDES[-1]
 _AT_ONCE = 2**26  # values of pictures on the device
 _SAME = 0.3  # candidates whose boxes overlap by more, of their union, are one face, as in OpenCV

@@ -125,7 +125,7 @@ class _Recognizer:
         return look / max(np.linalg.norm(look), 1e-12)
 
 
-_idle: list[_Recognizer] = []  # its methods are atomic
+_idle: list[_Recognizer] = []  # a list's methods are atomic
 
 
 def _small(image: Image.Image, box: Box) -> np.ndarray:

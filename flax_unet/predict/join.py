@@ -81,7 +81,8 @@ class _Part(NamedTuple):
             if missing := {*_COMMON, "left_out"} - head.keys():
                 raise KeyError(*missing)
         except (KeyError, TypeError, ValueError, AttributeError, ArgumentTypeError) as error:
-            raise InputError(f"{directory / JSON} is damaged; {_AGAIN}") from error
+            damage = f"{directory / JSON} is damaged, or was written by another version"
+            raise InputError(f"{damage}; {_AGAIN}") from error
         return part
 
     def entries(self) -> Iterator[Json]:

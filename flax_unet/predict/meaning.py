@@ -13,7 +13,8 @@ _SUSPICIOUS = (
     "seconds: the first and the last frame of the longest stretch in which a person looks forged, "
     f"whatever the verdict is: most frames within {NEAR:g} s of each are FAKE (at least of those "
     f"before and after it), and it has {LEAST_SECONDS:g} s, {LEAST_FRAMES} frames and "
-    f"{LEAST_SHARE:.0%} of the person's frames or more; null: there is none"
+    f"{LEAST_SHARE:.0%} of the person's frames or more; null: there is none. In predictions.csv "
+    "the row of a file has the longest of anyone in it"
 )
 
 
@@ -45,7 +46,8 @@ def meaning(threshold: float = THRESHOLD, calibration: Calibration | None = None
         "doubts": "what makes a face doubtful: blurred, cut off (by the picture's edge), uncertain "
         "(little detection_confidence)",
         "manipulated_share": "share of the box's pixels marked MANIPULATED (the mask's class 1)",
-        "manipulated_share of a picture": "that of the face whose verdict it has",
+        "manipulated_share of a picture": "that of the face whose verdict it has, or the mean over "
+        "all faces if the network has no classifier",
         "manipulated_share of a video": "mean over the faces of the person whose verdict it has, "
         "or over all faces if the network has no classifier",
         "heads_disagree": f"{DISAGREEMENT}; of a picture, by the face whose verdict it has; of "

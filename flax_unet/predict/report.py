@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from flax_unet.nn.decision import in_digits, per_cent
+from flax_unet.nn.decision import in_digits
 from flax_unet.predict.plan import WHOLE
 from flax_unet.predict.results import Json
 from flax_unet.predict.summary import Summary
@@ -40,8 +40,8 @@ svg { width: 100%; height: auto; }
 
 
 def _slim(entry: Json) -> Json:
-    """An entry without the faces of all frames: many are kept until the end."""
-    return {key: of for key, of in entry.items() if key not in ("frames", "faces")}
+    """An entry without the frames of a video: many are kept until the end."""
+    return {key: of for key, of in entry.items() if key != "frames"}
 
 
 class _Worst:
@@ -82,16 +82,18 @@ def write_report(
     bins = [0] * _BINS
     reasons: dict[str, tuple[int, list[Json]]] = {}  # with a count and examples
     worst, doubtful = _Worst(), _Worst()
+    has_both_heads = False
     for entry in entries:
         if entry["problem"] is not None:
             count, examples = reasons.get(reason := _reason(entry), (0, []))
             reasons[reason] = count + 1, [*examples, _slim(entry)][:_EXAMPLES]
+        has_both_heads |= entry.get("heads_disagree") is not None
         if (probability := entry.get("fake_probability")) is not None:
             bins[min(int(probability * _BINS), _BINS - 1)] += 1
             worst.add(entry)
-            if entry["verdict"] == "REAL" and (entry.get("heads_disagree") or [*_stretches(entry)]):
+            if entry["verdict"] == "REAL" and (_disagrees(entry) or [*_stretches(entry)]):
                 doubtful.add(entry)
-    parts = [f"<h1>{_text(str(summary))}</h1>", *_about(head)]
+    parts = [f"<h1>{_text(str(summary))}</h1>", *_about(head, any(bins), has_both_heads)]
     if any(bins):
         parts += ["<h2>Probability of FAKE</h2>", _histogram(bins, threshold)]
     parts += _list("Highest probabilities of FAKE", worst)
@@ -124,18 +126,24 @@ style-src 'unsafe-inline'">
         raise InputError(f"{directory / REPORT} cannot be written: {error.strerror}") from error
 
 
-def _about(head: Mapping[str, Any]) -> Iterator[str]:
+def _about(head: Mapping[str, Any], has_verdicts: bool, has_both_heads: bool) -> Iterator[str]:
     """What the figures mean, and how they were made."""
     options = head["options"]
     yield f"<p><strong>How far to trust this?</strong> {_text(head['worth_in_short'])}</p>"
-    yield (
-        "<p>A file is called FAKE from a probability of FAKE of "
-        f"{in_digits(options['threshold'])} on. A picture counts as its most suspicious face, a "
-        "video as its most suspicious person, on average over the frames that were looked at: "
-        f"{_sampling(options)}. Heat and outlines on pictures show where the network sees a "
-        "manipulation. The network has two heads: they disagree where the one calls a face REAL "
-        "and the other marks much of it, or the other way round.</p>"
-    )
+    sentences = [f"Of videos, {_sampling(options)} looked at."]
+    if has_verdicts:
+        sentences += [
+            f"A file is called FAKE from a probability of FAKE of {in_digits(options['threshold'])}"
+            " on. A picture counts as its most suspicious face, a video as its most suspicious "
+            "person, on average over these frames."
+        ]
+    if has_both_heads:
+        sentences += [
+            "Heat and outlines on pictures show where the network sees a manipulation. It has two "
+            "heads: they disagree where the one calls a face REAL and the other marks much of it, "
+            "or the other way round."
+        ]
+    yield f"<p>{' '.join(sentences)}</p>"
     shard = head["shard"]
     day, time = head["made_by"]["created"][:16].split("T")
     part = "" if shard == str(WHOLE) else f" This is part {_text(shard)} of the files."
@@ -147,11 +155,13 @@ def _about(head: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _sampling(options: Mapping[str, Any]) -> str:
+    """Which frames of videos were looked at, with the verb."""
     if options["keyframes"]:
-        return "its keyframes"
-    if options["frames"] is not None:
-        return f"{counted(options['frames'], 'frame')}, evenly spaced"
-    return "all of them" if options["every"] == 1 else f"one of {options['every']:,}"
+        return "the keyframes were"
+    if (frames := options["frames"]) is not None:
+        return "one frame was" if frames == 1 else f"{frames:,} evenly spaced frames were"
+    every = options["every"]
+    return "all frames were" if every == 1 else f"one frame in {every:,} was"
 
 
 def _histogram(bins: list[int], threshold: float) -> str:
@@ -220,14 +230,21 @@ def _found(entry: Json) -> Iterator[str]:
     """What is said of a file, in words."""
     yield from _stretches(entry)
     if (share := entry.get("manipulated_share")) is not None:
-        yield f"{per_cent(share, 1)} of the face marked"
-    if entry.get("heads_disagree"):
-        yield "the two heads disagree"
+        yield f"{share:.1%} of the face marked"
+    if _disagrees(entry):
+        other = "" if entry.get("heads_disagree") else " about another face"
+        yield f"the two heads disagree{other}"
     if entry["problem"] is not None:
         yield entry["problem"]
     if (frames := entry.get("frames_judged")) is not None:
         yield f"{counted(frames, 'frame')} judged"
     yield from entry["notes"]
+
+
+def _disagrees(entry: Json) -> bool:
+    """Whether the two heads disagree about anyone."""
+    everyone = entry.get("people") or entry.get("faces") or []
+    return any(one.get("heads_disagree") for one in [entry, *everyone])
 
 
 def _stretches(entry: Json) -> Iterator[str]:
@@ -242,10 +259,11 @@ def _stretches(entry: Json) -> Iterator[str]:
 def _failures(reasons: Mapping[str, tuple[int, list[Json]]]) -> str:
     rows = ["<tr><th>files</th><th>reason</th><th>such as</th></tr>"]
     for count, examples in sorted(reasons.values(), key=lambda one: -one[0]):
+        problems = "<br>".join(map(_text, dict.fromkeys(map(_problem, examples))))
         files = "<br>".join(_text(entry["file"]) for entry in examples)
         rows.append(
             f'<tr><td class="number" title="files:">{count:,}</td>'
-            f'<td>{_text(_problem(examples[0]))}</td><td class="name">{files}</td></tr>'
+            f'<td>{problems}</td><td class="name">{files}</td></tr>'
         )
     return f"<table>{''.join(rows)}</table>"
 

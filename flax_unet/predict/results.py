@@ -136,7 +136,7 @@ class FileResult(_Judged):
     frames: list[FrameResult] = dataclasses.field(default_factory=list)
     files: dict[str, str] = dataclasses.field(default_factory=dict)  # names by kind, such as mask
     decision: Decision = dataclasses.field(default_factory=Decision)
-    manipulated_share: float | None = None  # of the face, or the person, whose verdict it is
+    manipulated_share: float | None = None  # see `meaning`
     worth: str | None = None  # of the weights: a sentence for people, set by `predict_files`
 
     @property
@@ -154,7 +154,7 @@ class FileResult(_Judged):
         for frame in self.frames:
             self.decision = frame.decision
             shares = [one.manipulated_share for one in frame.faces if one.decision is self.decision]
-            self.manipulated_share = shares[0] if shares else None
+            self.manipulated_share = _mean(shares or [f.manipulated_share for f in frame.faces])
             if small := len(frame.too_small):
                 faces = "a face is" if small == 1 else f"{small} faces are"
                 self.notes.append(f"{faces} too small to judge")

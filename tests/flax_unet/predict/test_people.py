@@ -2,6 +2,7 @@
 
 import csv
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from flax_unet.app import html
 from flax_unet.app.judge import Judge
+from flax_unet.media import tracks
 from flax_unet.media.discover import LeftOut, items
 from flax_unet.media.faces import Box, Face, FaceFinder, find
 from flax_unet.media.tracks import Tracker
@@ -22,7 +24,13 @@ from flax_unet.predict import writer
 from flax_unet.predict.meaning import meaning
 from flax_unet.predict.pipeline import Options, inspect, lots
 from flax_unet.predict.predictions import JSON, TABLE, head_of, write_predictions
-from flax_unet.predict.results import Decision, FaceResult, FrameResult, VideoResult
+from flax_unet.predict.results import (
+    Decision,
+    FaceResult,
+    FrameResult,
+    VideoResult,
+    longest_suspicious,
+)
 from flax_unet.predict.summary import Summary, outcome
 from flax_unet.verdict import Verdict
 from tests.flax_unet.samples import CLIP, encode, needs_shared, photo, small_checkpoint
@@ -214,6 +222,36 @@ def test_who_leaves_and_comes_back(portraits: dict[str, Image.Image], finder: Fa
         picture = scene(people, step, None)
         numbers += tracker(picture, find(finder, picture, "auto", of_video=True).faces)
     assert numbers == [1, 2, 1, 2]
+
+
+def test_what_recognises_people_is_kept_for_the_next_video(
+    portraits: dict[str, Image.Image], finder: FaceFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each video is read by a new thread; to load SFace takes a tenth of a second."""
+    loaded: list[object] = []
+
+    class Counted(tracks._Recognizer):
+        def __init__(self) -> None:
+            super().__init__()
+            loaded.append(self)
+
+    monkeypatch.setattr(tracks, "_Recognizer", Counted)
+    monkeypatch.setattr(tracks, "_idle", [])
+    picture = scene({"left": portraits["anna"], "right": portraits["berta"]}, 0, None)
+    faces = find(finder, picture, "auto").faces
+    for _ in range(3):
+        thread = threading.Thread(target=lambda: Tracker()(picture, faces))
+        thread.start()
+        thread.join()
+    assert len(faces) == 2
+    assert len(loaded) == 1
+
+
+def test_a_file_has_the_longest_stretch_of_anyone() -> None:
+    stretches = [(1.0, 2.0), (None, None), (4.0, 6.5), (0.0, 2.0)]
+    people = [{"suspicious_from": begin, "suspicious_to": end} for begin, end in stretches]
+    assert longest_suspicious(people) == {"suspicious_from": 4.0, "suspicious_to": 6.5}
+    assert longest_suspicious(people[1:2]) == longest_suspicious([]) == {}
 
 
 def test_whole_pictures_are_one_person() -> None:

@@ -192,6 +192,10 @@ def test_photos_of_people(model: Path, tmp_path: Path, capsys: Printed) -> None:
     ]
     files = table(out, "file")
     assert [row["verdict"] for row in files] == [three["verdict"], one["verdict"], ""]
+    worst = max(three["faces"], key=lambda face: face["fake_probability"])
+    for name in ("manipulated_share", "heads_disagree"):
+        assert [row[name] for row in files] == [str(worst[name]), str(one[name]), ""]
+        assert (three[name], one[name]) == (worst[name], one["faces"][0][name])
     assert [row["notes"] for row in files] == ["a face is too small to judge", "", "no face found"]
     for row, face in zip(rows, [*three["faces"], *one["faces"]], strict=True):
         corners = [int(row[name]) for name in ("left", "top", "right", "bottom")]
@@ -248,6 +252,7 @@ def test_heads_that_a_network_lacks(tmp_path: Path, capsys: Printed) -> None:
             assert (result["real_probability"] is None) == has_mask
         picture, video = written(out)
         assert (picture["faces"][0]["manipulated_share"] is None) != has_mask
+        assert picture["manipulated_share"] == picture["faces"][0]["manipulated_share"]
         assert (video["manipulated_share"] is None) != has_mask
         always = {*TABLES, "face.overlay.png", "film.overlay.mp4"}
         own = {"face.mask.png"} if has_mask else {"film.timeline.png"}

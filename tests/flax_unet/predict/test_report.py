@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from flax_unet.media.discover import LeftOut
 from flax_unet.predict.report import REPORT, write_report
 from flax_unet.predict.summary import Summary
@@ -36,12 +38,15 @@ def entry(file: str, fake: float | None = None, **more: Any) -> dict[str, Any]:
     return found | more
 
 
-def report(directory: Path, entries: list[dict[str, Any]], outcomes: dict[str, int]) -> Tags:
+def report(
+    directory: Path, entries: list[dict[str, Any]], outcomes: dict[str, int], **sampling: Any
+) -> Tags:
+    sampling = {"frames": None, "every": 1, "keyframes": False} | (sampling or {"frames": 32})
     (left_out := LeftOut()).add(Path("<i>.txt"), "not a picture")
     summary = Summary.of(Counter(outcomes), left_out)
     head = {
         **{"checkpoint": "<b>model</b>", "worth": "Of unknown worth.", "worth_in_short": "Hardly."},
-        "options": {"threshold": 0.5, "frames": 32, "every": 1, "keyframes": False},
+        "options": {"threshold": 0.5, **sampling},
         **{"shard": "2/3", "made_by": {"created": "2026-11-28T09:30:00+00:00"}},
     }
     left = left_out.to_json()
@@ -59,7 +64,7 @@ def test_the_most_suspicious_come_first(tmp_path: Path) -> None:
         "Hardly.",
         "2026-11-28 at 09:30",
         "<b>model</b>",
-        "32 frames",
+        "32 evenly spaced frames",
         "part 2/3",
         "1 .txt (not a picture): <i>",
     ):
@@ -80,7 +85,7 @@ def test_names_and_notes_are_text(tmp_path: Path) -> None:
     page = report(tmp_path, entries, {"fake": 1, "failed": 5})
     assert HOSTILE in page.text
     assert "the two heads disagree" in page.text
-    assert "4is not a <b>picture</b> of 1 byte0.png1.png2.png" in page.text
+    assert "<b>picture</b> of 3 byte0.png1.png2.png" in page.text
     allowed = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "table", "tr"}
     allowed |= {"th", "td", "br", "div", "a", "img", "svg", "rect", "line", "text", "strong"}
     allowed |= {"ul", "li"}
@@ -109,6 +114,42 @@ def test_signs_of_a_forgery_are_listed_behind_any_number_of_others(tmp_path: Pat
     page = report(tmp_path, [entry("a.png", 0.1, **share), *certain], {"real": 1, "fake": 60})
     _, signs = page.text.split("Called REAL, with signs of a forgery")
     assert "REAL0.1000a.png27.1% of the face marked; the two heads disagree" in signs
+
+
+def test_any_face_about_which_the_heads_disagree_is_a_sign(tmp_path: Path) -> None:
+    faces = [{"heads_disagree": False}, {"heads_disagree": True}]
+    share = {"heads_disagree": False, "manipulated_share": 0.0}
+    page = report(tmp_path, [entry("a.png", 0.4, faces=faces, **share)], {"real": 1})
+    _, signs = page.text.split("Called REAL, with signs of a forgery")
+    assert "a.png0.0% of the face marked; the two heads disagree about another face" in signs
+    assert "It has two heads" in page.text
+
+
+@pytest.mark.parametrize(
+    ("sampling", "words"),
+    [
+        ({"keyframes": True}, "the keyframes were looked at"),
+        ({"frames": 1}, "one frame was looked at"),
+        ({"every": 1}, "all frames were looked at"),
+        ({"every": 25}, "one frame in 25 was looked at"),
+    ],
+)
+def test_which_frames_were_looked_at(sampling: dict[str, Any], words: str, tmp_path: Path) -> None:
+    page = report(tmp_path, [entry("a.png")], {"without_face": 1}, **sampling)
+    assert f"Of videos, {words}." in page.text
+    assert "heads" not in page.text  # nor are there verdicts
+    assert "called FAKE" not in page.text
+
+
+def test_a_film_is_a_link(tmp_path: Path) -> None:
+    page = report(tmp_path, [entry("a.mp4", 0.9, overlay="a b.mp4")], {"fake": 1})
+    assert [of["href"] for tag, of in page.tags if tag == "a"] == ["a%20b.mp4"]
+
+
+def test_messages_that_differ_are_shown(tmp_path: Path) -> None:
+    failed = [entry(f"{n}.png", problem=f"{n}.png holds {n} megapixels") for n in (200, 300, 300)]
+    page = report(tmp_path, failed, {"failed": 3})
+    assert "3holds 200 megapixelsholds 300 megapixels200.png" in page.text
 
 
 def test_without_verdicts_there_is_no_chart(tmp_path: Path) -> None:
