@@ -267,7 +267,7 @@ class VideoResult(FileResult):
 def longest_suspicious(people: Iterable[Json]) -> Json:
     """`suspicious_from` and `suspicious_to` of the person for whom they are farthest apart.
 
-    People are of `PersonResult.to_json`; if nobody looks forged for a while, there are no keys.
+    `people` come from `PersonResult.to_json`. There are no keys where nobody looks forged for long.
     """
     stretches = [
         {key: person[key] for key in ("suspicious_from", "suspicious_to")}
