@@ -4,10 +4,9 @@ The videos are made here: a face moves over a pattern, H.264, a keyframe each 25
 run the command with one process, the command as it is by default, the same with a network that
 takes no time to speak of, the way of DFDC's winner (`benchmarks.winner`, where its packages are
 installed), and the floor: all frames decoded through PyAV by a process for each processor, with
-nothing done to them. The time of a start, measured
-without a video, is taken from that of the commands; nothing is compiled in the others. The
-processor time of each stage is measured one after the other in this process, by one thread where
-libraries allow.
+nothing done to them. The time of a start, measured without a video, is taken from that of the
+commands; nothing is compiled in the others. The processor time of each stage is measured one after
+the other in this process, by one thread where libraries allow.
 """
 
 import collections

@@ -115,6 +115,7 @@ def _results(
             sampling=options.sampling,
             picture_pixels=options.picture_pixels,
             more_pixels=options.more_pixels,
+            threads=options.threads,
             directory=directory,
             overlays=overlays,
         )
@@ -166,7 +167,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = list(items(paths, left_out))
         sampling = sampling_of(args, paths, found)
         pixels = args.max_megapixels * 10**6
-        options = Options(args.faces, finder, sampling, pixels, "raise --max-megapixels")
+        # What FFmpeg puts in the place of damage depends on its threads: these must not depend on
+        # the number of workers.
+        threads = 1 if len(found) > 1 else 0
+        more = "raise --max-megapixels"
+        options = Options(args.faces, finder, sampling, pixels, more, threads=threads)
         files = plan(found, detector.batch_size, args.shard)
         outcomes: Counter[str] = Counter()
         kept, total = None, sum(map(len, files))

@@ -72,10 +72,8 @@ class _Part(NamedTuple):
             summary = Summary(**head["summary"])
             part = cls(directory, name, shard(head["shard"]), head, summary)
             threshold = float(head["options"]["threshold"])
-            texts = (
-                *map(head.get, ("checkpoint", "worth", "worth_in_short")),
-                head["made_by"].pop("created"),
-            )
+            texts = [head[key] for key in ("checkpoint", "worth", "worth_in_short")]
+            texts.append(head["made_by"].pop("created"))
             if not 0 < threshold < 1 or not all(isinstance(text, str) for text in texts):
                 raise ValueError("values of other kinds")
             if missing := {*_COMMON, "left_out"} - head.keys():

@@ -15,7 +15,7 @@ from flax_unet.predict.meaning import meaning
 from flax_unet.predict.pipeline import Options
 from flax_unet.predict.plan import WHOLE, Shard
 from flax_unet.predict.report import REPORT
-from flax_unet.predict.results import Json, longest_suspicious
+from flax_unet.predict.results import Json
 from flax_unet.predict.writer import is_result
 from flax_unet.utils.errors import InputError
 
@@ -84,11 +84,12 @@ def head_of(
         InputError: the checkpoint is damaged.
     """
     source = metadata.load_source(checkpoint_path)
+    worth = Worth.of(source)
     return {
         "checkpoint": checkpoint_path.resolve().name,
         "checkpoint_source": {key: source.get(key) for key in ("file", "sha256", "layout")},
-        "worth": Worth.of(source).sentence,
-        "worth_in_short": Worth.of(source).in_short,
+        "worth": worth.sentence,
+        "worth_in_short": worth.in_short,
         "image_size": detector.config.to_json()["image_size"],
         "options": options_of(detector, options),
         "shard": str(shard),
@@ -176,6 +177,19 @@ def _rows(entry: Json) -> Iterator[dict[str, Any]]:
             corners = dict(zip(_CORNERS, face["box"], strict=True))
             found = {**_some(face, *_COLUMNS), "doubts": "; ".join(face["doubts"])}
             yield {"level": "face", **common, **position, "face": number, **corners, **found}
+
+
+def longest_suspicious(people: Iterable[Json]) -> Json:
+    """`suspicious_from` and `suspicious_to` of the person for whom they are farthest apart.
+
+    `people` come from `PersonResult.to_json`. There are no keys where nobody looks forged for long.
+    """
+    stretches = [
+        {key: person[key] for key in ("suspicious_from", "suspicious_to")}
+        for person in people
+        if person["suspicious_from"] is not None
+    ]
+    return max(stretches, key=lambda one: one["suspicious_to"] - one["suspicious_from"], default={})
 
 
 def _some(entry: Json, *keys: str) -> dict[str, Any]:

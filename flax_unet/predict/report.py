@@ -51,11 +51,14 @@ class _Worst:
         self.count = 0
         self._heap: list[tuple[float, int, Json]] = []
 
-    def add(self, entry: Json) -> None:
-        """Adds a file that has a probability."""
+    def add(self, entry: Json) -> Json | None:
+        """Adds a file that has a probability; the one that there is no room for any more."""
         self.count += 1
-        push = heapq.heappush if len(self._heap) < _MOST else heapq.heappushpop
-        push(self._heap, (entry["fake_probability"], -self.count, _slim(entry)))
+        one = entry["fake_probability"], -self.count, entry
+        if len(self._heap) < _MOST:
+            heapq.heappush(self._heap, one)
+            return None
+        return heapq.heappushpop(self._heap, one)[-1]
 
     def __iter__(self) -> Iterator[Json]:
         """The highest first, and of the same the one that came first."""
@@ -90,14 +93,14 @@ def write_report(
         has_both_heads |= entry.get("heads_disagree") is not None
         if (probability := entry.get("fake_probability")) is not None:
             bins[min(int(probability * _BINS), _BINS - 1)] += 1
-            worst.add(entry)
-            if entry["verdict"] == "REAL" and (_disagrees(entry) or [*_stretches(entry)]):
-                doubtful.add(entry)
+            other = worst.add(_slim(entry))
+            if other is not None and other["verdict"] == "REAL" and _has_signs(other):
+                doubtful.add(other)
     parts = [f"<h1>{_text(str(summary))}</h1>", *_about(head, any(bins), has_both_heads)]
     if any(bins):
         parts += ["<h2>Probability of FAKE</h2>", _histogram(bins, threshold)]
     parts += _list("Highest probabilities of FAKE", worst)
-    parts += _list("Called REAL, with signs of a forgery", doubtful)
+    parts += _list("Others called REAL, with signs of a forgery", doubtful)
     if reasons:
         parts += ["<h2>Failed</h2>", _failures(reasons)]
     if left := [*map(_left_out, left_out)]:
@@ -241,6 +244,11 @@ def _found(entry: Json) -> Iterator[str]:
     yield from entry["notes"]
 
 
+def _has_signs(entry: Json) -> bool:
+    """Whether anything in a file looks forged."""
+    return _disagrees(entry) or any(_stretches(entry))
+
+
 def _disagrees(entry: Json) -> bool:
     """Whether the two heads disagree about anyone."""
     everyone = entry.get("people") or entry.get("faces") or []
@@ -252,8 +260,9 @@ def _stretches(entry: Json) -> Iterator[str]:
     for one in entry.get("people", ()):
         if one.get("suspicious_from") is not None:
             when = f"from {one['suspicious_from']:.1f} to {one['suspicious_to']:.1f} s"
-            whole = "is REAL on the whole, but " if one["verdict"] == "REAL" else ""
-            yield f"person {one['person']} {whole}looks forged {when}"
+            is_real = one["verdict"] == "REAL"
+            looks = "is REAL on the whole, but FAKE" if is_real else "looks forged"
+            yield f"person {one['person']} {looks} {when}"
 
 
 def _failures(reasons: Mapping[str, tuple[int, list[Json]]]) -> str:

@@ -264,19 +264,6 @@ class VideoResult(FileResult):
         }
 
 
-def longest_suspicious(people: Iterable[Json]) -> Json:
-    """`suspicious_from` and `suspicious_to` of the person for whom they are farthest apart.
-
-    `people` come from `PersonResult.to_json`. There are no keys where nobody looks forged for long.
-    """
-    stretches = [
-        {key: person[key] for key in ("suspicious_from", "suspicious_to")}
-        for person in people
-        if person["suspicious_from"] is not None
-    ]
-    return max(stretches, key=lambda one: one["suspicious_to"] - one["suspicious_from"], default={})
-
-
 def _people(frames: Iterable[FrameResult], judged: int) -> Iterator[PersonResult]:
     """The people in a video of whose frames so many have a face that was judged."""
     seen: dict[int, list[tuple[float, FaceResult]]] = {}

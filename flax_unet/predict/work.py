@@ -67,7 +67,7 @@ class Setup(NamedTuple):
     sampling: Sampling = Sampling()
     picture_pixels: int = MAX_PIXELS
     more_pixels: str | None = None
-    threads: int = 1  # that decode a video
+    threads: int = 0  # see `Options`
     directory: Path | None = None  # for what is written besides the results
     overlays: bool = True
 

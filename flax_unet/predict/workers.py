@@ -19,7 +19,7 @@ from flax_unet.judge import Judge
 from flax_unet.predict.plan import Lot, Plan
 from flax_unet.predict.results import FileResult
 from flax_unet.predict.work import PATIENCE, Distant, Queue, Setup, reader
-from flax_unet.utils.processes import Worker, processors
+from flax_unet.utils.processes import Worker
 
 _BEAT = 1.0  # seconds between signs of life
 _DEATH = "made the process that read it die, perhaps for lack of memory; replace or remove it"
@@ -43,8 +43,7 @@ def judged_in_processes(
     """
     queue = Queue(plan)
     with contextlib.ExitStack() as stack:
-        share = max(processors() // workers, 1)
-        setup = setup._replace(finds=search is None, threads=share)
+        setup = setup._replace(finds=search is None)
         hands = [stack.enter_context(contextlib.closing(_Hand(setup))) for _ in range(workers)]
         before = time.monotonic()
         while True:

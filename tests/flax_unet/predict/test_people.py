@@ -23,14 +23,14 @@ from flax_unet.nn.config import UNetConfig
 from flax_unet.predict import writer
 from flax_unet.predict.meaning import meaning
 from flax_unet.predict.pipeline import Options, inspect, lots
-from flax_unet.predict.predictions import JSON, TABLE, head_of, write_predictions
-from flax_unet.predict.results import (
-    Decision,
-    FaceResult,
-    FrameResult,
-    VideoResult,
+from flax_unet.predict.predictions import (
+    JSON,
+    TABLE,
+    head_of,
     longest_suspicious,
+    write_predictions,
 )
+from flax_unet.predict.results import Decision, FaceResult, FrameResult, VideoResult
 from flax_unet.predict.summary import Summary, outcome
 from flax_unet.verdict import Verdict
 from tests.flax_unet.samples import CLIP, encode, needs_shared, photo, small_checkpoint
