@@ -113,10 +113,17 @@ class _Recognizer:
         zero, one = np.zeros_like(x), np.ones_like(x)
         rows = np.block([[np.stack([x, -y, one, zero], 1)], [np.stack([y, x, zero, one], 1)]])
         a, b, c, d = np.linalg.lstsq(rows, np.concatenate([u, v]))[0].tolist()
-        aligned = image.transform(
+        # The part of the picture that it reads.
+        x, y = np.array([(0, 0), (0, _SIDE), (_SIDE, 0), (_SIDE, _SIDE)]).T
+        x, y = a * x - b * y + c, b * x + a * y + d
+        ends = np.floor([x.min(), y.min()]) - 1, np.ceil([x.max(), y.max()]) + 1
+        part = Box(*np.concatenate(ends).astype(int).tolist()).within(image.size)
+        if not part.area:
+            part = Box(0, 0, *image.size)
+        aligned = image.crop(part).transform(
             (_SIDE, _SIDE),
             Image.Transform.AFFINE,
-            (a, -b, c, b, a, d),
+            (a, -b, c - part.left, b, a, d - part.top),
             Image.Resampling.BILINEAR,
         )
         pixels = np.asarray(aligned.convert("RGB"), np.float32).transpose(2, 0, 1)[None]
@@ -130,7 +137,7 @@ _idle: list[_Recognizer] = []  # a list's methods are atomic
 
 def _small(image: Image.Image, box: Box) -> np.ndarray:
     """A small grey copy of a face, without its mean and contrast."""
-    reduced = image.resize((_SMALL, _SMALL), Image.Resampling.BOX, box, reducing_gap=2)
+    reduced = image.crop(box).resize((_SMALL, _SMALL), Image.Resampling.BOX, reducing_gap=2)
     values = np.asarray(reduced.convert("L"), np.float64).ravel()
     values -= values.mean()
     return values / max(np.linalg.norm(values), 1e-12)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 from PIL import Image
 
 from flax_unet.media.images import beginning
+from flax_unet.media.lazy import LazyImage
 from flax_unet.media.worker import AGAIN, WorkerError, replies
 from flax_unet.utils.errors import InputError
 
@@ -151,7 +152,7 @@ class VideoReader:
                 if reply is None:
                     yield None
                 elif reply.pixels is not None:
-                    image = Image.fromarray(reply.pixels)
+                    image = LazyImage(reply.pixels)
                     yield VideoFrame(reply.values["number"], reply.values["seconds"], image)
                 elif "rate" in reply.values:
                     self.rate, self._expected = reply.values["rate"], reply.values["expected"]

@@ -20,6 +20,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 
 from flax_unet.utils.errors import InputError
+from flax_unet.utils.processes import KEPT_MEMORY
 
 PATIENCE = 60.0  # seconds that a task may take without progress
 AGAIN = "export it again as MP4 (H.264)"  # what to do about a video that cannot be used
@@ -74,7 +75,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # decoders print there
-            env={**os.environ, "PYTHONPATH": paths},
+            env={**KEPT_MEMORY, **os.environ, "PYTHONPATH": paths},
             **_APART,
         )
         self._requests = cast(IO[bytes], self._process.stdin)

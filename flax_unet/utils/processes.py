@@ -24,7 +24,16 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-_THREADS = "OMP_NUM_THREADS"  # OpenBLAS and MKL follow it
+# Otherwise NumPy and OpenCV each start a thread for every core in every process, and all of them
+# wait for each other. OpenBLAS and MKL follow it.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+# glibc gives the memory of large arrays back to the system, which then clears it for the next ones:
+# a tenth of the time in which videos are read. Arrays of up to 64 MiB are kept, 128 MiB in all.
+KEPT_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**26),
+    "MALLOC_TRIM_THRESHOLD_": str(2**27),
+}
 _starting = threading.Lock()
 
 
@@ -36,7 +45,7 @@ class Worker(SpawnProcess):
 
     def start(self) -> None:
         """Starts the process."""
-        with _starting, _blocked_signals(), one_thread():
+        with _starting, _blocked_signals(), _environment():
             # Without the caller's script, which a spawned process would run again.
             main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
             try:
@@ -64,19 +73,15 @@ def _end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Has the linear algebra of processes that are started here use one thread, unless set.
-
-    Otherwise NumPy and OpenCV each start one for every core in every process, and all of them wait
-    for each other.
-    """
-    before = os.environ.get(_THREADS)
-    os.environ[_THREADS] = before or "1"
+def _environment() -> Iterator[None]:
+    """Sets what processes that are started here inherit, where it is not set."""
+    added = {name: v for name, v in (_ONE_THREAD | KEPT_MEMORY).items() if name not in os.environ}
+    os.environ |= added
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[_THREADS]
+        for name in added:
+            del os.environ[name]
 
 
 @contextlib.contextmanager

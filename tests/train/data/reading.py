@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Callable
 
+import numpy as np
+
 from flax_unet.utils.errors import InputError
 
 
@@ -30,3 +32,15 @@ def modules(read: Callable[[int], object], number: int) -> set[str]:
 def threads(number: int) -> str | None:
     """How many threads linear algebra may use."""
     return os.environ.get("OMP_NUM_THREADS")
+
+
+def faults(number: int) -> int:
+    """How often the system has to find memory for arrays as large as the ones before."""
+    import resource  # Windows has none
+
+    counts = []
+    for _ in range(2):
+        arrays = [np.ones(6 * 2**20, np.uint8) for _ in range(4)]
+        del arrays
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    return counts[1] - counts[0]
