@@ -43,6 +43,7 @@ from flax_unet.face_network import network_for
 from flax_unet.media import decoder
 from flax_unet.media.faces import FaceFinder, opencv, sorted_out
 from flax_unet.media.follow import Follower
+from flax_unet.media.lazy import LazyImage
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.processes import processors
 from train.data.synthetic.scene import ProceduralPortraits
@@ -120,7 +121,7 @@ def stages(model: Path, paths: list[Path], frames: int) -> tuple[dict[str, float
     for path in paths:
         with clock("decoding"):
             read = [
-                (reply.values["seconds"], Image.fromarray(reply.pixels))
+                (reply.values["seconds"], LazyImage(reply.pixels))
                 for reply in decoder.read(str(path), "mov", 1, frames, None, threads=1)
                 if reply is not None and reply.pixels is not None
             ]

@@ -151,8 +151,9 @@ class OpenCV:
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """See `FaceNetwork`."""
+        cv2 = opencv()
         self._detector.setInputSize(picture.shape[1::-1])
-        found = self._detector.detect(picture[..., ::-1].copy())[1]  # blue, green, red
+        found = self._detector.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
         return np.empty((0, 15), np.float32) if found is None else found
 
 
