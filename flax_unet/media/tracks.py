@@ -137,7 +137,8 @@ _idle: list[_Recognizer] = []  # a list's methods are atomic
 
 def _small(image: Image.Image, box: Box) -> np.ndarray:
     """A small grey copy of a face, without its mean and contrast."""
-    reduced = image.crop(box).resize((_SMALL, _SMALL), Image.Resampling.BOX, reducing_gap=2)
+    part = image if box == (0, 0, *image.size) else image.crop(box)
+    reduced = part.resize((_SMALL, _SMALL), Image.Resampling.BOX, reducing_gap=2)
     values = np.asarray(reduced.convert("L"), np.float64).ravel()
     values -= values.mean()
     return values / max(np.linalg.norm(values), 1e-12)

@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.processes import KEPT_MEMORY
+from flax_unet.utils.malloc import KEPT_MEMORY
 
 PATIENCE = 60.0  # seconds that a task may take without progress
 AGAIN = "export it again as MP4 (H.264)"  # what to do about a video that cannot be used

@@ -15,6 +15,7 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from multiprocessing.context import SpawnContext, SpawnProcess
 
 from flax_unet.utils.errors import InputError, ending_signals
+from flax_unet.utils.malloc import KEPT_MEMORY
 
 
 def processors() -> int:
@@ -27,13 +28,6 @@ def processors() -> int:
 # Otherwise NumPy and OpenCV each start a thread for every core in every process, and all of them
 # wait for each other. OpenBLAS and MKL follow it.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-# glibc gives the memory of large arrays back to the system, which then clears it for the next ones:
-# a tenth of the time in which videos are read. Arrays of up to 64 MiB are kept, 128 MiB in all.
-KEPT_MEMORY = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**26),
-    "MALLOC_TRIM_THRESHOLD_": str(2**27),
-}
 _starting = threading.Lock()
 
 
@@ -75,13 +69,17 @@ def _end_with_parent() -> None:
 @contextlib.contextmanager
 def _environment() -> Iterator[None]:
     """Sets what processes that are started here inherit, where it is not set."""
-    added = {name: v for name, v in (_ONE_THREAD | KEPT_MEMORY).items() if name not in os.environ}
-    os.environ |= added
+    inherited = _ONE_THREAD | KEPT_MEMORY
+    before = {name: os.environ.get(name) for name in inherited}
+    os.environ |= {name: before[name] or value for name, value in inherited.items()}
     try:
         yield
     finally:
-        for name in added:
-            del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from flax_unet.media.discover import items
 from flax_unet.media.videos import Sampling, VideoReader
 from flax_unet.predict.pipeline import FileNote, InspectedFrame, Options, inspect, lots
 from flax_unet.utils.errors import InputError
+from flax_unet.utils.malloc import KEPT_MEMORY
 from tests.flax_unet.predict.test_pipeline import Recorder
 from tests.flax_unet.samples import number_of, numbered, write_video
 
@@ -52,6 +53,14 @@ def no_decoder_is_left() -> Iterator[None]:
     yield
     worker._end_all()
     assert not decoders()
+
+
+def test_decoders_keep_their_memory(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEPT_MEMORY:
+        monkeypatch.delenv(name, raising=False)
+    assert count(film)
+    (decoder,) = decoders()
+    assert decoder.environ().items() >= KEPT_MEMORY.items()
 
 
 def count(path: Path) -> int:
