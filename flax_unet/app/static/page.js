@@ -51,14 +51,18 @@ function enter(file) {
   return number;
 }
 
+const buffered = 2 ** 20; // bytes that may have arrived although the browser does not say so
+
 function send(file, one, done) {
   const number = one.key;
+  let left = file.size;
   const request = new XMLHttpRequest(); // fetch() does not say how much was sent
   const asked = options();
   asked.set("name", file.name);
   request.open("POST", `${home}/files?${asked}`);
   request.upload.onprogress = ({ loaded, total }) => {
     one.share = total ? loaded / total : 0;
+    left = total - loaded;
     draw();
   };
   request.onload = () => {
@@ -66,6 +70,7 @@ function send(file, one, done) {
       return refuse(one, request.responseText || "The page refused it. Load the page again.");
     }
     sending.delete(number);
+    if (one.unwanted) return discard(request.responseText);
     if (pictures.has(number)) pictures.set(request.responseText, pictures.get(number));
     pictures.delete(number);
     if (chosen === number) chosen = request.responseText;
@@ -74,12 +79,14 @@ function send(file, one, done) {
   request.onerror = () => refuse(one, "It did not arrive. Check your connection.");
   request.onabort = () => forget(number);
   request.onloadend = done;
-  one.abort = () => request.abort();
+  // One that may have arrived is removed once the server has named it.
+  one.abort = () => { if (left > buffered) request.abort(); };
   request.send(file);
   draw();
 }
 
 function refuse(one, message) {
+  if (one.unwanted) return forget(one.key);
   Object.assign(one, { state: "refused", message });
   draw();
 }
@@ -157,7 +164,7 @@ function fill(item, file) {
 }
 
 function everything() {
-  return [...state.files, ...sending.values()];
+  return [...state.files, ...[...sending.values()].filter((one) => !one.unwanted)];
 }
 
 function draw() {
@@ -187,16 +194,22 @@ function choose(file) {
   draw();
 }
 
+function discard(file) {
+  return fetch(`${home}/files/${file}`, { method: "DELETE" });
+}
+
 async function remove(file) {
   const places = everything().map((one) => one.key);
   const after = places[places.indexOf(file) + 1] ?? places[places.indexOf(file) - 1] ?? null;
   if (chosen === file) chosen = after;
   if (sending.has(file)) {
     const one = sending.get(file);
+    one.unwanted = true;
     if (one.state === "sending" && one.abort) one.abort();
-    else forget(file);
+    else sending.delete(file);
+    draw();
   } else {
-    await fetch(`${home}/files/${file}`, { method: "DELETE" });
+    await discard(file);
   }
   const next = list.querySelector(`[data-key="${after}"] .away`);
   (next ?? picker).focus();

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, HttpCredentials, Page, expect
+from playwright.sync_api import Browser, HttpCredentials, Page, Route, expect
 
 from flax_unet.app import page as served
 from flax_unet.app.judge import Judge
@@ -161,6 +161,27 @@ def test_several_files_and_cancel(browser: Browser, url: str, tmp_path: Path) ->
     page.locator("#files .pick", has_text="1.png").click()
     expect(page.locator("#verdict .file")).to_have_text("1.png")
     expect(page.locator("#files [aria-current=true]")).to_contain_text("1.png")
+    page.close()
+
+
+def test_cancelled_when_it_has_just_arrived(browser: Browser, url: str) -> None:
+    """The server has it already, and the page does not know that yet."""
+    page, held = browser.new_page(), []
+
+    def hold(route: Route) -> None:
+        if route.request.method == "POST":
+            held.append((route, route.fetch()))
+        else:
+            route.continue_()
+
+    page.goto(url)
+    page.route("**/files*", hold)
+    page.locator("#file").set_input_files(EXAMPLES / "1_real.jpg")
+    expect(page.locator("#files li:not(.sending)")).to_have_count(1)  # so says the server
+    page.locator("#files .sending .away").click()
+    ((route, answer),) = held
+    route.fulfill(response=answer)
+    expect(page.locator("#files li")).to_have_count(0)
     page.close()
 
 
