@@ -16,7 +16,7 @@ class LazyImage(Image.Image):
     at a time may use it.
     """
 
-    _pixels: np.ndarray | None = None  # until they are copied; also in a copy of this picture
+    _pixels: np.ndarray | None = None  # None once they are copied
 
     def __init__(self, pixels: np.ndarray) -> None:
         """Takes (height, width, 3) uint8, RGB, which is not changed any more."""

@@ -182,7 +182,7 @@ def _rows(entry: Json) -> Iterator[dict[str, Any]]:
 def longest_suspicious(people: Iterable[Json]) -> Json:
     """`suspicious_from` and `suspicious_to` of the person for whom they are farthest apart.
 
-    `people` come from `PersonResult.to_json`. There are no keys where nobody looks forged for long.
+    `people` come from `PersonResult.to_json`. Empty if nobody looks forged for long.
     """
     stretches = [
         {key: person[key] for key in ("suspicious_from", "suspicious_to")}

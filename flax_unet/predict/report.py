@@ -52,7 +52,7 @@ class _Worst:
         self._heap: list[tuple[float, int, Json]] = []
 
     def add(self, entry: Json) -> Json | None:
-        """Adds a file that has a probability; the one that there is no room for any more."""
+        """Adds a file that has a probability. Returns the file that it displaces, if any."""
         self.count += 1
         one = entry["fake_probability"], -self.count, entry
         if len(self._heap) < _MOST:
