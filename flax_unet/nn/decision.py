@@ -1,6 +1,7 @@
 """The decision between REAL and FAKE, and the meaning of both heads' numbers."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,10 +77,29 @@ def per_cent(probability: float, digits: int = 0) -> str:
     return f"{probability:.{digits}%}"
 
 
-def in_digits(probability: float) -> str:
-    """A probability with four digits, or in per cent where these would be 0.0000 or 1.0000."""
-    text = f"{probability:.4f}"
-    return per_cent(probability, 2) if text in ("0.0000", "1.0000") else text
+def in_digits(probability: float, digits: int = 4) -> str:
+    """A probability with so many digits, or in per cent where all of them would be those of 0 or 1.
+
+    There are at least two digits.
+    """
+    text = f"{probability:.{digits}f}"
+    return per_cent(probability, digits - 2) if float(text) in (0, 1) else text
+
+
+def digits_beside(threshold: float, probabilities: Sequence[float]) -> int:
+    """How many digits are enough for `in_digits` to show on which side of a threshold all are.
+
+    At least two. A probability below the threshold then has a smaller number than the threshold,
+    and one at it or above has not.
+    """
+
+    def are_enough(digits: int) -> bool:
+        shown = round(threshold, digits)
+        return 0 < shown < 1 and all(
+            (round(one, digits) < shown) == (one < threshold) for one in probabilities
+        )
+
+    return next(filter(are_enough, range(2, 17)), 17)  # 17 digits tell any two numbers apart
 
 
 def label(real: Any) -> str:

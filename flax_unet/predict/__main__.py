@@ -20,8 +20,9 @@ from flax_unet.predict.cluster import described, judged_on_cluster
 from flax_unet.predict.journal import journal
 from flax_unet.predict.options import check, named_paths, parser, sampling_of
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options, inspect
-from flax_unet.predict.plan import WHOLE, Plan, left, plan
+from flax_unet.predict.plan import WHOLE, Plan, fingerprint, left, plan
 from flax_unet.predict.predictions import (
+    ARCHIVE,
     JSON,
     LINES,
     TABLE,
@@ -31,7 +32,7 @@ from flax_unet.predict.predictions import (
     write_predictions,
 )
 from flax_unet.predict.report import REPORT, write_report
-from flax_unet.predict.results import FileResult
+from flax_unet.predict.results import FileResult, Json
 from flax_unet.predict.summary import Summary, outcome
 from flax_unet.predict.work import Network, Setup
 from flax_unet.predict.workers import Search, judged_in_processes
@@ -75,21 +76,32 @@ def _network(args: argparse.Namespace) -> Network:
     )
 
 
-def _run(args: argparse.Namespace, detector: "Detector", options: Options) -> dict[str, Any]:
-    """What results depend on, and may not change while a run is unfinished."""
+def _asked(args: argparse.Namespace, detector: "Detector", archive: Json) -> Json:
+    """What results depend on besides the weights, `options_of` and versions."""
+    return {
+        "face_model": None if args.face_model is None else file_sha256(args.face_model),
+        "max_megapixels": args.max_megapixels,
+        "batch_size": detector.batch_size,
+        "overlays": not args.no_overlays,
+        ARCHIVE: archive,
+    }
+
+
+def _run(
+    args: argparse.Namespace, detector: "Detector", options: Options, asked: Json
+) -> dict[str, Any]:
+    """What may not change while a run is unfinished."""
     from flax_unet.checkpoint import store
 
     made = made_by()
     return {
         "weights": store.fingerprint(args.checkpoint)["weights_sha256"],
         **options_of(detector, options),
-        "face_model": None if args.face_model is None else file_sha256(args.face_model),
-        "max_megapixels": args.max_megapixels,
-        "batch_size": detector.batch_size,
-        "overlays": not args.no_overlays,
         "shard": str(args.shard),
         "code_sha256": made["code_sha256"],
         "versions": made["versions"],
+        **asked,
+        ARCHIVE: None if args.shard == WHOLE else asked[ARCHIVE],  # files may be added to the whole
     }
 
 
@@ -173,10 +185,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         more = "raise --max-megapixels"
         options = Options(args.faces, finder, sampling, pixels, more, threads=threads)
         files = plan(found, detector.batch_size, args.shard)
+        asked = _asked(args, detector, fingerprint(found))
         outcomes: Counter[str] = Counter()
         kept, total = None, sum(map(len, files))
         if args.out is not None:
-            run = _run(args, detector, options)
+            run = _run(args, detector, options, asked)
             kept = stack.enter_context(journal(args.out, run, may_be_replaced))
             files, outcomes = left(files, kept.names), kept.outcomes.copy()
             if kept.names:
@@ -202,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 kept.discard()
             raise InputError("every file failed; the reasons are above")
         if kept is not None:
-            head = head_of(args.checkpoint, detector, options, args.shard)
+            head = head_of(args.checkpoint, detector, options, args.shard, asked)
             others = left_out.to_json()
             write_predictions(kept.directory, kept.entries(), head, summary.to_json(), others)
             write_report(

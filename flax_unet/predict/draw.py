@@ -1,5 +1,6 @@
 """Draws results: heat maps with contours, faces framed and labelled, a video's timeline."""
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from flax_unet.media.faces import Box
 from flax_unet.media.images import mask_image
-from flax_unet.nn.decision import in_digits
+from flax_unet.nn.decision import digits_beside, in_digits
 from flax_unet.predict.results import VideoResult
 from flax_unet.verdict import Verdict
 
@@ -22,6 +23,7 @@ _FINE = 512  # pixels of the smaller side of a box, at which a contour is drawn 
 _COLOURS = {True: (0, 120, 55), False: (200, 15, 45), None: (80, 80, 80)}  # by `is_real`
 _LEAST_FONT = 10  # pixels
 _TINY_FONT = 8  # for labels that are too large for their picture otherwise; smaller is unreadable
+_SURROUNDINGS, _CLOSE_UP = 0.25, 320  # of a close-up: share of a box around it, pixels a side
 _PLOTTED = ("#d71432", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22")
 _MOST_LINES = len(_PLOTTED)  # people in a timeline
 
@@ -57,6 +59,18 @@ def overlay(
         if verdict.mask is not None:
             _heat(picture, verdict.box, verdict.mask, verdict.mask_probability)
     _frame(picture, verdicts, too_small, people)
+    return picture
+
+
+def close_up(image: Image.Image, verdict: Verdict) -> Image.Image:
+    """A face and a little of what is around it, drawn as in an overlay, at 320 pixels at most."""
+    around = verdict.box.grown(_SURROUNDINGS).within(image.size)
+    corners = zip(verdict.box, (around.left, around.top) * 2, strict=True)
+    box = Box(*(edge - start for edge, start in corners))
+    size = (around.width, around.height)
+    moved = dataclasses.replace(verdict, size=size, box=box)
+    picture = overlay(image.crop(around), [moved])
+    picture.thumbnail((_CLOSE_UP, _CLOSE_UP))
     return picture
 
 
@@ -219,36 +233,41 @@ def label(verdict: Verdict) -> str:
 def write_timeline(path: Path, result: VideoResult) -> None:
     """Plots the fake probability of each person in a video, with gaps where it was not judged.
 
-    The result has a verdict; the file becomes a PNG.
+    A field behind it is the longest stretch in which a person looks forged. The result has a
+    verdict; the file becomes a PNG.
     """
     from matplotlib.figure import Figure  # takes a second to import
 
     seconds = np.array([frame.seconds for frame in result.frames], float)
-    figure = Figure(figsize=(9, 3), layout="constrained")
-    axes = figure.subplots()
-    decision, threshold = result.decision, result.decision.threshold
-    axes.axhspan(threshold, 1, color=_PLOTTED[0], alpha=0.08, lw=0)
+    threshold, fake = result.decision.threshold, result.decision.fake_probability or 0.0
+    digits = digits_beside(threshold, [fake])
     # The one whose verdict it is comes last, so that its line lies on top.
-    people = sorted(result.people, key=lambda one: one.person == result.person)[-_MOST_LINES:]
+    people = sorted(
+        result.people, key=lambda one: (one.person == result.person, one.suspicious is not None)
+    )[-_MOST_LINES:]
+    # Small, so that its text is readable in the report; the legend of many people needs more.
+    figure = Figure(figsize=(6, 2.4 + 0.15 * max(len(people) - 4, 0)), layout="constrained")
+    axes = figure.subplots()
+    with_stretch = [one for one in people if one.suspicious is not None]
     for number, one in enumerate(people, start=1):
         of_frames = (
             [face.decision.fake_probability for face in frame.faces if face.person == one.person]
             for frame in result.frames
         )
-        fake = np.array([of[0] if of else None for of in of_frames], float)  # or NaN
+        fakes = np.array([of[0] if of else None for of in of_frames], float)  # or NaN
         colour = _PLOTTED[len(people) - number]
         name = f"person {one.person}: {one.decision.verdict}"
-        axes.plot(seconds, fake, color=colour, lw=1, marker=".", ms=3, label=name)
-    axes.axhline(threshold, color="grey", lw=0.8, ls="--")
+        axes.plot(seconds, fakes, color=colour, lw=1, marker=".", ms=3, label=name)
+        if one.suspicious is not None:
+            stretch = "longest\nstretch" if one is with_stretch[-1] else None
+            axes.axvspan(*one.suspicious, color=colour, alpha=0.15, lw=0, label=stretch)
+    limit = f"FAKE from {in_digits(threshold, digits)}"
+    axes.axhline(threshold, color="grey", lw=1, ls="--", label=limit)
     whose = f"person {result.person}, mean" if len(people) > 1 else "mean"
-    mean = f"{whose} probability of FAKE {in_digits(decision.fake_probability or 0.0)}"
-    axes.set(
-        xlabel="seconds",
-        ylabel="probability of FAKE",
-        ylim=(-0.02, 1.02),
-        title=f"{decision.verdict}: {mean}",
+    axes.set(xlabel="seconds", ylabel="prob. of FAKE", ylim=(-0.02, 1.02))
+    figure.suptitle(
+        f"{result.decision.verdict}: {whose} probability of FAKE {in_digits(fake, digits)}"
     )
-    if len(people) > 1:
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    figure.legend(loc="outside right center", handlelength=1.2)
     axes.grid(alpha=0.3)
-    figure.savefig(path, format="png", dpi=110)
+    figure.savefig(path, format="png", dpi=160)

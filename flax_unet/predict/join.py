@@ -14,6 +14,7 @@ from typing import NamedTuple, Self
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.predict.plan import WHOLE, Shard, shard
 from flax_unet.predict.predictions import (
+    ARCHIVE,
     JSON,
     LINES,
     NAMES,
@@ -40,7 +41,10 @@ Exit status: 0 done; 2 the parts are not all parts of one archive, or DIR exists
 _AGAIN = "judge this part again"
 _SHOWN = 10  # numbers of missing parts
 # What all parts have in common. They may have been made at different times.
-_COMMON = ("checkpoint_source", "image_size", "options", "meaning", "made_by")
+_COMMON = (
+    *(ARCHIVE, "checkpoint_source", "image_size", "options", "face_model", "max_megapixels"),
+    *("batch_size", "overlays", "meaning", "made_by"),
+)
 
 
 class _Part(NamedTuple):
@@ -132,7 +136,7 @@ def _parts(directories: Sequence[Path]) -> list[_Part]:
             if part.head[key] != first.head[key]:
                 raise InputError(
                     f"{part.name} has another {key} than {first.name}; judge all parts with the "
-                    "same checkpoint, options and versions"
+                    "same files, checkpoint, options and versions"
                 )
         if part.shard.parts != first.shard.parts:
             raise InputError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_unet.checkpoint import metadata
-from flax_unet.predict.predictions import LINES, RUN, is_own, others
+from flax_unet.predict.predictions import ARCHIVE, LINES, RUN, is_own, others
 from flax_unet.predict.results import Json
 from flax_unet.predict.summary import outcome
 from flax_unet.utils.errors import InputError, counted
@@ -61,6 +61,11 @@ class Journal:
     def _compare(self, before: Json, run: Json) -> None:
         for name in run:
             if run[name] != before.get(name):
+                if name == ARCHIVE:
+                    raise InputError(
+                        f"{self.directory} holds the unfinished results of a part of other files. "
+                        "Put the files back as they were, or delete the directory"
+                    )
                 raise InputError(
                     f"{self.directory} holds the unfinished results of another command, whose "
                     f"{name} was {_short(before.get(name))}, not {_short(run[name])}. Give "

@@ -31,6 +31,34 @@ def meaning(threshold: float = THRESHOLD, calibration: Calibration | None = None
     return {
         "worth": "what the weights were trained and measured on, as recorded in the checkpoint",
         "worth_in_short": "how far to trust the verdicts",
+        "false_alarm_rate": "share of the REAL frames of its calibration that the checkpoint's own "
+        "threshold calls FAKE at most, as recorded; null: not recorded, or not calibrated",
+        "face_model": "SHA-256 of the file that --face-model names; null: the installed one",
+        "batch_size": "of --batch-size: faces that the network judges at a time, and pictures of a "
+        "lot",
+        "archive": "how many files the command was given, of all parts together, and the SHA-256 "
+        "of their paths, each with a NUL behind it",
+        "file": "its path, as named on the command line or found in a folder named there; bytes "
+        "that are not text as escapes",
+        "kind": "picture, video, or folder (which cannot be read, or holds neither)",
+        "status": "ok or failed. A failed file is not checked, a video that is cut short only up "
+        "to there",
+        "problem": "why the file failed; null, and in predictions.csv empty: it did not",
+        "notes": "what to mind about the file besides; in predictions.csv with ; in between",
+        "level": "what a row of predictions.csv is about: file (a row for each), person (a row for "
+        "each person in a video), or face (a row for each face of a picture, and of each frame of "
+        "a video)",
+        "face": "in predictions.csv, the number of a face in its picture or frame, from 1, in the "
+        "order of `faces`",
+        "frame": "number of a frame in its video, from 0",
+        "seconds": "when a frame of a video is shown, from its beginning; in predictions.csv, of a "
+        "person the first frame in which they were judged",
+        "frames": "in predictions.csv, how many frames of a video have a face that was judged; of "
+        "a person, in how many frames they were judged. In predictions.json, of a person the same, "
+        "and of a video all frames that were looked at",
+        "frames_read, frames_judged": "how many frames of a video were looked at, and how many of "
+        "these have a face that was judged",
+        "first_seconds, last_seconds": "the first and the last frame in which a person was judged",
         "real_probability": real,
         "fake_probability": "1 - real_probability",
         **raw,
@@ -55,6 +83,8 @@ def meaning(threshold: float = THRESHOLD, calibration: Calibration | None = None
         "network lacks a head",
         "box": "left, top, right, bottom in pixels of the picture, the last two not included",
         "too_small": "faces that were found and are too small to judge",
+        "close_up": "JPEG of the frame in which the person whose verdict a video has is FAKE most "
+        "likely: the face, drawn as in the overlay",
         "mask": "palette PNG at the picture's size; index 1 = MANIPULATED, 0 = untouched",
         "mask_threshold": "a pixel is marked MANIPULATED where its probability of that is above "
         "it; null: where MANIPULATED (the mask's class 1) is the likelier class",

@@ -97,7 +97,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         help=f"new directory for {JSON}, {TABLE}, masks and overlays",
     )
     add("--overwrite", action="store_true", help="replace results that stand in DIR")
-    add("--no-overlays", action="store_true", help="write masks, but no overlays")
+    add("--no-overlays", action="store_true", help="write masks, but no overlays or close-ups")
     add(
         "--threshold",
         type=between_0_and_1,

@@ -1,9 +1,11 @@
 """Which files are judged, in which order, and what their results are named."""
 
 import argparse
+import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax_unet.media.discover import Item
 from flax_unet.predict.pipeline import lots
@@ -62,6 +64,14 @@ def plan(items: Iterable[Item], batch_size: int, shard: Shard = WHOLE) -> Plan:
         for lot in lots(items, batch_size)
     ]
     return planned[shard.part - 1 :: shard.parts]
+
+
+def fingerprint(items: Sequence[Item]) -> dict[str, Any]:
+    """What parts of the same files have in common: their number, and the SHA-256 of their paths."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(os.fsencode(item.path) + b"\0")
+    return {"files": len(items), "paths_sha256": digest.hexdigest()}
 
 
 def left(plan: Plan, done: Sequence[str]) -> Plan:

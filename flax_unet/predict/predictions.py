@@ -3,8 +3,9 @@
 import csv
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from flax_unet.checkpoint import metadata
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 JSON, TABLE, LINES = "predictions.json", "predictions.csv", "predictions.jsonl"
 RUN = "run.json"  # while results are unfinished
+ARCHIVE = "archive"  # the key of `plan.fingerprint`
 NAMES = (JSON, TABLE, LINES, REPORT, RUN)
 _FILES = ' "files": ['  # begins the line of JSON behind which files follow
 _CORNERS = ("left", "top", "right", "bottom")
@@ -72,13 +74,18 @@ def options_of(detector: "Detector", options: Options) -> Json:
 
 
 def head_of(
-    checkpoint_path: Path, detector: "Detector", options: Options, shard: Shard = WHOLE
+    checkpoint_path: Path,
+    detector: "Detector",
+    options: Options,
+    shard: Shard = WHOLE,
+    asked: Mapping[str, Any] = MappingProxyType({}),
 ) -> Json:
     """What predictions.json says of all files together.
 
     That is the last name of `checkpoint_path`, what its weights are worth, the size of the
-    network's input, the options of masks and files, the part of the work, and what they were made
-    by.
+    network's input, the options of masks and files, the rate of false alarms for which the
+    checkpoint's threshold was set, the part of the work, what else was `asked`, and what they were
+    made by.
 
     Raises:
         InputError: the checkpoint is damaged.
@@ -92,7 +99,9 @@ def head_of(
         "worth_in_short": worth.in_short,
         "image_size": detector.config.to_json()["image_size"],
         "options": options_of(detector, options),
+        "false_alarm_rate": metadata.false_alarm_rate(source),
         "shard": str(shard),
+        **asked,
         "meaning": meaning(detector.threshold, detector.calibration),
         "made_by": made_by(),
     }

@@ -1,16 +1,20 @@
 """Writes report.html: what became of the files, for people. It needs no network and no script."""
 
+import bisect
 import heapq
 import html
+import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from flax_unet.nn.decision import in_digits
+from flax_unet.nn.decision import THRESHOLD, digits_beside, in_digits
 from flax_unet.predict.plan import WHOLE
 from flax_unet.predict.results import Json
+from flax_unet.predict.stretch import LEAST_FRAMES, LEAST_SECONDS, LEAST_SHARE, NEAR
 from flax_unet.predict.summary import Summary
 from flax_unet.utils.errors import InputError, counted
 from flax_unet.utils.filenames import shown
@@ -19,29 +23,25 @@ REPORT = "report.html"
 _MOST = 50  # files of a list
 _BINS = 20  # of the histogram
 _EXAMPLES = 3  # files that are named for each reason of a failure
-_WIDTH, _HEIGHT, _LINE = 640, 160, 16  # of the histogram and a line of text, in its own units
-_FILES = ("timeline", "overlay", "mask")  # of an entry: what may be shown of it, the best first
+_WIDTH, _HEIGHT, _LINE = 640, 160, 20  # of the histogram and a line of text, in its own units
+_CHECKSUM = 8  # digits of a checksum that are shown
 _STYLE = """\
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; vertical-align: top; padding: .4rem .6rem; border-top: 1px solid #8886; }
 td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
-td.name { overflow-wrap: anywhere; }
+td.name { overflow-wrap: anywhere; min-width: 9rem; }
+a { display: inline-block; margin: .2rem .3rem .2rem 0; }
 img { display: block; max-width: 100%; max-height: 12rem; }
 svg { width: 100%; height: auto; }
 .fake { fill: #c2410c; } .real { fill: #0f766e; } text { fill: currentColor; font-size: 12px; }
 @media (max-width: 40rem) {
-  table, tbody, tr, td { display: block; } th { display: none; }
+  table, tbody, tr, td { display: block; } tr:first-child { display: none; }
   td { border: 0; padding: .1rem 0; } td.number::before { content: attr(title) " "; }
-  tr { border-top: 1px solid #8886; padding: .4rem 0; }
+  tr { border-top: 1px solid #8886; padding: .4rem 0; } text { font-size: 18px; }
 }
 """
-
-
-def _slim(entry: Json) -> Json:
-    """An entry without the frames of a video: many are kept until the end."""
-    return {key: of for key, of in entry.items() if key != "frames"}
 
 
 class _Worst:
@@ -51,18 +51,99 @@ class _Worst:
         self.count = 0
         self._heap: list[tuple[float, int, Json]] = []
 
-    def add(self, entry: Json) -> Json | None:
-        """Adds a file that has a probability. Returns the file that it displaces, if any."""
+    def add(self, entry: Json) -> None:
+        """Adds a file that has a probability."""
         self.count += 1
         one = entry["fake_probability"], -self.count, entry
         if len(self._heap) < _MOST:
             heapq.heappush(self._heap, one)
-            return None
-        return heapq.heappushpop(self._heap, one)[-1]
+        else:
+            heapq.heappushpop(self._heap, one)
 
     def __iter__(self) -> Iterator[Json]:
         """The highest first, and of the same the one that came first."""
         return (entry for _, _, entry in sorted(self._heap, reverse=True))
+
+
+class _Folder:
+    """The folder that all files have in common."""
+
+    def __init__(self) -> None:
+        self._parts: tuple[str, ...] | None = None
+
+    def add(self, file: str) -> None:
+        """Takes the name of a file, with its folders."""
+        parts = Path(file).parent.parts
+        if self._parts is None:
+            self._parts = parts
+        pairs = zip(self._parts, parts, strict=False)
+        same = itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)
+        self._parts = tuple(part for part, _ in same)
+
+    def __str__(self) -> str:
+        """Its name; empty without one."""
+        folder = Path(*self._parts or ())
+        return "" if folder == Path(folder.anchor) else str(folder)
+
+    def name(self, file: str) -> str:
+        """The HTML of a file's name in this folder, with places where a line may break."""
+        within = file.removeprefix(f"{self}{os.sep}") if str(self) else file
+        return re.sub(rf"([{re.escape(os.sep)}_])", r"\1<wbr>", _text(within))
+
+
+class _Findings:
+    """What the report has of all files."""
+
+    def __init__(self, threshold: float) -> None:
+        self.folder = _Folder()
+        self.worst, self.doubtful = _Worst(), _Worst()
+        self.real_with_signs = 0
+        self.edges, self.bins = _edges(threshold), [0] * _BINS
+        self.reasons: dict[str, tuple[int, list[Json]]] = {}  # with a count and examples
+        self.has_both_heads = self.has_marks = self.has_stretches = False
+
+    def add(self, entry: Json) -> None:
+        """Takes the `FileResult.to_json` of a file."""
+        self.folder.add(entry["file"])
+        self.has_both_heads |= entry.get("heads_disagree") is not None
+        self.has_marks |= entry.get("manipulated_share") is not None
+        self.has_stretches |= any(_stretches(entry))
+        slim = _slim(entry)
+        if entry["problem"] is not None:
+            count, examples = self.reasons.get(reason := _reason(entry), (0, []))
+            self.reasons[reason] = count + 1, [*examples, slim][:_EXAMPLES]
+        if (probability := entry.get("fake_probability")) is not None:
+            self.bins[bisect.bisect_right(self.edges, probability, hi=_BINS) - 1] += 1
+            self.worst.add(slim)
+            if entry["verdict"] == "REAL" and _has_signs(entry):
+                self.doubtful.add(slim)
+                self.real_with_signs += entry["status"] == "ok"
+
+
+def _slim(entry: Json) -> Json:
+    """An entry without the frames of a video: many are kept until the end.
+
+    In their place it has the time of the most suspicious one, in seconds.
+    """
+    slim = {key: of for key, of in entry.items() if key != "frames"}
+    if (person := entry.get("person")) is not None:
+        faces = [
+            (face["fake_probability"], frame["seconds"])
+            for frame in entry["frames"]
+            for face in frame["faces"]
+            if face["person"] == person
+        ]
+        _, slim["worst_seconds"] = max(faces, key=lambda face: face[0])
+    return slim
+
+
+def _edges(threshold: float) -> list[float]:
+    """The edges of the histogram's bins, from 0 to 1. The threshold is one: no bin is of both."""
+    real = min(max(round(_BINS * threshold), 1), _BINS - 1)
+    fake = _BINS - real
+    below = (threshold * number / real for number in range(real))
+    above = (threshold + (1 - threshold) * number / fake for number in range(fake))
+    return [*below, *above, 1.0]
 
 
 def write_report(
@@ -82,28 +163,30 @@ def write_report(
         InputError: it cannot be written.
     """
     threshold = head["options"]["threshold"]
-    bins = [0] * _BINS
-    reasons: dict[str, tuple[int, list[Json]]] = {}  # with a count and examples
-    worst, doubtful = _Worst(), _Worst()
-    has_both_heads = False
+    found = _Findings(threshold)
     for entry in entries:
-        if entry["problem"] is not None:
-            count, examples = reasons.get(reason := _reason(entry), (0, []))
-            reasons[reason] = count + 1, [*examples, _slim(entry)][:_EXAMPLES]
-        has_both_heads |= entry.get("heads_disagree") is not None
-        if (probability := entry.get("fake_probability")) is not None:
-            bins[min(int(probability * _BINS), _BINS - 1)] += 1
-            other = worst.add(_slim(entry))
-            if other is not None and other["verdict"] == "REAL" and _has_signs(other):
-                doubtful.add(other)
-    parts = [f"<h1>{_text(str(summary))}</h1>", *_about(head, any(bins), has_both_heads)]
-    if any(bins):
-        parts += ["<h2>Probability of FAKE</h2>", _histogram(bins, threshold)]
-    parts += _list("Highest probabilities of FAKE", worst)
-    parts += _list("Others called REAL, with signs of a forgery", doubtful)
-    if reasons:
-        parts += ["<h2>Failed</h2>", _failures(reasons)]
-    if left := [*map(_left_out, left_out)]:
+        found.add(entry)
+    folder, worst, doubtful = found.folder, found.worst, found.doubtful
+    listed = [entry["fake_probability"] for entry in (*worst, *doubtful)]
+    digits = digits_beside(threshold, listed)
+    parts = [*_top(head, summary, found)]
+    if doubtful.count:
+        parts.append("<h2>Called REAL, but look at these</h2>")
+        which = "in which the network contradicts itself, or finds a part of a video forged"
+        parts += _list(doubtful, which, folder, digits)
+    items = "".join(f"<li>{_text(item)}</li>" for item in _explained(head, found, digits))
+    parts += ["<h2>How to read this</h2>", f"<ul>{items}</ul>"]
+    if worst.count:
+        parts += ["<h2>Probability of FAKE</h2>", _histogram(found, threshold, digits)]
+        parts.append("<h2>Most suspicious first</h2>")
+        parts += _list(worst, "with a face", folder, digits)
+    if found.reasons:
+        parts += [
+            "<h2>Failed: not checked</h2>",
+            "<p>Nothing is known of these files, or only of the part that could be read.</p>",
+            _failures(found.reasons, folder),
+        ]
+    if left := [_left_out(one, folder) for one in left_out]:
         parts += ["<h2>Left out</h2>", f"<ul>{''.join(left)}</ul>"]
     body = "\n".join(parts)
     page = f"""\
@@ -129,31 +212,95 @@ style-src 'unsafe-inline'">
         raise InputError(f"{directory / REPORT} cannot be written: {error.strerror}") from error
 
 
-def _about(head: Mapping[str, Any], has_verdicts: bool, has_both_heads: bool) -> Iterator[str]:
-    """What the figures mean, and how they were made."""
-    options = head["options"]
+def _top(head: Mapping[str, Any], summary: Summary, found: _Findings) -> Iterator[str]:
+    """The counts, and what they are worth."""
+    more = f"; besides these, {summary.left_out:,} left out" if summary.left_out else ""
+    yield f"<h1>{summary.in_words(found.real_with_signs)}{more}</h1>"
+    if folder := str(found.folder):
+        yield f"<p>In the folder {_text(folder)}</p>"
     yield f"<p><strong>How far to trust this?</strong> {_text(head['worth_in_short'])}</p>"
-    sentences = [f"Of videos, {_sampling(options)} looked at."]
-    if has_verdicts:
-        sentences += [
-            f"A file is called FAKE from a probability of FAKE of {in_digits(options['threshold'])}"
-            " on. A picture counts as its most suspicious face, a video as its most suspicious "
-            "person, on average over these frames."
-        ]
-    if has_both_heads:
-        sentences += [
-            "Heat and outlines on pictures show where the network sees a manipulation. It has two "
-            "heads: they disagree where the one calls a face REAL and the other marks much of it, "
-            "or the other way round."
-        ]
-    yield f"<p>{' '.join(sentences)}</p>"
+    if found.worst.count:
+        yield (
+            "<p>REAL means that no sign of a forgery was found, or too few for FAKE. It does not "
+            "certify that a file is genuine.</p>"
+        )
+
+
+def _explained(head: Mapping[str, Any], found: _Findings, digits: int) -> Iterator[str]:
+    """What the figures and pictures mean, and how they were made."""
+    options = head["options"]
+    if found.worst.count:
+        yield (
+            f"A file is called FAKE from a probability of FAKE of "
+            f"{in_digits(options['threshold'], digits)} on. {_origin(head)} A higher threshold "
+            "misses more forgeries, a lower one calls more real faces FAKE. A picture counts as "
+            "its most suspicious face, a video as its most suspicious person among those seen in "
+            "enough frames, on average over the frames."
+        )
+    unseen = ["sound"]
+    if options["faces"] != "none":
+        unseen.append("what lies outside the faces that were found")
+    if options["keyframes"] or options["frames"] is not None or options["every"] > 1:
+        unseen.append("the other frames")
+    yield f"Of videos, {_sampling(options)} looked at. Not examined: {', '.join(unseen)}."
+    if found.has_both_heads:
+        yield (
+            "For each face the network gives two answers: a probability of FAKE, and a marked area "
+            "of the crop, which also holds hair and background. Where they contradict each other, "
+            "look yourself."
+        )
+    if head["overlays"] and found.worst.count:
+        yield (
+            "On pictures the frame of a face is red if it is FAKE and green if it is REAL, and its "
+            "label is the probability of FAKE."
+        )
+    if found.has_marks and head["overlays"]:
+        yield (
+            "A white line surrounds what is marked; heat from yellow to red is the probability of "
+            "a manipulation."
+        )
+    elif found.has_marks:
+        yield "The pictures beside the files are masks, white where a picture is marked."
+    if found.has_stretches:
+        yield (
+            f"A stretch of a video looks forged if most frames within {NEAR:g} s of each of its "
+            "frames (at least itself and its two neighbours) are FAKE, for "
+            f"{LEAST_SECONDS:g} s, {LEAST_FRAMES} frames and {LEAST_SHARE:.0%} of the person's "
+            "frames or more. Only the longest is named, and shaded in the timeline."
+        )
     shard = head["shard"]
     day, time = head["made_by"]["created"][:16].split("T")
-    part = "" if shard == str(WHOLE) else f" This is part {_text(shard)} of the files."
+    part = "" if shard == str(WHOLE) else f" This is part {shard} of the files."
     yield (
-        f"<p>Made on {_text(day)} at {_text(time)} UTC with {_text(shown(head['checkpoint']))}. "
-        f"{_text(head['worth'])}{part} Pictures and films lie beside this page: keep it in its "
-        "folder. Everything is also in predictions.csv and predictions.json.</p>"
+        f"Made on {day} at {time} UTC with {_checkpoint(head)}. {head['worth']}{part} Pictures and "
+        "films lie beside this page: keep it in its folder. Everything is also in predictions.csv "
+        "and predictions.json, whose `meaning` explains both."
+    )
+
+
+def _origin(head: Mapping[str, Any]) -> str:
+    """Where the threshold comes from, in a sentence."""
+    options = head["options"]
+    threshold, calibration = options["threshold"], options.get("calibration")
+    if calibration is not None and threshold == calibration["threshold"]:
+        if (rate := head.get("false_alarm_rate")) is None:
+            return "The calibration of the checkpoint has set it."
+        return (
+            f"The calibration of the checkpoint has set it so that at most {100 * rate:.3g}% of "
+            "the real frames it used are called FAKE."
+        )
+    if calibration is None and threshold == THRESHOLD:
+        return "This is the published threshold."
+    return "It was given by --threshold."
+
+
+def _checkpoint(head: Mapping[str, Any]) -> str:
+    """The checkpoint's name, and the file that it was converted from."""
+    file, checksum = (head["checkpoint_source"].get(key) for key in ("file", "sha256"))
+    source = [] if file is None else [f"from {shown(file)}"]
+    source += [] if checksum is None else [f"SHA-256 {checksum[:_CHECKSUM]}..."]
+    return f"the checkpoint {shown(head['checkpoint'])}" + (
+        f" ({', '.join(source)})" if source else ""
     )
 
 
@@ -167,81 +314,104 @@ def _sampling(options: Mapping[str, Any]) -> str:
     return "all frames were" if every == 1 else f"one frame in {every:,} was"
 
 
-def _histogram(bins: list[int], threshold: float) -> str:
-    step, highest, bottom = _WIDTH / _BINS, max(bins), _HEIGHT + _LINE
-    bars, marks = [], []
-    for number, count in enumerate(bins):
-        height = _HEIGHT * count / highest
-        is_fake = (number + 0.5) / _BINS >= threshold
-        low, high = number / _BINS, (number + 1) / _BINS
-        bars.append(
-            f'<rect class="{"fake" if is_fake else "real"}" x="{step * number + 1:.1f}" '
-            f'y="{bottom - height:.1f}" width="{step - 2:.1f}" height="{height:.1f}">'
+def _histogram(found: _Findings, threshold: float, digits: int) -> str:
+    bottom, most = _HEIGHT + 2 * _LINE, max(found.bins)
+    shapes = []
+    for (low, high), count in zip(itertools.pairwise(found.edges), found.bins, strict=True):
+        height, left, width = _HEIGHT * count / most, _WIDTH * low, _WIDTH * (high - low)
+        shapes.append(
+            f'<rect class="{"real" if low < threshold else "fake"}" x="{left + 1:.1f}" '
+            f'y="{bottom - height:.1f}" width="{max(width - 2, 1):.1f}" height="{height:.1f}">'
             f"<title>{low:.2f} to {high:.2f}: {counted(count, 'file')}</title></rect>"
         )
         if count:
-            middle, top = step * (number + 0.5), bottom - height - 4
-            marks.append(
-                f'<text x="{middle:.1f}" y="{top:.1f}" text-anchor="middle">{count:,}</text>'
-            )
+            shapes.append(_label(left + width / 2, bottom - height - 4, f"{count:,}"))
     at = _WIDTH * threshold
-    limit = f"FAKE from {in_digits(threshold)}"
-    marks += [
+    is_left = threshold < 0.5
+    limit = f"threshold {in_digits(threshold, digits)}"
+    shapes += [
+        f'<line x1="0" x2="{_WIDTH}" y1="{bottom}" y2="{bottom}" stroke="currentColor"/>',
         f'<line x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{bottom}" stroke="currentColor" '
         'stroke-dasharray="4"/>',
-        f'<text x="0" y="{bottom + _LINE}">0: REAL</text>',
-        f'<text x="{at:.1f}" y="{bottom + _LINE}" text-anchor="middle">{limit}</text>',
-        f'<text x="{_WIDTH}" y="{bottom + _LINE}" text-anchor="end">1</text>',
+        _label(at + (6 if is_left else -6), _LINE - 5, limit, "start" if is_left else "end"),
     ]
+    for tick, anchor in ((0, "start"), (0.5, "middle"), (1, "end")):
+        x = _WIDTH * tick
+        shapes += [
+            f'<line x1="{x}" x2="{x}" y1="{bottom}" y2="{bottom + 5}" stroke="currentColor"/>',
+            _label(x, bottom + _LINE, f"{tick:g}", anchor),
+        ]
     label = "How many files have which probability of FAKE"
-    shapes = "".join([*bars, *marks])
-    box = f"0 0 {_WIDTH} {bottom + _LINE + 4}"
     return (
-        f'<p>Numbers of files:</p><svg viewBox="{box}" role="img" aria-label="{label}">{shapes}'
-        "</svg>"
+        "<p>Numbers of files by their probability, REAL ones in teal, FAKE ones in orange:</p>"
+        f'<svg viewBox="0 0 {_WIDTH} {bottom + _LINE + 4}" role="img" aria-label="{label}">'
+        f"{''.join(shapes)}</svg>"
     )
 
 
-def _list(title: str, listed: _Worst) -> Iterator[str]:
-    if not listed.count:
-        return
-    yield f"<h2>{title}</h2>"
-    if listed.count > _MOST:
-        yield f"<p>The highest {_MOST} of {listed.count:,}; all are in predictions.csv.</p>"
+def _label(x: float, y: float, text: str, anchor: str = "middle") -> str:
+    """A text in the histogram."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
+
+
+def _list(listed: _Worst, which: str, folder: _Folder, digits: int) -> Iterator[str]:
+    where = "; all are in predictions.csv" if listed.count > _MOST else ""
+    count = counted(listed.count, "file")
+    yield f"<p>{min(listed.count, _MOST)} of {count} {which}{where}.</p>"
     columns = ("called", "probability of FAKE", "file", "what was found")
     rows = [f"<tr>{''.join(f'<th>{column}</th>' for column in columns)}</tr>"]
     for entry in listed:
         found = f"<div>{_text('; '.join(_found(entry)))}</div>"
-        picture = next((entry[kind] for kind in _FILES if kind in entry), None)
-        if picture is not None and picture.endswith(".png"):
+        for picture in _pictures(entry):
             found += (
                 f'<a href="{quote(picture)}">'
                 f'<img loading="lazy" alt="{_text(picture)}" src="{quote(picture)}"></a>'
             )
         if (film := entry.get("overlay", "")).endswith(".mp4"):
-            found += f'<a href="{quote(film)}">{_text(film)}</a>'
+            found += f'<a href="{quote(film)}">film with markings</a>'
         rows.append(
-            f"<tr><td>{entry['verdict']}</td>"
+            f"<tr><td>{_text(entry['verdict'])}</td>"
             f'<td class="number" title="probability of FAKE">'
-            f"{in_digits(entry['fake_probability'])}</td>"
-            f'<td class="name">{_text(entry["file"])}</td><td>{found}</td></tr>'
+            f"{_text(in_digits(entry['fake_probability'], digits))}</td>"
+            f'<td class="name">{folder.name(entry["file"])}</td><td>{found}</td></tr>'
         )
     yield f"<table>{''.join(rows)}</table>"
+
+
+def _pictures(entry: Json) -> list[str]:
+    """The names of the pictures that show most of a file."""
+    of_video = [entry[kind] for kind in ("close_up", "timeline") if kind in entry]
+    of_picture = [entry[kind] for kind in ("overlay", "mask") if kind in entry]
+    return of_video or [name for name in of_picture if name.endswith(".png")][:1]
 
 
 def _found(entry: Json) -> Iterator[str]:
     """What is said of a file, in words."""
     yield from _stretches(entry)
+    if (seconds := entry.get("worst_seconds")) is not None:
+        yield f"most suspicious at {seconds:.1f} s"
     if (share := entry.get("manipulated_share")) is not None:
-        yield f"{share:.1%} of the face marked"
+        yield f"{share:.1%} of the crop marked"
     if _disagrees(entry):
         other = "" if entry.get("heads_disagree") else " about another face"
-        yield f"the two heads disagree{other}"
+        yield f"the two answers contradict each other{other}"
+    yield from _several(entry)
     if entry["problem"] is not None:
-        yield entry["problem"]
+        yield f"failed: {_problem(entry)}"
     if (frames := entry.get("frames_judged")) is not None:
         yield f"{counted(frames, 'frame')} judged"
     yield from entry["notes"]
+
+
+def _several(entry: Json) -> Iterator[str]:
+    """Whose the numbers of a file are, where several people or faces are in it."""
+    if (people := len(entry.get("people", ()))) > 1:
+        yield f"{people:,} people; the figures are of person {entry['person']}"
+    if len(faces := entry.get("faces", ())) > 1:
+        worst = max(faces, key=lambda face: face["fake_probability"])
+        place = sorted(face["box"] for face in faces).index(worst["box"]) + 1
+        which = f"the figures are of the most suspicious, number {place} from the left"
+        yield f"{len(faces):,} faces; {which}"
 
 
 def _has_signs(entry: Json) -> bool:
@@ -262,14 +432,14 @@ def _stretches(entry: Json) -> Iterator[str]:
             when = f"from {one['suspicious_from']:.1f} to {one['suspicious_to']:.1f} s"
             is_real = one["verdict"] == "REAL"
             looks = "is REAL on the whole, but FAKE" if is_real else "looks forged"
-            yield f"person {one['person']} {looks} {when}"
+            yield f"person {one['person']} {looks} {when} (longest stretch)"
 
 
-def _failures(reasons: Mapping[str, tuple[int, list[Json]]]) -> str:
+def _failures(reasons: Mapping[str, tuple[int, list[Json]]], folder: _Folder) -> str:
     rows = ["<tr><th>files</th><th>reason</th><th>such as</th></tr>"]
     for count, examples in sorted(reasons.values(), key=lambda one: -one[0]):
         problems = "<br>".join(map(_text, dict.fromkeys(map(_problem, examples))))
-        files = "<br>".join(_text(entry["file"]) for entry in examples)
+        files = "<br>".join(folder.name(entry["file"]) for entry in examples)
         rows.append(
             f'<tr><td class="number" title="files:">{count:,}</td>'
             f'<td>{problems}</td><td class="name">{files}</td></tr>'
@@ -287,10 +457,11 @@ def _reason(entry: Json) -> str:
     return re.sub(r"\d[\d,.]*", "N", _problem(entry))
 
 
-def _left_out(one: Json) -> str:
-    names = ", ".join([*one["such_as"], *["..."] * (one["count"] > len(one["such_as"]))])
-    text = f"{one['count']:,} {one['kind']} ({one['reason']}): {names}"
-    return f"<li>{_text(text)}</li>"
+def _left_out(one: Json, folder: _Folder) -> str:
+    names = [folder.name(path) for path in one["such_as"]]
+    names += ["..."] * (one["count"] > len(names))
+    text = _text(f"{one['count']:,} {one['kind']} ({one['reason']}): ")
+    return f"<li>{text}{', '.join(names)}</li>"
 
 
 def _text(text: str) -> str:

@@ -43,14 +43,24 @@ class Summary:
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
+        more = f", {self.left_out:,} more left out" if self.left_out else ""
+        return f"{self.in_words()}{more}"
+
+    def in_words(self, with_signs: int = 0) -> str:
+        """The counts, without what was left out.
+
+        `with_signs` is how many of the REAL ones have signs of a forgery.
+        """
+        real = "REAL"
+        if with_signs:
+            real += f" (of which {with_signs:,} with signs of a forgery)"
         parts = {
-            "REAL": self.real,
+            real: self.real,
             "FAKE": self.fake,
             "judged without a classifier": self.without_verdict,
             "without a face to judge": self.without_face,
             "failed": self.failed,
-            "more left out": self.left_out,
         }
-        always = ("REAL", "FAKE")
+        always = (real, "FAKE")
         words = [f"{count:,} {part}" for part, count in parts.items() if count or part in always]
         return f"{counted(self.files, 'file')}: {', '.join(words)}"

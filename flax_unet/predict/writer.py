@@ -1,6 +1,7 @@
 """Writes what is drawn of a file: masks, overlays, logits, timelines."""
 
 import contextlib
+import io
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,9 +17,9 @@ from flax_unet.predict.results import FileResult, FrameResult, VideoResult
 from flax_unet.utils.filenames import Names
 
 _MASK, _OVERLAY, _FILM = ".mask.png", ".overlay.png", ".overlay.mp4"
-_LOGITS, _TIMELINE = ".logits.npy", ".timeline.png"
+_LOGITS, _TIMELINE, _CLOSE_UP = ".logits.npy", ".timeline.png", ".closeup.jpg"
 _UNFINISHED = ".overlay.sound.mp4"
-_ENDINGS = (_MASK, _OVERLAY, _FILM, _LOGITS, _TIMELINE, _UNFINISHED)
+_ENDINGS = (_MASK, _OVERLAY, _FILM, _LOGITS, _TIMELINE, _CLOSE_UP, _UNFINISHED)
 _HEADER = 128  # bytes of the NumPy file of logits, for any number of faces
 
 
@@ -42,7 +43,7 @@ def file_results(
         stem = names.new(item.path.stem) if stems is None else next(stems)
         is_video = item.kind == "video"
         result = (VideoResult if is_video else FileResult)(item.name, item.kind)
-        files = result.files
+        files, close_ups = result.files, _CloseUps()
         frames = _frames(group, result)
         if directory is not None:
             logits, overlay = directory / f"{stem}{_LOGITS}", directory / f"{stem}{_FILM}"
@@ -50,7 +51,7 @@ def file_results(
                 frames = _write_picture(frames, directory, stem, files, overlays=overlays)
             frames = write_logits(frames, logits, files)
             if is_video and overlays:
-                frames = _write_video(frames, overlay, result)
+                frames = close_ups.of(_write_video(frames, overlay, result))
         for frame in frames:
             result.size = result.size or frame.image.size
             result.frames.append(FrameResult.of(frame))  # without pixels: videos may be long
@@ -58,6 +59,9 @@ def file_results(
         if directory is not None and isinstance(result, VideoResult) and result.person:
             files["timeline"] = f"{stem}{_TIMELINE}"
             draw.write_timeline(directory / files["timeline"], result)
+            if overlays:
+                files["close_up"] = f"{stem}{_CLOSE_UP}"
+                (directory / files["close_up"]).write_bytes(close_ups[result.person])
         yield result
 
 
@@ -116,6 +120,29 @@ def _write_video(
         result.notes += film.notes
     else:
         path.unlink()  # it shows no more than the video does
+
+
+class _CloseUps:
+    """The most suspicious face of each person in a video, as JPEG, since there may be many."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[float, bytes]] = {}
+
+    def of(self, frames: Iterable[InspectedFrame]) -> Iterator[InspectedFrame]:
+        """Passes frames on, and looks at them."""
+        for frame in frames:
+            people = frame.people or itertools.repeat(1)
+            for person, verdict in zip(people, frame.verdicts, strict=False):
+                fake = verdict.decision.fake_probability
+                if fake is not None and fake > self._found.get(person, (-1.0,))[0]:
+                    file = io.BytesIO()
+                    draw.close_up(frame.image, verdict).save(file, "JPEG")
+                    self._found[person] = fake, file.getvalue()
+            yield frame
+
+    def __getitem__(self, person: int) -> bytes:
+        """The face of a person."""
+        return self._found[person][1]
 
 
 def write_logits(

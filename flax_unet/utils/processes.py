@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -13,16 +14,37 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
 
 from flax_unet.utils.errors import InputError, ending_signals
 from flax_unet.utils.malloc import KEPT_MEMORY
 
+# Where Linux says which control group (of version 2) a process is in, and what these may take.
+_GROUP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
 
 def processors() -> int:
     """How many processors this process may use; a container or a batch system may allow few."""
+    count = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    return max(1, math.ceil(min(count, _limit())))
+
+
+def _limit() -> float:
+    """How many processors' time a process may take, such as by Docker's --cpus."""
+    least = math.inf
+    with contextlib.suppress(OSError):
+        for line in _GROUP.read_text("utf-8", "surrogateescape").splitlines():
+            if not line.startswith("0::/"):
+                continue
+            group = _GROUPS / line[4:]
+            for folder in (group, *group.parents):
+                # The file is missing in the topmost group, and may say that there is no limit.
+                with contextlib.suppress(OSError, ValueError):
+                    quota, period = map(int, (folder / "cpu.max").read_text("ascii").split())
+                    least = min(least, quota / period)
+    return least
 
 
 # Otherwise NumPy and OpenCV each start a thread for every core in every process, and all of them

@@ -14,7 +14,7 @@ from flax_unet.media.discover import Item
 from flax_unet.media.faces import Box, Found
 from flax_unet.predict import draw
 from flax_unet.predict.pipeline import InspectedFrame
-from flax_unet.predict.results import FileResult, FrameResult
+from flax_unet.predict.results import Decision, FaceResult, FileResult, FrameResult, VideoResult
 from flax_unet.verdict import Verdict
 from tests.flax_unet.samples import noise
 
@@ -242,3 +242,36 @@ def test_no_part_of_a_number_is_shown() -> None:
     drawn = np.asarray(draw.overlay(Image.new("RGB", (40, 40)), [verdict]))
     assert (drawn[0] == RED).all()
     assert not drawn[1:-1, 1:-1].any()
+
+
+@pytest.mark.parametrize(("people", "others"), [(1, 0.1), (2, 0.1), (20, 0.1), (20, 0.45)])
+def test_the_longest_stretch_is_shaded_in_the_timeline(
+    people: int, others: float, tmp_path: Path
+) -> None:
+    """From 10 s to 20 s of 40 s, person 1 alone; the legend of any number of people fits.
+
+    With others at 0.45, the verdict is that of another person.
+    """
+    frames = []
+    for second in range(41):
+        fakes = [0.9 if 10 <= second <= 20 else 0.2, *[others] * (people - 1)]
+        faces = [
+            FaceResult(Box(0, 0, 9, 9), Decision(1 - fake), None, person=number)
+            for number, fake in enumerate(fakes, start=1)
+        ]
+        frames.append(FrameResult(faces, [], second, float(second)))
+    result = VideoResult("a.mp4", "video", frames=frames)
+    result.conclude()
+    draw.write_timeline(tmp_path / "a.png", result)
+    with Image.open(tmp_path / "a.png") as timeline:
+        drawn = np.asarray(timeline.convert("RGB")).astype(int)
+    tinted = (drawn.max(-1) > 200) & (np.ptp(drawn, axis=-1) > 12)
+    columns = np.flatnonzero(tinted.mean(axis=0) > 0.4)
+    assert np.ptp(columns) + 1 == len(columns)  # one field
+    black = (drawn < 40).all(-1).mean(axis=0)
+    left, right = np.flatnonzero(black > 0.4)[[0, -1]]  # the sides of the axes
+    inside = (right - left) / 1.1 / 40  # pixels a second, since Matplotlib adds 5 % on each side
+    assert len(columns) == pytest.approx(10 * inside, abs=4)
+    assert columns[0] == pytest.approx(left + (right - left) * 0.05 / 1.1 + 10 * inside, abs=4)
+    edge = np.concatenate([drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]])
+    assert (edge == 255).all()  # nothing is cut off

@@ -13,9 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from flax_unet.media.discover import items
 from flax_unet.predict import __main__ as predict
 from flax_unet.predict import join
+from flax_unet.predict.journal import Journal
+from flax_unet.predict.plan import fingerprint
+from flax_unet.utils.errors import InputError
 from flax_unet.utils.files import locked
 from tests.flax_unet.samples import contents, noise, numbered, small_checkpoint, write_video
 
@@ -260,6 +265,31 @@ def test_a_directory_of_others_is_left_alone(
     assert contents_of(mine) == {"thesis.txt": b"mine"}
 
 
+def test_parts_are_of_the_same_files(tmp_path: Path) -> None:
+    """Whatever the files are named: in FaceForensics++ all methods have the same names."""
+
+    def archive(folder: str, *names: str) -> Path:
+        for name in names:
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16)).save(tmp_path / folder / name)
+        return tmp_path / folder
+
+    names = ("0.png", "1.png", "2.png")
+    one = archive("one", *names)
+    expected = fingerprint([*items([one])])
+    assert expected["files"] == 3
+    assert fingerprint([*items([one])]) == expected
+    others = archive("two", *names), archive("one", "sub/3.png"), tmp_path / "one/0.png"
+    for other in others:
+        assert fingerprint([*items([other])]) != expected
+    # A part does not go on with other files.
+    run = {"archive": expected, "code_sha256": "a"}
+    (mine := tmp_path / "mine").mkdir()
+    Journal(mine, run).add({"file": "0.png", "status": "failed"})
+    with pytest.raises(InputError, match=r"mine holds .* of a part of other files\. Put the files"):
+        Journal(mine, {**run, "archive": fingerprint([])})
+
+
 def test_nothing_stays_where_every_file_fails(model: Path, tmp_path: Path, fails: Fails) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     message = fails(predict.main, model, tmp_path / "a.png", "--out", tmp_path / "out")
@@ -320,6 +350,7 @@ def test_shards_have_the_results_of_the_whole(
     text = (copied / "predictions.json").read_text()
     for changed, message in (
         (text.replace('"threshold": 0.5,', '"threshold": 0.6,'), "has another options than"),
+        (text.replace('"paths_sha256": "', '"paths_sha256": "0'), "has another archive than"),
         (text.replace('"shard": "2/3"', '"shard": "2/4"'), "name the parts of one archive"),
         (text.replace('"shard": "2/3"', '"shard": 2'), "predictions.json is damaged"),
         (text.replace('"options"', '"others"'), "predictions.json is damaged"),

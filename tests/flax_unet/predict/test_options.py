@@ -1,5 +1,6 @@
 """Options of the command, its last lines, and the same from Python."""
 
+import csv
 import io
 import json
 import shutil
@@ -13,9 +14,10 @@ from PIL import Image
 
 import flax_unet
 from flax_unet import Detector, InputError, Verdict, predict_file, predict_files
+from flax_unet.checkpoint import metadata
 from flax_unet.media.discover import LeftOut
 from flax_unet.media.faces import Box
-from flax_unet.nn.decision import heads_disagree, per_cent
+from flax_unet.nn.decision import digits_beside, heads_disagree, in_digits, per_cent
 from flax_unet.predict import __main__ as predict
 from flax_unet.predict.meaning import meaning
 from flax_unet.predict.results import Decision, FaceResult, FileResult, FrameResult, VideoResult
@@ -312,6 +314,57 @@ def test_no_probability_is_rounded_to_certainty(probability: float, digits: int,
     assert per_cent(probability, digits) == text
 
 
+@pytest.mark.parametrize(
+    ("threshold", "probabilities", "digits"),
+    [
+        (0.5, [], 2),
+        (0.6519506, [0.6359, 0.66, 0.0, 1.0], 2),
+        (0.6519506, [0.6510], 3),  # 0.65 would be FAKE from 0.65 on
+        (0.6519506, [0.6519506], 2),
+        (0.6519506, [0.651949], 4),
+        (0.6519506, [np.nextafter(0.6519506, 0)], 16),
+        (0.9996, [0.5], 4),  # 0.999 or 1.000 is no threshold
+    ],
+)
+def test_digits_show_on_which_side_of_the_threshold_a_probability_is(
+    threshold: float, probabilities: list[float], digits: int
+) -> None:
+    assert digits_beside(threshold, probabilities) == digits
+    limit = in_digits(threshold, digits)
+    for probability in probabilities:
+        shown = in_digits(probability, digits)
+        if "%" in shown:
+            assert shown == ("> 99%" if probability > threshold else "< 1%")
+        else:
+            assert (float(shown) < float(limit)) == (probability < threshold)
+
+
+def test_every_column_is_explained(model: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(model, folder / "a.png", "--out", out) == 0
+    with (out / "predictions.csv").open(encoding="utf-8", newline="") as table:
+        columns = next(csv.reader(table))
+    explained = {name for key in document(out)["meaning"] for name in key.split(", ")}
+    assert set(columns) - explained == {"left", "top", "right", "bottom"}  # of `box`
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"false_alarm_rate": {"wished": 0.05, "reached": 0.04}}, 0.05),
+        ({}, None),
+        ({"false_alarm_rate": 0.05}, None),
+        ({"false_alarm_rate": {"wished": "<b>"}}, None),
+        ({"false_alarm_rate": {"wished": 5.0}}, None),
+    ],
+)
+def test_the_rate_of_false_alarms_of_a_threshold(
+    record: dict[str, Any], expected: float | None
+) -> None:
+    assert metadata.false_alarm_rate({"calibration": record}) == expected
+    assert metadata.false_alarm_rate({}) is None
+
+
 def test_python_gives_what_the_command_writes(
     model: Path, folder: Path, tmp_path: Path, capsys: Printed
 ) -> None:
@@ -321,7 +374,7 @@ def test_python_gives_what_the_command_writes(
     left_out = LeftOut()
     detector = Detector.from_checkpoint(model)
     found = list(predict_files([folder], detector, every=2, left_out=left_out))
-    files = ("mask", "overlay", "timeline")
+    files = ("mask", "overlay", "timeline", "close_up")
     assert [result.to_json() for result in found] == [
         {key: value for key, value in result.items() if key not in files}
         for result in written["files"]

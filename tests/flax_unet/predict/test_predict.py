@@ -255,7 +255,7 @@ def test_heads_that_a_network_lacks(tmp_path: Path, capsys: Printed) -> None:
         assert picture["manipulated_share"] == picture["faces"][0]["manipulated_share"]
         assert (video["manipulated_share"] is None) != has_mask
         always = {*TABLES, "face.overlay.png", "film.overlay.mp4"}
-        own = {"face.mask.png"} if has_mask else {"film.timeline.png"}
+        own = {"face.mask.png"} if has_mask else {"film.timeline.png", "film.closeup.jpg"}
         assert {path.name for path in out.iterdir()} == always | own
 
 
@@ -432,7 +432,7 @@ def test_json_lines_and_nothing_else(model: Path, tmp_path: Path, capsys: Printe
     assert list(map(json.loads, lines)) == written(out)
     assert run(*arguments) == 1
     alone = list(map(json.loads, capsys.readouterr().out.splitlines()))
-    files = ("mask", "overlay", "timeline")
+    files = ("mask", "overlay", "timeline", "close_up")
     assert alone == [{k: v for k, v in r.items() if k not in files} for r in written(out)]
 
 

@@ -1,6 +1,7 @@
 """The report on many files: right counts, nothing of a file's name or notes is taken for HTML."""
 
 import re
+import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -39,15 +40,22 @@ def entry(file: str, fake: float | None = None, **more: Any) -> dict[str, Any]:
 
 
 def report(
-    directory: Path, entries: list[dict[str, Any]], outcomes: dict[str, int], **sampling: Any
+    directory: Path,
+    entries: list[dict[str, Any]],
+    outcomes: dict[str, int],
+    *,
+    more: dict[str, Any] | None = None,
+    **options: Any,
 ) -> Tags:
-    sampling = {"frames": None, "every": 1, "keyframes": False} | (sampling or {"frames": 32})
+    options = {"frames": None, "every": 1, "keyframes": False} | (options or {"frames": 32})
     (left_out := LeftOut()).add(Path("<i>.txt"), "not a picture")
     summary = Summary.of(Counter(outcomes), left_out)
     head = {
         **{"checkpoint": "<b>model</b>", "worth": "Of unknown worth.", "worth_in_short": "Hardly."},
-        "options": {"threshold": 0.5, **sampling},
-        **{"shard": "2/3", "made_by": {"created": "2026-11-28T09:30:00+00:00"}},
+        "checkpoint_source": {"file": "<b>.pth", "sha256": "6ba2d965" + 56 * "0", "layout": None},
+        "options": {"threshold": 0.5, "faces": "auto", **options},
+        **{"shard": "2/3", "overlays": True, "made_by": {"created": "2026-11-28T09:30:00+00:00"}},
+        **(more or {}),
     }
     left = left_out.to_json()
     write_report(directory, iter(entries), head=head, summary=summary, left_out=left)
@@ -57,13 +65,16 @@ def report(
 def test_the_most_suspicious_come_first(tmp_path: Path) -> None:
     entries = [entry(f"{number:03}.png", number / 100) for number in range(100)]
     page = report(tmp_path, entries, {"real": 50, "fake": 50})
-    assert "100 files: 50 REAL, 50 FAKE" in page.text
+    assert "100 files: 50 REAL, 50 FAKE; besides these, 1 left out" in page.text
     assert re.findall(r"\d{3}\.png", page.text) == [f"{n:03}.png" for n in range(99, 49, -1)]
-    assert "The highest 50 of 100; all are in predictions.csv." in page.text
+    assert "50 of 100 files with a face; all are in predictions.csv." in page.text
     for text in (
         "Hardly.",
         "2026-11-28 at 09:30",
-        "<b>model</b>",
+        "the checkpoint <b>model</b> (from <b>.pth, SHA-256 6ba2d965...)",
+        "0.50 on. This is the published threshold. A higher threshold misses more forgeries",
+        "It does not certify that a file is genuine.",
+        "Not examined: sound, what lies outside the faces that were found, the other frames.",
         "32 evenly spaced frames",
         "part 2/3",
         "1 .txt (not a picture): <i>",
@@ -84,11 +95,14 @@ def test_names_and_notes_are_text(tmp_path: Path) -> None:
     ]
     page = report(tmp_path, entries, {"fake": 1, "failed": 5})
     assert HOSTILE in page.text
-    assert "the two heads disagree" in page.text
+    assert "the two answers contradict each other" in page.text
+    assert "2 of 2 files with a face" in page.text
+    assert "failed: is cut short: <i>" in page.text
+    assert "Failed: not checked" in page.text
     assert "4is not a <b>picture</b>0.png" in page.text
     allowed = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "table", "tr"}
     allowed |= {"th", "td", "br", "div", "a", "img", "svg", "rect", "line", "text", "strong"}
-    allowed |= {"ul", "li"}
+    allowed |= {"ul", "li", "wbr"}
     assert {tag for tag, _ in page.tags} <= allowed
     (image,) = [of["src"] for tag, of in page.tags if tag == "img"]
     assert image is not None
@@ -102,32 +116,163 @@ def test_a_forged_stretch_is_noted(tmp_path: Path) -> None:
         {"person": 2, "verdict": "REAL", "suspicious_from": None, "suspicious_to": None},
         {"person": 3, "verdict": "FAKE"} | stretch,
     ]
-    page = report(tmp_path, [entry("a.mp4", 0.3, people=people)], {"real": 1})
-    assert page.text.count("on the whole") == 1
-    assert "person 1 is REAL on the whole, but FAKE from 4.0 to 9.0 s" in page.text
-    assert page.text.count("; person 3 looks forged from 4.0 to 9.0 s") == 1
+    frames = [
+        {"seconds": at, "faces": [{"person": person, "fake_probability": fake}]}
+        for at, person, fake in ((1.0, 1, 0.2), (4.04, 1, 0.9), (5.0, 1, 0.9), (6.0, 3, 0.99))
+    ]
+    film = entry("a.mp4", 0.3, people=people, person=1, frames=frames, frames_judged=4)
+    film |= {"close_up": "a.closeup.jpg", "timeline": "a.timeline.png", "overlay": "a.overlay.mp4"}
+    page = report(tmp_path, [film], {"real": 1})
+    assert "; most suspicious at 4.0 s; " in page.text
+    shown = [of["src"] for tag, of in page.tags if tag == "img"]
+    assert shown == ["a.closeup.jpg", "a.timeline.png"] * 2
+
+    assert page.text.count("on the whole") == 2  # in both lists
+    looks = "person 1 is REAL on the whole, but FAKE from 4.0 to 9.0 s (longest stretch)"
+    assert looks in page.text
+    assert page.text.count("; person 3 looks forged from 4.0 to 9.0 s (longest stretch)") == 2
     assert page.text.count("person 2") == 0
+    assert "3 people; the figures are of person 1; " in page.text
+    assert "most frames within 0.5 s of each of its frames (at least itself" in page.text
+    assert "are FAKE, for 1 s, 3 frames and 10% of the person's frames or more" in page.text
 
 
-def test_signs_of_a_forgery_are_listed_behind_any_number_of_others(tmp_path: Path) -> None:
+def test_what_pictures_show_is_explained(tmp_path: Path) -> None:
+    """What there is, and nothing else: a network may have one head, and overlays be left out."""
+    frames, marks, masks = "red if it is FAKE", "A white line surrounds", "are masks, white where"
+    probability, share = {"fake": 0.9}, {"manipulated_share": 0.1}
+    for given, overlays, said in (
+        (probability | share, True, {frames, marks}),
+        (probability, True, {frames}),
+        (share, True, {marks}),
+        (probability | share, False, {masks}),
+        (probability, False, set()),
+    ):
+        page = report(tmp_path, [entry("a.png", **given)], {"fake": 1}, more={"overlays": overlays})
+        assert {text for text in (frames, marks, masks) if text in page.text} == said
+
+
+SIGNS = "Called REAL, but look at these"
+OTHERS = "How to read this"
+
+
+def test_signs_of_a_forgery_come_first_whatever_else_there_is(tmp_path: Path) -> None:
     certain = [entry(f"{number}.jpg", 0.9) for number in range(60)]
     share = {"heads_disagree": True, "manipulated_share": 0.271}
-    page = report(tmp_path, [entry("a.png", 0.1, **share), *certain], {"real": 1, "fake": 60})
-    listed, signs = page.text.split("Others called REAL, with signs of a forgery")
-    assert "a.png" not in listed
-    assert "REAL0.1000a.png27.1% of the face marked; the two heads disagree" in signs
+    cut = entry("cut.mp4", 0.2, problem="cut.mp4 is cut short", status="failed", **share)
+    entries = [entry("a.png", 0.1, **share), cut, *certain]
+    page = report(tmp_path, entries, {"real": 3, "fake": 60, "failed": 1})
+    counts = "64 files: 3 REAL (of which 1 with signs of a forgery), 60 FAKE, 1 failed; "
+    assert counts in page.text
+    signs, others = page.text.split(SIGNS)[1].split(OTHERS)
+    assert "REAL0.10a.png27.1% of the crop marked; the two answers contradict each other" in signs
+    assert "REAL0.20cut.mp4" in signs
+    assert "2 of 2 files in which the network contradicts itself" in signs
+    assert "a.png" not in others
 
 
 def test_any_face_about_which_the_heads_disagree_is_a_sign(tmp_path: Path) -> None:
-    faces = [{"heads_disagree": False}, {"heads_disagree": True}]
+    faces = [
+        {"heads_disagree": False, "fake_probability": 0.4, "box": [300, 0, 400, 100]},
+        {"heads_disagree": True, "fake_probability": 0.1, "box": [10, 50, 110, 150]},
+    ]
     share = {"heads_disagree": False, "manipulated_share": 0.0}
     certain = [entry(f"{number}.jpg", 0.9) for number in range(50)]
     entries = [entry("a.png", 0.4, faces=faces, **share), entry("b.png", 0.4), *certain]
     page = report(tmp_path, entries, {"real": 2, "fake": 50})
-    _, signs = page.text.split("Others called REAL, with signs of a forgery")
+    signs = page.text.split(SIGNS)[1].split(OTHERS)[0]
     assert "b.png" not in signs
-    assert "a.png0.0% of the face marked; the two heads disagree about another face" in signs
-    assert "It has two heads" in page.text
+    assert (
+        "a.png0.0% of the crop marked; the two answers contradict each other about another face"
+        "; 2 faces; the figures are of the most suspicious, number 2 from the left" in signs
+    )
+    assert "the network gives two answers" in page.text
+
+
+def test_numbers_show_on_which_side_of_the_threshold_they_are(tmp_path: Path) -> None:
+    """Two digits, or as many more as that takes; none is rounded to certainty."""
+    for fakes, shown in (
+        ((0.6481, 0.7, 0.9984), ("0.65", "0.65", "0.70", "> 99%")),
+        ((0.6481, 0.6474, 0.9), ("0.648", "0.648", "0.647", "0.900")),
+    ):
+        threshold = 0.648
+        entries = [
+            entry("a.png", fake, verdict="FAKE" if fake >= threshold else "REAL") for fake in fakes
+        ]
+        page = report(tmp_path, entries, {"fake": 3}, threshold=threshold, every=1)
+        limit, *numbers = shown
+        assert f"threshold {limit}" in page.text
+        assert f"from a probability of FAKE of {limit} on" in page.text
+        rows = re.findall(r"(?:FAKE|REAL)([\d.]+|> 99%)a\.png", page.text)
+        assert sorted(rows) == sorted(numbers)
+
+
+@pytest.mark.parametrize("threshold", [0.001, 0.3, 0.5, 0.6519, 0.974, 0.9999])
+def test_no_bar_is_of_both_verdicts(threshold: float, tmp_path: Path) -> None:
+    fakes = [number / 500 for number in range(501)] + [threshold, threshold - 1e-9]
+    entries = [
+        entry(f"{fake}.png", fake, verdict="FAKE" if fake >= threshold else "REAL")
+        for fake in fakes
+    ]
+    page = report(tmp_path, entries, {}, threshold=threshold, every=1)
+    bars = [of for tag, of in page.tags if tag == "rect"]
+    counts = [int(count) for count in re.findall(r"\d\.\d\d to \d\.\d\d: (\d+) file", page.text)]
+    assert len(bars) == len(counts) == 20
+    for kind, is_fake in (("fake", True), ("real", False)):
+        found = sum(n for bar, n in zip(bars, counts, strict=True) if bar["class"] == kind)
+        assert found == sum((fake >= threshold) == is_fake for fake in fakes)
+    assert all(float(bar["width"] or 0) > 0 for bar in bars)
+
+
+CALIBRATION = {"temperature": 1.5, "threshold": 0.65}
+
+
+@pytest.mark.parametrize(
+    ("threshold", "calibration", "rate", "words"),
+    [
+        (0.5, None, None, "This is the published threshold."),
+        (0.7, None, None, "It was given by --threshold."),
+        (0.5, CALIBRATION, 0.05, "It was given by --threshold."),
+        (0.65, CALIBRATION, None, "The calibration of the checkpoint has set it."),
+        (0.65, CALIBRATION, 0.025, "set it so that at most 2.5% of the real frames it used"),
+    ],
+)
+def test_where_the_threshold_comes_from(
+    threshold: float,
+    calibration: dict[str, float] | None,
+    rate: float | None,
+    words: str,
+    tmp_path: Path,
+) -> None:
+    options: dict[str, Any] = {} if calibration is None else {"calibration": calibration}
+    options |= {"threshold": threshold, "frames": 9}
+    entries = [entry("a.png", 0.9)]
+    page = report(tmp_path, entries, {"fake": 1}, more={"false_alarm_rate": rate}, **options)
+    assert words in page.text
+
+
+@pytest.mark.parametrize(
+    ("files", "folder", "names"),
+    [
+        (["/a/b/c/x.png", "/a/b/cd/y_1.png"], "/a/b", ["c/x.png", "cd/y_1.png"]),
+        (["/a/b/x.png", "/a/b/y.png"], "/a/b", ["x.png", "y.png"]),
+        (["/a/x.png", "/b/y.png"], None, ["/a/x.png", "/b/y.png"]),
+        (["a/x.png", "y.png"], None, ["a/x.png", "y.png"]),
+        (["<a>/x.png"], "<a>", ["x.png"]),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="these folders are of other systems")
+def test_files_are_named_from_the_folder_that_all_are_in(
+    files: list[str], folder: str | None, names: list[str], tmp_path: Path
+) -> None:
+    entries = [entry(file, 0.9) for file in files]
+    entries[-1] |= {"status": "failed", "problem": f"{files[-1]} is cut short"}
+    page = report(tmp_path, entries, {"fake": 1, "failed": 1})
+    assert ("In the folder " in page.text) == (folder is not None)
+    if folder is not None:
+        assert f"In the folder {folder}" in page.text
+    assert all(f"FAKE0.90{name}" in page.text for name in names)
+    assert f"1is cut short{names[-1]}" in page.text
 
 
 @pytest.mark.parametrize(
@@ -142,13 +287,16 @@ def test_any_face_about_which_the_heads_disagree_is_a_sign(tmp_path: Path) -> No
 def test_which_frames_were_looked_at(sampling: dict[str, Any], words: str, tmp_path: Path) -> None:
     page = report(tmp_path, [entry("a.png")], {"without_face": 1}, **sampling)
     assert f"Of videos, {words}." in page.text
-    assert "heads" not in page.text  # nor are there verdicts
+    assert "two answers" not in page.text  # nor are there verdicts
     assert "called FAKE" not in page.text
+    assert "REAL means" not in page.text
+    assert ("the other frames" in page.text) == (sampling != {"every": 1})
 
 
 def test_a_film_is_a_link(tmp_path: Path) -> None:
     page = report(tmp_path, [entry("a.mp4", 0.9, overlay="a b.mp4")], {"fake": 1})
     assert [of["href"] for tag, of in page.tags if tag == "a"] == ["a%20b.mp4"]
+    assert "film with markings" in page.text
 
 
 def test_messages_that_differ_are_shown(tmp_path: Path) -> None:
