@@ -246,7 +246,8 @@ def _explained(head: Mapping[str, Any], found: _Findings, digits: int) -> Iterat
     if found.has_both_heads:
         yield (
             "For each face the network gives two answers: a probability of FAKE, and a marked area "
-            "of the crop, which also holds hair and background. Where they contradict each other, "
+            "of the crop, the rectangle around a face, which also holds hair and background. Where "
+            "they contradict each other, "
             "look yourself."
         )
     if head["overlays"] and found.worst.count:
@@ -263,10 +264,10 @@ def _explained(head: Mapping[str, Any], found: _Findings, digits: int) -> Iterat
         yield "The pictures beside the files are masks, white where a picture is marked."
     if found.has_stretches:
         yield (
-            f"A stretch of a video looks forged if most frames within {NEAR:g} s of each of its "
-            "frames (at least itself and its two neighbours) are FAKE, for "
-            f"{LEAST_SECONDS:g} s, {LEAST_FRAMES} frames and {LEAST_SHARE:.0%} of the person's "
-            "frames or more. Only the longest is named, and shaded in the timeline."
+            f"A stretch of a video looks forged if it has {LEAST_SECONDS:g} s, {LEAST_FRAMES} "
+            f"frames and {LEAST_SHARE:.0%} of the person's frames or more, and near each of them "
+            f"(within {NEAR:g} s, at least the neighbours) most frames are FAKE; single ones may "
+            "be REAL. Only the longest is named, and shaded in the timeline."
         )
     shard = head["shard"]
     day, time = head["made_by"]["created"][:16].split("T")
@@ -287,7 +288,7 @@ def _origin(head: Mapping[str, Any]) -> str:
             return "The calibration of the checkpoint has set it."
         return (
             f"The calibration of the checkpoint has set it so that at most {100 * rate:.3g}% of "
-            "the real frames it used are called FAKE."
+            "the real frames it used are called FAKE; of others it may be more."
         )
     if calibration is None and threshold == THRESHOLD:
         return "This is the published threshold."

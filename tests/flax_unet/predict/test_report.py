@@ -133,8 +133,8 @@ def test_a_forged_stretch_is_noted(tmp_path: Path) -> None:
     assert page.text.count("; person 3 looks forged from 4.0 to 9.0 s (longest stretch)") == 2
     assert page.text.count("person 2") == 0
     assert "3 people; the figures are of person 1; " in page.text
-    assert "most frames within 0.5 s of each of its frames (at least itself" in page.text
-    assert "are FAKE, for 1 s, 3 frames and 10% of the person's frames or more" in page.text
+    assert "if it has 1 s, 3 frames and 10% of the person's frames or more, and near" in page.text
+    assert "(within 0.5 s, at least the neighbours) most frames are FAKE" in page.text
 
 
 def test_what_pictures_show_is_explained(tmp_path: Path) -> None:
