@@ -247,8 +247,7 @@ def _explained(head: Mapping[str, Any], found: _Findings, digits: int) -> Iterat
         yield (
             "For each face the network gives two answers: a probability of FAKE, and a marked area "
             "of the crop, the rectangle around a face, which also holds hair and background. Where "
-            "they contradict each other, "
-            "look yourself."
+            "they contradict each other, look yourself."
         )
     if head["overlays"] and found.worst.count:
         yield (

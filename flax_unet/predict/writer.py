@@ -131,8 +131,7 @@ class _CloseUps:
     def of(self, frames: Iterable[InspectedFrame]) -> Iterator[InspectedFrame]:
         """Passes frames on, and looks at them."""
         for frame in frames:
-            people = frame.people or itertools.repeat(1)
-            for person, verdict in zip(people, frame.verdicts, strict=False):
+            for person, verdict in zip(frame.people, frame.verdicts, strict=True):
                 fake = verdict.decision.fake_probability
                 if fake is not None and fake > self._found.get(person, (-1.0,))[0]:
                     file = io.BytesIO()

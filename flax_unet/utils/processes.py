@@ -40,7 +40,7 @@ def _limit() -> float:
                 continue
             group = _GROUPS / line[4:]
             for folder in (group, *group.parents):
-                # The file is missing in the topmost group, and may say that there is no limit.
+                # The topmost group lacks the file; "max" in the place of a number is no limit.
                 with contextlib.suppress(OSError, ValueError):
                     quota, period = map(int, (folder / "cpu.max").read_text("ascii").split())
                     least = min(least, quota / period)
