@@ -1,7 +1,5 @@
 """Writes report.html: what became of the files, for people. It needs no network and no script."""
 
-import bisect
-import heapq
 import html
 import itertools
 import os
@@ -12,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flax_unet.nn.decision import THRESHOLD, digits_beside, in_digits
+from flax_unet.predict.findings import MOST, Findings, Folder, Worst, disagrees, problem, stretches
 from flax_unet.predict.plan import WHOLE
 from flax_unet.predict.results import Json
 from flax_unet.predict.stretch import LEAST_FRAMES, LEAST_SECONDS, LEAST_SHARE, NEAR
@@ -20,9 +19,6 @@ from flax_unet.utils.errors import InputError, counted
 from flax_unet.utils.filenames import shown
 
 REPORT = "report.html"
-_MOST = 50  # files of a list
-_BINS = 20  # of the histogram
-_EXAMPLES = 3  # files that are named for each reason of a failure
 _WIDTH, _HEIGHT, _LINE = 640, 160, 20  # of the histogram and a line of text, in its own units
 _CHECKSUM = 8  # digits of a checksum that are shown
 _STYLE = """\
@@ -44,108 +40,6 @@ svg { width: 100%; height: auto; }
 """
 
 
-class _Worst:
-    """The files of a list with the highest probabilities of FAKE."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._heap: list[tuple[float, int, Json]] = []
-
-    def add(self, entry: Json) -> None:
-        """Adds a file that has a probability."""
-        self.count += 1
-        one = entry["fake_probability"], -self.count, entry
-        if len(self._heap) < _MOST:
-            heapq.heappush(self._heap, one)
-        else:
-            heapq.heappushpop(self._heap, one)
-
-    def __iter__(self) -> Iterator[Json]:
-        """The highest first, and of the same the one that came first."""
-        return (entry for _, _, entry in sorted(self._heap, reverse=True))
-
-
-class _Folder:
-    """The folder that all files have in common."""
-
-    def __init__(self) -> None:
-        self._parts: tuple[str, ...] | None = None
-
-    def add(self, file: str) -> None:
-        """Takes the name of a file, with its folders."""
-        parts = Path(file).parent.parts
-        if self._parts is None:
-            self._parts = parts
-        pairs = zip(self._parts, parts, strict=False)
-        same = itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)
-        self._parts = tuple(part for part, _ in same)
-
-    def __str__(self) -> str:
-        """Its name; empty without one."""
-        folder = Path(*self._parts or ())
-        return "" if folder == Path(folder.anchor) else str(folder)
-
-    def name(self, file: str) -> str:
-        """The HTML of a file's name in this folder, with places where a line may break."""
-        within = file.removeprefix(f"{self}{os.sep}") if str(self) else file
-        return re.sub(rf"([{re.escape(os.sep)}_])", r"\1<wbr>", _text(within))
-
-
-class _Findings:
-    """What the report has of all files."""
-
-    def __init__(self, threshold: float) -> None:
-        self.folder = _Folder()
-        self.worst, self.doubtful = _Worst(), _Worst()
-        self.real_with_signs = 0
-        self.edges, self.bins = _edges(threshold), [0] * _BINS
-        self.reasons: dict[str, tuple[int, list[Json]]] = {}  # with a count and examples
-        self.has_both_heads = self.has_marks = self.has_stretches = False
-
-    def add(self, entry: Json) -> None:
-        """Takes the `FileResult.to_json` of a file."""
-        self.folder.add(entry["file"])
-        self.has_both_heads |= entry.get("heads_disagree") is not None
-        self.has_marks |= entry.get("manipulated_share") is not None
-        self.has_stretches |= any(_stretches(entry))
-        slim = _slim(entry)
-        if entry["problem"] is not None:
-            count, examples = self.reasons.get(reason := _reason(entry), (0, []))
-            self.reasons[reason] = count + 1, [*examples, slim][:_EXAMPLES]
-        if (probability := entry.get("fake_probability")) is not None:
-            self.bins[bisect.bisect_right(self.edges, probability, hi=_BINS) - 1] += 1
-            self.worst.add(slim)
-            if entry["verdict"] == "REAL" and _has_signs(entry):
-                self.doubtful.add(slim)
-                self.real_with_signs += entry["status"] == "ok"
-
-
-def _slim(entry: Json) -> Json:
-    """An entry without the frames of a video: many are kept until the end.
-
-    In their place it has the time of the most suspicious one, in seconds.
-    """
-    slim = {key: of for key, of in entry.items() if key != "frames"}
-    if (person := entry.get("person")) is not None:
-        faces = [
-            (face["fake_probability"], frame["seconds"])
-            for frame in entry["frames"]
-            for face in frame["faces"]
-            if face["person"] == person
-        ]
-        _, slim["worst_seconds"] = max(faces, key=lambda face: face[0])
-    return slim
-
-
-def _edges(threshold: float) -> list[float]:
-    """The edges of the histogram's bins, from 0 to 1. The threshold is one: no bin is of both."""
-    real = min(max(round(_BINS * threshold), 1), _BINS - 1)
-    fake = _BINS - real
-    below = (threshold * number / real for number in range(real))
-    above = (threshold + (1 - threshold) * number / fake for number in range(fake))
-    return [*below, *above, 1.0]
-
-
 def write_report(
     directory: Path,
     entries: Iterable[Json],
@@ -163,7 +57,7 @@ def write_report(
         InputError: it cannot be written.
     """
     threshold = head["options"]["threshold"]
-    found = _Findings(threshold)
+    found = Findings(threshold)
     for entry in entries:
         found.add(entry)
     folder, worst, doubtful = found.folder, found.worst, found.doubtful
@@ -212,7 +106,7 @@ style-src 'unsafe-inline'">
         raise InputError(f"{directory / REPORT} cannot be written: {error.strerror}") from error
 
 
-def _top(head: Mapping[str, Any], summary: Summary, found: _Findings) -> Iterator[str]:
+def _top(head: Mapping[str, Any], summary: Summary, found: Findings) -> Iterator[str]:
     """The counts, and what they are worth."""
     more = f"; besides these, {summary.left_out:,} left out" if summary.left_out else ""
     yield f"<h1>{summary.in_words(found.real_with_signs)}{more}</h1>"
@@ -226,7 +120,7 @@ def _top(head: Mapping[str, Any], summary: Summary, found: _Findings) -> Iterato
         )
 
 
-def _explained(head: Mapping[str, Any], found: _Findings, digits: int) -> Iterator[str]:
+def _explained(head: Mapping[str, Any], found: Findings, digits: int) -> Iterator[str]:
     """What the figures and pictures mean, and how they were made."""
     options = head["options"]
     if found.worst.count:
@@ -314,7 +208,7 @@ def _sampling(options: Mapping[str, Any]) -> str:
     return "all frames were" if every == 1 else f"one frame in {every:,} was"
 
 
-def _histogram(found: _Findings, threshold: float, digits: int) -> str:
+def _histogram(found: Findings, threshold: float, digits: int) -> str:
     bottom, most = _HEIGHT + 2 * _LINE, max(found.bins)
     shapes = []
     for (low, high), count in zip(itertools.pairwise(found.edges), found.bins, strict=True):
@@ -354,10 +248,10 @@ def _label(x: float, y: float, text: str, anchor: str = "middle") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
 
 
-def _list(listed: _Worst, which: str, folder: _Folder, digits: int) -> Iterator[str]:
-    where = "; all are in predictions.csv" if listed.count > _MOST else ""
+def _list(listed: Worst, which: str, folder: Folder, digits: int) -> Iterator[str]:
+    where = "; all are in predictions.csv" if listed.count > MOST else ""
     count = counted(listed.count, "file")
-    yield f"<p>{min(listed.count, _MOST)} of {count} {which}{where}.</p>"
+    yield f"<p>{min(listed.count, MOST)} of {count} {which}{where}.</p>"
     columns = ("called", "probability of FAKE", "file", "what was found")
     rows = [f"<tr>{''.join(f'<th>{column}</th>' for column in columns)}</tr>"]
     for entry in listed:
@@ -373,7 +267,7 @@ def _list(listed: _Worst, which: str, folder: _Folder, digits: int) -> Iterator[
             f"<tr><td>{_text(entry['verdict'])}</td>"
             f'<td class="number" title="probability of FAKE">'
             f"{_text(in_digits(entry['fake_probability'], digits))}</td>"
-            f'<td class="name">{folder.name(entry["file"])}</td><td>{found}</td></tr>'
+            f'<td class="name">{_name(folder, entry["file"])}</td><td>{found}</td></tr>'
         )
     yield f"<table>{''.join(rows)}</table>"
 
@@ -387,17 +281,17 @@ def _pictures(entry: Json) -> list[str]:
 
 def _found(entry: Json) -> Iterator[str]:
     """What is said of a file, in words."""
-    yield from _stretches(entry)
+    yield from stretches(entry)
     if (seconds := entry.get("worst_seconds")) is not None:
         yield f"most suspicious at {seconds:.1f} s"
     if (share := entry.get("manipulated_share")) is not None:
         yield f"{share:.1%} of the crop marked"
-    if _disagrees(entry):
+    if disagrees(entry):
         other = "" if entry.get("heads_disagree") else " about another face"
         yield f"the two answers contradict each other{other}"
     yield from _several(entry)
     if entry["problem"] is not None:
-        yield f"failed: {_problem(entry)}"
+        yield f"failed: {problem(entry)}"
     if (frames := entry.get("frames_judged")) is not None:
         yield f"{counted(frames, 'frame')} judged"
     yield from entry["notes"]
@@ -414,32 +308,11 @@ def _several(entry: Json) -> Iterator[str]:
         yield f"{len(faces):,} faces; {which}"
 
 
-def _has_signs(entry: Json) -> bool:
-    """Whether anything in a file looks forged."""
-    return _disagrees(entry) or any(_stretches(entry))
-
-
-def _disagrees(entry: Json) -> bool:
-    """Whether the two heads disagree about anyone."""
-    everyone = entry.get("people") or entry.get("faces") or []
-    return any(one.get("heads_disagree") for one in [entry, *everyone])
-
-
-def _stretches(entry: Json) -> Iterator[str]:
-    """When people of a video look forged."""
-    for one in entry.get("people", ()):
-        if one.get("suspicious_from") is not None:
-            when = f"from {one['suspicious_from']:.1f} to {one['suspicious_to']:.1f} s"
-            is_real = one["verdict"] == "REAL"
-            looks = "is REAL on the whole, but FAKE" if is_real else "looks forged"
-            yield f"person {one['person']} {looks} {when} (longest stretch)"
-
-
-def _failures(reasons: Mapping[str, tuple[int, list[Json]]], folder: _Folder) -> str:
+def _failures(reasons: Mapping[str, tuple[int, list[Json]]], folder: Folder) -> str:
     rows = ["<tr><th>files</th><th>reason</th><th>such as</th></tr>"]
     for count, examples in sorted(reasons.values(), key=lambda one: -one[0]):
-        problems = "<br>".join(map(_text, dict.fromkeys(map(_problem, examples))))
-        files = "<br>".join(folder.name(entry["file"]) for entry in examples)
+        problems = "<br>".join(map(_text, dict.fromkeys(map(problem, examples))))
+        files = "<br>".join(_name(folder, entry["file"]) for entry in examples)
         rows.append(
             f'<tr><td class="number" title="files:">{count:,}</td>'
             f'<td>{problems}</td><td class="name">{files}</td></tr>'
@@ -447,21 +320,16 @@ def _failures(reasons: Mapping[str, tuple[int, list[Json]]], folder: _Folder) ->
     return f"<table>{''.join(rows)}</table>"
 
 
-def _problem(entry: Json) -> str:
-    """Why a file failed, without its name."""
-    return entry["problem"].removeprefix(f"{entry['file']} ")
-
-
-def _reason(entry: Json) -> str:
-    """The same for all files of one kind of failure."""
-    return re.sub(r"\d[\d,.]*", "N", _problem(entry))
-
-
-def _left_out(one: Json, folder: _Folder) -> str:
-    names = [folder.name(path) for path in one["such_as"]]
+def _left_out(one: Json, folder: Folder) -> str:
+    names = [_name(folder, path) for path in one["such_as"]]
     names += ["..."] * (one["count"] > len(names))
     text = _text(f"{one['count']:,} {one['kind']} ({one['reason']}): ")
     return f"<li>{text}{', '.join(names)}</li>"
+
+
+def _name(folder: Folder, file: str) -> str:
+    """The HTML of a file's name in a folder, with places where a line may break."""
+    return re.sub(rf"([{re.escape(os.sep)}_])", r"\1<wbr>", _text(folder.within(file)))
 
 
 def _text(text: str) -> str:
