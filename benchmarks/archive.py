@@ -166,7 +166,7 @@ def main(
         for command in (ours, bare):
             run_module(*command, str(paths[0]))  # compiles
         calls = {
-            "one process": [*ours, str(folder), "--workers", "1"],
+            "one process": [*ours, str(folder), "--workers", "0"],
             "default": [*ours, str(folder)],
             "without a network": [*bare, str(folder)],
         }

@@ -64,10 +64,14 @@ def _with_bar(inspected: Iterable[Inspected]) -> Generator[Inspected]:
 
 
 def _workers_for(plan: Plan) -> int:
-    """How many processes are worth their start."""
+    """How many processes are worth their start; of few files, none.
+
+    Of more, one is worth it even if there is one processor: a file that kills it fails alone.
+    """
     videos = sum(lot[0].item.kind == "video" for lot in plan)
     pictures = sum(map(len, plan)) - videos
-    return max(min(videos + pictures // _PICTURES_EACH, processors()), 1)
+    worth = videos + pictures // _PICTURES_EACH
+    return min(worth, processors()) if worth > 1 else 0
 
 
 def _network(args: argparse.Namespace) -> Network:
@@ -115,8 +119,8 @@ def _results(
 ) -> Generator[FileResult]:
     """The results of files, with a progress bar."""
     overlays = not args.no_overlays
-    workers = args.workers or _workers_for(files)
-    if args.ray is not None or (workers > 1 and files):
+    workers = _workers_for(files) if args.workers is None else args.workers
+    if args.ray is not None or (workers and files):
         setup = Setup(
             size=detector.size,
             batch_size=detector.batch_size,
@@ -177,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             search = None if isinstance(network, OpenCV) else network.all_of
         paths, left_out = named_paths(args.path), LeftOut()
         found = list(items(paths, left_out))
-        sampling = sampling_of(args, paths, found)
+        sampling = sampling_of(args, found)
         pixels = args.max_megapixels * 10**6
         # What FFmpeg puts in the place of damage depends on its threads: these must not depend on
         # the number of workers.

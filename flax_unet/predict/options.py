@@ -17,7 +17,7 @@ from flax_unet.nn.decision import POLARITY
 from flax_unet.predict.plan import WHOLE, shard
 from flax_unet.predict.predictions import JSON, LINES, TABLE, may_be_replaced, others
 from flax_unet.predict.results import ENOUGH_FRAMES, ENOUGH_SHARE
-from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
+from flax_unet.utils.arguments import at_least_one, at_least_zero, between_0_and_1, program_name
 from flax_unet.utils.errors import InputError, require
 from flax_unet.utils.filenames import shown
 
@@ -81,7 +81,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "--frames",
         type=at_least_one,
         metavar="N",
-        help="judge N evenly spaced frames of each video (default where some are in folders: "
+        help="judge N evenly spaced frames of each video (default where some are in folders "
+        "or listed by -: "
         f"{_FRAMES_OF_MANY})",
     )
     sampling.add_argument(
@@ -129,10 +130,10 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     add(
         "--workers",
-        type=at_least_one,
+        type=at_least_zero,
         metavar="N",
-        help="processes that read files, look for faces and draw; 1: this one (default: one a "
-        "processor, fewer for few files). Results do not depend on it",
+        help="processes that read files, look for faces and draw; 0: this one, which a file may "
+        "kill (default: one a processor, for few files 0). Results do not depend on it",
     )
     add(
         "--ray",
@@ -178,6 +179,8 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--face-model: --faces none does not look for faces; leave out one")
     if args.ray is not None:
         require("ray")
+        if args.workers == 0:
+            raise InputError("--workers: with --ray, other processes read; give at least 1")
         if args.devices != "all":
             raise InputError(
                 "--devices: with --ray, all GPUs or TPUs judge that the cluster has; leave this "
@@ -246,15 +249,15 @@ def named_paths(given: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def sampling_of(args: argparse.Namespace, paths: Iterable[Path], found: Iterable[Item]) -> Sampling:
-    """Which frames are judged: of videos in folders, a few are enough."""
-    named = set(paths)
+def sampling_of(args: argparse.Namespace, found: Iterable[Item]) -> Sampling:
+    """Which frames are judged: of videos in folders and lists, a few are enough."""
+    named = set(args.path)
     is_chosen = args.every is not None or args.frames is not None or args.keyframes
     if is_chosen or not any(one.kind == "video" and one.path not in named for one in found):
         return Sampling(args.every or 1, args.frames, args.keyframes)
     print(
         f"note: of each video {_FRAMES_OF_MANY} evenly spaced frames are judged, since some are in "
-        "folders; --every 1 judges all",
+        "folders or listed; --every 1 judges all",
         file=sys.stderr,
     )
     return Sampling(frames=_FRAMES_OF_MANY)

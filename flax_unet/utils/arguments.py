@@ -20,6 +20,13 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
+def at_least_zero(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text}")
+    return int(text)
+
+
 def image_size(text: str) -> tuple[int, int]:
     """A picture's (height, width): `320x224`, or `224` for a square."""
     if match := re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text):

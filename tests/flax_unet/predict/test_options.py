@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -92,7 +93,9 @@ def test_every_file_of_a_folder_is_accounted_for(
     assert left_out in printed.err
 
 
-def test_few_frames_of_videos_in_folders(model: Path, tmp_path: Path, capsys: Printed) -> None:
+def test_few_frames_of_videos_in_folders_and_lists(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
     film = tmp_path / "films" / "film.mp4"
     film.parent.mkdir()
     encode(film, numbered(50), g="10", sc_threshold="0")
@@ -102,8 +105,12 @@ def test_few_frames_of_videos_in_folders(model: Path, tmp_path: Path, capsys: Pr
         (film.parent, ("--frames", 7), 7),
         (film.parent, ("--keyframes",), 5),
         (film, (), 50),
+        ("-", (), 32),
+        ("-", ("--every", 1), 50),
     ):
-        out = tmp_path / f"out{expected}{given.name}"
+        listed = io.TextIOWrapper(io.BytesIO(os.fsencode(film)))
+        monkeypatch.setattr(sys, "stdin", listed)
+        out = tmp_path / f"out{expected}{Path(given).name}"
         assert run(model, given, "--faces", "none", *options, "--out", out) == 0
         (found,) = document(out)["files"]
         assert found["frames_read"] == expected

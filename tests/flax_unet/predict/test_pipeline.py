@@ -208,7 +208,7 @@ def test_folder_of_200_pictures(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-c", FOLDER, str(model), str(tmp_path / "pictures"), "--json"]
     ended = subprocess.run(
-        [*command, "--out", str(out), "--workers", "1"],
+        [*command, "--out", str(out), "--workers", "0"],
         env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
         capture_output=True,
         text=True,

@@ -560,7 +560,7 @@ def test_full_disk_leaves_nothing(
     assert "ahead" not in [thread.name for thread in threading.enumerate()]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
 def test_interrupted(
     error: BaseException,

@@ -230,15 +230,26 @@ def test_the_command_gives_the_same_with_workers(files: list[Path], tmp_path: Pa
     source[metadata.CALIBRATION] = {"temperature": 1.5, "threshold": 0.4}
     metadata.write_json(model / metadata.SOURCE, source)
     found = []
-    for count in (1, 2):
+    for count in (0, 1, 2):
         out = tmp_path / f"out{count}"
         words = [str(model), str(files[0]), "--save-logits", "--out", str(out)]
         with pytest.raises(SystemExit) as ended:
             predict.main([*words, "--workers", str(count)])
         assert ended.value.code == 1  # one file is broken
         found.append(contents(out))
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
     assert {"a.mask.png", "c.overlay.mp4", "a.logits.npy"} <= found[0].keys()
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 0), (20, 0), (64, 1), (200, 1)])
+def test_many_files_are_not_read_by_the_process_that_must_last(
+    count: int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where one processor is all there is, a file that kills its reader fails alone."""
+    monkeypatch.setattr(predict, "processors", lambda: 1)
+    for number in range(count):
+        Image.new("L", (1, 1)).save(tmp_path / f"{number}.png")
+    assert predict._workers_for(plan(items([tmp_path]), BATCH)) == expected
 
 
 def test_a_worker_that_dies_once_costs_no_file(tmp_path: Path) -> None:
