@@ -28,7 +28,7 @@ table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; vertical-align: top; padding: .4rem .6rem; border-top: 1px solid #8886; }
 td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
 td.name { overflow-wrap: anywhere; min-width: 9rem; }
-a { display: inline-block; margin: .2rem .3rem .2rem 0; }
+a { display: inline-block; margin: .2rem .6rem .2rem 0; }
 img { display: block; max-width: 100%; max-height: 12rem; }
 svg { width: 100%; height: auto; }
 .fake { fill: #c2410c; } .real { fill: #0f766e; } text { fill: currentColor; font-size: 12px; }
@@ -63,26 +63,22 @@ def write_report(
     folder, worst, doubtful = found.folder, found.worst, found.doubtful
     listed = [entry["fake_probability"] for entry in (*worst, *doubtful)]
     digits = digits_beside(threshold, listed)
-    parts = [*_top(head, summary, found)]
+    sections: dict[str, Iterable[str]] = {}  # by their headings
     if doubtful.count:
-        parts.append("<h2>Called REAL, but look at these</h2>")
         which = "in which the network contradicts itself, or finds a part of a video forged"
-        parts += _list(doubtful, which, folder, digits)
-    items = "".join(f"<li>{_text(item)}</li>" for item in _explained(head, found, digits))
-    parts += ["<h2>How to read this</h2>", f"<ul>{items}</ul>"]
+        sections["Called REAL, but look at these"] = _list(doubtful, which, folder, digits)
+    sections["How to read this"] = _items(map(_text, _explained(head, found, digits)))
     if worst.count:
-        parts += ["<h2>Probability of FAKE</h2>", _histogram(found, threshold, digits)]
-        parts.append("<h2>Most suspicious first</h2>")
-        parts += _list(worst, "with a face", folder, digits)
+        sections["Probability of FAKE"] = [_histogram(found, threshold, digits)]
+        sections["Most suspicious first"] = _list(worst, "with a face", folder, digits)
     if found.reasons:
-        parts += [
-            "<h2>Failed: not checked</h2>",
+        sections["Failed: not checked"] = [
             "<p>Nothing is known of these files, or only of the part that could be read.</p>",
             _failures(found.reasons, folder),
         ]
     if left := [_left_out(one, folder) for one in left_out]:
-        parts += ["<h2>Left out</h2>", f"<ul>{''.join(left)}</ul>"]
-    body = "\n".join(parts)
+        sections["Left out"] = _items(left)
+    body = "\n".join([*_top(head, summary, found), *_with_contents(sections)])
     page = f"""\
 <!doctype html>
 <html lang="en">
@@ -118,6 +114,20 @@ def _top(head: Mapping[str, Any], summary: Summary, found: Findings) -> Iterator
             "<p>REAL means that no sign of a forgery was found, or too few for FAKE. It does not "
             "certify that a file is genuine.</p>"
         )
+
+
+def _with_contents(sections: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """Links to the sections, then these."""
+    links = (f'<a href="#{number}">{name}</a>' for number, name in enumerate(sections, 1))
+    yield f"<nav>{' '.join(links)}</nav>"
+    for number, (name, parts) in enumerate(sections.items(), 1):
+        yield f'<h2 id="{number}">{name}</h2>'
+        yield from parts
+
+
+def _items(items: Iterable[str]) -> Iterator[str]:
+    """The HTML of a list."""
+    yield f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
 
 
 def _explained(head: Mapping[str, Any], found: Findings, digits: int) -> Iterator[str]:
@@ -324,7 +334,7 @@ def _left_out(one: Json, folder: Folder) -> str:
     names = [_name(folder, path) for path in one["such_as"]]
     names += ["..."] * (one["count"] > len(names))
     text = _text(f"{one['count']:,} {one['kind']} ({one['reason']}): ")
-    return f"<li>{text}{', '.join(names)}</li>"
+    return f"{text}{', '.join(names)}"
 
 
 def _name(folder: Folder, file: str) -> str:

@@ -102,7 +102,7 @@ def test_names_and_notes_are_text(tmp_path: Path) -> None:
     assert "4is not a <b>picture</b>0.png" in page.text
     allowed = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "table", "tr"}
     allowed |= {"th", "td", "br", "div", "a", "img", "svg", "rect", "line", "text", "strong"}
-    allowed |= {"ul", "li", "wbr"}
+    allowed |= {"ul", "li", "wbr", "nav"}
     assert {tag for tag, _ in page.tags} <= allowed
     (image,) = [of["src"] for tag, of in page.tags if tag == "img"]
     assert image is not None
@@ -164,7 +164,7 @@ def test_signs_of_a_forgery_come_first_whatever_else_there_is(tmp_path: Path) ->
     page = report(tmp_path, entries, {"real": 3, "fake": 60, "failed": 1})
     counts = "64 files: 3 REAL (of which 1 with signs of a forgery), 60 FAKE, 1 failed; "
     assert counts in page.text
-    signs, others = page.text.split(SIGNS)[1].split(OTHERS)
+    signs, others = page.text.split(SIGNS)[-1].split(OTHERS)
     assert "REAL0.10a.png27.1% of the crop marked; the two answers contradict each other" in signs
     assert "REAL0.20cut.mp4" in signs
     assert "2 of 2 files in which the network contradicts itself" in signs
@@ -180,7 +180,7 @@ def test_any_face_about_which_the_heads_disagree_is_a_sign(tmp_path: Path) -> No
     certain = [entry(f"{number}.jpg", 0.9) for number in range(50)]
     entries = [entry("a.png", 0.4, faces=faces, **share), entry("b.png", 0.4), *certain]
     page = report(tmp_path, entries, {"real": 2, "fake": 50})
-    signs = page.text.split(SIGNS)[1].split(OTHERS)[0]
+    signs = page.text.split(SIGNS)[-1].split(OTHERS)[0]
     assert "b.png" not in signs
     assert (
         "a.png0.0% of the crop marked; the two answers contradict each other about another face"
@@ -295,7 +295,10 @@ def test_which_frames_were_looked_at(sampling: dict[str, Any], words: str, tmp_p
 
 def test_a_film_is_a_link(tmp_path: Path) -> None:
     page = report(tmp_path, [entry("a.mp4", 0.9, overlay="a b.mp4")], {"fake": 1})
-    assert [of["href"] for tag, of in page.tags if tag == "a"] == ["a%20b.mp4"]
+    *contents, film = [of["href"] for tag, of in page.tags if tag == "a"]
+    assert film == "a%20b.mp4"
+    assert contents == [f"#{of['id']}" for tag, of in page.tags if tag == "h2"]
+    assert "How to read this Probability of FAKE Most suspicious first" in page.text
     assert "film with markings" in page.text
 
 
