@@ -56,6 +56,14 @@ _LAUNCHERS: dict[str, tuple[Callable[[_Environment], bool], tuple[str, ...]]] = 
     },
 }
 
+
+def _is_alone(env: _Environment) -> bool:
+    """Whether a launcher started one process on each host."""
+    tasks = env.get("SLURM_STEP_NUM_TASKS")
+    of_slurm = tasks is not None and tasks == env.get("SLURM_STEP_NUM_NODES")
+    return of_slurm or env.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
+
+
 Device = Any  # jax.Device, which type checkers take for a variable
 Tree = Any
 
@@ -105,9 +113,13 @@ def join(
                 f"--process-id {process_id}: expected less than --num-processes, {num_processes}"
             )
     detection = "deactivate" if lacking else None  # it would fail for what is lacking
+    # JAX gives a process of a launcher one device, as if each device had one. [] is all.
+    is_alone = _is_alone(os.environ) and "JAX_LOCAL_DEVICE_IDS" not in os.environ
     try:
         jax.distributed.initialize(
-            coordinator, num_processes, process_id, cluster_detection_method=detection
+            *(coordinator, num_processes, process_id),
+            local_device_ids=[] if is_alone else None,
+            cluster_detection_method=detection,
         )
     except (RuntimeError, ValueError) as error:
         raise InputError(

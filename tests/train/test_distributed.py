@@ -1,6 +1,8 @@
 """Clusters that the environment describes in part, and the options above it."""
 
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +16,26 @@ SLURM = {
     **{"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2"},
     **{"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "2"},
 }
+OPEN_MPI = {
+    **{"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:9", "OMPI_COMM_WORLD_SIZE": "2"},
+    **{"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_LOCAL_RANK": "0"},
+}
 ADDRESS = "node1:1234"
 CLUSTERS = ("SLURM_", "OMPI_", "TPU_", "MEGASCALE_", "KUBERNETES_", "JOB_C", "COORD", "JAX_COORD")
+
+# Ends where JAX would look for the others.
+VISIBLE = """
+import jax
+from jax._src import distributed as of_jax
+from train import distributed
+
+def connect(*_, **__):
+    print(jax.config.values["jax_cuda_visible_devices"])
+    raise SystemExit
+
+of_jax._jax.get_distributed_runtime_service = connect
+distributed.join()
+"""
 
 
 @pytest.fixture
@@ -56,7 +76,8 @@ def test_cluster_that_is_half_described(
     distributed.join(num_processes=1)
     assert not joined
     distributed.join(ADDRESS, 2, 1)
-    assert joined == [((ADDRESS, 2, 1), {"cluster_detection_method": "deactivate"})]
+    ((given, options),) = joined
+    assert (given, options["cluster_detection_method"]) == ((ADDRESS, 2, 1), "deactivate")
 
 
 def test_cluster_that_is_described(
@@ -74,6 +95,28 @@ def test_cluster_that_is_described(
     distributed.join(ADDRESS, 2, 1)
     assert [call[0] for call in joined] == [(None, None, None), (ADDRESS, 2, 1)]
     assert [call[1]["cluster_detection_method"] for call in joined] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("environment", "devices"),
+    [
+        (SLURM | {"SLURM_STEP_NUM_NODES": "2"}, "all"),
+        (SLURM | {"SLURM_STEP_NUM_NODES": "2", "JAX_LOCAL_DEVICE_IDS": "2,3"}, "2,3"),
+        (SLURM | {"SLURM_STEP_NUM_NODES": "1"}, "0"),  # two processes on one host
+        (OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, "all"),
+        (OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "8"}, "0"),
+    ],
+)
+def test_devices_of_a_launchers_process(environment: dict[str, str], devices: str) -> None:
+    """JAX itself says which it would use: all, unless other processes on the host need theirs."""
+    process = subprocess.run(
+        [sys.executable, "-c", VISIBLE],
+        env={k: v for k, v in os.environ.items() if not k.startswith(CLUSTERS)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.stdout.split() == [devices], process.stderr
 
 
 def test_task_that_srun_did_not_start(
