@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import shutil
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from flax_unet.utils.errors import InputError, command, counted, require
 from flax_unet.utils.files import check_space, followed, staged_directory
 from train.data.dataset import EMBEDDED, GENERATED, SELF_BLENDED, Dataset, open_dataset
 from train.data.layouts.options import FolderOptions, add_options
-from train.eval import calibration, cross, groups
+from train.eval import calibration, cross, groups, trained
 from train.eval.predictions import AGGREGATES, Predictions, evaluate_predictions
 from train.eval.report import GROUPS, PREDICTIONS, REPORT, text, write_csv, write_groups
 
@@ -133,6 +134,11 @@ def _evaluate(
         skip_bad=args.skip_bad,
         options=options,
     )
+    seen = trained.overlap(metadata.load_source(path), data, args.split, args.seed)
+    if seen is not None:
+        if args.calibrate is not None and args.split is None:
+            raise InputError(f"--calibrate: {seen}")
+        data = dataclasses.replace(data, notes=[*data.notes, seen])
     if args.limit is not None:
         data = data.sample(args.limit, args.seed)
     stored = None

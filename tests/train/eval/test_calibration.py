@@ -349,7 +349,7 @@ def test_interrupted_writing_keeps_the_calibration(
 
 
 def test_which_frames_it_stands_on(
-    model: Path, folder: Path, tmp_path: Path, fails: Callable[..., str]
+    model: Path, folder: Path, tmp_path: Path, fails: Callable[..., str], capsys: Printed
 ) -> None:
     """The validation part, never that of test unless it is named."""
     evaluate(model, folder, "--calibrate", 0.2, "--split", "0/50/50")
@@ -358,6 +358,23 @@ def test_which_frames_it_stands_on(
     assert record["real_frames"] == 12
     evaluate(model, folder, "--calibrate", 0.2, "--split", "test:0/50/50")
     assert metadata.load_source(model)["calibration"]["split"] == "test"
+
+    # What training saw is refused, or else noted.
+    fingerprint = record["data_fingerprint"]
+    of_training = {"data_fingerprint": fingerprint, "split": "60/20/20", "seed": 3}
+    for split, named in (("60/20/20", "give --split 60/20/20 --seed 3"), (None, "on this split")):
+        metadata.store_record(model, "trained", of_training | {"split": split})
+        message = fails(evaluation.main, "--checkpoint", model, "--calibrate", "--data", folder)
+        assert named in message
+    capsys.readouterr()
+    metadata.store_record(model, "trained", of_training)
+    for more, is_noted in (((), True), (("--seed", 3, "--split", "60/20/20"), False)):
+        evaluate(model, folder, *more)
+        assert ("were trained on some of these frames" in capsys.readouterr().out) == is_noted
+    for more in (("--split", "60/20/20"), ("--seed", 3, "--split", "train:60/20/20")):
+        evaluate(model, folder, *more)
+        assert "were trained on some of these frames" in capsys.readouterr().out
+    metadata.store_record(model, "trained", of_training | {"data_fingerprint": "of others"})
 
     unchanged = listing(model)
     for part in ("training", "testing"):

@@ -1,0 +1,30 @@
+"""Whether frames are among those that the weights were trained on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from train.data.dataset import Dataset
+from train.data.splits import PARTS
+
+
+def overlap(source: Mapping[str, Any], data: Dataset, split: str | None, seed: int) -> str | None:
+    """What to say of frames that training saw; None where it saw none of them, or is not recorded.
+
+    Args:
+        source: the checkpoint's record of its origin, of `metadata.load_source`.
+        data: the frames.
+        split: what the user named of them, if anything.
+        seed: of a split by source video.
+    """
+    trained = source.get("trained") or {}
+    if trained.get("data_fingerprint") != data.fingerprint:
+        return None
+    if (shares := trained.get("split")) is None:
+        return "the weights were trained on this split; figures of other frames may be far worse"
+    same = (shares, trained["seed"]) == ((split or "").rpartition(":")[2], seed)
+    if same and data.split in PARTS[1:]:
+        return None
+    return (
+        "the weights were trained on some of these frames; to use those that training left out, "
+        f"give --split {shares} --seed {trained['seed']}"
+    )
