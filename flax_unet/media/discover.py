@@ -1,13 +1,13 @@
 """Finds the pictures and videos below the paths that a user names, and accounts for other files."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from flax_unet.media import images, videos
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.filenames import shown
+from flax_unet.utils.filenames import shown, utf8
 
 Kind = Literal["picture", "video", "folder"]
 
@@ -21,6 +21,7 @@ _REASONS = {
 _PROGRAMS = frozenset({".mts", ".ts"})  # suffixes of TypeScript, too
 _NOT_VIDEO = "not a video, by its content"
 _HIDDEN, _LINK = "hidden", "a link to a folder, which is not followed"
+_RESULTS = "results of a prediction"
 _LONGEST = 8  # characters of a suffix that is counted by itself
 _EXAMPLES = 5  # paths that are kept of each kind
 
@@ -34,8 +35,8 @@ class Item(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The path as text that can be printed and stored, whatever bytes are in it."""
-        return shown(str(self.path))
+        """The path as text that can be stored, whatever bytes are in it."""
+        return utf8(str(self.path))
 
 
 class LeftOut:
@@ -52,7 +53,7 @@ class LeftOut:
         self._counts[key] = self._counts.get(key, 0) + 1
         paths = self._paths.setdefault(key, [])
         if len(paths) < _EXAMPLES:
-            paths.append(shown(str(path)))
+            paths.append(utf8(str(path)))
 
     def total(self) -> int:
         """How many there are."""
@@ -72,16 +73,21 @@ class LeftOut:
         return "; ".join(f"{', '.join(kinds)} ({reason})" for reason, kinds in reasons.items())
 
 
-def items(paths: Iterable[Path], left_out: LeftOut | None = None) -> Iterator[Item]:
+def items(
+    paths: Iterable[Path],
+    left_out: LeftOut | None = None,
+    are_results: Callable[[Collection[str]], bool] = lambda names: False,
+) -> Iterator[Item]:
     """The files that are named, and the pictures and videos below folders that are named.
 
-    Folders are searched without hidden files and folders, links to folders, and files whose suffix
-    belongs to neither pictures nor videos; `left_out` counts these.
+    Folders are searched without hidden files and folders, links to folders, files whose suffix
+    belongs to neither pictures nor videos, and folders below them that hold results, as
+    `are_results` says by the names in a folder; `left_out` counts these.
     """
     left_out = LeftOut() if left_out is None else left_out
     for path in paths:
         if os.path.isdir(path):  # noqa: PTH112 (pathlib's raises on odd names)
-            yield from _below(path, left_out)
+            yield from _below(path, left_out, are_results)
         else:
             yield _item(path)
 
@@ -98,7 +104,9 @@ def _item(path: Path) -> Item:
     return Item(path, "video" if is_video else "picture")
 
 
-def _below(top: Path, left_out: LeftOut) -> Iterator[Item]:
+def _below(
+    top: Path, left_out: LeftOut, are_results: Callable[[Collection[str]], bool]
+) -> Iterator[Item]:
     empty = True
     folders = [top]
     while folders:
@@ -112,6 +120,9 @@ def _below(top: Path, left_out: LeftOut) -> Iterator[Item]:
         except OSError as error:
             yield Item(folder, "folder", f"{folder} cannot be read: {error.strerror}")
             empty = False
+            continue
+        if folder != top and are_results([name for name, *_ in found]):
+            left_out.add(folder, _RESULTS)
             continue
         below = []
         for name, is_folder, is_link in found:

@@ -26,6 +26,8 @@ from flax_unet.predict.predictions import (
     JSON,
     LINES,
     TABLE,
+    WEIGHTS,
+    are_results,
     head_of,
     may_be_replaced,
     options_of,
@@ -81,8 +83,11 @@ def _network(args: argparse.Namespace) -> Network:
 
 
 def _asked(args: argparse.Namespace, detector: "Detector", archive: Json) -> Json:
-    """What results depend on besides the weights, `options_of` and versions."""
+    """What results depend on besides `options_of` and versions."""
+    from flax_unet.checkpoint import store
+
     return {
+        WEIGHTS: store.fingerprint(args.checkpoint)[WEIGHTS],
         "face_model": None if args.face_model is None else file_sha256(args.face_model),
         "max_megapixels": args.max_megapixels,
         "batch_size": detector.batch_size,
@@ -95,11 +100,8 @@ def _run(
     args: argparse.Namespace, detector: "Detector", options: Options, asked: Json
 ) -> dict[str, Any]:
     """What may not change while a run is unfinished."""
-    from flax_unet.checkpoint import store
-
     made = made_by()
     return {
-        "weights": store.fingerprint(args.checkpoint)["weights_sha256"],
         **options_of(detector, options),
         "shard": str(args.shard),
         "code_sha256": made["code_sha256"],
@@ -180,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             finder = FaceFinder(network)
             search = None if isinstance(network, OpenCV) else network.all_of
         paths, left_out = named_paths(args.path), LeftOut()
-        found = list(items(paths, left_out))
+        found = list(items(paths, left_out, are_results))
         sampling = sampling_of(args, found)
         pixels = args.max_megapixels * 10**6
         # What FFmpeg puts in the place of damage depends on its threads: these must not depend on
@@ -189,10 +191,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         more = "raise --max-megapixels"
         options = Options(args.faces, finder, sampling, pixels, more, threads=threads)
         files = plan(found, detector.batch_size, args.shard)
-        asked = _asked(args, detector, fingerprint(found))
         outcomes: Counter[str] = Counter()
-        kept, total = None, sum(map(len, files))
+        kept, asked, total = None, {}, sum(map(len, files))
         if args.out is not None:
+            asked = _asked(args, detector, fingerprint(found))
             run = _run(args, detector, options, asked)
             kept = stack.enter_context(journal(args.out, run, may_be_replaced))
             files, outcomes = left(files, kept.names), kept.outcomes.copy()

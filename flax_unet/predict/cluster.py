@@ -9,6 +9,7 @@ cores.
 import faulthandler
 import functools
 import itertools
+import os
 import platform
 import time
 from collections import Counter
@@ -22,7 +23,7 @@ from flax_unet.checkpoint.metadata import load_config
 from flax_unet.checkpoint.provenance import made_by, version
 from flax_unet.media.faces import FaceNetwork
 from flax_unet.predict.plan import Lot, Plan
-from flax_unet.predict.predictions import RUN
+from flax_unet.predict.predictions import RUN, WEIGHTS
 from flax_unet.predict.results import FileResult
 from flax_unet.predict.work import PATIENCE, Distant, Network, Queue, Setup, reader
 from flax_unet.utils.cache import keep_compiled
@@ -54,6 +55,7 @@ class _Source(NamedTuple):
     network: Network
     face_model: Path | None
     origin: Origin
+    weights: str  # the SHA-256 of the network's, as tensors
     device: str  # such as GPU
 
 
@@ -90,7 +92,8 @@ def judged_on_cluster(
     if not plan:
         return
     queue = Queue(plan)
-    source = _Source(network, setup.face_model, Origin.here(_versions()), _device())
+    origin = Origin.here(_versions())
+    source = _Source(network, setup.face_model, origin, _weights(network), _device())
     setup = setup._replace(finds=source.device == _CPU)
     running: dict[Any, tuple[Lot, int]] = {}  # tasks: their lots and the numbers of their detectors
     read = ray.remote(num_cpus=1, max_retries=_RETRIES)(_results)
@@ -101,7 +104,7 @@ def judged_on_cluster(
                 load = Counter(number for _, number in running.values())
                 number = min(range(len(detectors)), key=load.__getitem__)
                 order = [*detectors[number:], *detectors[:number]]  # if the first one is lost
-                running[read.remote(lot, setup, source, order)] = lot, number
+                running[read.remote(lot, _folders(lot), setup, source, order)] = lot, number
             if not running:
                 return
             for task in ray.wait(list(running))[0]:
@@ -198,7 +201,18 @@ def _loaded(source: _Source) -> "Detector":
             f"{platform.node()} has a {source.device} that JAX does not find; install the extra "
             "for it there: cuda13, cuda12 or tpu"
         )
+    if _weights(source.network) != source.weights:
+        raise InputError(
+            f"{platform.node()} has other weights at {source.network.checkpoint}; all machines "
+            "must share it, and it may not change while the command runs"
+        )
     return source.network.load()
+
+
+def _weights(network: Network) -> str:
+    from flax_unet.checkpoint import store  # needs JAX, which takes seconds to import
+
+    return store.fingerprint(network.checkpoint)[WEIGHTS]
 
 
 def _use_cpu() -> None:
@@ -247,11 +261,17 @@ class _Spread(Distant):
         faulthandler.dump_traceback_later(PATIENCE, exit=True)
 
 
-def _results(lot: Lot, setup: Setup, source: _Source, detectors: Sequence[Any]) -> list[FileResult]:
-    """A task of the cluster: the results of a lot."""
-    paths = [file.item.path.parent for file in lot if file.item.problem is None]
-    paths += [] if setup.directory is None else [setup.directory / RUN]
-    source.origin.enter(_versions(), paths)
+def _folders(lot: Lot) -> set[Path]:
+    """The folders of some files, without those that are gone: such files fail alone."""
+    return {folder for file in lot if os.path.isdir(folder := file.item.path.parent)}  # noqa: PTH112
+
+
+def _results(
+    lot: Lot, folders: set[Path], setup: Setup, source: _Source, detectors: Sequence[Any]
+) -> list[FileResult]:
+    """A task of the cluster: the results of a lot, from folders that this machine must see."""
+    own = [] if setup.directory is None else [setup.directory / RUN]
+    source.origin.enter(_versions(), [*folders, *own])
     judge = _Spread(setup, detectors, source)
     judge.beat()
     try:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flax_unet.predict.results import Json
+from flax_unet.utils.filenames import shown
 
 MOST = 50  # files of a list
 _BINS = 20  # of the histogram
@@ -139,7 +140,7 @@ def stretches(entry: Json) -> Iterator[str]:
 
 def problem(entry: Json) -> str:
     """Why a file failed, without its name."""
-    return entry["problem"].removeprefix(f"{entry['file']} ")
+    return entry["problem"].removeprefix(f"{shown(entry['file'])} ")
 
 
 def _reason(entry: Json) -> str:

@@ -18,6 +18,7 @@ from flax_unet.predict.predictions import (
     JSON,
     LINES,
     NAMES,
+    WEIGHTS,
     may_be_replaced,
     read_head,
     write_predictions,
@@ -42,8 +43,8 @@ _AGAIN = "judge this part again"
 _SHOWN = 10  # numbers of missing parts
 # What all parts have in common. They may have been made at different times.
 _COMMON = (
-    *(ARCHIVE, "checkpoint_source", "image_size", "options", "face_model", "max_megapixels"),
-    *("batch_size", "overlays", "meaning", "made_by"),
+    *(ARCHIVE, WEIGHTS, "checkpoint_source", "image_size", "options", "face_model"),
+    *("max_megapixels", "batch_size", "overlays", "meaning", "made_by"),
 )
 
 

@@ -39,7 +39,7 @@ class Journal:
         if own := sorted(path.name for path in directory.iterdir()):
             if RUN not in own:
                 raise self._foreign(own[0])
-            before = metadata.read_json(directory / RUN)
+            before = self._before()
             if before.get("program") != _PROGRAM:
                 raise self._foreign(RUN)
             self._read()
@@ -51,6 +51,15 @@ class Journal:
                 path.unlink()
         metadata.write_json(directory / RUN, {"program": _PROGRAM, **run})
         self._lines.touch()
+
+    def _before(self) -> Json:
+        """The run so far; this one's program alone, where it ended at once, by a full disk."""
+        try:
+            return metadata.read_json(self.directory / RUN)
+        except InputError:
+            if self._lines.exists():  # it is written first
+                raise
+            return {"program": _PROGRAM}
 
     def _foreign(self, name: str) -> InputError:
         return InputError(

@@ -33,6 +33,7 @@ def meaning(threshold: float = THRESHOLD, calibration: Calibration | None = None
         "worth_in_short": "how far to trust the verdicts",
         "false_alarm_rate": "share of the REAL frames of its calibration that the checkpoint's own "
         "threshold calls FAKE at most, as recorded; null: not recorded, or not calibrated",
+        "weights_sha256": "SHA-256 of the weights as tensors, the same for every copy",
         "face_model": "SHA-256 of the file that --face-model names; null: the installed one",
         "batch_size": "of --batch-size: faces that the network judges at a time, and pictures of a "
         "lot",

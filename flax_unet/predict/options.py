@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -231,9 +232,12 @@ def named_paths(given: Sequence[Path]) -> list[Path]:
     paths = []
     for path in given:
         if path == Path("-"):
-            listed = sys.stdin.buffer.read()
+            listed = b"" if sys.stdin is None else sys.stdin.buffer.read()  # None: it is closed
             start = listed[:4096]
-            if (is_video := container(start) is not None) or is_picture(start):
+            # Names such as P1010023.JPG begin as some format does, but have no such characters.
+            is_binary = re.search(rb"[\x01-\x08\x0b\x0c\x0e-\x1f]", start)
+            is_video = container(start) is not None
+            if is_binary and (is_video or is_picture(start)):
                 what = "a video" if is_video and not is_picture(start) else "a picture"
                 raise InputError(
                     f"standard input holds {what}; `-` reads paths from it, one a line. Save it to "

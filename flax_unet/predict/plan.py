@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from flax_unet.media.discover import Item
 from flax_unet.predict.pipeline import lots
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.filenames import Names
+from flax_unet.utils.filenames import Names, shown
 
 
 class Planned(NamedTuple):
@@ -86,9 +86,9 @@ def left(plan: Plan, done: Sequence[str]) -> Plan:
     for file, name in zip(itertools.chain.from_iterable(plan), done, strict=False):
         if file.item.name != name:
             raise InputError(
-                f"the results so far are of other files: they have {name} where "
-                f"{file.item.name} is now. Put the files back as they were, or begin again in "
-                "another directory (--out)"
+                f"the results so far are of other files: they have {shown(name)} where "
+                f"{shown(file.item.name)} is now. Put the files back as they were, or begin again "
+                "in another directory (--out)"
             )
     if count > sum(map(len, plan)):
         raise InputError(

@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 JSON, TABLE, LINES = "predictions.json", "predictions.csv", "predictions.jsonl"
 RUN = "run.json"  # while results are unfinished
 ARCHIVE = "archive"  # the key of `plan.fingerprint`
+WEIGHTS = "weights_sha256"  # of `store.fingerprint`
 NAMES = (JSON, TABLE, LINES, REPORT, RUN)
 _FILES = ' "files": ['  # begins the line of JSON behind which files follow
 _CORNERS = ("left", "top", "right", "bottom")
@@ -43,6 +44,11 @@ def may_be_replaced(directory: Path) -> bool:
     if not (directory / JSON).is_file() or not (directory / TABLE).is_file():
         return False
     return not others(directory)
+
+
+def are_results(names: Collection[str]) -> bool:
+    """Whether a folder with these names in it holds results, perhaps unfinished ones."""
+    return LINES in names and (RUN in names or JSON in names)
 
 
 def is_own(name: str) -> bool:

@@ -107,7 +107,7 @@ def _top(head: Mapping[str, Any], summary: Summary, found: Findings) -> Iterator
     more = f"; besides these, {summary.left_out:,} left out" if summary.left_out else ""
     yield f"<h1>{summary.in_words(found.real_with_signs)}{more}</h1>"
     if folder := str(found.folder):
-        yield f"<p>In the folder {_text(folder)}</p>"
+        yield f"<p>In the folder {_text(shown(folder))}</p>"
     yield f"<p><strong>How far to trust this?</strong> {_text(head['worth_in_short'])}</p>"
     if found.worst.count:
         yield (
@@ -339,7 +339,7 @@ def _left_out(one: Json, folder: Folder) -> str:
 
 def _name(folder: Folder, file: str) -> str:
     """The HTML of a file's name in a folder, with places where a line may break."""
-    return re.sub(rf"([{re.escape(os.sep)}_])", r"\1<wbr>", _text(folder.within(file)))
+    return re.sub(rf"([{re.escape(os.sep)}_])", r"\1<wbr>", _text(shown(folder.within(file))))
 
 
 def _text(text: str) -> str:

@@ -11,6 +11,7 @@ from flax_unet.nn.decision import Decision, heads_disagree
 from flax_unet.predict.pipeline import InspectedFrame
 from flax_unet.predict.stretch import Stretch, longest_stretch
 from flax_unet.utils.errors import counted
+from flax_unet.utils.filenames import shown
 
 Json = dict[str, Any]
 # Frames in which a person must be seen for the verdict of a video to be theirs: this share of those
@@ -163,10 +164,10 @@ class FileResult(_Judged):
             self.notes += _doubtful(frame.faces)
 
     def __str__(self) -> str:
-        parts = []
+        parts, name = [], shown(self.file)
         if self.problem is not None:
-            parts.append("failed: " + self.problem.removeprefix(f"{self.file} "))
-        lines = [f"{self.file}:  {'  '.join([*parts, *self._words()]) or 'no face to judge'}"]
+            parts.append("failed: " + self.problem.removeprefix(f"{name} "))
+        lines = [f"{name}:  {'  '.join([*parts, *self._words()]) or 'no face to judge'}"]
         return "\n  ".join([*lines, *self._details(), *(f"note: {note}" for note in self.notes)])
 
     def _words(self) -> Iterator[str]:

@@ -17,6 +17,7 @@ from flax_unet.predict.pipeline import FileNote, Options, inspect
 from flax_unet.predict.plan import Lot, Plan, Planned
 from flax_unet.predict.results import FileResult
 from flax_unet.predict.writer import file_results, remove_results
+from flax_unet.utils.filenames import shown
 
 if TYPE_CHECKING:
     from flax_unet.detector import Detector
@@ -147,8 +148,8 @@ class Queue:
             if setup.directory is not None:
                 remove_results(setup.directory, file.stem)
             if file.number in self._tried:
-                problem = FileNote(file.item, 0, f"{file.item.name} {reason}", is_problem=True)
-                (result,) = file_results([problem])
+                text = f"{shown(file.item.name)} {reason}"
+                (result,) = file_results([FileNote(file.item, 0, text, is_problem=True)])
                 self.add({file.number: result})
             else:
                 self._tried.add(file.number)

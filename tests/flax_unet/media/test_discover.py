@@ -100,7 +100,7 @@ def test_names_of_any_bytes(tmp_path: Path) -> None:
     touch(tmp_path / name)
     (item,) = items([tmp_path])
     assert item.path == tmp_path / name
-    assert item.name == f"{tmp_path}/\\udcff \\x1b[31m\\n.png"
+    assert item.name == f"{tmp_path}/\\udcff \x1b[31m\n.png"  # all but what is not text
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a/" * 3000, "nul\0byte.png"])

@@ -147,6 +147,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     monkeypatch.setitem(sys.modules, "ray", fake)
     monkeypatch.setitem(sys.modules, "ray.exceptions", fake.exceptions)
     monkeypatch.setattr(cluster, "_started", lambda _: ["first", "second"])
+    monkeypatch.setattr(cluster, "_weights", lambda _: "abc")
     return fake
 
 
@@ -248,8 +249,25 @@ def test_another_detector_judges_where_one_is_lost(
         judge([detector("lacking", lacking), well]).outputs([])
 
 
+def test_weights_that_changed_are_not_used(model: Path) -> None:
+    """A detector that starts again, or on another machine, may find others at the same path."""
+    network, origin = Network(model, "float32"), cluster.Origin.here(cluster._versions())
+    own = cluster._Source(network, None, origin, cluster._weights(network), "CPU")
+    assert cluster._loaded(own).size == (32, 32)
+    with pytest.raises(InputError, match=r"has other weights at .*; all machines must"):
+        cluster._loaded(own._replace(weights="abc"))
+
+
+def test_only_folders_that_are_there_must_be_seen(tmp_path: Path) -> None:
+    """A listed file whose folder is gone fails alone, as without a cluster."""
+    noise().save(tmp_path / "a.png")
+    names = ["a.png", "gone/b.png", f"{'x' * 300}/c.png"]
+    (lot,) = plan(items([tmp_path / name for name in names]), 4)
+    assert cluster._folders(lot) == {tmp_path}
+
+
 def judge(detectors: Sequence[Any]) -> Any:
-    source = cluster._Source(NETWORK, None, cluster.Origin.here({}), "CPU")
+    source = cluster._Source(NETWORK, None, cluster.Origin.here({}), "", "CPU")
     return cluster._Spread(SETUP, detectors, source)
 
 

@@ -102,6 +102,46 @@ def test_the_same_command_goes_on(
     assert not multiprocessing.active_children()
 
 
+def test_results_in_the_folder_itself_are_not_judged(
+    model: Path,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither on continuing, nor by another run, whatever subfolders come before and after."""
+    (folder / "zoo").mkdir()
+    for name in ("a.png", "b.png"):
+        noise(seed=7).save(folder / "zoo" / name)
+    whole, out, next_one = tmp_path / "whole", folder / "out", folder / "later"
+    assert run(model, folder, whole) == 1
+    for count in (2, FILES + 2):  # of which the last are in the subfolder
+        with monkeypatch.context() as patched:
+            stop_after(count, patched)
+            assert run(model, folder, out) == 130
+        capsys.readouterr()
+    assert run(model, folder, out) == 1
+    assert "(results of a prediction)" in capsys.readouterr().out
+    files = contents(whole)["predictions.json"]["files"]
+    for other in (out, next_one):
+        assert contents(other)["predictions.json"]["files"] == files
+        if other == out:
+            assert run(model, folder, next_one) == 1
+    predict.main(words(model, out, tmp_path / "named"))  # they are if they are asked for
+
+
+def test_a_disk_that_was_full_at_the_start(model: Path, folder: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert run(model, folder, whole) == 1
+    for left in (b"", b'{"program": "flax_'):
+        unfinished = tmp_path / "out.unfinished"
+        unfinished.mkdir()
+        (unfinished / "run.json").write_bytes(left)
+        assert run(model, folder, out) == 1
+        assert contents(out) == contents(whole)
+        shutil.rmtree(out)
+
+
 def test_killed_at_any_moment(model: Path, folder: Path, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert run(model, folder, whole) == 1
@@ -351,6 +391,7 @@ def test_shards_have_the_results_of_the_whole(
     for changed, message in (
         (text.replace('"threshold": 0.5,', '"threshold": 0.6,'), "has another options than"),
         (text.replace('"paths_sha256": "', '"paths_sha256": "0'), "has another archive than"),
+        (text.replace('"weights_sha256": "', '"weights_sha256": "0'), "another weights_sha256 t"),
         (text.replace('"shard": "2/3"', '"shard": "2/4"'), "name the parts of one archive"),
         (text.replace('"shard": "2/3"', '"shard": 2'), "predictions.json is damaged"),
         (text.replace('"options"', '"others"'), "predictions.json is damaged"),

@@ -246,6 +246,53 @@ def test_a_file_on_standard_input(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["P1010023.JPG", "BMW/a.png", "archive/AVI/a.png", "P2 wide.png"])
+def test_lists_that_begin_as_formats_do(
+    name: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    noise().save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{name}\n".encode())))
+    assert run(model, "-", "--faces", "none", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["file"] == name
+
+
+def test_closed_standard_input(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run(model, "-") == 2
+    assert capsys.readouterr().err == "error: standard input names no file\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("Screenshot at 3.45\u202fPM.png", r"Screenshot at 3.45\u202fPM.png"),
+        ("two\nlines.png", r"two\nlines.png"),
+        (os.fsdecode(b"\xff.png"), r"\udcff.png"),
+    ],
+)
+def test_recorded_paths_lead_back_to_the_files(
+    name: str, printed: str, model: Path, tmp_path: Path, capsys: Printed
+) -> None:
+    """Where they are text: an archive's own tables are joined by them."""
+    (tmp_path / name).write_bytes(b"not a picture")
+    noise().save(tmp_path / "b.png")
+    out = tmp_path / "out"
+    assert run(model, tmp_path, "--faces", "none", "--out", out) == 1
+    assert f"{tmp_path}/{printed}:  failed: is not a picture" in capsys.readouterr().out
+    recorded = printed if "\udcff" in name else name
+    (file,) = [one["file"] for one in document(out)["files"] if one["status"] == "failed"]
+    assert file == f"{tmp_path}/{recorded}"
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as table:
+        assert file in [row["file"] for row in csv.DictReader(table)]
+    report = (out / "report.html").read_text(encoding="utf-8").replace("<wbr>", "")
+    assert printed in report
+    assert "is not a picture" in report
+
+
 def test_files_of_another_suffix(model: Path, tmp_path: Path) -> None:
     """They are judged as what they are."""
     encode(tmp_path / "video.mp4", numbered(3)).rename(tmp_path / "video.png")
