@@ -37,8 +37,8 @@ class LostError(InputError):
 def connected(address: str, workers: int | None) -> Iterator[None]:
     """A connection to a cluster, which is printed on standard error.
 
-    `address` is such as `10.0.0.1:6379`, or `auto` for the cluster that this machine belongs to, or
-    else for a new one of this machine alone, of `workers` processes, None for one a core.
+    `address` is such as `10.0.0.1:6379`, of a cluster that this machine belongs to. `auto` finds
+    it, or else starts one of this machine alone, of `workers` processes, None for one a core.
 
     Raises:
         InputError: it cannot be reached, or has no core for a while.
@@ -70,9 +70,9 @@ def connected(address: str, workers: int | None) -> Iterator[None]:
     except (RayError, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".:")
         raise InputError(
-            f"--ray {address}: the cluster cannot be reached: {reason}. If it asks for a token, as "
-            "those of `ray start` do, set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from its "
-            "first machine"
+            f"--ray {address}: the cluster cannot be reached: {reason}. With HOST:PORT, this "
+            "machine must belong to it: ray start --address HOST:PORT. If the cluster has a token, "
+            "set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from its first machine"
         ) from error
     try:
         found = "a new cluster of this machine" if place is None else f"the cluster at {place}"
