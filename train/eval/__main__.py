@@ -282,9 +282,10 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--split",
         metavar="NAME|A/B/C",
-        help="a split of the data set (default: test; without it validation, or the whole folder "
-        "if it has no splits); or percentages for train/validation/test by source video, such as "
-        "80/10/10: test is scored. With --calibrate it is validation in both cases",
+        help="a split of the data set (default: test, or with --calibrate validation; where test "
+        "is missing validation, or the whole folder if it has no splits); or percentages for "
+        "train/validation/test by source video, such as 80/10/10, with the --seed of training: "
+        "test is scored, or with --calibrate validation",
     )
     add("--devices", default="all", metavar="all|N", help="of each process (default: all)")
     add("--batch-size", type=int, default=32, metavar="N", help="frames per step (default: 32)")
