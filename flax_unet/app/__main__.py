@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         default="127.0.0.1",
         metavar="ADDRESS",
         help="address to listen on; 0.0.0.0 opens the page to the network and needs --auth-file "
-        "(default: 127.0.0.1)",
+        "or --no-auth (default: 127.0.0.1)",
     )
     add("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     add(
