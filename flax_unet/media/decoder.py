@@ -22,6 +22,7 @@ from flax_unet.utils.errors import InputError, counted
 
 _FRAMES_A_SECOND = 25.0  # of a video without a plausible rate
 _FASTEST = 240.0
+_LONGEST = 30 * 86_400.0  # seconds from the start; later times are damaged
 _SHORT_SHARE, _SHORT_SECONDS = 0.02, 0.5  # containers' lengths are not more exact,
 _SHORT_IN_TABLE = 0.15  # but where a table lists the packets
 _RETRIES = 100  # of reading on where a container is damaged
@@ -124,7 +125,7 @@ class _Video:
         self._unit = self._units[self._stream.index]
         self._read = 0  # frames
         self._seconds = -1.0  # time of the last frame
-        self._broken = self._without_start = 0
+        self._broken = self._without_start = self._misdated = 0
         self._can_start = False
         self._wanted: set[int] | None = None  # times of the only frames that are to be decoded
 
@@ -188,7 +189,6 @@ class _Video:
             keys = keys[: int(min(len(keys), self._most))]
             total = len(places) if self._is_whole else places[keys[-1]] + 1
             yield self._head(len(keys) / total, len(keys))
-            self._start = index.shown[0] * self._unit if self._start is None else self._start
             try:
                 for frame in self._alone(keys):
                     if frame is None:
@@ -242,6 +242,9 @@ class _Video:
         if self._without_start:
             frames = counted(self._without_start, "frame")
             notes.append(f"it starts without a keyframe: its first {frames} were left out")
+        if self._misdated:
+            frames = counted(self._misdated, "frame")
+            notes.append(f"{frames} with implausible times; each follows the one before")
         shortfall = self._shortfall() if self._is_whole else None
         # The last packet of a file that is cut short is not whole.
         if broken := max(self._broken - (shortfall is not None), 0):
@@ -280,8 +283,6 @@ class _Video:
         Raises:
             _AstrayError: frames are not as in the index.
         """
-        if self._start is None:
-            self._start = index.shown[0] * self._unit
         self._wanted = {index.shown[number] for number in numbers}
         at = -1  # number of the last frame that was wanted
         before = -1  # time of the last that was decoded
@@ -324,7 +325,11 @@ class _Video:
         index = yield from indexed(self._packets(), codec, self._form)
         is_broken = self._broken > 0
         self._open()
-        return None if is_broken else index
+        if index is None or is_broken:
+            return None
+        first, last = (index.shown[place] * self._unit for place in (0, -1))
+        self._start = first if self._start is None else self._start
+        return index if last - self._start <= _LONGEST else None
 
     def _decoded(self) -> Iterator[VideoFrame | None]:
         """The frames from the start, counted in `_read`; None where there is none to show."""
@@ -401,7 +406,10 @@ class _Video:
             time = frame.pts * self._unit
             self._start = time if self._start is None else self._start
             seconds = max(time - self._start, 0.0)
-        if not self._seconds < seconds < math.inf:  # no time, or one that runs backwards
+            if seconds > _LONGEST:
+                self._misdated += 1
+                seconds = -1.0
+        if seconds <= self._seconds:  # no time, or one that runs backwards
             seconds = 0.0 if self._seconds < 0 else self._seconds + 1 / self._rate
         self._seconds = seconds
 

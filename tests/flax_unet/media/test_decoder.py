@@ -139,6 +139,24 @@ def test_variable_rate(tmp_path: Path) -> None:
         assert reader.shortfall() is None
 
 
+@pytest.mark.parametrize("jump", [10**8, 2 * 10**15])  # 115 days; more than a film can count
+@pytest.mark.parametrize("has_sound", [False, True])
+def test_implausible_times(jump: int, has_sound: bool, tmp_path: Path) -> None:
+    times = [*range(10), *range(jump, jump + 10)]
+    path = encode(
+        *(tmp_path / "damaged.mkv", numbered(20)),
+        times=times,
+        before=lambda container: add_sound(container, 2) if has_sound else [],
+    )
+    for sampling in (ALL, Sampling(frames=5), Sampling(keyframes=True)):
+        frames, reader = read(path, sampling)
+        assert [number_of(frame.image) for frame in frames] == [frame.number for frame in frames]
+        expected = [frame.number / 10 for frame in frames]
+        assert [frame.seconds for frame in frames] == pytest.approx(expected, abs=2e-3)
+        note = "10 frames with implausible times; each follows the one before"
+        assert (reader.notes(), reader.shortfall()) == ([note], None)
+
+
 def test_long_sound_without_a_picture(tmp_path: Path) -> None:
     times = [600 + number for number in range(20)]
     path = encode(
