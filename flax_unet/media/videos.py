@@ -40,6 +40,7 @@ LEAST_PIXELS = 2**16  # smaller frames count as this many: each frame has a fixe
 _FILM_SIDE = 1280  # pixels; larger videos are scaled down to it, so that they play everywhere
 _FILM_LEAST = 16
 _FILM_SLOWEST = 1.0  # frames a second
+_LONGEST_PAUSE = 6  # hours; in MP4 and these units, a frame can last 6.6
 _UNIT = Fraction(1, 90_000)  # of a film's times, in seconds
 _ENCODER = {"preset": "veryfast", "crf": "20", "bf": "0"}  # without B-frames it starts at time 0
 _COLOURS = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}  # BT.709
@@ -211,6 +212,7 @@ class VideoWriter:
         self._sound_of = None if self._is_slow else sound_of
         self._step = 1 / max(frames_a_second, _FILM_SLOWEST)  # seconds
         self._first: float | None = None  # time of the first frame in the video
+        self._is_cut = False
         self._last = -self._step
         rate = Fraction(1 / self._step).limit_denominator(1001)
         try:
@@ -228,8 +230,11 @@ class VideoWriter:
     def write(self, image: Image.Image, seconds: float | None = None) -> None:
         """Adds a frame, which is shown `seconds` from the video's start, or a step after the last.
 
-        The film starts with the first frame.
+        The film starts with the first frame. It ends before one that is hours later, or that cannot
+        be encoded; then there is a note, and further frames are ignored.
         """
+        if self._is_cut:
+            return
         if image.size != self._size:
             image = image.resize(self._size, reducing_gap=2.0)
         following = self._last + self._step
@@ -237,12 +242,17 @@ class VideoWriter:
             seconds = following
         if self._first is None:
             self._first = seconds
-        self._last = max(seconds, self._last + float(_UNIT))
+        elif seconds - self._last > _LONGEST_PAUSE * 3600:
+            self._cut(f"what follows is over {_LONGEST_PAUSE} hours later")
+            return
+        time = max(seconds, self._last + float(_UNIT))
         frame = self._av.VideoFrame.from_image(image).reformat(
             format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
         )
-        frame.pts, frame.time_base = round((self._last - self._first) / _UNIT), _UNIT
+        frame.pts, frame.time_base = round((time - self._first) / _UNIT), _UNIT
         self._mux(frame)
+        if not self._is_cut:
+            self._last = time
 
     def __enter__(self) -> Self:
         return self
@@ -259,7 +269,12 @@ class VideoWriter:
     def _mux(self, frame: Any) -> None:
         """Encodes a frame; None ends the film."""
         try:
-            for packet in self._stream.encode(frame):
+            packets = self._stream.encode(frame)
+        except self._av.FFmpegError as error:
+            self._cut(f"what follows cannot be encoded ({error.strerror})")
+            packets = []
+        try:
+            for packet in packets:
                 packet.duration = round(self._step / _UNIT)  # that of the last one counts
                 self._container.mux(packet)
             if frame is None:
@@ -267,6 +282,11 @@ class VideoWriter:
         except self._av.FFmpegError as error:
             text = f"{self.path.name} could not be written completely; is the disk full?"
             raise InputError(text) from error
+
+    def _cut(self, reason: str) -> None:
+        if not self._is_cut:
+            self.notes.append(f"the overlay ends at {max(self._last, 0.0):,.1f} s: {reason}")
+        self._is_cut = True
 
     def _add_sound(self, video: Path, start: float, seconds: float) -> None:
         with_sound = self.path.with_name(f"{self.path.stem}.sound.mp4")

@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.error import FFmpegError
 from PIL import Image
 
 from flax_unet.media import videos as videos_module
@@ -463,6 +464,36 @@ def test_films_show_frames_at_their_times(tmp_path: Path) -> None:
     frames, _ = read(tmp_path / "film.mp4")
     assert [number_of(frame.image) for frame in frames] == list(range(6))
     assert [f.seconds for f in frames] == pytest.approx([t - 5 for t in times], abs=1e-4)
+
+
+@pytest.mark.parametrize("seconds", [7 * 3600.0, 2e14])
+def test_films_end_before_a_pause_that_mp4_cannot_hold(seconds: float, tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "film.mp4", FILM_SIZE, 10.0) as film:
+        for number, picture in enumerate(numbered(9)):
+            film.write(picture, number / 10 + (seconds if number >= 6 else 0))
+    assert film.notes == ["the overlay ends at 0.5 s: what follows is over 6 hours later"]
+    frames, _ = read(tmp_path / "film.mp4")
+    assert [number_of(frame.image) for frame in frames] == list(range(6))
+
+
+def test_films_end_before_a_frame_that_cannot_be_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        """An encoder that takes no more frames."""
+
+        def encode(self, frame: Any) -> list[Any]:
+            raise FFmpegError(22, "Invalid argument")
+
+    with VideoWriter(tmp_path / "film.mp4", FILM_SIZE, 10.0) as film:
+        for number, picture in enumerate(numbered(9)):
+            if number == 6:
+                monkeypatch.setattr(film, "_stream", Refusing())
+            film.write(picture, number / 10)
+    note = "the overlay ends at 0.5 s: what follows cannot be encoded (Invalid argument)"
+    assert film.notes == [note]
+    with av.open(str(tmp_path / "film.mp4")):
+        pass
 
 
 def test_sparse_films_have_no_sound(tmp_path: Path) -> None:
