@@ -107,7 +107,8 @@ class Judge:
         )
         inspected = inspect(self.detector, lots(items([path]), 1), options)
         with contextlib.closing(inspected):
-            (result,) = writer.file_results(seen.watch(inspected, progress), written)
+            watched = seen.watch(inspected, progress)
+            (result,) = writer.file_results(watched, written, check_wanted=check_wanted)
         # The name that the visitor gave: the server's directory stays private.
         result.file = shown(path.name)
         if result.problem is not None:

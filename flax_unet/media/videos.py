@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -191,12 +191,14 @@ class VideoWriter:
         size: tuple[int, int],
         frames_a_second: float,
         sound_of: Path | None = None,
+        check_wanted: Callable[[], None] = lambda: None,
     ) -> None:
         """Opens the file, whose name ends in .mp4.
 
         The size is (width, height), and is limited and made even. Below one frame a second, the
         film shows one each second and has no sound. Otherwise frames are shown at their times, with
-        the sound of the video `sound_of`, as it is if browsers play it.
+        the sound of the video `sound_of`, as it is if browsers play it. While that is added,
+        `check_wanted` is called often; an exception that it raises ends the work.
 
         Raises:
             InputError: it cannot be written.
@@ -210,6 +212,7 @@ class VideoWriter:
         self._size = (width, height)
         self._is_slow = frames_a_second < _FILM_SLOWEST
         self._sound_of = None if self._is_slow else sound_of
+        self._check_wanted = check_wanted
         self._step = 1 / max(frames_a_second, _FILM_SLOWEST)  # seconds
         self._first: float | None = None  # time of the first frame in the video
         self._is_cut = False
@@ -294,14 +297,18 @@ class VideoWriter:
         request |= {"path": str(video.absolute()), "form": _form(video)}
         added = False
         try:
-            for reply in replies("add_sound", start=start, seconds=seconds, **request):
-                added = reply is not None and reply.values["added"]
+            work = replies("add_sound", start=start, seconds=seconds, **request)
+            with contextlib.closing(work):
+                for reply in work:
+                    self._check_wanted()
+                    added = reply is not None and reply.values["added"]
         except WorkerError as error:
             self.notes.append(f"the overlay has no sound: the video {error}")
-        if added:
-            with_sound.replace(self.path)
-        else:
-            with_sound.unlink(missing_ok=True)
+        finally:
+            if added:
+                with_sound.replace(self.path)
+            else:
+                with_sound.unlink(missing_ok=True)
 
 
 def _av() -> ModuleType:

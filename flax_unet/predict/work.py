@@ -111,7 +111,13 @@ def reader(setup: Setup, judge: Distant) -> Callable[[Lot], Iterator[FileResult]
     def read(lot: Lot) -> Iterator[FileResult]:
         inspected = inspect(judge, [[file.item for file in lot]], options)
         stems = iter([file.stem for file in lot])
-        return file_results(inspected, setup.directory, overlays=setup.overlays, stems=stems)
+        return file_results(
+            inspected,
+            setup.directory,
+            overlays=setup.overlays,
+            stems=stems,
+            check_wanted=judge.beat,
+        )
 
     return read
 

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -29,11 +29,14 @@ def file_results(
     *,
     overlays: bool = True,
     stems: Iterator[str] | None = None,
+    check_wanted: Callable[[], None] = lambda: None,
 ) -> Iterator[FileResult]:
     """A result for each file of `inspect`, as soon as it is complete.
 
     The directory gets masks, logits, timelines and, if wanted, overlays; None writes none. Their
-    names begin with one of `stems` for each file; None: with its name, or one like it.
+    names begin with one of `stems` for each file; None: with its name, or one like it. While sound
+    is added to an overlay, `check_wanted` is called often; an exception that it raises ends the
+    work.
 
     Raises:
         InputError: they cannot be written.
@@ -51,7 +54,7 @@ def file_results(
                 frames = _write_picture(frames, directory, stem, files, overlays=overlays)
             frames = write_logits(frames, logits, files)
             if is_video and overlays:
-                frames = close_ups.of(_write_video(frames, overlay, result))
+                frames = close_ups.of(_write_video(frames, overlay, result, check_wanted))
         for frame in frames:
             result.size = result.size or frame.image.size
             result.frames.append(FrameResult.of(frame))  # without pixels: videos may be long
@@ -100,7 +103,10 @@ def _write_picture(
 
 
 def _write_video(
-    frames: Iterable[InspectedFrame], path: Path, result: FileResult
+    frames: Iterable[InspectedFrame],
+    path: Path,
+    result: FileResult,
+    check_wanted: Callable[[], None],
 ) -> Iterator[InspectedFrame]:
     """Passes frames on; writes them as an overlay video, with the sound, if there is a face."""
     film: VideoWriter | None = None
@@ -109,7 +115,8 @@ def _write_video(
         for frame in frames:
             if film is None:
                 rate, size = frame.frames_a_second or 1.0, frame.image.size
-                film = stack.enter_context(VideoWriter(path, size, rate, frame.item.path))
+                film = VideoWriter(path, size, rate, frame.item.path, check_wanted)
+                stack.enter_context(film)
             film.write(_overlay(frame), frame.seconds)
             shows_faces |= bool(frame.verdicts or frame.found.too_small)
             yield frame

@@ -521,6 +521,22 @@ def test_film_keeps_its_pictures_where_there_is_no_sound(tmp_path: Path) -> None
         assert not (tmp_path / "film.sound.mp4").exists()
 
 
+def test_work_on_sound_ends_when_it_is_not_wanted(tmp_path: Path) -> None:
+    class LeftError(Exception):
+        pass
+
+    def check_wanted() -> None:
+        raise LeftError
+
+    video = encode(
+        tmp_path / "video.mkv", numbered(3), before=lambda container: add_sound(container, 4)
+    )
+    film = VideoWriter(tmp_path / "film.mp4", FILM_SIZE, 10.0, video, check_wanted)
+    with pytest.raises(LeftError), film:
+        film.write(next(numbered(1)))
+    assert {path.name for path in tmp_path.iterdir()} == {"video.mkv", "film.mp4"}
+
+
 def test_film_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"film\.mp4 cannot be written"):
         VideoWriter(tmp_path / "missing" / "film.mp4", FILM_SIZE, 10.0)

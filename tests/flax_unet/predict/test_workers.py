@@ -19,9 +19,11 @@ from PIL import Image
 from flax_unet.checkpoint import metadata
 from flax_unet.face_network import OnDevice
 from flax_unet.judge import Judge
+from flax_unet.media import videos
 from flax_unet.media.discover import items
 from flax_unet.media.faces import FaceFinder
 from flax_unet.media.videos import Sampling
+from flax_unet.media.worker import Reply
 from flax_unet.predict import __main__ as predict
 from flax_unet.predict import work, workers
 from flax_unet.predict.pipeline import Options, inspect, lots
@@ -250,6 +252,40 @@ def test_many_files_are_not_read_by_the_process_that_must_last(
     for number in range(count):
         Image.new("L", (1, 1)).save(tmp_path / f"{number}.png")
     assert predict._workers_for(plan(items([tmp_path]), BATCH)) == expected
+
+
+def test_adding_sound_to_an_overlay_is_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of hours takes many minutes, after the last frame was judged."""
+
+    class Watched(work.Distant):
+        beats = 0
+
+        def outputs(self, groups: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+            return Brightness().outputs(groups)
+
+        def beat(self) -> None:
+            self.beats += 1
+
+    setup = setup_of(tmp_path, mode="none")
+    judge, read_frames = Watched(setup), videos.replies
+    before: list[int] = []
+
+    def replies(task: str, **arguments: Any) -> Iterator[Reply | None]:
+        if task == "read":
+            yield from read_frames(task, **arguments)
+            return
+        for _ in range(5):
+            before.append(judge.beats)
+            yield None
+        yield Reply({"end": True, "added": False})
+
+    monkeypatch.setattr(videos, "replies", replies)
+    path = write_video(tmp_path / "a.avi", numbered(3))
+    (result,) = work.reader(setup, judge)(plan(items([path]), 1)[0])
+    assert result.files["overlay"] == "a.overlay.mp4"
+    assert len(before) == len(set(before)) == 5  # each with signs of life since the one before
 
 
 def test_a_worker_that_dies_once_costs_no_file(tmp_path: Path) -> None:
