@@ -244,8 +244,8 @@ def _scaled(image: Image.Image, notes: list[str]) -> Image.Image:
     return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
 
 
-def beginning(path: Path) -> bytes:
-    """The first bytes of a file.
+def beginning(path: Path, size: int = 16) -> bytes:
+    """The first `size` bytes of a file.
 
     Raises:
         InputError: it is missing, empty, cannot be read, or is not a regular file (reading a pipe
@@ -256,7 +256,7 @@ def beginning(path: Path) -> bytes:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
             with path.open("rb") as file:
-                start = file.read(16)
+                start = file.read(size)
     except FileNotFoundError as error:
         what = "is a link to nothing" if path.is_symlink() else "does not exist"
         raise InputError(f"{path} {what}") from error

@@ -75,8 +75,8 @@ def is_video(path: Path) -> bool:
     A suffix does not say so: files named .ts may also be programs.
     """
     try:
-        return _form(path) is not None
-    except (InputError, OSError):
+        return bool(_form(path))
+    except InputError:
         return False
 
 
@@ -93,15 +93,16 @@ def container(start: bytes) -> str | None:
     return None
 
 
-def _form(path: Path) -> str | None:
-    """FFmpeg's name of a file's container, by content; None if it is not known.
+def _form(path: Path) -> str:
+    """FFmpeg's name of a file's container, by content.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or is not a video of a known format.
     """
-    beginning(path)
-    with path.open("rb") as file:
-        return container(file.read((_PACKETS + 1) * max(_PACKET_SIZES)))
+    form = container(beginning(path, (_PACKETS + 1) * max(_PACKET_SIZES)))
+    if form is None:
+        raise InputError(f"{path} is not a video of a known format ({_FORMATS}); {AGAIN}")
+    return form
 
 
 class VideoReader:
@@ -125,12 +126,9 @@ class VideoReader:
         _av()
         self.path = path
         self.rate = 0.0  # chosen frames a second; known with the first of them
-        form = _form(path)
-        if form is None:
-            raise InputError(f"{path} is not a video of a known format ({_FORMATS}); {AGAIN}")
         self._request = {
             "path": str(path.absolute()),
-            "form": form,
+            "form": _form(path),
             "every": sampling.every,
             "count": sampling.frames,
             "keyframes": sampling.keyframes,
@@ -294,16 +292,18 @@ class VideoWriter:
     def _add_sound(self, video: Path, start: float, seconds: float) -> None:
         with_sound = self.path.with_name(f"{self.path.stem}.sound.mp4")
         request = {"film": str(self.path.absolute()), "target": str(with_sound.absolute())}
-        request |= {"path": str(video.absolute()), "form": _form(video)}
+        request |= {"path": str(video.absolute())}
         added = False
         try:
-            work = replies("add_sound", start=start, seconds=seconds, **request)
+            form = _form(video)  # it may have been deleted meanwhile
+            work = replies("add_sound", form=form, start=start, seconds=seconds, **request)
             with contextlib.closing(work):
                 for reply in work:
                     self._check_wanted()
                     added = reply is not None and reply.values["added"]
-        except WorkerError as error:
-            self.notes.append(f"the overlay has no sound: the video {error}")
+        except InputError as error:
+            reason = str(error).removeprefix(f"{video} ")
+            self.notes.append(f"the overlay has no sound: the video {reason}")
         finally:
             if added:
                 with_sound.replace(self.path)

@@ -521,6 +521,24 @@ def test_film_keeps_its_pictures_where_there_is_no_sound(tmp_path: Path) -> None
         assert not (tmp_path / "film.sound.mp4").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "does not exist"), (b"other", "is not a video of a known")]
+)
+def test_film_of_a_video_that_is_gone_meanwhile(
+    content: bytes | None, reason: str, tmp_path: Path
+) -> None:
+    video = encode(tmp_path / "gone.mkv", numbered(3))
+    with VideoWriter(tmp_path / "film.mp4", FILM_SIZE, 10.0, video) as film:
+        for frame in read(video)[0]:
+            film.write(frame.image, frame.seconds)
+        video.unlink()
+        if content is not None:
+            video.write_bytes(content)
+    (note,) = film.notes
+    assert note.startswith(f"the overlay has no sound: the video {reason}")
+    assert len(read(tmp_path / "film.mp4")[0]) == 3
+
+
 def test_work_on_sound_ends_when_it_is_not_wanted(tmp_path: Path) -> None:
     class LeftError(Exception):
         pass
