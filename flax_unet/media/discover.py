@@ -95,12 +95,16 @@ def items(
 def _item(path: Path) -> Item:
     """A file to judge, by its content, or by its suffix where the content is unknown."""
     try:
-        is_picture = images.is_picture(images.beginning(path))
+        start = images.beginning(path)
     except InputError:  # reading it says what is wrong
-        is_picture = False
-    if is_picture or path.suffix.lower() in images.WITHOUT_MARK:
-        return Item(path, "picture")
-    is_video = path.suffix.lower() in videos.SUFFIXES or videos.is_video(path)
+        start = b""
+    suffix = path.suffix.lower()
+    if images.is_picture(start):
+        is_video = False
+    elif suffix in images.WITHOUT_MARK:  # whose pixels may look like a stream's packets
+        is_video = videos.container(start) is not None
+    else:
+        is_video = suffix in videos.SUFFIXES or videos.is_video(path)
     return Item(path, "video" if is_video else "picture")
 
 

@@ -1,7 +1,6 @@
 """Pictures in and out, with the preprocessing of the published evaluation."""
 
 import contextlib
-import io
 import logging
 import stat
 import warnings
@@ -69,12 +68,14 @@ def decode(
     """
     notes = [] if notes is None else notes
     formats = tuple(name for name in FORMATS if name != "HEIF")  # by Pillow itself
-    if (name := WITHOUT_MARK.get(suffix.lower())) is not None:
-        formats = (name,)
     try:
-        if _is_heif(file):
+        start = file.read(16)
+        file.seek(0)
+        if _is_heif(start):
             _register_heif()
             formats = ("HEIF",)
+        elif suffix.lower() in WITHOUT_MARK and not is_picture(start):
+            formats = (WITHOUT_MARK[suffix.lower()],)
         image = _open(file, formats)
         size = image.size
         reducible = reduce and image.format in ("JPEG", "MPO")
@@ -119,9 +120,7 @@ def _open(file: IO[bytes], formats: tuple[str, ...]) -> Image.Image:
         raise
 
 
-def _is_heif(file: IO[bytes]) -> bool:
-    start = file.read(12)
-    file.seek(0)
+def _is_heif(start: bytes) -> bool:
     return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
 
 
@@ -204,7 +203,7 @@ def is_picture(start: bytes) -> bool:
     """Whether a file that begins so, with 16 bytes or more, is a picture."""
     Image.preinit()
     accepts = (Image.OPEN[name][1] for name in FORMATS if name in Image.OPEN)
-    return _is_heif(io.BytesIO(start)) or any(of and of(start[:16]) is True for of in accepts)
+    return _is_heif(start) or any(of and of(start[:16]) is True for of in accepts)
 
 
 def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:

@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from flax_unet.media.discover import Item, items
+from tests.flax_unet.samples import encode, numbered
 
 needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 
@@ -23,6 +25,15 @@ def test_files_are_themselves_whatever_their_name(tmp_path: Path) -> None:
     videos = {"c.MP4", "missing.webm"}
     assert {item.path.name for item in found if item.kind == "video"} == videos
     assert {item.problem for item in found} == {None}
+
+
+def test_a_suffix_counts_only_where_the_content_has_no_mark(tmp_path: Path) -> None:
+    encode(tmp_path / "video.mp4", numbered(2)).rename(tmp_path / "video.tga")
+    Image.new("RGB", (64, 64)).save(tmp_path / "picture.tga", "PNG")
+    grey = Image.new("RGB", (64, 64), (0x47, 0x47, 0x47))  # the mark of a stream's packets
+    grey.save(tmp_path / "grey.tga")
+    kinds = {item.path.name: item.kind for item in items([tmp_path])}
+    assert kinds == {"grey.tga": "picture", "picture.tga": "picture", "video.tga": "video"}
 
 
 def test_folders_are_what_is_below(tmp_path: Path) -> None:

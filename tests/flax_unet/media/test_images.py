@@ -266,6 +266,14 @@ def test_formats_that_people_have(name: str, form: str, tmp_path: Path) -> None:
     assert images.is_picture((tmp_path / name).read_bytes()) == (form != "TGA")  # it has no mark
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "AVIF", "HEIF", "BMP"])
+def test_pictures_that_are_called_tga(form: str, tmp_path: Path) -> None:
+    pillow_heif.register_heif_opener()
+    marked().save(tmp_path / "called.tga", form, quality=95)
+    read = np.asarray(images.read_image(tmp_path / "called.tga")).astype(int)
+    assert np.abs(read - np.asarray(marked())).mean() < 6
+
+
 def test_first_of_a_stereo_picture(tmp_path: Path) -> None:
     path = tmp_path / "stereo.jpg"
     marked().save(path, "MPO", save_all=True, append_images=[Image.new("RGB", (64, 48))])
