@@ -23,6 +23,7 @@ SUFFIXES = frozenset(
 )
 WITHOUT_MARK = {".tga": "TGA"}  # formats that only the suffix shows
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1")
+_BRANDS_END = 256  # bytes of a file; HEIF and AVIF begin with their brands
 MAX_PIXELS = 100_000_000  # larger pictures are refused before they are decoded
 MAX_SIDE = 2**15  # pixels
 _REDUCED = 4  # JPEG of up to this many times the pixels is decoded at 1/2, 1/4 or 1/8 of its sides
@@ -69,7 +70,7 @@ def decode(
     notes = [] if notes is None else notes
     formats = tuple(name for name in FORMATS if name != "HEIF")  # by Pillow itself
     try:
-        start = file.read(16)
+        start = file.read(_BRANDS_END)
         file.seek(0)
         if _is_heif(start):
             _register_heif()
@@ -121,7 +122,10 @@ def _open(file: IO[bytes], formats: tuple[str, ...]) -> Image.Image:
 
 
 def _is_heif(start: bytes) -> bool:
-    return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
+    """Whether a file begins as HEIF: by its main brand, unless another one is that of AVIF."""
+    end = min(int.from_bytes(start[:4]), _BRANDS_END)
+    others = [start[at : at + 4] for at in range(16, end, 4)]
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and b"avif" not in others
 
 
 def _register_heif() -> None:

@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 
 from flax_unet.media import images
 from flax_unet.utils.errors import InputError
-from tests.flax_unet.samples import noise, photo, png_of_size
+from tests.flax_unet.samples import noise, patched, photo, png_of_size
 
 needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 
@@ -281,6 +281,14 @@ def test_first_of_a_stereo_picture(tmp_path: Path) -> None:
     read = np.asarray(images.read_image(path, notes)).astype(int)
     assert np.abs(read - np.asarray(marked())).mean() < 6
     assert notes == ["it holds several pictures; the first one was judged"]
+
+
+def test_avif_whose_main_brand_is_that_of_a_container(tmp_path: Path) -> None:
+    marked().save(tmp_path / "web.avif", quality=95)
+    general = patched(tmp_path / "web.avif", tmp_path / "general.avif", (b"ftypavif", 4, b"mif1"))
+    read = np.asarray(images.read_image(general)).astype(int)
+    assert np.abs(read - np.asarray(marked())).mean() < 6
+    assert images.is_picture(general.read_bytes()[:16])
 
 
 def test_heif_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
