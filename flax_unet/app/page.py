@@ -46,6 +46,7 @@ from flax_unet.utils.filenames import Names
 _LOOPBACK = ["127.0.0.1", "localhost", "::1", "[::1]"]
 _LOOK = 5.0  # seconds between looks for pages that were closed and files that are too old
 _SIGN_OF_LIFE = 15.0  # seconds; proxies end connections that are silent for long
+_SILENCE = 60.0  # seconds after which an upload of which nothing comes is ended
 _PAUSE = 0.1  # seconds between two states that are sent to a page
 _LAST_ANSWERS = 3  # seconds that requests have to end once the server does
 
@@ -151,26 +152,26 @@ def build(
     async def upload(request: Request) -> Response:
         session, name = request.path_params["key"], request.query_params.get("name", "")
         choice, visitor = _choice(request), _visitor(request)
-        if not queue.is_open(session):
-            raise Refused("This page was closed. Load it again.")
-        counted = allowance.begin(visitor)
         too_large = Refused(
             f"This page takes files of {megabytes(limits.upload)} at most. Make this one smaller."
         )
-        if int(request.headers.get("Content-Length") or 0) > limits.upload:
-            raise too_large
-        with queue.arriving() as folder:
-            path = folder / "upload" / _file_name(name)
+        with queue.arriving(session) as upload:
+            counted = allowance.begin(visitor)
+            if int(request.headers.get("Content-Length") or 0) > limits.upload:
+                raise too_large
+            path = upload.folder / "upload" / _file_name(name)
             path.parent.mkdir()
             written = 0
             with path.open("wb") as file:
-                async for chunk in request.stream():
+                async for chunk in _content(request):
                     written += len(chunk)
                     allowance.add(visitor, counted, len(chunk))  # also what is refused next
                     if written > limits.upload:
                         raise too_large
+                    if not upload.is_wanted:
+                        break
                     file.write(chunk)
-            job = queue.add(session, folder, path, choice)
+            job = queue.add(upload, path, choice)
         return PlainTextResponse(job.key, 201)
 
     async def events(request: Request) -> Response:
@@ -251,6 +252,22 @@ def build(
         exception_handlers={Refused: refused, OSError: full, ClientDisconnect: left},
         lifespan=tidy,
     )
+
+
+async def _content(request: Request) -> AsyncIterator[bytes]:
+    """The content of an upload, piece by piece.
+
+    Raises:
+        Refused: nothing came for _SILENCE seconds. Whoever vanishes may not end the connection.
+    """
+    pieces = aiter(request.stream())
+    try:
+        while (piece := await asyncio.wait_for(anext(pieces, None), _SILENCE)) is not None:
+            yield piece
+    except TimeoutError as error:
+        raise Refused(
+            f"Nothing of this file came for {_SILENCE:g} seconds. Add it again."
+        ) from error
 
 
 def _visitor(request: Request) -> str:

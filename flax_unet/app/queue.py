@@ -28,6 +28,7 @@ KEPT = 6 * 60 * 60.0  # seconds: age of files that are deleted
 _AWAY = 5 * 60.0
 _MOST_WAITING = 1000  # files: more than a visitor may send in an hour, unless chosen otherwise
 _MOST_SESSIONS = 500
+_CLOSED = "This page was closed. Load it again."
 State = Literal["waiting", "judging", "done"]
 
 
@@ -59,9 +60,25 @@ class Job:
 
 
 @dataclasses.dataclass(eq=False)
+class Upload:
+    """A file that is being sent."""
+
+    folder: Path  # its own
+    begun: float
+    session: "Session"
+    is_wanted: bool = True
+
+    def delete(self) -> None:
+        """Deletes what has come of it."""
+        self.is_wanted = False
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclasses.dataclass(eq=False)
 class Session:
     """An open page and its files, the oldest first."""
 
+    uploads: set[Upload] = dataclasses.field(default_factory=set)
     jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
     listeners: list[Callable[[], object]] = dataclasses.field(default_factory=list)
     left: float = 0.0  # when the last connection ended
@@ -114,31 +131,42 @@ class Queue:
                 session.listeners.remove(wake)
                 session.left = self._clock()
 
-    def is_open(self, key: str) -> bool:
-        """Whether a page is open."""
-        return key in self._sessions
-
     @contextlib.contextmanager
-    def arriving(self) -> Iterator[Path]:
-        """A new folder for an upload, which is deleted if the block fails."""
-        folder = Path(tempfile.mkdtemp(dir=self._folder))
-        try:
-            yield folder
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+    def arriving(self, key: str) -> Iterator[Upload]:
+        """An upload to a page, in a new folder, which is deleted if the block fails.
 
-    def add(self, key: str, folder: Path, file: Path, choice: Choice) -> Job:
-        """Puts a file of a page at the end of the queue.
+        It is no longer wanted, and its folder is deleted, once the page is closed or it is too old.
 
         Raises:
-            Refused: the queue is full, or the page was closed.
+            Refused: the page was closed.
         """
         with self._changed:
             session = self._session(key)
-            job = Job(folder, file, choice, self._clock(), session)
+            folder = Path(tempfile.mkdtemp(dir=self._folder))
+            upload = Upload(folder, self._clock(), session)
+            session.uploads.add(upload)
+        try:
+            yield upload
+        except BaseException:
+            upload.delete()
+            raise
+        finally:
+            with self._changed:
+                session.uploads.discard(upload)
+
+    def add(self, upload: Upload, file: Path, choice: Choice) -> Job:
+        """Puts a file that has arrived at the end of the queue.
+
+        Raises:
+            Refused: the queue is full, or the upload is not wanted.
+        """
+        with self._changed:
+            if not upload.is_wanted:
+                raise Refused(_CLOSED)
+            job = Job(upload.folder, file, choice, upload.begun, upload.session)
             self._enqueue(job)
-            session.jobs[job.key] = job
+            job.session.uploads.discard(upload)
+            job.session.jobs[job.key] = job
             return job
 
     def again(self, key: str, job_key: str, choice: Choice) -> None:
@@ -175,10 +203,13 @@ class Queue:
             return self._job(key, job_key).files.get(kind)
 
     def leave(self, key: str) -> None:
-        """Ends a page: cancels and deletes its files."""
+        """Ends a page: cancels and deletes its files, also those that are being sent."""
         with self._changed:
-            session = self._sessions.pop(key, None)
-            for job in list(session.jobs.values()) if session else ():
+            if (session := self._sessions.pop(key, None)) is None:
+                return
+            for upload in session.uploads:
+                upload.delete()
+            for job in list(session.jobs.values()):
                 self._drop(job)
             self._wake_all()
 
@@ -189,6 +220,9 @@ class Queue:
             for key, session in list(self._sessions.items()):
                 if not session.listeners and now - session.left > _AWAY:
                     self.leave(key)
+                for upload in session.uploads:
+                    if now - upload.begun > KEPT:
+                        upload.delete()
                 for job in list(session.jobs.values()):
                     if now - job.added > KEPT:
                         self._drop(job)
@@ -275,7 +309,7 @@ class Queue:
 
     def _session(self, key: str) -> Session:
         if key not in self._sessions:
-            raise Refused("This page was closed. Load it again.")
+            raise Refused(_CLOSED)
         return self._sessions[key]
 
     def _job(self, key: str, job_key: str) -> Job:

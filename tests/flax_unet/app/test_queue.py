@@ -69,10 +69,10 @@ class Visitor(NamedTuple):
     key: str
 
     def send(self, name: str) -> str:
-        with self.queue.arriving() as folder:
-            file = folder / name
+        with self.queue.arriving(self.key) as upload:
+            file = upload.folder / name
             file.write_bytes(b"content")
-            return self.queue.add(self.key, folder, file, Choice()).key
+            return self.queue.add(upload, file, Choice()).key
 
     def files(self) -> list[dict[str, Any]]:
         return self.queue.state(self.key)["files"]
@@ -189,7 +189,8 @@ def test_what_is_deleted_when(
     judge.may_go_on.release()
     until(queue, open_page.key, all_done)
     assert sorted(path.name for path in tmp_path.glob("*/[no]*")) == ["new", "old"]
-    assert not queue.is_open(left.key)
+    with pytest.raises(Refused, match="was closed"):
+        left.send("late")
     clock.now = KEPT + 1
     queue.expire()
     assert [file["name"] for file in open_page.files()] == ["new"]
@@ -197,6 +198,23 @@ def test_what_is_deleted_when(
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(Refused, match="was closed"):
         open_page.send("late")
+
+
+def test_what_is_being_sent_is_deleted(
+    queue: Queue, clock: Clock, visitors: list[Visitor], tmp_path: Path
+) -> None:
+    """With its page, or after the time for which files are kept, though it never ends."""
+    closed, open_page, _ = visitors
+    with queue.arriving(closed.key), queue.arriving(open_page.key) as slow:
+        (slow.folder / "part").write_bytes(b"content")
+        queue.leave(closed.key)
+        assert list(tmp_path.iterdir()) == [slow.folder]
+        clock.now = KEPT + 1
+        queue.expire()
+        assert list(tmp_path.iterdir()) == []
+        with pytest.raises(Refused):
+            queue.add(slow, slow.folder / "part", Choice())
+    assert open_page.files() == []
 
 
 def test_an_error_in_the_program_is_not_shown(
@@ -383,6 +401,26 @@ def test_judging_again_counts(judge: StandIn, tmp_path: Path) -> None:
             assert one.ask("GET", f"files/{key}/overlay")[0] == 404
 
 
+@contextlib.contextmanager
+def stalled(one: Connection) -> Iterator[socket.socket]:
+    """An upload of 9 bytes of which one has been written; the connection stays open."""
+    with socket.create_connection(("127.0.0.1", one.port), timeout=60) as sender:
+        request = f"POST {one.home}/files?name=a HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        sender.sendall(f"{request}Expect: 100-continue\r\nContent-Length: 9\r\n\r\n".encode())
+        await_answer(sender, b"100 Continue\r\n\r\n")  # the upload waits for its content
+        sender.sendall(b"1")
+        yield sender
+
+
+def await_answer(sender: socket.socket, text: bytes) -> None:
+    """Reads until the text has come, and no further."""
+    answer = b""
+    while text not in answer:
+        byte = sender.recv(1)
+        assert byte, answer
+        answer += byte
+
+
 def test_a_stalled_upload_does_not_keep_the_server(judge: StandIn, tmp_path: Path) -> None:
     place, limits = page.Place("127.0.0.1", 0), page.Limits(2**18)
     with (
@@ -392,8 +430,27 @@ def test_a_stalled_upload_does_not_keep_the_server(judge: StandIn, tmp_path: Pat
         port = int(url.rstrip("/").rpartition(":")[2])
         one = connections.enter_context(Connection(port, 1))
         one.state()
-        stalled = connections.enter_context(socket.create_connection(("127.0.0.1", port)))
-        request = f"POST {one.home}/files?name=a HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        stalled.sendall(f"{request}Expect: 100-continue\r\nContent-Length: 9\r\n\r\n".encode())
-        assert b"100 Continue" in stalled.recv(100)  # the upload waits for its content
+        connections.enter_context(stalled(one))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sender_that_vanishes_leaves_nothing(
+    judge: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not its page stays open; the connection does."""
+    place, limits = page.Place("127.0.0.1", 0), page.Limits(2**18)
+    with page.serve(judge, tmp_path, place, limits) as url:
+        port = int(url.rstrip("/").rpartition(":")[2])
+        with Connection(port, 1) as one:
+            one.state()
+            with stalled(one) as sender:
+                assert one.ask("POST", "leave")[0] == 204
+                assert list(tmp_path.iterdir()) == []
+                sender.sendall(b"2")
+                await_answer(sender, b"This page was closed")
+        monkeypatch.setattr(page, "_SILENCE", 0.1)
+        with Connection(port, 2) as one:
+            one.state()
+            with stalled(one) as sender:
+                await_answer(sender, b"Nothing of this file came for 0.1 seconds")
+                assert list(tmp_path.iterdir()) == []
