@@ -22,13 +22,15 @@ no internet and makes no call there. Files and results lie in a temporary direct
 deleted when their page is closed, or the visitor removes them, and after six hours at the latest;
 the command deletes the directory at its end.
 
-By default only this machine can open the page. With another --host it asks for a password:
---auth-file names a file with a line user:password for each who may use it. Browsers send passwords
-as they are: use a proxy with https where others share the network. --no-auth lets in everyone who
-reaches the address.
+By default only this machine can open the page. With another --host, and behind a proxy, it asks
+for a password: --auth-file names a file with a line user:password for each who may use it. Browsers
+send passwords as they are: use a proxy with https where others share the network. --no-auth lets in
+everyone who reaches the address.
 
 Behind a proxy, name the addresses that visitors type: --allowed-host faces.example.org, and where
-the page is not at the root of its host also --root-path /faces, which the proxy removes.
+the page is not at the root of its host also --root-path /faces, which the proxy removes. If the
+proxy runs on another machine or in a container of its own, set the environment variable
+FORWARDED_ALLOW_IPS to its address, or the limits hold for all visitors together.
 """
 
 
@@ -103,8 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     who.add_argument(
         "--no-auth",
         action="store_true",
-        help="everyone who reaches the address may use the page; needed with another --host and no "
-        "--auth-file",
+        help="everyone who reaches the address may use the page. With another --host, "
+        "--allowed-host or --root-path, this or --auth-file is needed",
     )
     add(
         "--root-path",
@@ -134,10 +136,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     from flax_unet.app import auth, page
     from flax_unet.app.judge import Judge
 
-    if not (args.auth_file or args.no_auth or auth.is_this_machine(args.host)):
+    opened = [
+        *([] if auth.is_this_machine(args.host) else [f"--host {args.host}"]),
+        *(f"--allowed-host {name}" for name in args.allowed_host),
+        *([] if args.root_path is None else [f"--root-path {args.root_path or '/'}"]),
+    ]
+    if opened and not (args.auth_file or args.no_auth):
         raise InputError(
-            f"--host {args.host} opens the page to others: name a file of passwords by --auth-file "
-            "FILE, or let everyone in by --no-auth"
+            f"{opened[0]} opens the page to others: name a file of passwords by --auth-file FILE, "
+            "or let everyone in by --no-auth"
         )
     users = args.auth_file and auth.read_passwords(args.auth_file)
     limits = page.Limits(args.max_upload * 2**20, args.visitor_files, args.visitor_upload * 2**20)

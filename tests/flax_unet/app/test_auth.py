@@ -71,6 +71,20 @@ def test_other_addresses_need_passwords(host: str, fails: Callable[..., str]) ->
     assert message.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "proxy",
+    [["--allowed-host", "faces.example.org"], ["--root-path", "/faces"], ["--root-path", "/"]],
+)
+def test_a_proxy_opens_the_page_to_others(
+    proxy: list[str], tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    message = fails(app.main, "checkpoint", *proxy)
+    assert f"{' '.join(proxy)} opens the page to others" in message
+    assert "--auth-file FILE, or let everyone in by --no-auth" in message
+    for chosen in (["--no-auth"], ["--auth-file", str(passwords(tmp_path, "anna:secret"))]):
+        assert "opens the page" not in fails(app.main, tmp_path / "none", *proxy, *chosen)
+
+
 def test_missing_file_of_passwords(tmp_path: Path, fails: Callable[..., str]) -> None:
     assert "none.txt" in fails(app.main, "checkpoint", "--auth-file", tmp_path / "none.txt")
 

@@ -271,12 +271,13 @@ def test_no_old_result_while_a_file_is_judged_again(
 
 
 class Connection:
-    """A page of the served application."""
+    """A page of the served application, opened through a proxy by a visitor of its own."""
 
     def __init__(self, port: int, number: int) -> None:
         self.home, self.port = f"/sessions/{number:032x}", port
         self._events = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        self._events.request("GET", f"{self.home}/events")
+        self._visitor = {"X-Forwarded-For": f"192.0.2.{number}"}
+        self._events.request("GET", f"{self.home}/events", headers=self._visitor)
         self._states = self._events.getresponse()
 
     def state(self) -> dict[str, Any]:
@@ -291,7 +292,7 @@ class Connection:
         pieces = (bytes(65536) for _ in range(size // 65536))
         path = f"{self.home}/files?name={name}"
         with contextlib.closing(connection):
-            connection.request("POST", path, pieces, encode_chunked=True)
+            connection.request("POST", path, pieces, self._visitor, encode_chunked=True)
             with connection.getresponse() as answer:
                 return answer.status, answer.read().decode()
 
@@ -299,7 +300,7 @@ class Connection:
         """The status and the text of the answer to a request below this page's address."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
-            connection.request(method, f"{self.home}/{path}")
+            connection.request(method, f"{self.home}/{path}", headers=self._visitor)
             with connection.getresponse() as answer:
                 return answer.status, answer.read().decode()
 
@@ -375,6 +376,22 @@ def test_limits_of_uploads(judge: StandIn, tmp_path: Path) -> None:
             assert status == 409
             assert said.startswith("This page takes 3 files an hour from each visitor")
             assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(("proxy", "status"), [("192.0.2.9", 409), ("192.0.2.9, 127.0.0.1", 201)])
+def test_visitors_behind_a_proxy(
+    proxy: str, status: int, judge: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are told apart if the environment names the proxy."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", proxy)
+    limits = page.Limits(upload=2**18, files=1)
+    with page.serve(judge, tmp_path, page.Place("127.0.0.1", 0), limits) as url:
+        port = int(url.rstrip("/").rpartition(":")[2])
+        with Connection(port, 1) as one, Connection(port, 2) as other:
+            one.state()
+            other.state()
+            assert one.send("a.jpg", 65536)[0] == 201
+            assert other.send("b.jpg", 65536)[0] == status
 
 
 def test_judging_again_counts(judge: StandIn, tmp_path: Path) -> None:
