@@ -175,12 +175,15 @@ def build(
         return PlainTextResponse(job.key, 201)
 
     async def events(request: Request) -> Response:
-        session = request.path_params["key"]
+        session, visitor = request.path_params["key"], _visitor(request)
         changed, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(changed.set)
 
         async def states() -> AsyncIterator[str]:
             try:
-                with queue.visit(session, lambda: loop.call_soon_threadsafe(changed.set)):
+                with queue.visit(session, visitor, wake):
                     while not queue.is_closed:
                         changed.clear()
                         yield f"data: {json.dumps(queue.state(session))}\n\n"

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ KEPT = 6 * 60 * 60.0  # seconds: age of files that are deleted
 # itself: this is for lost connections, and time to come back.
 _AWAY = 5 * 60.0
 _MOST_WAITING = 1000  # files: more than a visitor may send in an hour, unless chosen otherwise
-_MOST_SESSIONS = 500
+_MOST_SESSIONS, _MOST_OF_VISITOR = 500, 50  # open pages: of all, and of a visitor
 _CLOSED = "This page was closed. Load it again."
 State = Literal["waiting", "judging", "done"]
 
@@ -76,13 +76,19 @@ class Upload:
 
 @dataclasses.dataclass(eq=False)
 class Session:
-    """An open page and its files, the oldest first."""
+    """A visitor's open page and its files, the oldest first."""
 
+    visitor: str
     uploads: set[Upload] = dataclasses.field(default_factory=set)
     jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
     listeners: list[Callable[[], object]] = dataclasses.field(default_factory=list)
     left: float = 0.0  # when the last connection ended
     turns: int = 0  # the number of the next
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing would be lost with it: no connection and no file."""
+        return not (self.listeners or self.uploads or self.jobs)
 
     def changed(self) -> None:
         """Wakes the connections to the page."""
@@ -93,9 +99,9 @@ class Session:
 class Queue:
     """Judges files in a thread of its own. Any thread may call its methods.
 
-    Files are judged in rounds, and in each round one of each page: who sends many does not keep
-    others waiting. What is kept in memory of a file is its place and one sentence; the rest is on
-    disk, below `folder`.
+    Files are judged in rounds, and in each round one of each visitor: who sends many, or opens many
+    pages, does not keep others waiting. What is kept in memory of a file is its place and one
+    sentence; the rest is on disk, below `folder`.
     """
 
     def __init__(
@@ -111,7 +117,7 @@ class Queue:
         self.is_closed = False
 
     @contextlib.contextmanager
-    def visit(self, key: str, wake: Callable[[], object]) -> Iterator[None]:
+    def visit(self, key: str, visitor: str, wake: Callable[[], object]) -> Iterator[None]:
         """A connection to a page, until the block ends; `wake` is called when its state changes.
 
         Raises:
@@ -120,9 +126,13 @@ class Queue:
         with self._changed:
             if not re.fullmatch("[0-9a-f]{32}", key):
                 raise Refused("The page's address is wrong. Load it again.")
-            if key not in self._sessions and len(self._sessions) >= _MOST_SESSIONS:
-                raise Refused("Too many people use this page at the moment. Try again later.")
-            session = self._sessions.setdefault(key, Session())
+            if key not in self._sessions:
+                own = [key for key, one in self._sessions.items() if one.visitor == visitor]
+                if not self._has_room(own, _MOST_OF_VISITOR):
+                    raise Refused(f"You have {_MOST_OF_VISITOR} of these pages open. Close some.")
+                if not self._has_room(list(self._sessions), _MOST_SESSIONS):
+                    raise Refused("Too many people use this page at the moment. Try again later.")
+            session = self._sessions.setdefault(key, Session(visitor))
             session.listeners.append(wake)
         try:
             yield
@@ -231,7 +241,7 @@ class Queue:
     def state(self, key: str) -> dict[str, Any]:
         """What a page shows of the queue and its files; it can be written as JSON."""
         with self._changed:
-            session = self._sessions.get(key, Session())
+            session = self._sessions.get(key, Session(""))
             before = int(self._current is not None)
             places = {job.key: before + place for place, job in enumerate(self._waiting)}
             return {
@@ -307,6 +317,15 @@ class Queue:
         files["report"].write_text(text, encoding="utf-8")
         return outcome, files
 
+    def _has_room(self, keys: Sequence[str], most: int) -> bool:
+        """Whether pages are fewer than `most`. If not, those that are idle are ended first."""
+        if len(keys) < most:
+            return True
+        idle = [key for key in keys if self._sessions[key].is_idle]
+        for key in idle:
+            del self._sessions[key]
+        return len(keys) - len(idle) < most
+
     def _session(self, key: str) -> Session:
         if key not in self._sessions:
             raise Refused(_CLOSED)
@@ -322,7 +341,8 @@ class Queue:
         if len(self._waiting) >= _MOST_WAITING:
             raise Refused("Too many files are waiting. Try again later.")
         session = job.session
-        job.turn = (max(self._round, session.turns), next(self._numbers))
+        turns = [one.turns for one in self._sessions.values() if one.visitor == session.visitor]
+        job.turn = (max(self._round, *turns), next(self._numbers))
         session.turns = job.turn[0] + 1
         bisect.insort(self._waiting, job, key=lambda one: one.turn)
         self._changed.notify_all()

@@ -107,15 +107,23 @@ def queue(judge: StandIn, tmp_path: Path, clock: Clock) -> Iterator[Queue]:
 
 @pytest.fixture
 def visitors(queue: Queue, tmp_path: Path) -> Iterator[list[Visitor]]:
-    keys = [f"{number:032x}" for number in range(3)]
-    with queue.visit(keys[0], int), queue.visit(keys[1], int), queue.visit(keys[2], int):
-        yield [Visitor(queue, tmp_path, key) for key in keys]
+    with contextlib.ExitStack() as pages:
+        yield [opened(pages, queue, tmp_path, number, f"visitor {number}") for number in range(3)]
+
+
+def opened(
+    pages: contextlib.ExitStack, queue: Queue, folder: Path, number: int, visitor: str
+) -> Visitor:
+    """A page that a visitor opens."""
+    key = f"{number:032x}"
+    pages.enter_context(queue.visit(key, visitor, int))
+    return Visitor(queue, folder, key)
 
 
 def until(queue: Queue, key: str, holds: Callable[[list[dict[str, Any]]], bool]) -> None:
     """Waits until the files of a page are as described."""
     changed = threading.Event()
-    with queue.visit(key, changed.set):
+    with queue.visit(key, "", changed.set):
         while not holds(queue.state(key)["files"]):
             assert changed.wait(30)
             changed.clear()
@@ -146,6 +154,52 @@ def test_visitors_are_served_in_turn(judge: StandIn, visitors: list[Visitor]) ->
     assert judge.judged == ["a1", "b1", "c1", "a2", "b2", "a3"]
 
 
+def test_turns_are_those_of_visitors(judge: StandIn, queue: Queue, tmp_path: Path) -> None:
+    """Who opens three pages has no more of them."""
+    with contextlib.ExitStack() as pages:
+        many = [opened(pages, queue, tmp_path, number, "anna") for number in range(3)]
+        other = opened(pages, queue, tmp_path, 3, "ben")
+        for number, one in enumerate(many):
+            one.send(f"a{number}")
+        judge.begun.acquire()
+        for name in ("b0", "b1"):
+            other.send(name)
+        for _ in range(5):
+            judge.may_go_on.release()
+        for one in (*many, other):
+            until(queue, one.key, all_done)
+    assert judge.judged == ["a0", "b0", "a1", "b1", "a2"]
+
+
+def test_pages_of_one_visitor_do_not_keep_others_out(queue: Queue, tmp_path: Path) -> None:
+    """Those that stay open are limited; those that were closed and are empty do not count."""
+    for number in range(600):
+        with queue.visit(f"{number:032x}", "anna", int):
+            pass
+    with contextlib.ExitStack() as pages:
+        filled = opened(pages, queue, tmp_path, 1000, "anna")
+        filled.send("kept")
+        pages.pop_all().close()
+        for number in range(1001, 1050):
+            opened(pages, queue, tmp_path, number, "anna")
+        with pytest.raises(Refused, match=r"50 of these pages open\. Close some"):
+            opened(pages, queue, tmp_path, 1050, "anna")
+        assert [file["name"] for file in filled.files()] == ["kept"]
+        opened(pages, queue, tmp_path, 1051, "ben")
+        queue.leave(f"{1001:032x}")
+        opened(pages, queue, tmp_path, 1050, "anna")
+
+
+def test_pages_of_all_visitors(queue: Queue, tmp_path: Path) -> None:
+    """Too many are refused, unless some were left without a file."""
+    with contextlib.ExitStack() as pages:
+        for number in range(499):
+            opened(pages, queue, tmp_path, number, f"visitor {number}")
+        with queue.visit(f"{499:032x}", "anna", int), pytest.raises(Refused, match="Too many"):
+            opened(pages, queue, tmp_path, 500, "ben")
+        opened(pages, queue, tmp_path, 500, "ben")
+
+
 def test_files_are_cancelled(judge: StandIn, visitors: list[Visitor], tmp_path: Path) -> None:
     """One that waits, and the one that is being judged; their files are deleted."""
     first, second, _ = visitors
@@ -173,7 +227,7 @@ def test_what_is_deleted_when(
     open_page = visitors[0]
     open_page.send("old")
     until(queue, open_page.key, all_done)
-    with queue.visit("f" * 32, int):
+    with queue.visit("f" * 32, "", int):
         left = Visitor(queue, tmp_path, "f" * 32)
         left.send("left")
         judge.begun.acquire()
