@@ -15,7 +15,8 @@ _EPILOG = """\
 The page shows the verdict in a sentence and how sure the program is, the picture with what looks
 altered, and of a video each person with their timeline. All results can be downloaded: they are the
 files that `python -m flax_unet.predict --out` writes. Files are judged one at a time, those of all
-visitors in turn, and of a video {frames:,} frames at most.
+visitors in turn, and of a video {frames:,} frames at most. Of a picture or a frame, the {at_once}
+largest faces are judged, and of a video {faces:,} faces.
 
 Files are sent to this machine, from whichever device opens the page, and no further. The page needs
 no internet and makes no call there. Files and results lie in a temporary directory. They are
@@ -52,13 +53,13 @@ def _host_name(text: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     # Not at the top: it imports for long, and Ctrl-C there would end in a traceback.
-    from flax_unet.app.judge import MOST_FRAMES
+    from flax_unet.app.judge import MOST_AT_ONCE, MOST_FRAMES, MOST_JUDGED
     from flax_unet.app.limits import VISITOR_FILES, VISITOR_MEGABYTES
 
     parser = argparse.ArgumentParser(
         prog=program_name("flax_unet.app"),
         description=__doc__,
-        epilog=_EPILOG.format(frames=MOST_FRAMES),
+        epilog=_EPILOG.format(frames=MOST_FRAMES, at_once=MOST_AT_ONCE, faces=MOST_JUDGED),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument

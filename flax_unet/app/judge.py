@@ -24,6 +24,8 @@ from flax_unet.utils.files import followed
 from flax_unet.verdict import Verdict
 
 MOST_FRAMES = 1000  # of a video are judged: the visitor waits
+MOST_AT_ONCE = 100  # faces of a picture or frame are judged, the largest
+MOST_JUDGED = 5000  # faces of a video, after which no further frame is judged
 MOST_PIXELS = 2e10  # of a video are decoded or counted: 9,600 frames of Full HD
 FEW_FRAMES = Sampling(frames=64)
 MOST_FACES = 12  # are shown
@@ -92,8 +94,8 @@ class Judge:
         """Judges a picture or a video. A problem with the file is in the report, not raised.
 
         The results go to `directory`, an empty one. Of a video, the first MOST_FRAMES of the chosen
-        frames are judged. `progress` is called after each of them, and `check_wanted` often; an
-        exception that it raises ends the work.
+        frames are judged, or fewer if they have MOST_JUDGED faces. `progress` is called after each
+        of them, and `check_wanted` often; an exception that it raises ends the work.
         """
         written = directory / "results"
         written.mkdir()
@@ -103,6 +105,7 @@ class Judge:
             self._finder,
             sampling,
             video_pixels=MOST_PIXELS,
+            most_faces=MOST_AT_ONCE,
             check_wanted=check_wanted,
         )
         inspected = inspect(self.detector, lots(items([path]), 1), options)
@@ -145,14 +148,21 @@ class _Seen:
         self.rate: float | None = None
 
     def watch(self, inspected: Iterable[Inspected], progress: Progress) -> Iterator[Inspected]:
-        """Passes everything on, up to MOST_FRAMES frames."""
-        done = 0
+        """Passes everything on, up to MOST_FRAMES frames or MOST_JUDGED faces."""
+        done, is_crowded = 0, False
         for one in inspected:
             if isinstance(one, InspectedFrame):
-                if done == MOST_FRAMES:
-                    note = f"only the first {MOST_FRAMES:,} of the chosen frames were judged"
+                if done == MOST_FRAMES or self.faces_found >= MOST_JUDGED:
+                    note = f"only the first {done:,} of the chosen frames were judged"
+                    if done < MOST_FRAMES:
+                        note += f": they have {self.faces_found:,} faces"
                     yield FileNote(one.item, one.number, note)
                     return
+                if len(one.verdicts) == MOST_AT_ONCE and not is_crowded:
+                    is_crowded = True
+                    where = "frame" if one.item.kind == "video" else "picture"
+                    note = f"at most {MOST_AT_ONCE} faces of a {where} are judged, the largest"
+                    yield FileNote(one.item, one.number, note)
                 done += 1
                 self._keep(one)
                 progress(done, one.expected and min(one.expected, MOST_FRAMES))

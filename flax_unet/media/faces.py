@@ -118,6 +118,10 @@ class Found(NamedTuple):
         """The boxes to judge."""
         return [face.box for face in self.faces]
 
+    def largest(self, most: int | None) -> "Found":
+        """With so many of the faces to judge, or all of them for None."""
+        return self._replace(faces=self.faces[:most])
+
 
 FaceNetwork = Callable[[np.ndarray], np.ndarray]
 """What finds the faces of a picture that are 30 to 450 pixels high.

@@ -34,6 +34,7 @@ class Options(NamedTuple):
     picture_pixels: int = MAX_PIXELS  # larger pictures are refused, or reduced if they are JPEG
     more_pixels: str | None = None  # how to have them judged, such as "raise --max-megapixels"
     video_pixels: float = math.inf  # of a video's frames together; the rest is left out
+    most_faces: int | None = None  # of a picture or frame are judged, the largest
     threads: int = 0  # that decode a video; 0: as many as FFmpeg likes
     check_wanted: Callable[[], None] = lambda: None  # called often; raises to end the work
 
@@ -103,22 +104,28 @@ def inspect(judge: Judge, lots: Iterable[Sequence[Item]], options: Options) -> G
     with contextlib.closing(read) as inspected:
         for one in inspected:
             if waiting and one.lot != waiting[0].lot:
-                yield from _judged(judge, waiting)
+                yield from _judged(judge, waiting, options.check_wanted)
                 waiting, faces, weight = [], 0, 0
             waiting.append(one)
             faces += len(one.found.boxes) if isinstance(one, InspectedFrame) else 0
             weight += one.weight
             if max(faces, len(waiting)) >= judge.batch_size or weight >= _AT_ONCE:
-                yield from _judged(judge, waiting)
+                yield from _judged(judge, waiting, options.check_wanted)
                 waiting, faces, weight = [], 0, 0
-    yield from _judged(judge, waiting)
+    yield from _judged(judge, waiting, options.check_wanted)
 
 
-def _judged(judge: Judge, waiting: list[Inspected]) -> list[Inspected]:
+def _judged(
+    judge: Judge, waiting: list[Inspected], check_wanted: Callable[[], None]
+) -> list[Inspected]:
     frames = [one for one in waiting if isinstance(one, InspectedFrame)]
     images = [frame.image for frame in frames for _ in frame.found.boxes]
     boxes = [box for frame in frames for box in frame.found.boxes]
-    verdicts = iter(judge(images, boxes))
+    found: list[Verdict] = []
+    for start in range(0, len(images), most := judge.batch_size * judge.at_once):
+        check_wanted()
+        found += judge(images[start : start + most], boxes[start : start + most])
+    verdicts = iter(found)
     for frame in frames:
         frame.verdicts = [next(verdicts) for _ in frame.found.boxes]
     return waiting
@@ -163,7 +170,7 @@ def _picture(item: Item, number: int, options: Options) -> Generator[Inspected]:
         )
     for note in notes:
         yield FileNote(item, number, note)
-    yield InspectedFrame(item, number, image, found)
+    yield InspectedFrame(item, number, image, found.largest(options.most_faces))
 
 
 def _video(item: Item, number: int, options: Options) -> Generator[Inspected | None]:
@@ -182,6 +189,7 @@ def _video(item: Item, number: int, options: Options) -> Generator[Inspected | N
             found = find(None, image, "none")
         else:
             found = sorted_out(follow(image, seconds), image, options.mode)
+        found = found.largest(options.most_faces)
         people = tracker(image, found.faces)
         expected = video.expected()
         yield InspectedFrame(

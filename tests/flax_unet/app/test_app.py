@@ -111,6 +111,27 @@ def test_a_video_is_judged_as_far_as_the_limit(
     assert "mean over the frames of the person who looks forged most" in page_html.verdict(report)
 
 
+def test_faces_are_judged_as_far_as_the_limits(
+    judge: Judge, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a picture or frame, and those of all frames of a video; the page says so."""
+    monkeypatch.setattr(judging, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(judging, "MOST_JUDGED", 3)
+    (tmp_path / "picture").mkdir()
+    report = judge(FACES, tmp_path / "picture")
+    assert report.faces_found == len(report.faces) == 1
+    note = "at most 1 faces of a picture are judged, the largest"
+    assert report.result.notes == [note]
+    assert note in page_html.verdict(report)
+    (tmp_path / "video").mkdir()
+    report = judge(clip, tmp_path / "video", "none", Sampling(every=2))
+    assert [frame.index for frame in report.result.frames] == [0, 2, 4]
+    assert report.result.notes == [
+        "at most 1 faces of a frame are judged, the largest",
+        "only the first 3 of the chosen frames were judged: they have 3 faces",
+    ]
+
+
 @pytest.mark.parametrize("suffix", ["png", "webm"])
 def test_a_broken_file_is_reported(judge: Judge, tmp_path: Path, suffix: str) -> None:
     """Neither where the server keeps it nor what its name would do as HTML gets to the page."""

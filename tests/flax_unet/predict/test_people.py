@@ -68,7 +68,7 @@ def scene(people: dict[str, Image.Image], step: int, poster: Image.Image | None)
 class Oracle:
     """In the place of a detector: it knows the forged face by its pixels."""
 
-    batch_size = 4
+    batch_size, at_once = 4, 1
     threshold, mask_threshold, keep_logits, dtype = 0.5, None, False, "float32"
     calibration = None
     config = UNetConfig()

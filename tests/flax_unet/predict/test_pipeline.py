@@ -41,7 +41,7 @@ from tests.flax_unet.samples import (
 class Recorder:
     """In the place of a detector: notes how many faces come at once."""
 
-    batch_size = 4
+    batch_size, at_once = 4, 1
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -106,9 +106,39 @@ def test_more_faces_than_a_batch(tmp_path: Path) -> None:
     frames = list(
         run(recorder, grey(tmp_path / "a.png", 0), tmp_path / "x.png", finder=FaceFinder())
     )
-    assert recorder.batches == [6, 0]
+    assert recorder.batches == [4, 2]
     verdicts = [frame.verdicts for frame in frames if isinstance(frame, InspectedFrame)]
     assert [len(of_frame) for of_frame in verdicts] == [0, 6]
+
+
+def test_stops_between_batches_of_a_picture(tmp_path: Path) -> None:
+    """Once it is no longer wanted: a picture may have hundreds of faces."""
+
+    class LeftError(Exception):
+        pass
+
+    recorder = Recorder()
+
+    def check_wanted() -> None:
+        if recorder.batches:
+            raise LeftError
+
+    group(*((10 + 220 * n, 50, 130) for n in range(6)), size=(1330, 300)).save(tmp_path / "x.png")
+    with pytest.raises(LeftError):
+        list(run(recorder, tmp_path / "x.png", finder=FaceFinder(), check_wanted=check_wanted))
+    assert recorder.batches == [4]
+
+
+def test_the_largest_faces_of_a_picture(tmp_path: Path) -> None:
+    """As many as wanted; without a limit, all."""
+    widths = (130, 200, 160, 100)
+    places = [(10 + 230 * n, 20, width) for n, width in enumerate(widths)]
+    group(*places, size=(960, 300)).save(tmp_path / "x.png")
+    for most, judged in ((2, [1, 2]), (None, [1, 2, 0, 3])):
+        (frame,) = run(Recorder(), tmp_path / "x.png", finder=FaceFinder(), most_faces=most)
+        assert isinstance(frame, InspectedFrame)
+        middles = [(verdict.box.left + verdict.box.right) // 2 for verdict in frame.verdicts]
+        assert [middle // 230 for middle in middles] == judged
 
 
 def test_stops_when_nobody_asks_any_more(tmp_path: Path) -> None:
