@@ -17,6 +17,20 @@ let state = { waiting: 0, files: [] };
 let chosen = null; // the key of the file whose result is shown
 let shown = null; // what is shown now: the chosen file and the number of its result
 let numbers = 0;
+let isLost = false; // the connection
+let notice = ""; // what happened to the connection and the files, unasked
+const removed = new Set(); // the keys of files that the visitor has removed
+
+// The answer to a request; of one that does not arrive, a message.
+async function ask(address, method = "GET") {
+  try {
+    const answer = await fetch(address, { method });
+    return { ok: answer.ok, isLost: answer.status >= 500, text: await answer.text() };
+  } catch {
+    const text = "The computer that runs this page does not answer. Check your connection.";
+    return { ok: false, isLost: true, text };
+  }
+}
 
 function megabytes(bytes) {
   return `${Math.max(1, Math.round(bytes / 2 ** 20))} MB`;
@@ -32,6 +46,7 @@ function options() {
 function add(files) {
   const keys = [...files].map(enter);
   chosen = keys[0] ?? chosen;
+  if (!isLost) notice = "";
   draw();
 }
 
@@ -181,9 +196,10 @@ function draw() {
     fill(item, file);
     if (list.children[place] !== item) list.insertBefore(item, list.children[place] ?? null);
   });
-  const others = state.waiting;
-  get("queue").textContent = others
+  const others = isLost ? 0 : state.waiting;
+  const queue = others
     ? `${others} ${others === 1 ? "file is" : "files are"} waiting, of all visitors.` : "";
+  get("queue").textContent = [notice, queue].filter(Boolean).join(" ");
   document.body.classList.toggle("empty", files.length === 0);
   show(files.find((file) => file.key === chosen));
 }
@@ -194,8 +210,12 @@ function choose(file) {
   draw();
 }
 
-function discard(file) {
-  return fetch(`${home}/files/${file}`, { method: "DELETE" });
+async function discard(file) {
+  removed.add(file);
+  const answer = await ask(`${home}/files/${file}`, "DELETE");
+  if (answer.ok) return;
+  notice = answer.text;
+  draw();
 }
 
 async function remove(file) {
@@ -225,17 +245,21 @@ async function show(file) {
   if (!file) {
     report.innerHTML = welcome;
   } else if (file.state === "refused") {
-    report.replaceChildren(message(file));
+    report.replaceChildren(message(file, "This file was not sent."));
   } else if (file.state !== "done") {
     report.replaceChildren(make("div", { id: "verdict" }, make("section",
       { className: "verdict waiting" }, make("p", { className: "file", textContent: file.name }),
       make("p", { textContent: "One moment: the result will stand here." }))));
   } else {
     const address = `${home}/files/${file.key}`;
-    const answer = await fetch(`${address}/report`);
+    const answer = await ask(`${address}/report`);
     if (shown !== now) return;
-    if (!answer.ok) return report.replaceChildren(message({ ...file, message: await answer.text() }));
-    report.innerHTML = await answer.text();
+    if (answer.isLost) shown = null; // asked for again with the next state, or when it is chosen
+    if (!answer.ok) {
+      const headline = answer.isLost ? "The result did not arrive." : "There is no result.";
+      return report.replaceChildren(message({ ...file, message: answer.text }, headline));
+    }
+    report.innerHTML = answer.text;
     if (file.files.includes("archive")) {
       report.querySelector(".verdict").append(make("a", {
         id: "archive", href: `${address}/archive`, download: "",
@@ -245,10 +269,10 @@ async function show(file) {
   }
 }
 
-function message(file) {
+function message(file, headline) {
   const section = make("section", { className: "verdict failed" },
     make("p", { className: "file", textContent: file.name }),
-    make("h2", { textContent: file.state === "refused" ? "This file was not sent." : "There is no result." }),
+    make("h2", { textContent: headline }),
     make("p", { textContent: file.message }));
   section.setAttribute("role", "alert");
   return make("div", { id: "verdict" }, section);
@@ -260,8 +284,8 @@ picker.onchange = () => { add(picker.files); picker.value = ""; };
 get("camera-open").onclick = () => openCamera((file) => add([file]));
 get("again").onclick = async () => {
   if (!get("count").reportValidity()) return;
-  const answer = await fetch(`${home}/files/${chosen}/again?${options()}`, { method: "POST" });
-  get("refused").textContent = answer.ok ? "" : await answer.text();
+  const answer = await ask(`${home}/files/${chosen}/again?${options()}`, "POST");
+  get("refused").textContent = answer.ok ? "" : answer.text;
 };
 document.addEventListener("click", async (event) => {
   const example = event.target.closest("[data-example]")?.dataset.example;
@@ -285,15 +309,39 @@ document.addEventListener("paste", (event) => add(event.clipboardData.files));
 
 // The server
 
-const events = new EventSource(`${home}/events`);
-events.onmessage = ({ data }) => {
-  state = JSON.parse(data);
+const pause = 3000; // milliseconds, as browsers wait
+
+function listen() {
+  const events = new EventSource(`${home}/events`);
+  events.onmessage = ({ data }) => follow(JSON.parse(data));
+  events.onerror = () => {
+    isLost = true;
+    notice = "The connection is lost. The list shows what was known before.";
+    draw();
+    // Browsers connect again by themselves, but not after an answer such as a proxy's 502.
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, pause);
+  };
+  events.addEventListener("refused", ({ data }) => {
+    events.close();
+    notice = data;
+    draw();
+  });
+}
+
+function follow(now) {
+  const kept = new Set(now.files.map((file) => file.key));
+  if (state.files.some((file) => !kept.has(file.key) && !removed.has(file.key))) {
+    notice = isLost ? "The connection was lost, and your files were deleted meanwhile. Add them again."
+      : `Files that were sent ${document.body.dataset.hours} hours ago were deleted.`;
+  } else if (isLost) {
+    notice = "The connection is back.";
+  }
+  isLost = false;
+  state = now;
   draw();
-};
-events.addEventListener("refused", ({ data }) => {
-  events.close();
-  get("queue").textContent = data;
-});
+}
+
+listen();
 addEventListener("pagehide", () => navigator.sendBeacon(`${home}/leave`));
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 draw();

@@ -21,6 +21,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from flax_unet.app import __main__ as app
 from flax_unet.app import html as page_html
 from flax_unet.app import judge as judging
+from flax_unet.app import page as serving
+from flax_unet.app import queue as queueing
 from flax_unet.app import templates
 from flax_unet.app.judge import Judge
 from flax_unet.app.queue import KEPT
@@ -409,6 +411,75 @@ def test_page_goes_on_after_what_it_cannot_judge(
     page.get_by_text("Judge again").click()
     expect(page.get_by_role("alert")).to_have_count(0)
     expect(page.locator("#faces figure")).to_have_count(1)
+
+
+@needs_browser
+def test_a_lost_connection(browser: Browser, tmp_path: Path) -> None:
+    """The page says so, and that it is back, and why the files are gone with another server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = serving.Place(*free.getsockname())
+    judge, limits = StandIn(), serving.Limits(2**20)
+    judge.may_go_on.release()
+    page = browser.new_page()
+    status, files = page.locator("#queue"), page.locator("#files li")
+    page.route("**/events", lambda route: route.fulfill(status=502))
+    with serving.serve(judge, tmp_path, place, limits) as url:
+        page.goto(url)
+        expect(status).to_contain_text("The connection is lost.")
+        page.unroute("**/events")
+        expect(status).to_have_text("The connection is back.")
+        page.locator("#file").set_input_files(FACE)
+        expect(page.locator("#files .failed")).to_have_count(1)
+        expect(status).to_be_empty()
+    expect(status).to_contain_text("The connection is lost.")
+    expect(files).to_have_count(1)
+    with serving.serve(judge, tmp_path, place, limits):
+        expect(status).to_contain_text("your files were deleted meanwhile. Add them again.")
+        expect(files).to_have_count(0)
+    page.close()
+
+
+@needs_browser
+def test_a_result_that_does_not_arrive(browser: Browser, tmp_path: Path) -> None:
+    """The page says so, and asks for it again when the file is chosen."""
+    judge, place = StandIn(), serving.Place("127.0.0.1", 0)
+    judge.may_go_on.release()
+    page = browser.new_page()
+    page.route("**/report", lambda route: route.abort())
+    with serving.serve(judge, tmp_path, place, serving.Limits(2**20)) as url:
+        page.goto(url)
+        page.locator("#file").set_input_files(FACE)
+        expect(page.get_by_role("alert")).to_contain_text("The result did not arrive.")
+        expect(page.get_by_role("alert")).to_contain_text("Check your connection.")
+        page.unroute("**/report")
+        page.locator("#files .pick").click()
+        expect(page.get_by_role("alert")).to_contain_text("is not a picture of a known format")
+        page.close()
+
+
+@needs_browser
+def test_old_files_are_deleted_with_a_word(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that the visitor removes go without one."""
+    monkeypatch.setattr(serving, "_LOOK", 0.05)
+    judge, place = StandIn(), serving.Place("127.0.0.1", 0)
+    for _ in range(2):
+        judge.may_go_on.release()
+    page = browser.new_page()
+    status, done = page.locator("#queue"), page.locator("#files .failed")
+    with serving.serve(judge, tmp_path, place, serving.Limits(2**20)) as url:
+        page.goto(url)
+        page.locator("#file").set_input_files([FACE, FACES])
+        expect(done).to_have_count(2)
+        page.get_by_label(f"Remove {FACE.name}").click()
+        expect(done).to_have_count(1)
+        expect(status).to_be_empty()
+        monkeypatch.setattr(queueing, "KEPT", 0)
+        expect(status).to_have_text(f"Files that were sent {KEPT / 3600:g} hours ago were deleted.")
+        expect(done).to_have_count(0)
+        page.close()
 
 
 @needs_browser
