@@ -75,7 +75,7 @@ def main(checkpoint: Path) -> None:
             Judge(checkpoint),
             Path(folder),
             served.Place("127.0.0.1", 0),
-            served.Limits(2**27),
+            served.Limits(200 * 2**20),
         ) as url,
         sync_playwright() as playwright,
         tempfile.TemporaryDirectory() as own,
