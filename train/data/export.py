@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from flax_unet.media.images import mask_image
 from flax_unet.nn.decision import label
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import staged_directory
 from train.data.dataset import EMBEDDED, Dataset, open_dataset
-from train.data.layouts.masks import decode
+from train.data.layouts.masks import decode, save
 from train.data.layouts.options import FolderOptions, add_options
 
 # Characters that cannot be in a video's key, and their replacements.
@@ -40,8 +39,7 @@ def export(data: Dataset, out: Path) -> None:
             frames[video] += 1
             (stage / "crops" / f"{name}.png").write_bytes(record["image"])
             if record["mask"]:
-                mask = decode(record["mask"])
-                mask_image(mask, mask.shape[::-1]).save(stage / "masks" / f"{name}.gif")
+                save(decode(record["mask"]) != 0, stage / "masks" / f"{name}.gif")
             originals = [_key(name) for name in data.table.original[row].split("\n") if name]
             metadata[video] = {
                 "label": label(data.table.is_real[row]),

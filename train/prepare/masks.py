@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from flax_unet.media.faces import opencv
-from flax_unet.media.images import mask_image, read_image
+from flax_unet.media.images import read_image
+from train.data.layouts.masks import save
 from train.prepare import frames
 from train.prepare.crops import Crops, Frame, Size
 from train.prepare.layouts.pictures import Pictures
@@ -28,7 +29,7 @@ def untouched(crops: Crops, folder: Path) -> None:
     for frame in crops.frames:
         for person, box in frame.faces.items():
             mask = np.zeros((box.height, box.width), bool)
-            _save(mask, folder / frame.crop_name(person, "gif"))
+            save(mask, folder / frame.crop_name(person, "gif"))
 
 
 def by_similarity(crops: Crops, originals: Path, threshold: float, folder: Path) -> None:
@@ -50,7 +51,7 @@ def by_similarity(crops: Crops, originals: Path, threshold: float, folder: Path)
                 original = resampled(original, (width, height))
             original = original.resize(crop.size, _BICUBIC)
             mask = differing(np.asarray(crop), np.asarray(original), threshold)
-            _save(mask, folder / frame.crop_name(person, "gif"))
+            save(mask, folder / frame.crop_name(person, "gif"))
     if missing:
         crops.notes.append(f"{missing} of its crops have no masks: its original lacks their frames")
 
@@ -75,7 +76,7 @@ def of_video(crops: Crops, of: Source, source: Source, folder: Path) -> None:
         for frame in wanted.pop(number):
             for person, box in frame.faces.items():
                 mask = np.asarray(grey.crop(box)) >= _WHITE
-                _save(mask, folder / frame.crop_name(person, "gif"))
+                save(mask, folder / frame.crop_name(person, "gif"))
     if wanted:
         lack = "masks lack" if isinstance(source, Pictures) else "mask video lacks"
         crops.notes.append(f"its {lack} {len(wanted)} of its frames")
@@ -111,8 +112,3 @@ def _level(difference: np.ndarray) -> float:
     down, across = (max(1, round(_EDGE * side)) for side in difference.shape)
     edges = difference[:down], difference[-down:], difference[:, :across], difference[:, -across:]
     return float(np.median([np.quantile(edge, _QUANTILE) for edge in edges]))
-
-
-def _save(mask: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mask_image(mask, mask.shape[::-1]).save(path)

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from tests.train.folders import write_folder
+from tests.train.folders import SIDE, write_folder
 from train.data import export
 from train.data.dataset import EMBEDDED, open_dataset
 from train.data.layouts import masks
@@ -29,6 +30,16 @@ def test_folder_is_the_data_set(tmp_path: Path, fails: Callable[..., str]) -> No
     with Image.open(next((out / "masks").iterdir())) as mask:
         assert mask.mode == "P"
     assert "exists already" in fails(export.main, out, "--data", tmp_path / "data")
+
+
+@pytest.mark.parametrize("classes", [np.zeros, np.ones])
+def test_masks_of_one_class_keep_it(classes: Callable[..., np.ndarray], tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", videos=2)
+    Image.fromarray(classes((SIDE, SIDE), bool)).save(data / "masks" / "v001_0.png")
+    (data / "masks" / "v001_0.gif").unlink()
+    export.main([str(tmp_path / "out"), "--data", str(data)])
+    with Image.open(tmp_path / "out" / "masks" / "v001_0.gif") as mask:  # as others read it
+        np.testing.assert_array_equal(np.asarray(mask), classes((SIDE, SIDE)))
 
 
 def test_bad_files_and_seeds(tmp_path: Path, fails: Callable[..., str]) -> None:

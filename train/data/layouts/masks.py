@@ -1,10 +1,10 @@
-"""Finds the mask of a crop by its name, and reads the classes of its pixels."""
+"""Finds the mask of a crop by its name; reads and writes the classes of its pixels."""
 
 import io
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -18,6 +18,7 @@ SUFFIXES = images.SUFFIXES - {".ppm"}
 ENDINGS = ("_mask", "_diff")  # that a mask's name may have behind its crop's
 
 _CLASSES = ("P", "L", "1")  # modes of one channel, of palette indices or grey levels
+_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 # `crops/crops_testing/` has its masks in `masks/masks_testing/`.
 _PART = re.compile(r"^(crops|masks)(?=_[^/]*/)")
 
@@ -58,7 +59,7 @@ def decode(content: bytes) -> np.ndarray:
     Raises:
         BadFileError: it is not a picture, or has values that are not classes.
     """
-    image = image_files.decode(content)
+    image = _as_shown(image_files.decode(content))
     if image.mode not in _CLASSES or not _are_classes(_values(image)):
         raise _not_classes(image)
     return (np.asarray(image) != 0).astype(np.uint8)
@@ -67,9 +68,10 @@ def decode(content: bytes) -> np.ndarray:
 def stored(content: bytes, threshold: int | None) -> tuple[bytes, tuple[int, int], bool]:
     """Converts a mask to a picture of classes; one that has classes already stays as it is.
 
-    Classes are 0 and 1, or 0 and 255, as palette indices or grey levels. With a threshold, grey
-    levels of 0 and 1 are levels too. The channels of a colour picture must be equal. The threshold
-    is the lowest grey level that means MANIPULATED, 1 to 255; None if unknown.
+    Classes are 0 and 1, or 0 and 255, as palette indices or grey levels; of a palette of black and
+    white, the colours count. With a threshold, grey levels of 0 and 1 are levels too. The channels
+    of a colour picture must be equal. The threshold is the lowest grey level that means
+    MANIPULATED, 1 to 255; None if unknown.
 
     Returns:
         A picture that `decode` reads, its width and height, and whether the threshold emptied a
@@ -80,6 +82,7 @@ def stored(content: bytes, threshold: int | None) -> tuple[bytes, tuple[int, int
     """
     image = image_files.decode(content)
     is_palette = image.mode in ("P", "1")
+    image = _as_shown(image)
     if image.mode in _CLASSES and _are_classes(_values(image)) and (is_palette or not threshold):
         return content, image.size, False
     grey = _grey(image)
@@ -94,6 +97,26 @@ def stored(content: bytes, threshold: int | None) -> tuple[bytes, tuple[int, int
     Image.fromarray(classes).save(file, "PPM")  # as bits: the same bytes with any version
     is_emptied = {1} <= set(values) <= {0, 1} and not classes.any()
     return file.getvalue(), image.size, is_emptied
+
+
+def save(is_manipulated: np.ndarray, path: Path) -> None:
+    """Writes a mask (H, W) bool as a GIF whose palette indices are the classes, as published."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = images.mask_image(is_manipulated, is_manipulated.shape[::-1])
+    mask.save(path, optimize=False)  # which would make 1 to 0 where all pixels are 1
+
+
+def _as_shown(image: Image.Image) -> Image.Image:
+    """A palette of black and white as the grey levels that it shows; other pictures as they are.
+
+    Its index 0 may be white: programs order palettes as they like, or store used colours alone.
+    """
+    if image.mode != "P" or "transparency" in image.info:
+        return image
+    palette, values = image.getpalette() or [], _values(image)
+    first, *shown = (tuple(palette[3 * i : 3 * i + 3]) for i in (0, *values))
+    is_plain = {*shown} <= {_BLACK, _WHITE} and len({*shown}) == len(values)
+    return image.convert("L") if is_plain and _WHITE in (first, *shown) else image
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -125,6 +125,31 @@ def test_classes_stay_classes_whatever_the_threshold() -> None:
     assert not masks.decode(masks.stored(faint, 2)[0]).any()
 
 
+@pytest.mark.parametrize("threshold", [None, 1, 255])
+def test_white_is_manipulated_in_a_palette_of_black_and_white(threshold: int | None) -> None:
+    white = Image.new("L", (9, 12), 255)
+    reordered = Image.fromarray(1 - CLASSES, "P")
+    reordered.putpalette([255, 255, 255, 0, 0, 0])
+    black = Image.new("P", (9, 12), 1)  # nothing manipulated, in a palette that begins with white
+    black.putpalette([255, 255, 255, 0, 0, 0])
+    for content, expected in (
+        (saved(white, "GIF"), np.ones((12, 9))),  # Pillow stores white alone, as index 0
+        (saved(WHITE.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE)), CLASSES),
+        (saved(reordered, "GIF"), CLASSES),
+        (saved(reordered), CLASSES),
+        (saved(black), np.zeros((12, 9))),
+    ):
+        np.testing.assert_array_equal(masks.decode(content), expected)
+        np.testing.assert_array_equal(masks.decode(masks.stored(content, threshold)[0]), expected)
+
+
+@pytest.mark.parametrize("colours", [[0, 0, 0, 1, 1, 1], [0] * 6, [255] * 6, [9, 0, 0, 0, 0, 0]])
+def test_classes_are_indices_where_colours_do_not_say(colours: list[int]) -> None:
+    palette = Image.fromarray(CLASSES, "P")
+    palette.putpalette(colours)
+    np.testing.assert_array_equal(masks.decode(saved(palette)), CLASSES)
+
+
 def test_masks_that_the_threshold_empties_are_a_note(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "data", videos=2)
     faint = np.kron(np.eye(5), np.ones((8, 8))).astype(np.uint8)
