@@ -454,10 +454,14 @@ def test_report_of_another_checkpoint(
 
 
 def test_reports_that_are_no_measurement(model: Path, report: Path, fails: Fails) -> None:
-    """Of the frames that a calibration was fitted to; and over several data sets."""
+    """Of the frames of training or those that a calibration is of; and over several data sets."""
     fitted = {"temperature": 1.0, "false_alarm_rate": {"wished": 0.05, "reached": 0.0}}
     before = (model / "source.json").read_bytes()
-    edit(report, calibration=fitted)
+    data = json.loads(report.read_text())["data"]
+    edit(report, data=data | {"trained_on": "the weights were trained on this split"})
+    message = fails(card.main, model, "--evaluation", report)
+    assert "of frames of the training" in message
+    edit(report, data=data, calibration=fitted)
     message = fails(card.main, model, "--evaluation", report)
     assert "of the frames that the calibration was fitted to" in message
     report.write_text(json.dumps({"data_sets": [{"folder": "a"}, {"folder": "b"}]}))

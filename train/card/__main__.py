@@ -94,6 +94,11 @@ def _read_report(
             f"{file} is of the frames that the calibration was fitted to, so its figures are no "
             f"measurement; {again} without --calibrate"
         )
+    if (seen := at(report, "data", "trained_on")) is not None:
+        raise InputError(
+            f"{file} is of frames of the training, so its figures are no measurement: "
+            f"{line(seen)}. Or {again} and --data with others"
+        )
     recorded = {
         "weights_sha256": at(report, "checkpoint", "weights_sha256"),
         "image_size": at(report, "configuration", "image_size"),

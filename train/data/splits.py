@@ -39,6 +39,15 @@ def parse_share(text: str) -> int | None:
     return share
 
 
+def held_out(shares: str) -> str | None:
+    """The `--split` with the frames that training on shares such as `80/10/10` leaves out.
+
+    They are those of test, or else of validation; None if there are none.
+    """
+    _, validation, test = parse_shares(shares)
+    return shares if test else f"validation:{shares}" if validation else None
+
+
 def source_of(videos: Iterable[str], originals: Iterable[str]) -> list[str]:
     """The source of each frame: its video, or the real video behind any number of fakes of fakes.
 

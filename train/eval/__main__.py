@@ -196,6 +196,7 @@ def _evaluate(
             "fingerprint": data.fingerprint,
             "left_out": data.faults,
             "notes": data.notes,
+            "trained_on": seen,
         },
         "timing": timing._asdict(),
         "made_by": made_by(),

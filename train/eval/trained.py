@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from train.data.dataset import Dataset
-from train.data.splits import PARTS
+from train.data.splits import PARTS, held_out
 
 
 def overlap(source: Mapping[str, Any], data: Dataset, split: str | None, seed: int) -> str | None:
@@ -19,12 +19,13 @@ def overlap(source: Mapping[str, Any], data: Dataset, split: str | None, seed: i
     trained = source.get("trained") or {}
     if trained.get("data_fingerprint") != data.fingerprint:
         return None
-    if (shares := trained.get("split")) is None:
+    shares = trained.get("split")
+    if shares is None or (others := held_out(shares)) is None:
         return "the weights were trained on this split; figures of other frames may be far worse"
     same = (shares, trained["seed"]) == ((split or "").rpartition(":")[2], seed)
     if same and data.split in PARTS[1:]:
         return None
     return (
         "the weights were trained on some of these frames; to use those that training left out, "
-        f"give --split {shares} --seed {trained['seed']}"
+        f"give --split {others} --seed {trained['seed']}"
     )

@@ -10,6 +10,7 @@ from flax_unet.nn.config import DTYPES, PUBLISHED, UNetConfig
 from flax_unet.utils.errors import InputError
 from train.data.augment import Augmentation
 from train.data.layouts.options import MASK_THRESHOLD, REAL_LABEL, FolderOptions
+from train.data.splits import parse_share
 from train.options import fields_of, option, plain, unknown_option, valid
 
 DEFAULT_LAYOUT = "ynet-224"
@@ -40,6 +41,16 @@ class Data:
     skip_bad: bool = option(False, "leave out files that cannot be used, instead of stopping")
     mask_threshold: int | None = option(None, MASK_THRESHOLD, least=1, most=255)
     real_label: str | None = option(None, REAL_LABEL)
+
+    @property
+    def shares(self) -> str | None:
+        """Per cent for train/validation/test by source video; None where frames are not split so.
+
+        Raises:
+            InputError: the share to validate on is not one.
+        """
+        share = None if self.validation is None else parse_share(self.validation)
+        return self.split if share is None else f"{100 - share}/{share}/0"
 
     @property
     def folder_options(self) -> FolderOptions:

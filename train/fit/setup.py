@@ -21,7 +21,7 @@ from train.data.dataset import Dataset, open_dataset, open_splits, split_by_sour
 from train.data.layouts.tree import SPLITS, WHOLE
 from train.data.loader import load_frame
 from train.data.sampler import Sampler
-from train.data.splits import parse_share, parse_shares
+from train.data.splits import parse_shares
 from train.fit.checkpoints import OPTIONS, Checkpoints, held
 from train.fit.config import OF_ONE_START, FitConfig, Recipe, network_config
 from train.fit.losses import Objective, objective_of
@@ -61,6 +61,7 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
         weights, notes = zeros, []
     check_batch(recipe, network, total)
     data, validation = open_parts(config)
+    left_out = unseen(config)  # now: the folder may change while training goes on
     if config.data.self_blend:
         from train.data.synthetic.fresh import with_forgeries  # needs OpenCV
 
@@ -120,10 +121,10 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
     if best:
         say(f"best {best['metric']}: {best['value']:.4f}, of step {best['step']}")
     checkpoint = workdir / ("best" if best else "last")
-    words = ["--checkpoint", str(checkpoint), "--data", str(chosen.data)]
-    words += ["--split", chosen.split, "--seed", str(config.start.seed)] if chosen.split else []
-    words += [*(["--skip-bad"] if chosen.skip_bad else []), *chosen.folder_options.flags()]
-    say(f"Score it:\n  python -m train.eval {shlex.join(words)}")
+    if left_out is not None:
+        words = ["--checkpoint", str(checkpoint), "--data", str(chosen.data), *left_out]
+        words += [*(["--skip-bad"] if chosen.skip_bad else []), *chosen.folder_options.flags()]
+        say(f"Score it:\n  python -m train.eval {shlex.join(words)}")
     return None
 
 
@@ -133,23 +134,22 @@ def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
     Raises:
         InputError: the data set cannot be used, or lacks the split to validate on.
     """
-    name, shares, wanted = str(config.data.data), config.data.split, config.data.validation
+    name, shares, wanted = str(config.data.data), config.data.shares, config.data.validation
     seed, skip_bad, options = config.start.seed, config.data.skip_bad, config.data.folder_options
     opened = functools.partial(open_dataset, name, seed=seed, skip_bad=skip_bad, options=options)
-    if shares is not None:
+    if (given := config.data.split) is not None:
         if wanted is not None:
             raise InputError(
-                f"--split {shares} and --validation {wanted} both say what is validated on; "
-                "give one"
+                f"--split {given} and --validation {wanted} both say what is validated on; give one"
             )
-        validated = parse_shares(shares)[1] > 0
-        return opened(f"train:{shares}"), opened(f"validation:{shares}") if validated else None
+        validated = parse_shares(given)[1] > 0
+        return opened(f"train:{given}"), opened(f"validation:{given}") if validated else None
     stored = open_splits(name, skip_bad=skip_bad, options=options)[0]
     train = opened(WHOLE if "train" not in stored and WHOLE in stored else "train")
     if wanted is None:
         return train, opened("validation") if "validation" in stored else None
-    if share := parse_share(wanted):
-        parts = split_by_source(train, (100 - share, share, 0), seed)
+    if shares is not None:
+        parts = split_by_source(train, parse_shares(shares), seed)
         for part in ("train", "validation"):
             if not len(parts[part]):
                 raise InputError(
@@ -166,6 +166,21 @@ def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
             "another, or give a share of the sources that are trained on, such as 10%"
         )
     return train, opened(split)
+
+
+def unseen(config: FitConfig) -> list[str] | None:
+    """The options of train.eval for frames that are not trained on; None if there are none."""
+    chosen, seed = config.data, config.start.seed
+    name, skip_bad, options = str(chosen.data), chosen.skip_bad, chosen.folder_options
+    whole, *others = open_splits(name, skip_bad=skip_bad, options=options)[0].values()
+    if others:  # train.eval scores one of them by default
+        return []
+    if (shares := chosen.shares) is not None:
+        parts = split_by_source(whole, parse_shares(shares), seed)
+        for part in ("test", "validation"):
+            if len(parts[part]):
+                return ["--split", f"{part}:{shares}", "--seed", str(seed)]
+    return None
 
 
 def check_batch(

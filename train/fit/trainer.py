@@ -160,7 +160,8 @@ class Trainer:
             "configuration": options,
         }
         source = {
-            "trained": {name: options[name] for name in ("data", "split", "init_from", "seed")}
+            "trained": {name: options[name] for name in ("data", "init_from", "seed")}
+            | {"split": self.config.data.shares}
             | {name: progress[name] for name in ("layout", "step", "data_fingerprint")},
             WORTH: self.worth.to_json(),
             "made_by": made_by(),

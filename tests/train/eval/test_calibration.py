@@ -366,6 +366,10 @@ def test_which_frames_it_stands_on(
         metadata.store_record(model, "trained", of_training | {"split": split})
         message = fails(evaluation.main, "--checkpoint", model, "--calibrate", "--data", folder)
         assert named in message
+    metadata.store_record(model, "trained", of_training | {"split": "70/30/0"})  # without test
+    message = fails(evaluation.main, "--checkpoint", model, "--calibrate", "--data", folder)
+    assert "give --split validation:70/30/0 --seed 3" in message
+    evaluate(model, folder, "--split", "validation:70/30/0", "--seed", 3, "--calibrate", 0.2)
     capsys.readouterr()
     metadata.store_record(model, "trained", of_training)
     for more, is_noted in (((), True), (("--seed", 3, "--split", "60/20/20"), False)):

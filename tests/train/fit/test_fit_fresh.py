@@ -102,6 +102,7 @@ def test_real_frames_of_a_folder_are_forged_anew(tmp_path: Path) -> None:
     fit.main(["--workdir", str(parts), "--resume", "--steps", "6"])
     assert killed.differing(whole, parts) == []
     for workdir in (whole, parts):
+        assert metadata.load_source(workdir / "last")["trained"]["split"] == "50/50/0"
         trained_on = Worth.of_checkpoint(workdir / "last").trained_on
         assert re.fullmatch(
             r"data that is not recorded, then on \d+ frames of folder, with forgeries made by "

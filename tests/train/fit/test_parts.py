@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.train.folders import write_folder, write_original
-from train.data.dataset import Dataset
+from train.data.dataset import Dataset, open_dataset
 from train.data.splits import source_of
 from train.fit import __main__ as fit
-from train.fit.setup import open_parts
+from train.fit.setup import open_parts, unseen
 
 
 def parts(data: Path, **options: object) -> tuple[Dataset, Dataset | None]:
@@ -55,6 +55,38 @@ def test_a_share_of_the_sources_to_validate_on(folder: str, tmp_path: Path) -> N
         assert again.table.file.tolist() == validation.table.file.tolist()
         seen.add(frozenset(sources[1]))
     assert len(seen) > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"split": "60/20/20"}, "test"),
+        ({"split": "80/20/0"}, "validation"),
+        ({"split": "85/14/1"}, "validation"),  # so few sources that none are of test
+        ({"validation": "30%"}, "validation"),
+        ({"split": "100/0/0"}, None),
+        ({}, None),
+    ],
+)
+def test_frames_to_score_are_not_trained_on(
+    options: dict[str, str], part: str | None, tmp_path: Path
+) -> None:
+    data = str(write_folder(tmp_path / "data", videos=20))
+    config = fit.resolve({"data": data, "workdir": Path("nowhere"), "seed": 3, **options})
+    words = unseen(config)
+    assert (words is None) == (part is None)
+    if words is not None:
+        chosen = dict(zip(words[::2], words[1::2], strict=True))
+        scored = open_dataset(data, chosen["--split"], seed=int(chosen["--seed"]))
+        assert scored.split == part
+        assert not set(scored.table.video) & set(open_parts(config)[0].table.video)
+
+
+def test_splits_of_a_folder_are_scored_as_they_are(tmp_path: Path) -> None:
+    data = str(write_original(tmp_path / "dfdc"))
+    config = fit.resolve({"data": data, "workdir": Path("nowhere"), "validation": "50%"})
+    assert unseen(config) == []
+    assert open_dataset(data, None).split == "test"
 
 
 def test_options_for_reading_reach_the_data(tmp_path: Path) -> None:
