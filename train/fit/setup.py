@@ -230,10 +230,10 @@ def check_logging(config: FitConfig, network: UNetConfig, validation: Dataset | 
 
 def check_labels(network: UNetConfig, train: Dataset) -> None:
     """Raises an InputError if a head of the network has nothing to learn."""
-    if network.has_mask_head and not train.table.has_mask.any():
+    if network.has_mask_head and not (train.table.has_mask & ~train.table.is_real).any():
         raise InputError(
-            f"{train.name} has no masks to train the mask head by; add masks/, or train the "
-            "classifier alone by --heads classifier"
+            f"{train.name} has no masks of FAKE frames to train the mask head by; add them to "
+            "masks/, or train the classifier alone by --heads classifier"
         )
     if network.has_classifier and len(np.unique(train.table.is_real)) < 2:
         raise InputError(

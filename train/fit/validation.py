@@ -58,8 +58,8 @@ def check_metric(metric: str | None, config: UNetConfig, data: Dataset) -> None:
         return
     if metric is None:
         raise InputError(
-            f"{wanted} is not defined: none of the validation frames has a mask; add masks, or "
-            "train without validation"
+            f"{wanted} is not defined: none of the FAKE validation frames has a mask; add "
+            "masks, or train without validation"
         )
     near = difflib.get_close_matches(metric, sorted(comparable), n=1, cutoff=0)
     raise InputError(
@@ -77,7 +77,8 @@ def _guesses(config: UNetConfig, data: Dataset) -> Predictions:
     if config.has_mask_head:
         ones = np.ones(count, np.int64)
         parts |= {"pixels": PixelCounts(*[ones] * 4), "manipulated_pixels": ones}
-        parts |= {"has_mask": table.has_mask, "histogram": np.ones((2, 2, BINS), np.int64)}
+        has_mask = table.has_mask & ~table.is_real  # those of REAL frames alone rank no networks
+        parts |= {"has_mask": has_mask, "histogram": np.ones((2, 2, BINS), np.int64)}
     return Predictions(table.file, table.video, table.is_real, **parts)
 
 
