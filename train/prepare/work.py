@@ -24,6 +24,7 @@ from train.prepare.plan import Group, Planned
 RECORDS, STAGE = "videos", ".stage"  # below the result's folder
 FOLDERS = {"train": "training", "validation": "validation", "test": "testing"}
 _RECORD = "record.json"
+_ORIGINAL = "sha256_of_original"  # in a fake's record; null if its original could not be used
 METADATA = (  # what metadata.json has of a record
     *("label", "original", "split", "data_set", "method", "compression", "file", "sha256"),
     *("size", "frames_a_second", "masks"),
@@ -73,7 +74,7 @@ def make_group(group: Group, out: Path, options: Options) -> list[Outcome]:
     original: Outcome | None = None
     for planned in group:
         try:
-            record = _read_record(out, planned)
+            record = _read_record(out, planned, original)
             was_made = record is not None
             record = record or _make(planned, original, out, options)
             outcomes.append(Outcome(planned, record, was_made=was_made))
@@ -85,13 +86,23 @@ def make_group(group: Group, out: Path, options: Options) -> list[Outcome]:
     return [outcome.without_frames() for outcome in outcomes]
 
 
-def _read_record(out: Path, planned: Planned) -> dict[str, Any] | None:
-    """The record of a video that was made before; None also if it is damaged."""
+def _read_record(out: Path, planned: Planned, original: Outcome | None) -> dict[str, Any] | None:
+    """The record of a video that was made before.
+
+    None also if it is damaged, or of a fake whose original could not be used then, or was another.
+    """
     with contextlib.suppress(FileNotFoundError, ValueError):
         record = json.loads(record_path(out, planned).read_text(encoding="utf-8"))
         if isinstance(record, dict) and record.keys() >= _FIELDS:
-            return record
+            now = _sha256_of(original)
+            if now is None or record.get(_ORIGINAL, now) == now:  # the first records have no such
+                return record
     return None
+
+
+def _sha256_of(original: Outcome | None) -> str | None:
+    """That of an original's file; None if it cannot be used."""
+    return None if original is None or original.record is None else original.record["sha256"]
 
 
 def is_made(out: Path, planned: Planned) -> bool:
@@ -122,7 +133,7 @@ def _make(
     try:
         crops, originals = _cut(planned, original, out, stage, options)
         source = _mark(planned, crops, originals, stage / MASKS, options)
-        record = _record(planned, crops, source)
+        record = _record(planned, crops, source) | {_ORIGINAL: _sha256_of(original)}
         text = json.dumps(record, ensure_ascii=False, indent=1)
         (stage / _RECORD).write_text(f"{text}\n", encoding="utf-8")
         for part in (CROPS, MASKS):

@@ -498,6 +498,23 @@ def test_what_was_made_is_not_made_again(dfdc: Path, tmp_path: Path) -> None:
     assert listing(out) == listing(dfdc / "made")
 
 
+def test_fakes_are_made_again_once_their_original_can_be_used(dfdc: Path, tmp_path: Path) -> None:
+    raw, out = shutil.copytree(dfdc / "raw", tmp_path / "raw"), tmp_path / "made"
+    entries = read(dfdc / "made/metadata.json")
+    keys = {entry["original"] for entry in entries.values() if entry["original"]}
+    whole = {path: path.read_bytes() for path in raw.rglob("*.mp4") if path.name in keys}
+    assert whole
+    for path, content in whole.items():
+        path.write_bytes(content[: len(content) // 2])
+    assert run(raw, out) == 1
+    made = read(out / "metadata.json")
+    assert {entry["masks"] for entry in made.values() if entry["label"] == "FAKE"} == {None}
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert run(raw, out) == 0
+    assert listing(out) == listing(dfdc / "made")
+
+
 def test_processes_make_the_same(dfdc: Path, tmp_path: Path) -> None:
     assert run(dfdc / "raw", tmp_path / "made", "--workers", 2) == 0
     assert listing(tmp_path / "made") == listing(dfdc / "made")
