@@ -3,12 +3,13 @@
 Inference is spread over a process's devices in `flax_unet.nn.inference`.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -249,3 +250,16 @@ def gather(tree: Tree) -> Tree:
 
     barrier()
     return jax.tree.map(one, tree)
+
+
+@contextlib.contextmanager
+def memory_errors(advice: Callable[[], str]) -> Iterator[None]:
+    """Turns an error of exhausted memory into an InputError; `advice()` is what to do."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        text = str(error).partition("\n")[0]
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in text:
+            raise
+        reason = text.removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".") or "out of memory"
+        raise InputError(f"the memory is exhausted ({reason:.200}): {advice()}") from error

@@ -56,6 +56,21 @@ def require(*packages: str) -> None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
+def users_message(error: InputError | OSError | ModuleNotFoundError) -> str | None:
+    """What a user should read of an error; None if it is a defect, or stdout was closed."""
+    if isinstance(error, BrokenPipeError):
+        return None
+    if not isinstance(error, ModuleNotFoundError):
+        return str(error)
+    if error.name not in _EXTRAS:
+        return None
+    extra, name = _EXTRAS[error.name], _DISTRIBUTIONS.get(error.name, error.name)
+    return (
+        f"this needs the package {error.name} of the extra {extra}: pip install {name}, or in a "
+        f"checkout pip install -e '.[{extra}]'"
+    )
+
+
 def ending_signals() -> list[signal.Signals]:
     """The signals that ask a process to end, besides Ctrl-C.
 
@@ -124,18 +139,10 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:  # stdout was closed, for example by `head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is buffered
             sys.exit(141)  # the shells' number for it
-        except (InputError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        except ModuleNotFoundError as error:
-            if error.name not in _EXTRAS:
+        except (InputError, OSError, ModuleNotFoundError) as error:
+            if (message := users_message(error)) is None:
                 raise
-            extra, name = _EXTRAS[error.name], _DISTRIBUTIONS.get(error.name, error.name)
-            print(
-                f"error: this needs the package {error.name} of the extra {extra}: "
-                f"pip install {name}, or in a checkout pip install -e '.[{extra}]'",
-                file=sys.stderr,
-            )
+            print(f"error: {message}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it at once

@@ -17,7 +17,7 @@ from flax_unet.nn.config import DTYPES, UNetConfig
 from flax_unet.nn.decision import DECISION, POLARITY
 from flax_unet.utils.arguments import between_0_and_1, program_name
 from flax_unet.utils.cache import keep_compiled
-from flax_unet.utils.errors import InputError, command, counted, require
+from flax_unet.utils.errors import InputError, command, counted, require, users_message
 from flax_unet.utils.files import check_space, followed, staged_directory
 from train.data.dataset import EMBEDDED, GENERATED, SELF_BLENDED, Dataset, open_dataset
 from train.data.layouts.options import FolderOptions, add_options
@@ -74,19 +74,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.calibrate is not None:
             check_space(followed(path), _SOURCE)
         devices = select_devices(args.devices)
+
+        def evaluate(name: str, stage: Path | None) -> dict[str, Any]:
+            with distributed.memory_errors(lambda: _memory_advice(args.batch_size)):
+                return _evaluate(args, name, options, path, model, origin, devices, stage)
+
         if len(names) == 1:
-            _evaluate(args, names[0], options, path, model, origin, devices, stage)
+            evaluate(names[0], stage)
         for name in names if len(names) > 1 else ():
             own = None if stage is None else stage / placed[name]
             if own is not None:
                 own.mkdir()
             try:
-                found[name] = _evaluate(args, name, options, path, model, origin, devices, own)
-            except InputError as error:
-                if processes > 1:  # the others wait for this one
+                found[name] = evaluate(name, own)
+            except (InputError, OSError, ModuleNotFoundError) as error:
+                message = users_message(error)
+                if message is None or processes > 1:  # the others wait for this one
                     raise
-                failed[name] = str(error)
-                print(f"error: {name}: {error}\n", file=sys.stderr)
+                failed[name] = message
+                print(f"error: {name}: {message}\n", file=sys.stderr)
                 if own is not None:
                     shutil.rmtree(own)
             else:
@@ -104,6 +110,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"\n{out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
     if failed:
         sys.exit(2)
+
+
+def _memory_advice(batch_size: int) -> str:
+    if batch_size == 1:
+        return "use devices with more memory"
+    return f"give a smaller --batch-size, such as {batch_size // 2}"
 
 
 def _evaluate(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flax_unet.utils.errors import InputError, gigabytes
+from flax_unet.utils.errors import gigabytes
 from train.distributed import Device
 from train.fit.config import Recipe
 
@@ -95,19 +95,6 @@ def remedy(found: Needs | None, recipe: Recipe, devices: int) -> str:
     if not recipe.remat:
         ways.append("on a GPU or TPU --remat needs about half")
     return "; ".join(ways)
-
-
-@contextlib.contextmanager
-def memory_errors(advice: Any) -> Iterator[None]:
-    """Turns an error of exhausted memory into an InputError; `advice()` is what to do."""
-    try:
-        yield
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        text = str(error).partition("\n")[0]
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in text:
-            raise
-        reason = text.removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".") or "out of memory"
-        raise InputError(f"the memory is exhausted ({reason:.200}): {advice()}") from error
 
 
 def free_memory() -> int | None:

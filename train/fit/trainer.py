@@ -185,7 +185,7 @@ class Trainer:
         """
         process, processes = distributed.process()
         start = int(self.state.step)
-        with estimate.memory_errors(self._memory_advice):
+        with distributed.memory_errors(self._memory_advice):
             self.state, self.totals = distributed.replicate((self.state, self.totals), self.devices)
         if self.is_first:
             best = self.progress.best
@@ -213,7 +213,7 @@ class Trainer:
             signals = at_end.enter_context(stop_signals())
             # After an error too: a process that ends fails to write.
             at_end.callback(self.checkpoints.wait)
-            at_end.enter_context(estimate.memory_errors(self._memory_advice))
+            at_end.enter_context(distributed.memory_errors(self._memory_advice))
             if not self._is_out_of_patience():
                 at_end.enter_context(contextlib.closing(source))
                 self._loop(start, source, signals)

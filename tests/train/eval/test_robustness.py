@@ -3,14 +3,18 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
 import pytest
 from PIL import Image
 
 from flax_unet.checkpoint import metadata
 from tests.flax_unet.samples import small_checkpoint
 from tests.train.folders import write_folder
+from train.data.dataset import Dataset
 from train.eval import __main__ as evaluation
+from train.eval import scoring
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +85,55 @@ def test_several_data_sets(model: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert list(report["failed"]) == [str(tmp_path / "missing")]
     assert "average" in printed.out
     assert not (out / "missing").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (ModuleNotFoundError("No module named 'cv2'", name="cv2"), "needs the package cv2"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (MemoryError(), "the memory is exhausted (out of memory): give a smaller --batch-size"),
+    ],
+)
+def test_any_failure_keeps_the_others(
+    error: Exception,
+    named: str,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = (write_folder(tmp_path / name, videos=4) for name in "ab")
+    open_dataset = evaluation.open_dataset
+
+    def opened(name: str, *given: Any, **more: Any) -> Dataset:
+        if name == str(second):
+            raise error
+        return open_dataset(name, *given, **more)
+
+    monkeypatch.setattr(evaluation, "open_dataset", opened)
+    out = tmp_path / "out"
+    assert run(model, "--data", first, "--data", second, "--out", out) == 2
+    assert f"error: {second}: " in (printed := capsys.readouterr().err)
+    assert named in printed
+    assert (out / "a" / "report.json").exists()
+    assert named in json.loads((out / "report.json").read_text())["failed"][str(second)]
+
+
+def test_a_batch_that_memory_cannot_hold(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A step asks for 2^47 bytes, as one that is too large does on any device."""
+    monkeypatch.setattr(scoring, "compiled", lambda *_: lambda _: jnp.zeros(1 << 45))
+    data = write_folder(tmp_path / "data", videos=2)
+    for size, remedy in ((32, "a smaller --batch-size, such as 16"), (1, "more memory")):
+        assert run(model, "--data", data, "--batch-size", size) == 2
+        printed = capsys.readouterr().err
+        assert "the memory is exhausted (Out of memory allocating" in printed
+        assert remedy in printed
 
 
 def test_one_data_set_twice_is_refused(
