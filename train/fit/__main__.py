@@ -7,7 +7,7 @@ from typing import Any
 
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command, require
-from train.fit.config import CHANGEABLE, GROUPS, FitConfig
+from train.fit.config import CHANGEABLE, DEMONSTRATION, GROUPS, OF_ONE_START, FitConfig
 from train.options import OptionParser, fields_of, flag, valid
 
 _EPILOG = """\
@@ -45,6 +45,9 @@ def _override(before: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
 def resolve(given: dict[str, Any]) -> FitConfig:
     """The configuration of a run: the saved one of its work directory, if any, and what is given.
 
+    What a start saved that left no checkpoint does not shape another run: it counts with --resume,
+    or if nothing that is given describes a run.
+
     Raises:
         InputError: there is nothing to resume, the work directory holds something else, or an
             option contradicts the saved ones.
@@ -54,12 +57,14 @@ def resolve(given: dict[str, Any]) -> FitConfig:
     fields = fields_of(*GROUPS)
     workdir = valid(fields["workdir"], given.get("workdir", fields["workdir"].default))
     saved, resume = load_options(workdir), given.get("resume")
-    if resume is False:
-        if Checkpoints(workdir, 1).steps():
-            raise InputError(
-                f"--no-resume: {workdir} holds a run; name a new directory by --workdir, or "
-                "delete this one"
-            )
+    is_begun = bool(Checkpoints(workdir, 1).steps())
+    if resume is False and is_begun:
+        raise InputError(
+            f"--no-resume: {workdir} holds a run; name a new directory by --workdir, or "
+            "delete this one"
+        )
+    is_described = not given.keys() <= OF_ONE_START | CHANGEABLE
+    if resume is False or (is_described and not resume and not is_begun):
         saved = None
     if saved is None:
         if resume:
@@ -70,7 +75,7 @@ def resolve(given: dict[str, Any]) -> FitConfig:
     saved = {"recipe": "combined"} | {renamed.get(k, k): value for k, value in saved.items()}
     config = FitConfig.from_options(_override(saved, given))
     now = config.options()
-    for name, value in saved.items() if Checkpoints(workdir, 1).steps() else ():
+    for name, value in saved.items() if is_begun else ():
         if name not in CHANGEABLE and now[name] != value:
             raise InputError(
                 f"{workdir} was trained with {flag(name)} {value}, not {now[name]}; leave it out "
@@ -90,15 +95,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     require("tensorboardX", "matplotlib", *(["wandb"] if config.logging.wandb else []))
 
     from train import distributed
-    from train.fit.checkpoints import load_options
+    from train.fit.checkpoints import Checkpoints
 
     machines, workdir = config.machines, config.start.workdir
     # Before anything else uses JAX.
     distributed.join(machines.coordinator, machines.num_processes, machines.process_id)
     from train.fit.setup import train
 
-    is_demonstration = given.get("data") is None and load_options(workdir) is None
-    if received := train(config, is_demonstration=is_demonstration):
+    is_demonstration = given.get("data") is None and config.data.data == DEMONSTRATION["data"]
+    is_begun = bool(Checkpoints(workdir, 1).steps())
+    if received := train(config, is_demonstration=is_demonstration and not is_begun):
         sys.exit(128 + received)
 
 

@@ -106,9 +106,12 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
         )
         say(f"{workdir}: goes on after step {done}" if resumed else f"{workdir}: starts")
         if process == 0:
-            with staged_file(workdir / OPTIONS) as stage:
-                saved = config.options().items()
-                metadata.write_json(stage, {k: v for k, v in saved if k not in OF_ONE_START})
+            file = workdir / OPTIONS
+            options = {k: v for k, v in config.options().items() if k not in OF_ONE_START}
+            if not resumed and file.is_file() and metadata.read_json(file) != options:
+                say(f"note: {file}, of a start that saved no checkpoint, is replaced")
+            with staged_file(file) as stage:
+                metadata.write_json(stage, options)
         received = trainer.train()
         if process == 0:
             write_curves(workdir)

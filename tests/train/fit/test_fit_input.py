@@ -197,6 +197,27 @@ def test_options_of_a_run_start_another(data: Path, tmp_path: Path) -> None:
     assert fit.resolve(unset).recipe.steps is None
 
 
+def test_start_without_a_checkpoint_shapes_no_other_command(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = ["--data", str(data), "--workdir", str(tmp_path / "run"), "--batch-size", "4"]
+    fixed += ["--init-from", str(data.parent / "start"), "--steps", "1"]
+    fit.main([*fixed, "--learning-rate", "0.5", "--flip", "0.5"])
+    assert "saved no checkpoint" not in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    for link in ("last", "best"):
+        (tmp_path / "run" / link).unlink(missing_ok=True)
+    alone = fit.resolve(fit.read_options(["--workdir", str(tmp_path / "run")]))
+    assert (alone.recipe.learning_rate, alone.augmentation.flip) == (0.5, 0.5)
+    again = fit.resolve(fit.read_options([*fixed, "--resume"]))
+    assert (again.recipe.learning_rate, again.augmentation.flip) == (0.5, 0.5)
+    fit.main(fixed)
+    printed = capsys.readouterr().out
+    assert "training.json, of a start that saved no checkpoint, is replaced" in printed
+    saved = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert (saved["learning_rate"], saved["flip"]) == (1e-5, 0.0)
+
+
 def test_run_with_former_names_of_options_continues(data: Path, tmp_path: Path) -> None:
     fixed = ["--data", str(data), "--init-from", str(data.parent / "start"), "--batch-size", "4"]
     fixed += ["--workdir", str(tmp_path / "run"), "--class-loss-weight", "0.7"]
