@@ -11,7 +11,7 @@ from textwrap import indent
 
 from flax_unet.media.faces import MIN_FACE
 from flax_unet.media.videos import Sampling
-from flax_unet.utils.arguments import at_least_one, between_0_and_1, program_name
+from flax_unet.utils.arguments import at_least_one, at_least_zero, between_0_and_1, program_name
 from flax_unet.utils.cluster import connected
 from flax_unet.utils.errors import InputError, command, require
 from flax_unet.utils.filenames import shown
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         help="per cent of training, validation and testing, for videos without an official split; "
         "a fake stays with its original, and a person's videos together (default: 80/10/10)",
     )
-    add("--seed", type=int, default=0, metavar="N", help="of --split (default: 0)")
+    add("--seed", type=at_least_zero, default=0, metavar="N", help="of --split (default: 0)")
     add("--workers", type=at_least_one, metavar="N", help="processes (default: one a core)")
     add(
         "--ray",

@@ -844,6 +844,12 @@ def test_the_same_picture_is_kept_once(tmp_path: Path) -> None:
     assert_clean(tmp_path / "made")
 
 
+def test_seed_below_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "raw").mkdir()
+    assert run(tmp_path / "raw", tmp_path / "made", "--seed", -1) == 2
+    assert "--seed: expected a whole number from 0, got -1" in capsys.readouterr().err
+
+
 def test_nothing_can_be_used(tmp_path: Path, fails: Callable[..., str]) -> None:
     (tmp_path / "raw" / "fake").mkdir(parents=True)
     (tmp_path / "raw" / "fake" / "1.mp4").touch()
