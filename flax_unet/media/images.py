@@ -28,6 +28,7 @@ MAX_PIXELS = 100_000_000  # larger pictures are refused before they are decoded
 MAX_SIDE = 2**15  # pixels
 _REDUCED = 4  # JPEG of up to this many times the pixels is decoded at 1/2, 1/4 or 1/8 of its sides
 TOO_MANY = "has too many pixels"  # a kind of DecodeError
+OF_16_BITS = "of 16 bits a channel, the upper 8 were judged"  # a note
 GREY = 128  # beneath what is transparent
 _OF_8_BITS = ("RGB", "RGBA", "LA", "CMYK")
 
@@ -93,7 +94,7 @@ def decode(
             notes.append("it holds several pictures; the first one was judged")
         is_16_bit = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
         if is_16_bit and image.mode in _OF_8_BITS:  # Pillow drops the others
-            notes.append("of 16 bits a channel, the upper 8 were judged")
+            notes.append(OF_16_BITS)
         image.load()
         return image
     except (DecodeError, MemoryError):

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from flax_unet.media.images import OF_16_BITS
 from flax_unet.utils.errors import counted
 from flax_unet.utils.filenames import utf8
 from train.data.layouts import image_files, masks, metadata, tree
@@ -142,10 +143,12 @@ def read_crop(crop: Crop, mask_threshold: int | None) -> Content:
         BadFileError: a file cannot be used.
         OSError: one cannot be read; another attempt may succeed.
     """
-    picture = crop.path.read_bytes()
-    image = image_files.decode(picture)
+    picture, notes = crop.path.read_bytes(), list[str]()
+    image = image_files.decode(picture, notes)
     if image.mode.startswith(("I", "F")):  # PIL would cut their values off at 255
         raise BadFileError(f"its mode is {image.mode}; expected 8 bits a channel")
+    if OF_16_BITS in notes:
+        raise BadFileError("it has 16 bits a channel; expected 8")
     if crop.mask is None:
         return Content(picture, b"", image.mode, mask_is_emptied=False)
     try:

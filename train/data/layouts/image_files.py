@@ -51,8 +51,8 @@ def is_directory(file: File) -> bool:
     return file.fault is not None and file.fault.kind == _DIRECTORY
 
 
-def decode(content: bytes) -> Image.Image:
-    """Decodes a picture fully, in its own mode.
+def decode(content: bytes, notes: list[str] | None = None) -> Image.Image:
+    """Decodes a picture fully, in its own mode; `notes` are those of `images.decode`.
 
     Raises:
         BadFileError: it cannot be used.
@@ -60,6 +60,6 @@ def decode(content: bytes) -> Image.Image:
     if not content:
         raise BadFileError("it is empty")
     try:
-        return images.decode(io.BytesIO(content), MAX_PIXELS)
+        return images.decode(io.BytesIO(content), MAX_PIXELS, notes)
     except images.DecodeError as error:
         raise BadFileError(f"it {error.kind}", f"it {error}") from error

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from flax_unet import InputError
+from flax_unet.media.faces import opencv
 from flax_unet.media.images import read_image, to_input
 from tests.train.folders import SIDE, edit, write_crop, write_folder, write_mask
 from train.data import audit
@@ -29,6 +30,8 @@ def spoil(folder: Path) -> dict[str, str]:
     (crops / "v000_text.png").write_text("no picture")
     (crops / "v000_dir.png").mkdir()
     Image.fromarray(np.zeros((SIDE, SIDE), np.uint16)).save(crops / "v000_deep.png")
+    deep = np.zeros((SIDE, SIDE, 3), np.uint16)
+    assert opencv().imwrite(str(crops / "v000_deeper.png"), deep)
     for name in ("small", "smaller", "values", "soft", "broken", "colours", "glass", "two"):
         write_crop(crops / f"v001_{name}.png", rng)
     write_mask(masks / "v001_small.gif", np.zeros((8, 9)))
@@ -58,6 +61,7 @@ def spoil(folder: Path) -> dict[str, str]:
         "v000_text.png": "not a picture of a known format",
         "v000_dir.png": "directory",
         "v000_deep.png": "mode is I;16",
+        "v000_deeper.png": "it has 16 bits a channel; expected 8",
         "v001_small.png": f"its mask is 9x8, the picture {SIDE}x{SIDE}",
         "v001_smaller.png": f"its mask is 4x3, the picture {SIDE}x{SIDE}",
         "v001_values.png": "its values are 7",
