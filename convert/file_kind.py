@@ -5,8 +5,10 @@ It is decided by the first bytes, the members of an archive, or the files of a f
 
 import bz2
 import gzip
+import json
 import lzma
 import mimetypes
+import re
 import shlex
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from flax_unet.utils.errors import counted
 _SUFFIXES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pkl", ".pickle"})
 _OURS = frozenset({metadata.CONFIG, metadata.SOURCE, metadata.MANIFEST})
 _MOST_LISTED = 5  # members or files that a message names
+_PLAIN = re.compile(r"(\./)?\w[\w./ +=,-]*")  # a member's name that no program takes for more
+_OPTION_OR_HOST = re.compile(r"[-@]|[^/]*:")  # what programs may take a relative path for
 
 # First bytes -> name, how to unpack, and how to look inside.
 _PACKED = {
@@ -49,9 +53,27 @@ def command(module: str, *arguments: object) -> str:
     return f"python -m {module} {' '.join(quoted(argument) for argument in arguments)}"
 
 
-def quoted(path: object) -> str:
-    """A path as a shell takes it."""
-    return shlex.quote(str(path))
+def quoted(argument: object) -> str:
+    """An argument as a shell takes it; a path is one that no program takes for an option."""
+    text = str(argument)
+    if isinstance(argument, Path) and not argument.is_absolute() and _OPTION_OR_HOST.match(text):
+        text = f"./{text}"
+    return shlex.quote(text)
+
+
+def _saving(weights: str, path: Path) -> str:
+    """A command that saves the weights of a program: `weights` is code, `{}` in it the file."""
+    file, out = (
+        json.dumps(str(of), ensure_ascii=False) for of in (path, f"{path.stem}.weights.pth")
+    )
+    code = f"import torch; torch.save({weights.format(file)}, {out})"
+    return f"python -c {shlex.quote(code)}"
+
+
+def _unpacking(program: str, path: Path, names: list[str]) -> str:
+    """A command that unpacks the first checkpoint of an archive, or all of it."""
+    inside = [name for name in names if Path(name).suffix in _SUFFIXES and _PLAIN.fullmatch(name)]
+    return " ".join((program, *map(quoted, (path, *inside[:1]))))
 
 
 def of_file(path: Path, head: bytes) -> str:
@@ -133,30 +155,22 @@ def _of_packed(path: Path, name: str, unpack: str, opened: object) -> str:
 
 def of_tar(path: Path, names: list[str]) -> str:
     """A predicate on a tar archive that holds these files."""
-    inside = [name for name in names if Path(name).suffix in _SUFFIXES]
-    what = f"is a tar archive that holds {_listed(names)}"
-    if not inside:
-        return f"{what}. Unpack it: tar -xf {quoted(path)}"
-    return f"{what}. Unpack it: tar -xf {quoted(path)} {quoted(inside[0])}"
+    unpacking = _unpacking("tar -xf", path, names)
+    return f"is a tar archive that holds {_listed(names)}. Unpack it: {unpacking}"
 
 
 def of_zip(path: Path, names: list[str], pickled: bool) -> str | None:
     """A predicate on a zip archive, or None for a checkpoint; `pickled`: it has a `data.pkl`."""
     inner = {name.partition("/")[2] for name in names}
-    file = quoted(path)
     if "constants.pkl" in inner:
-        return (
-            "is a TorchScript program. Save its weights instead: python -c "
-            f'"import torch; torch.save(torch.jit.load({str(path)!r}).state_dict(), '
-            f'{f"{path.stem}.weights.pth"!r})"'
+        return "is a TorchScript program. Save its weights instead: " + _saving(
+            "torch.jit.load({}).state_dict()", path
         )
     if pickled:
         return None
     if any(n.endswith(("serialized_exported_program.json", "models/model.json")) for n in names):
-        return (
-            "is a program of torch.export. Save its weights instead: python -c "
-            f'"import torch; torch.save(torch.export.load({str(path)!r}).state_dict, '
-            f'{f"{path.stem}.weights.pth"!r})"'
+        return "is a program of torch.export. Save its weights instead: " + _saving(
+            "torch.export.load({}).state_dict", path
         )
     if ".data/extern_modules" in inner:
         return (
@@ -165,10 +179,9 @@ def of_zip(path: Path, names: list[str], pickled: bool) -> str | None:
         )
     if "model.weights.h5" in names:
         return f"is a Keras model. {_ONLY_PYTORCH}"
-    inside = [name for name in names if Path(name).suffix in _SUFFIXES]
     what = f"is a zip archive but not a PyTorch checkpoint; it holds {_listed(names)}"
-    if inside:
-        return f"{what}. Unpack it: unzip {file} {quoted(inside[0])}"
+    if any(Path(name).suffix in _SUFFIXES for name in names):
+        return f"{what}. Unpack it: {_unpacking('unzip', path, names)}"
     if names and all(name.endswith(".npy") for name in names):
         return f"{what}: it is a file of NumPy arrays. Save one with torch.save(state_dict, OUT)"
     return what
@@ -206,14 +219,15 @@ def of_folder(path: Path) -> str:
         return (
             "is a distributed checkpoint of PyTorch. Make it one file: python -m "
             f"torch.distributed.checkpoint.format_utils dcp_to_torch {quoted(path)} "
-            f"{quoted(f'{path.name}.pth')}"
+            f"{quoted(Path(f'{path.name}.pth'))}"
         )
     for folder in (path, *(path / name for name in names)):
         if _is_unpacked(folder):
             top, name = folder.resolve().parent, folder.resolve().name
             return (
                 "is an unpacked checkpoint; PyTorch's .pth files are zip archives. Pack it again: "
-                f"(cd {quoted(top)} && zip -0 -r {quoted(f'{name}.pth')} {quoted(name)})"
+                f"(cd {quoted(top)} && zip -0 -r {quoted(Path(f'{name}.pth'))} "
+                f"{quoted(Path(name))})"
             )
     if {"_CHECKPOINT_METADATA", "_METADATA", "manifest.ocdbt"} & set(names):
         return f"is an Orbax checkpoint of another program. {_ONLY_PYTORCH}"

@@ -11,7 +11,9 @@ import lzma
 import operator
 import os
 import pickle
+import re
 import runpy
+import shlex
 import shutil
 import struct
 import subprocess
@@ -314,6 +316,50 @@ def test_the_command_that_a_message_names_helps(case: str, tmp_path: Path, fails
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     (unpacked,) = (p for p in tmp_path.rglob("*") if p.is_file() and p.name != name)
     assert unpacked.read_bytes() == GOOD
+
+
+HOSTILE = "$(touch pwned)`touch pwned`'\"; touch pwned #"
+EVIL = "--to-command=touch pwned #.pth"
+COMMANDS: dict[str, tuple[bytes, str]] = {
+    "a tar's member": (tarred({EVIL: b"x"}), "a.tar"),
+    "a zip's member": (zipped(EVIL, "-d pwned.pth"), "a.zip"),
+    "a tar": (tarred({"best.pth": b"x"}), EVIL),
+    "a tar of another host": (tarred({"best.pth": b"x"}), "host:best.tar"),
+    "a zip": (zipped("best.pth"), EVIL),
+    "gzip": (gzip.compress(GOOD), "--suffix=pwned.pth.gz"),
+    "TorchScript": (FILES["TorchScript"][0], f"{HOSTILE}.pt"),
+    "torch.export": (FILES["torch.export"][0], f"{HOSTILE}.pt2"),
+}
+
+STAND_IN = """
+import pathlib, types
+
+def load(file):
+    assert pathlib.Path(file).is_file()
+    return types.SimpleNamespace(state_dict=dict)
+
+export = jit = types.SimpleNamespace(load=load)
+save = lambda content, out: pathlib.Path(out).touch()
+"""
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_command_of_a_message_runs_nothing_that_a_file_chose(
+    case: str, tmp_path: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content, name = COMMANDS[case]
+    (tmp_path / name).write_bytes(content)
+    message = fails(from_torch.main, f"./{name}", "--dry-run")
+    command = re.split(r"Unpack it(?: first)?: |instead: ", message)[1].strip()
+    if command.startswith("python"):
+        (tmp_path / "torch.py").write_text(STAND_IN)
+        command = command.replace("python", shlex.quote(sys.executable), 1)
+    elif shutil.which(command.split()[0]) is None:
+        pytest.skip(f"{command.split()[0]} is not installed")
+    done = subprocess.run(command, shell=True, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.glob("pwned*"))
 
 
 def folder(path: Path, *names: str) -> Path:
