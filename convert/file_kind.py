@@ -10,6 +10,7 @@ import lzma
 import mimetypes
 import re
 import shlex
+import zlib
 from pathlib import Path
 
 from flax_unet.checkpoint import metadata
@@ -132,7 +133,7 @@ def _media(head: bytes) -> str | None:
 
 def _is_onnx(head: bytes) -> bool:
     """Whether a protocol buffer begins with ONNX's two first fields: its version, the producer."""
-    return head[0] == 8 and 1 <= head[1] <= 20 and head[2:3] in (b"\x12", b"\x3a", b"\x1a")
+    return re.match(rb"\x08[\x01-\x14][\x12\x3a\x1a]", head) is not None
 
 
 def _of_packed(path: Path, name: str, unpack: str, opened: object) -> str:
@@ -141,7 +142,7 @@ def _of_packed(path: Path, name: str, unpack: str, opened: object) -> str:
         try:
             with opened(path, "rb") as stream:  # pyright: ignore[reportGeneralTypeIssues]
                 inside = stream.read(512)
-        except (OSError, EOFError, ValueError, lzma.LZMAError):
+        except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error):
             pass  # damaged: unpacking it says so
     if inside[257:262] == b"ustar" or path.suffix == ".tgz" or ".tar" in path.suffixes[-2:-1]:
         return (

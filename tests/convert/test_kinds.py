@@ -236,7 +236,8 @@ FILES: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
     "xz": (lzma.compress(GOOD), "a.pth.xz", ("packed by xz", "xz -dc")),
     "bzip2": (bz2.compress(GOOD), "a.pth", ("packed by bzip2", "bzip2 -dc")),
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(99), "a.pth.zst", ("packed by zstd", "zstd -dc")),
-    "damaged gzip": (gzip.compress(GOOD)[:99], "a.pth", ("packed by gzip",)),
+    "truncated gzip": (gzip.compress(GOOD)[:99], "a.pth", ("packed by gzip",)),
+    "damaged gzip": (gzip.compress(GOOD)[:10] + b"\xff" * 99, "a.pth.gz", ("packed by gzip",)),
     "tar": (tarred({"run/best.pth": GOOD}), "a.tar", ("tar archive", "tar -xf", "run/best.pth")),
     "tar.gz": (
         tarred({"b.pth": GOOD}, "w:gz"),
@@ -303,6 +304,14 @@ def test_other_kinds_are_named(case: str, tmp_path: Path, fails: Fails) -> None:
         assert part in message
     assert ("web page" in message) == (case == "web page")
     assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_files_of_a_few_bytes_are_refused(size: int, tmp_path: Path, fails: Fails) -> None:
+    path = tmp_path / "a.pth"
+    for byte in range(256):
+        path.write_bytes(bytes([byte]) * size)
+        assert fails(from_torch.main, path, "--dry-run").startswith(f"error: {path} ")
 
 
 @pytest.mark.parametrize("case", ["gzip", "xz", "bzip2", "tar"])
