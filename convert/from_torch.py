@@ -26,6 +26,7 @@ from flax_unet.nn.shapes import weight_shapes
 from flax_unet.utils.arguments import image_size, program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command, counted
+from flax_unet.utils.filenames import shown
 from flax_unet.utils.files import staged_directory
 
 if TYPE_CHECKING:
@@ -238,20 +239,20 @@ def _inventory(recognised: Recognised) -> _Inventory:
     position = 0
     for key, value in found.entries.items():
         name = found.names.get(key)
-        shown = name if is_bare and name is not None else key
+        given = name if is_bare and name is not None else key
         if key not in found.tensors:
-            inventory.entries[shown] = {"value": value}
+            inventory.entries[given] = {"value": value}
             continue
-        entry = inventory.entries[shown] = {"shape": list(value.shape), "dtype": value.dtype}
-        if name is not None and (whole := part_of.get(name, name)) != shown:
+        entry = inventory.entries[given] = {"shape": list(value.shape), "dtype": value.dtype}
+        if name is not None and (whole := part_of.get(name, name)) != given:
             entry["of"] = whole
         if name in matched.unused:
             inventory.native.append(name)
-            inventory.unused[shown] = matched.unused[name]
+            inventory.unused[given] = matched.unused[name]
         elif name in part_of or name not in matched.rules:
             if name not in part_of:
                 reason = matched.company.get(name or "", mapping.COMPANY[""])
-                inventory.unused[shown] = found.others.get(key, reason)
+                inventory.unused[given] = found.others.get(key, reason)
             values = state_dict.stored(recognised.path, key, value)
             inventory.company.append(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
             entry["at"] = position
@@ -314,7 +315,7 @@ def _report(conversion: Conversion) -> str:
         )
     if note := config.pooling_note:
         rows["note"] = note
-    lines = [f"{label:12}{text}" for label, text in rows.items()]
+    lines = [f"{label:12}{shown(text)}" for label, text in rows.items()]
     if conversion.parity is not None:
         lines.append(str(conversion.parity))
     reasons: dict[str, str] = source["unused"]
@@ -330,10 +331,10 @@ def _report(conversion: Conversion) -> str:
 
 def _listed(label: str, texts: Sequence[str]) -> list[str]:
     """A row of the report for each text, up to a limit."""
-    shown = [*texts[:_MOST_LISTED]]
-    if rest := len(texts) - len(shown):
-        shown.append(f"and {rest:,} more")
-    return [f"{label:12}{text}" for text in shown]
+    lines = [*map(shown, texts[:_MOST_LISTED])]
+    if rest := len(texts) - len(lines):
+        lines.append(f"and {rest:,} more")
+    return [f"{label:12}{line}" for line in lines]
 
 
 @command

@@ -9,6 +9,7 @@ from convert.mapping import BLOCK, Remap, match
 from flax_unet.nn.config import IMAGE_CHANNELS, PUBLISHED, WITH_UNUSED_LEVEL, Size, UNetConfig
 from flax_unet.nn.shapes import Shape
 from flax_unet.utils.errors import InputError
+from flax_unet.utils.filenames import shown
 
 _DEEP_IMAGE_SIZE = 320  # what the published networks with five levels were trained at
 _MOST_SHOWN = 10  # differences that a message lists
@@ -38,10 +39,10 @@ def identify(shapes: Mapping[str, Shape]) -> tuple[str, UNetConfig, Remap]:
         key=lambda pair: len(pair[1].problems),
     )
     problems = remap.problems
-    shown = problems[:_MOST_SHOWN]
+    lines = [shown(problem) for problem in problems[:_MOST_SHOWN]]
     if rest := Counter(problem.split()[0] for problem in problems[_MOST_SHOWN:]):
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in rest.items())
-        shown.append(f"and {rest.total():,} more: {kinds}")
+        lines.append(f"and {rest.total():,} more: {kinds}")
     advice = [
         f"\nFirst remove what computes these tensors: {way}"
         for pattern, way in _ADVICE.items()
@@ -50,7 +51,7 @@ def identify(shapes: Mapping[str, Shape]) -> tuple[str, UNetConfig, Remap]:
     raise InputError(
         f"the tensors fit no known layout. The nearest is {_name(nearest, remap)}, from which it "
         f"differs in {len(problems)} tensor{'s' * (len(problems) != 1)}:\n  "
-        + "\n  ".join(shown)
+        + "\n  ".join(lines)
         + "".join(advice)
         + "\nCheck that the file is a U-YNet or U-Net state dict and complete"
     )

@@ -104,7 +104,7 @@ _RECONSTRUCTS = re.compile(
 
 
 def _global(module: Any, name: Any) -> Global:
-    if type(module) is not str or type(name) is not str:
+    if type(module) is not str or type(name) is not str or not (module + name).isprintable():
         raise DamagedError("a name that is not text")
     # Protocols up to 2 have the names of Python 2.
     found = Global(*NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name)))

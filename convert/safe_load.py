@@ -19,7 +19,7 @@ import numpy as np
 
 from convert import carried, file_kind, pickles, torch_file
 from convert.tensors import NUMPY, dense
-from flax_unet.utils.errors import InputError
+from flax_unet.utils.errors import InputError, on_one_line
 
 _INDEX = ".index.json"  # of a checkpoint in shards
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.")  # its number, and how many there are
@@ -46,6 +46,7 @@ class Loaded(NamedTuple):
         return sum(file.stat().st_size for file in self.files)
 
 
+@on_one_line()
 def load(path: Path) -> Loaded:
     """The content of a checkpoint: a file, the index of its shards, or the folder of an index.
 

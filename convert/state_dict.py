@@ -31,7 +31,8 @@ from convert.networks import (
 from convert.pickles import type_name
 from convert.safe_load import Loaded
 from convert.tensors import NUMPY, NoValuesError, Tensor
-from flax_unet.utils.errors import InputError
+from flax_unet.utils.errors import InputError, on_one_line
+from flax_unet.utils.filenames import shown
 from flax_unet.utils.files import check_space, staged_file
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class StateDict(NamedTuple):
         )
 
 
+@on_one_line()
 def find(path: Path, loaded: Loaded, key: str | None = None) -> StateDict:
     """The state dict of the one network in a file, or of that which `key` names.
 
@@ -107,8 +109,7 @@ def find(path: Path, loaded: Loaded, key: str | None = None) -> StateDict:
     sets = networks(content)
     chosen = sets if key is None else _chosen(path, sets, key)
     if len(chosen) > 1:
-        shown = sets[:_MOST_SETS]
-        names = [network.name for network in shown]
+        names = [network.name for network in sets[:_MOST_SETS]]
         names += [f"and {len(sets) - _MOST_SETS:,} more"] * (len(sets) > _MOST_SETS)
         notes = [
             f"{of.name} {of.obstacle}. " if of.obstacle else of.note for of in sets[:_MOST_SETS]
@@ -268,6 +269,7 @@ def read(path: Path, found: StateDict, names: Iterable[str]) -> dict[str, np.nda
     """
     keys = {name: key for key, name in found.names.items()}
 
+    @on_one_line()
     def array(name: str) -> np.ndarray:
         key = keys[name]
         of: Tensor = found.entries[key]
@@ -291,6 +293,7 @@ def read(path: Path, found: StateDict, names: Iterable[str]) -> dict[str, np.nda
     return arrays
 
 
+@on_one_line()
 def stored(path: Path, key: str, of: Tensor) -> np.ndarray:
     """The values of a tensor, of whatever type.
 
@@ -329,7 +332,7 @@ def _check_values(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         raise InputError(
             f"{path} holds weights that cannot be used. Where they are not numbers, the training "
             "diverged or the file is damaged: use an earlier checkpoint:\n  "
-            + "\n  ".join(problems)
+            + "\n  ".join(map(shown, problems))
         )
 
 

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from flax_unet.utils.filenames import shown
+
 _EXTRAS = {  # which extra installs a package that is missing
     **dict.fromkeys(("torch", "safetensors"), "convert"),
     **dict.fromkeys(("tensorflow_datasets", "array_record", "grain"), "train"),
@@ -35,6 +37,15 @@ _SOON = 0.05  # seconds
 
 class InputError(ValueError):
     """Something from the user cannot be used. The message names it, the cause and the remedy."""
+
+
+@contextlib.contextmanager
+def on_one_line() -> Iterator[None]:
+    """InputErrors in the block are one line, whatever characters are in names that they quote."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(shown(str(error))) from error
 
 
 def counted(number: int, noun: str) -> str:

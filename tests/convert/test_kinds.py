@@ -460,6 +460,55 @@ def test_what_may_stand_beside_a_network_is_not_a_difference(tmp_path: Path, fai
     assert "total_" not in message
 
 
+ODD = "x\x1b[2J\nparity      holds\x9b\u202e"
+ODDLY_NAMED: dict[str, Callable[[], bytes]] = {
+    "a set": lambda: saved({"model": NET, ODD: NET.copy()}),
+    "sets in one mapping": lambda: saved(NET | {f"{ODD}.{k}": of for k, of in NET.items()}),
+    "a tensor that does not belong": lambda: saved(NET | {f"inc.{ODD}": torch.ones(1)}),
+    "a tensor of another network": lambda: saved({f"{ODD}.weight": torch.ones(1)}),
+    "an object": lambda: saved(NET | {f"loss.{ODD}": {1}}),
+    "a sum of infinities": lambda: saved(
+        small_tensors("ynet-224") | {f"down5.{ODD}.weight": torch.tensor([float("inf")])}
+    ),
+    "whole numbers": lambda: saved(
+        small_tensors("ynet-224") | {f"down5.{ODD}.weight": torch.ones(1, dtype=torch.int64)}
+    ),
+    "a flattened parameter": lambda: saved({f"{ODD}._flat_param": torch.ones(1)}),
+    "no tensors": lambda: saved({ODD: 1}),
+    "unknown sets": lambda: saved({of: {f"{ODD}.x": torch.ones(1)} for of in ("a", ODD)}),
+    "a member of a tar": lambda: tarred({f"{ODD}.pth": b""}),
+    "a member of a zip": lambda: zipped(f"{ODD}.pth"),
+    "a function": lambda: b"\x80\x04" + short("os") + short(ODD) + b"\x93)R.",
+    "a class": lambda: b"\x80\x04" + short("os") + short(ODD.title()) + b"\x93)\x81.",
+    "a type of safetensors": lambda: safetensors.torch.save(
+        NET | {f"{ODD}.x": torch.zeros(1, dtype=torch.float8_e8m0fnu)}
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ODDLY_NAMED)
+def test_names_of_a_file_cannot_control_the_terminal(
+    case: str, tmp_path: Path, fails: Fails
+) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(ODDLY_NAMED[case]())
+    message = fails(from_torch.main, path, "--dry-run")
+    assert all(line.isprintable() for line in message.splitlines())
+    assert not any(line.strip().startswith("parity") for line in message.splitlines())
+
+
+def test_report_cannot_be_forged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = {f"{ODD}.{key}": of for key, of in NET.items()} | {f"loss.{ODD}": torch.ones(1)}
+    (tmp_path / "a.pth").write_bytes(saved({ODD: content}))
+    out = tmp_path / "out"
+    from_torch.main([str(tmp_path / "a.pth"), "--out", str(out), "--no-verify"])
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert [line for line in lines if line.startswith("parity")] == ["parity      not verified"]
+    to_torch.to_torch(out, tmp_path / "back.pth")
+    assert_same_tensors(torch.load(tmp_path / "back.pth", weights_only=True), content)
+
+
 SLOW = ("torch", "jax", "flax", "orbax", "scipy")
 
 
@@ -551,7 +600,7 @@ def test_call_is_refused_and_named(name: str, protocol: int, tmp_path: Path, fai
 
 
 def short(text: str) -> bytes:
-    return b"\x8c" + bytes([len(text)]) + text.encode()
+    return b"\x8c" + bytes([len(text.encode())]) + text.encode()
 
 
 @pytest.mark.parametrize(
