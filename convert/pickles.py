@@ -17,6 +17,8 @@ Builders = Mapping[str, Callable[..., Any]]
 
 _MOST_BYTES = 2**26  # of one pickle; the published files have under 20 kB
 _MOST_STEPS = 4_000_000  # instructions of one pickle, a few seconds
+_LONGEST_NAME = 1000  # characters
+_ENTRY_BYTES = 32  # of a list, set or dictionary, about
 
 
 class RefusedError(Exception):
@@ -74,7 +76,7 @@ PLAIN: Builders = {
     "_codecs.encode": lambda text, *_: text.encode("latin-1"),  # how protocol 2 writes bytes
     "builtins.set": lambda items=(): {_key(item) for item in items},
     "builtins.bytearray": lambda *_: b"",
-    "torch.Size": tuple,
+    "torch.Size": lambda sizes=(): tuple(sizes) if isinstance(sizes, list | tuple) else (),
 }
 # Modules whose functions or classes run code, start processes, or reach files and the network;
 # packages with all that is below them.
@@ -106,6 +108,8 @@ _RECONSTRUCTS = re.compile(
 def _global(module: Any, name: Any) -> Global:
     if type(module) is not str or type(name) is not str or not (module + name).isprintable():
         raise DamagedError("a name that is not text")
+    if len(module) + len(name) > _LONGEST_NAME:  # each object of a class has a copy
+        raise DamagedError("a name that is too long")
     # Protocols up to 2 have the names of Python 2.
     found = Global(*NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name)))
     # A name may have steps of its own: `collections`, `abc.sys.exit`.
@@ -127,6 +131,15 @@ def _made(what: Any, args: Any, builders: Builders, *, called: bool) -> Any:
     if not is_class and not _RECONSTRUCTS.fullmatch(name):
         raise RefusedError(name)
     return Inert(name, args)
+
+
+def _copied(args: Any) -> int:
+    """How many bytes a function can copy of its arguments, about."""
+    return sum(
+        len(of) * (1 if isinstance(of, str | bytes) else _ENTRY_BYTES)
+        for of in (args, *args)
+        if isinstance(of, str | bytes | list | tuple | dict | set | frozenset)
+    )
 
 
 def _key(key: Any) -> Any:
@@ -177,6 +190,7 @@ def _run(stream: Any, builders: Builders, persistent: Callable[[Any], Any] | Non
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
+    copied = 0
     pop = stack.pop
 
     def since_mark() -> list[Any]:
@@ -184,6 +198,14 @@ def _run(stream: Any, builders: Builders, persistent: Callable[[Any], Any] | Non
         items = stack[start:]
         del stack[start:]
         return items
+
+    def call(what: Any, args: Any, *, called: bool = True) -> None:
+        """Pushes the stand-in for an object; a short pickle can pass one long text very often."""
+        nonlocal copied
+        copied += _copied(args)
+        if copied > _MOST_BYTES:
+            raise DamagedError("its pickle makes more than that of any state dict")
+        stack.append(_made(what, args, builders, called=called))
 
     def put(items: list[Any]) -> None:
         target = stack[-1]
@@ -235,19 +257,19 @@ def _run(stream: Any, builders: Builders, persistent: Callable[[Any], Any] | Non
             stack.append(_global(pop(-2), pop()))
         elif name == "REDUCE":
             args = pop()
-            stack.append(_made(pop(), args, builders, called=True))
+            call(pop(), args)
         elif name == "NEWOBJ":
             args = pop()
-            stack.append(_made(pop(), args, builders, called=False))
+            call(pop(), args, called=False)
         elif name == "NEWOBJ_EX":
             named, args = pop(), pop()
             stack.append(_made(pop(), (args, named), {}, called=False))
         elif name == "INST":
             args = since_mark()
-            stack.append(_made(_global(*argument.split(" ", 1)), args, builders, called=True))
+            call(_global(*argument.split(" ", 1)), args)
         elif name == "OBJ":
             what, *args = since_mark()
-            stack.append(_made(what, args, builders, called=True))
+            call(what, args)
         elif name == "BUILD":
             state = pop()
             if isinstance(stack[-1], Inert | Ordered):

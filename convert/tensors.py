@@ -15,6 +15,7 @@ NUMPY: dict[str, np.dtype[Any]] = {
     **{f"{sign}int{n}": np.dtype(f"{sign}int{n}") for n in (8, 16, 32, 64) for sign in ("", "u")},
 }
 """Types of tensors that can be read, by PyTorch's name."""
+MOST_AXES = 32
 
 
 class NoValuesError(ValueError):
@@ -105,7 +106,7 @@ def tensor(storage: Storage, dtype: str, offset: Any, shape: Any, stride: Any) -
     numbers = (offset, *shape, *stride)
     if not all(type(number) is int for number in numbers) or len(shape) != len(stride):
         raise ValueError("a shape that is not of whole numbers")
-    if len(shape) > 32 or any(n < 0 for n in shape):
+    if len(shape) > MOST_AXES or any(n < 0 for n in shape):
         raise ValueError("an impossible shape")
     return Tensor(dtype, tuple(shape), storage, tuple(stride), offset)
 

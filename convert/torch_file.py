@@ -12,7 +12,7 @@ import numpy as np
 
 from convert import pickles
 from convert.pickles import Builders, DamagedError, Global, Inert
-from convert.tensors import NUMPY, ExcessError, Storage, Tensor, tensor
+from convert.tensors import MOST_AXES, NUMPY, ExcessError, Storage, Tensor, tensor
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the first pickle of the format before zip archives
 TAR_MEMBERS = frozenset({"sys_info", "pickle", "storages", "tensors"})  # of the oldest format
@@ -42,7 +42,7 @@ def _rebuild_from_type(function: Any, _type: Any, args: Any, _state: Any) -> Any
 
 
 def _without_values(layout: str, dtype: str, shape: Any) -> Tensor:
-    shape = tuple(shape) if isinstance(shape, list | tuple) else ()
+    shape = tuple(shape) if isinstance(shape, list | tuple) and len(shape) <= MOST_AXES else ()
     return Tensor(dtype, shape, None, (0,) * len(shape), layout=layout)
 
 
@@ -191,9 +191,9 @@ def read_tar(view: mmap.mmap, archive: tarfile.TarFile) -> Any:
     for _ in _counted(stream):
         key, _, kind = pickles.load(stream, {})
         (count,) = struct.unpack("<q", stream.read(8))
-        objects[key] = _storage(kind, count)
-        _fill(objects[key], data[stream.tell() :])
-        stream.seek(count * NUMPY[objects[key].dtype].itemsize, io.SEEK_CUR)
+        storage = objects[int(key)] = _storage(kind, count)
+        _fill(storage, data[stream.tell() :])
+        stream.seek(count * NUMPY[storage.dtype].itemsize, io.SEEK_CUR)
     views = []
     for key, root, offset, size in pickles.load(stream, {}):
         views.append((Storage(objects[root].dtype, size), objects[root], offset))
@@ -203,12 +203,12 @@ def read_tar(view: mmap.mmap, archive: tarfile.TarFile) -> Any:
     for _ in _counted(stream):
         key, root, _ = pickles.load(stream, {})
         (axes, _) = struct.unpack("<ii", stream.read(8))
-        if not 0 <= axes <= 32:
+        if not 0 <= axes <= MOST_AXES:
             raise DamagedError
         numbers = struct.unpack(f"<{2 * axes + 1}q", stream.read(16 * axes + 8))
         storage = objects[root]
         shape, stride = numbers[:axes], numbers[axes : 2 * axes]
-        objects[key] = tensor(storage, storage.dtype, numbers[-1], shape, stride)
+        objects[int(key)] = tensor(storage, storage.dtype, numbers[-1], shape, stride)
 
     def persistent(saved: Any) -> Any:
         return saved[0] if isinstance(saved, tuple) else objects[int(saved)]

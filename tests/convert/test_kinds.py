@@ -29,7 +29,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from convert import from_torch, to_torch
+from convert import from_torch, to_torch, torch_file
 from convert.from_torch import convert
 from tests.conftest import listing, small_tensors
 from tests.tolerances import assert_same_tensors
@@ -631,7 +631,31 @@ def test_tricks_of_the_pickle_machine_are_refused(
 NEST = b"".join(
     b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(200)
 )
+
+
+def repeated(build: bytes, values: bytes, *, count: int = 4000) -> bytes:
+    """The results of many calls with one long argument, in a list."""
+    return values + b"q\x00" + build + b"q\x01]" + b"(" + b"h\x01h\x00\x85R" * count + b"e."
+
+
+TEXT = b"X" + (2**20).to_bytes(4, "little") + b"x" * 2**20
+LONG = b"(" + b"".join(b"J" + i.to_bytes(4, "little") for i in range(2**18)) + b"l"
+PAIRS = b"(" + b"".join(b"J" + i.to_bytes(4, "little") + b"N\x86" for i in range(2**17)) + b"l"
+NAME = b"X" + (2**20).to_bytes(4, "little") + b"X" * 2**20
+META = b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n"
+DTYPE = b"ctorch\nfloat32\n"
 BOMBS = {
+    "bytes of one text": repeated(b"c_codecs\nencode\n", TEXT),
+    "sets of one list": repeated(b"c__builtin__\nset\n", LONG),
+    "shapes of one list": repeated(b"ctorch\nSize\n", LONG),
+    "shapes of one text": repeated(b"ctorch\nSize\n", TEXT),
+    "dictionaries of one list": repeated(b"ccollections\nOrderedDict\n", PAIRS),
+    "tensors of one shape": (
+        b"".join(pickle.dumps(of, 2) for of in (torch_file.MAGIC_NUMBER, 1001, {}))[2:]
+        + (LONG + b"q\x00" + META + b"q\x01" + DTYPE + b"q\x02](")
+        + (b"h\x01h\x02h\x00\x86R" * 4000 + b"e.")
+    ),
+    "objects of one name": (NAME + b"q\x00](" + (short("a") + b"h\x00\x93)\x81") * 4000 + b"e."),
     "a hash that takes for ever": b"}K\x01q\x00" + NEST + b"K\x01s.",
     "endless lists": b"]" * 20_000_000 + b".",
     "an array of exabytes": b"\x96" + (2**60).to_bytes(8, "little") + b".",
@@ -651,14 +675,19 @@ def test_bombs_end_in_bounded_time_and_memory(case: str, tmp_path: Path) -> None
     path = tmp_path / "ckpt.pth"
     path.write_bytes(b"\x80\x04" + BOMBS[case])
     code = (
-        "import resource, sys\n"
+        "import pathlib, resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))\n"
         "resource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n"
         "from convert import from_torch\n"
-        "from_torch.main(sys.argv[1:])\n"
+        "try:\n"
+        "    from_torch.main(sys.argv[1:])\n"
+        "finally:\n"
+        "    print(*(of.read_text() for of in pathlib.Path('/proc/self').glob('status')))\n"
     )
     process = [sys.executable, "-c", code, str(path), "--dry-run"]
     done = subprocess.run(process, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr[-2000:]
     reasons = ("truncated or damaged", "a pickle that torch.save did not write")
     assert done.stderr.startswith(tuple(f"error: {path} is {reason}" for reason in reasons))
+    for peak in re.findall(r"VmHWM:\s+(\d+) kB", done.stdout):  # on Linux
+        assert int(peak) < 2**19
