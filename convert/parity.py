@@ -15,8 +15,11 @@ from flax_unet.nn.unet import UNet, UNetOutput
 
 TOLERANCES = {  # by output: how large which difference may be
     "real_probability": (1e-5, "max_abs"),
+    # Probabilities near 0 and 1 hardly move, however far their logits are apart.
+    "real_logit": (1e-3, "max_rel"),
     "mask_logits": (1e-4, "max_rel"),
 }
+_LEAST_SCALE = {"real_logit": 1.0}  # below it, the probability is bounded more closely
 NOISE_IMAGES = 2
 NOISE_SEED = 0
 
@@ -27,7 +30,7 @@ class Difference:
 
     output: str
     max_abs: float
-    max_rel: float  # the largest difference as a share of the twin's mean absolute value
+    max_rel: float  # as a share of the twin's mean absolute value, of a real logit's of 1 at least
     tolerance: float
     measure: str  # the field that `tolerance` bounds
     within: bool
@@ -126,7 +129,9 @@ def _compare(expected: UNetOutput, found: UNetOutput) -> Parity:
     decisions_equal = pixels_equal = pixels = None
     images = len(jax.tree.leaves(expected)[0])
     if expected.is_real is not None:
-        differences.append(_difference("real_probability", expected, found))
+        differences += [
+            _difference(output, expected, found) for output in ("real_probability", "real_logit")
+        ]
         decisions_equal = int((expected.is_real == found.is_real).sum())
     if expected.is_manipulated is not None:
         differences.append(_difference("mask_logits", expected, found))
@@ -137,7 +142,7 @@ def _compare(expected: UNetOutput, found: UNetOutput) -> Parity:
 
 def _difference(output: str, expected: UNetOutput, found: UNetOutput) -> Difference:
     wanted, got = (np.asarray(getattr(side, output), np.float64) for side in (expected, found))
-    scale = np.abs(wanted).mean()
+    scale = max(np.abs(wanted).mean(), _LEAST_SCALE.get(output, 0.0))
     max_abs = float(np.abs(wanted - got).max())
     max_rel = float(max_abs / scale) if max_abs else 0.0
     tolerance, measure = TOLERANCES[output]

@@ -326,6 +326,43 @@ def test_model_that_computes_something_else_is_not_put_in_place(
     assert listing(tmp_path) == before
 
 
+def saturated(layout: str) -> dict[str, torch.Tensor]:
+    """Tensors of a network whose probabilities are 0 or 1."""
+    tensors = small_tensors(layout)
+    return tensors | {"linear_2.weight": tensors["linear_2.weight"] * 1000}
+
+
+CLASSIFIERS = [layout for layout, config in SMALL.items() if config.has_classifier]
+
+
+@pytest.mark.parametrize("layout", CLASSIFIERS)
+def test_sure_networks_agree_with_pytorch(layout: str, tmp_path: Path) -> None:
+    torch.save(saturated(layout), tmp_path / "ckpt.pth")
+    for side in (2, 5):
+        size = (side * SMALL[layout].stride, 2 * SMALL[layout].stride)
+        proof = from_torch.convert(tmp_path / "ckpt.pth", None, size=size).parity
+        assert proof is not None
+        assert proof.holds, proof
+
+
+def test_sure_network_that_computes_something_else_is_refused(
+    tmp_path: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both probabilities are 1, whatever the first layer does."""
+    load_twin = parity.load_twin
+
+    def with_flipped_kernel(twin: ReferenceUNet, tensors: Any) -> ReferenceUNet:
+        first = "inc.double_conv.0.weight"
+        return load_twin(twin, {**tensors, first: tensors[first][..., ::-1, ::-1].copy()})
+
+    monkeypatch.setattr(parity, "load_twin", with_flipped_kernel)
+    torch.save(saturated("classifier-224"), tmp_path / "ckpt.pth")
+    message = fails(from_torch.main, tmp_path / "ckpt.pth", "--dry-run", "--size", "64x64")
+    assert "computes something else" in message
+    (line,) = (line for line in message.splitlines() if "EXCEEDED" in line)
+    assert "real_logit" in line
+
+
 def test_not_a_number_is_never_within_the_tolerance() -> None:
     outputs = [parity.UNetOutput(None, parity.jax.numpy.asarray([x])) for x in (0.5, float("nan"))]
     assert not parity._compare(*outputs).holds

@@ -15,6 +15,7 @@ from train.eval.metrics import at
 
 _PACKAGES = ("flax-unet", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "pillow", "torch")
 _MEASURES = {"max_abs": "absolute", "max_rel": "relative"}
+_SCALES = {"real_logit": "the mean magnitude, or to 1 where that is more"}
 _OPTIONS = (  # of training, those that shape the weights
     *("validation", "mask_threshold", "real_label"),
     *("dtype", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule"),
@@ -114,9 +115,10 @@ def _conversion(source: dict[str, Any]) -> list[str]:
         verdict = "within" if at(output, "within") is True else "**not within**"
         tolerance = number(at(output, "tolerance"), ".0e")
         measure = _MEASURES.get(line(at(output, "measure")), "of an unknown measure")
+        scale = _SCALES.get(line(at(output, "output")), "the mean magnitude")
         lines.append(
             f"- {code(at(output, 'output'))}: largest difference {absolute} absolute, {relative} "
-            f"relative to the mean magnitude; {verdict} the tolerance, {tolerance} {measure}"
+            f"relative to {scale}; {verdict} the tolerance, {tolerance} {measure}"
         )
     for name, total in (("decisions", images), ("pixels", pixels)):
         if (equal := parity.get(f"{name}_equal")) is not None:
