@@ -58,6 +58,8 @@ _OLD_NAMES = (  # of the parent project, and today's
 )
 
 _MOST_SETS = 10  # that a message names
+_MOST_SHARING = 8  # names under which a module may stand
+_MOST_EXPANDED = 2**26  # bytes that tensors may have beyond the values that they repeat
 _QUANTISED = "Quantised models must be saved before they are quantised"
 
 
@@ -233,8 +235,11 @@ def _holds_tensors(value: Any, depth: int = 3) -> bool:
 
 
 def _check_entries(path: Path, loaded: Loaded, entries: Mapping[str, Any]) -> None:
-    """Refuses entries that cannot come back, and tensors that the file is too small for."""
-    size = loaded.size
+    """Refuses entries that cannot come back, and tensors that the file is too small for.
+
+    Tensors may share their values, and repeat them: each is stored by itself later.
+    """
+    size = _MOST_SHARING * loaded.size + _MOST_EXPANDED
     for key, value in entries.items():
         if not isinstance(key, str):
             raise InputError(f"{path} holds keys that are not text; expected a state dict")

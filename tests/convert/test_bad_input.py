@@ -66,6 +66,7 @@ NAN = {**without(), "inc.double_conv.0.bias": torch.tensor([1.0, float("nan"), 2
     "outc.conv.bias": torch.tensor([float("inf"), -float("inf")])
 }
 EXPANDED = {**without(), "outc.conv.bias": torch.zeros(1).expand(2**40)}
+SHARED = {**without(), **dict.fromkeys((f"x.{i}" for i in range(100)), torch.zeros(2**19))}
 RECURSIVE: list[Any] = [0]
 RECURSIVE += [RECURSIVE]
 COMPRESSED = zipped({"net/data.pkl": b"", "net/data/0": bytes(2**22)}, zipfile.ZIP_DEFLATED)
@@ -119,6 +120,7 @@ CASES: dict[str, tuple[bytes, tuple[str, ...]]] = {
         ("inc.double_conv.1.running_var: a variance of -0.5",),
     ),
     "a claim of terabytes": (saved(EXPANDED), ("more tensors than it can hold", "outc.conv.bias")),
+    "one tensor under a hundred names": (saved(SHARED), ("more tensors than it can hold", "x.")),
     "quantised": (
         saved({**without(), "outc.conv.bias": torch.zeros(2, dtype=torch.int8)}),
         ("outc.conv.bias", "torch.int8", "before they are quantised"),

@@ -137,6 +137,22 @@ def test_tensor_that_no_rule_names_inside_a_block_is_refused(
     assert f"unexpected {key}" in message
 
 
+SHARING: dict[str, Tensors] = {
+    "a module under two names": prefixed("model.") | prefixed("net."),
+    "a tensor under three names": NET | dict.fromkeys(("a.x", "b.x"), NET["linear_1.weight"]),
+    "one value, repeated": NET | {"mask": torch.ones(1).expand(1000, 1000)},
+    "a tensor of the network": NET | {"outc.conv.bias": torch.ones(1).expand(2)},
+}
+
+
+@pytest.mark.parametrize("case", SHARING)
+def test_tensors_that_share_values_come_back(case: str, tmp_path: Path) -> None:
+    content = SHARING[case]
+    key = "model" if "model.inc.double_conv.0.weight" in content else None
+    _, back = converted(content, tmp_path, key=key)
+    assert_same_tensors(back, content)
+
+
 SETS: dict[str, tuple[Any, tuple[str, str]]] = {
     "EMA beside": (
         {"state_dict": NET, "state_dict_ema": OTHER},
