@@ -209,6 +209,7 @@ def write(
             "entries": inventory.entries,
             "computed": {name: of.how for name, of in found.computed.items()},
             "unused": inventory.unused,
+            "left_out": inventory.left_out,
             "parity": proof.to_json() if proof else None,
             **found.brought.records,
             WORTH: Worth.of(found.brought.records).to_json(),
@@ -224,6 +225,7 @@ class _Inventory(NamedTuple):
 
     entries: dict[str, dict[str, Any]]  # as in source.json, by the key that `to_torch` gives
     unused: dict[str, str]  # tensors that the network does not use, by that key, and the reason
+    left_out: dict[str, str]  # those whose values cannot be kept, and why; a predicate
     native: list[str]  # the published names of those of them that are stored as they are
     company: list[np.ndarray]  # the bytes of the others, and of tensors in parts
 
@@ -235,7 +237,7 @@ def _inventory(recognised: Recognised) -> _Inventory:
     # The original's class loads a network without its wrappers; what is more than that comes back
     # with the file's own keys.
     is_bare = found.is_wrapped and not outside and not matched.company
-    inventory = _Inventory({}, {}, [], [])
+    inventory = _Inventory({}, {}, {}, [], [])
     position = 0
     for key, value in found.entries.items():
         name = found.names.get(key)
@@ -243,18 +245,24 @@ def _inventory(recognised: Recognised) -> _Inventory:
         if key not in found.tensors:
             inventory.entries[given] = {"value": value}
             continue
+        is_company = not any(name in of for of in (matched.rules, matched.unused, part_of))
+        if is_company and value.lack:
+            inventory.left_out[given] = value.lack
+            continue
         entry = inventory.entries[given] = {"shape": list(value.shape), "dtype": value.dtype}
         if name is not None and (whole := part_of.get(name, name)) != given:
             entry["of"] = whole
         if name in matched.unused:
-            inventory.native.append(name)
             inventory.unused[given] = matched.unused[name]
+        elif is_company:
+            reason = matched.company.get(name or "", mapping.COMPANY[""])
+            inventory.unused[given] = found.others.get(key, reason)
+        if name in matched.unused and value.size:
+            inventory.native.append(name)
         elif name in part_of or name not in matched.rules:
-            if name not in part_of:
-                reason = matched.company.get(name or "", mapping.COMPANY[""])
-                inventory.unused[given] = found.others.get(key, reason)
             values = state_dict.stored(recognised.path, key, value)
-            inventory.company.append(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+            if values.size:
+                inventory.company.append(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
             entry["at"] = position
             position += values.nbytes
     return inventory
@@ -324,6 +332,7 @@ def _report(conversion: Conversion) -> str:
     others = Counter(why for why in reasons.values() if why not in known)
     networks = [f"{counted(count, 'tensor')} {of}" for of, count in others.items()]
     lines += _listed("not used", [*networks, *company])
+    lines += _listed("left out", [f"{key} {what}" for key, what in source["left_out"].items()])
     lines += _listed("computed", [f"{name}: {how}" for name, how in source["computed"].items()])
     lines.append(f"{'written':12}{conversion.out or 'nothing (--dry-run)'}")
     return "\n".join(lines)

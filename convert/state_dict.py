@@ -345,6 +345,8 @@ def from_numpy(array: np.ndarray, dtype: str) -> "torch.Tensor":
     """A tensor of PyTorch's type of that name: values that are rounded to it, if need be."""
     import torch
 
+    if not array.size:
+        return torch.empty(array.shape, dtype=getattr(torch, dtype))
     array = np.asarray(array, NUMPY[dtype], order="C")
     values = torch.from_numpy(array.reshape(-1).view(np.uint8).copy())
     return values.view(getattr(torch, dtype)).reshape(array.shape)

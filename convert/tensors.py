@@ -68,6 +68,17 @@ class Tensor:
         """How many bytes it claims to have."""
         return self.size * (NUMPY[self.dtype].itemsize if self.dtype in NUMPY else 1)
 
+    @property
+    def lack(self) -> str | None:
+        """Why it has no values that can be read, as a predicate; or None."""
+        if self.layout != "strided":
+            return f"is a {self.layout} tensor"
+        if self.dtype not in NUMPY:
+            return f"is a tensor of torch.{self.dtype}"
+        if self.storage is None or self.storage.data is None:
+            return f"holds no values (shape {self.shape}, device meta)"
+        return None
+
     def array(self) -> np.ndarray:
         """The values, as a view of the file.
 
@@ -75,15 +86,11 @@ class Tensor:
             NoValuesError: it has none, or they are of a kind that cannot be read.
             ExcessError: it claims values that the file does not hold.
         """
-        if self.layout != "strided":
-            raise NoValuesError(f"is a {self.layout} tensor")
-        if self.dtype not in NUMPY:
-            raise NoValuesError(f"is a tensor of torch.{self.dtype}")
-        if self.storage is None or self.storage.data is None:
-            raise NoValuesError(f"holds no values (shape {self.shape}, device meta)")
-        if not self.size:
-            raise NoValuesError(f"holds no values (shape {self.shape}, device cpu)")
+        if self.lack or self.storage is None or self.storage.data is None:
+            raise NoValuesError(self.lack)
         dtype = NUMPY[self.dtype]
+        if not self.size:
+            return np.empty(self.shape, dtype)
         values = self.storage.data
         if self.storage.swapped:
             unit = dtype.itemsize // (2 if dtype.kind == "c" else 1)

@@ -115,7 +115,8 @@ def _as_in_source(
     names = {key: entry.get("of", key) for key, entry in entries.items()}
     if lacking := sorted(rules.keys() - names.values()):
         raise ValueError(f"it lacks {', '.join(lacking)}")
-    tensors = {**mapping.to_torch(rules, weights), **unused}
+    company = {state_dict.COMPANY: np.empty(0, np.uint8)}  # where all of it is empty
+    tensors = {**mapping.to_torch(rules, weights), **company, **unused}
     found = {}
     for key, entry in entries.items():
         if "value" in entry:

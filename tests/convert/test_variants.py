@@ -123,6 +123,49 @@ def test_company_comes_back_exactly(prefix: str, tmp_path: Path) -> None:
         assert torch.equal(*raw), key
 
 
+EMPTY: dict[str, Tensors] = {
+    "alone": {"loss.cache": torch.zeros(0)},
+    "of a type": {"loss.cache": torch.zeros(0, 3, 2, dtype=torch.bfloat16)},
+    "beside others": {"a": torch.zeros(0), "b": torch.ones(2), "c": torch.zeros(4, 0).bool()},
+    "in the network": {"inc.double_conv.1.num_batches_tracked": torch.zeros(0)},
+}
+
+
+@pytest.mark.parametrize("case", EMPTY)
+def test_empty_tensors_come_back(case: str, tmp_path: Path) -> None:
+    content = {**NET, **EMPTY[case]}
+    _, back = converted(content, tmp_path)
+    assert_same_tensors(back, content)
+
+
+WITHOUT_VALUES: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
+    "sparse": (lambda: torch.eye(3).to_sparse(), "is a sparse tensor"),
+    "meta": (lambda: torch.zeros(2, device="meta"), "holds no values"),
+    "quantised": (
+        lambda: torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.qint8),
+        "torch.qint8",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*TypedStorage:UserWarning")
+@pytest.mark.parametrize("case", WITHOUT_VALUES)
+def test_company_that_cannot_be_kept_is_left_out_and_listed(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, what = WITHOUT_VALUES[case]
+    torch.save({**NET, "loss.x": make(), "loss.y": torch.ones(1)}, tmp_path / "ckpt.pth")
+    out = tmp_path / "out"
+    from_torch.main([str(tmp_path / "ckpt.pth"), "--out", str(out), "--no-verify"])
+    (line,) = (of for of in capsys.readouterr().out.splitlines() if of.startswith("left out"))
+    assert "loss.x" in line
+    assert what in line
+    to_torch(out, tmp_path / "back.pth")
+    back = torch.load(tmp_path / "back.pth", weights_only=True)
+    assert_same_tensors(back, {**NET, "loss.y": torch.ones(1)})
+
+
 def test_plain_value_in_company_comes_back(tmp_path: Path) -> None:
     _, back = converted({**NET, "epoch": 3, "name": "best"}, tmp_path)
     assert (back.pop("epoch"), back.pop("name")) == (3, "best")
