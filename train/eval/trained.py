@@ -16,16 +16,16 @@ def overlap(source: Mapping[str, Any], data: Dataset, split: str | None, seed: i
         split: what the user named of them, if anything.
         seed: of a split by source video.
     """
-    trained = source.get("trained") or {}
-    if trained.get("data_fingerprint") != data.fingerprint:
+    trained = source.get("trained")
+    if not isinstance(trained, dict) or trained.get("data_fingerprint") != data.fingerprint:
         return None
-    shares = trained.get("split")
-    if shares is None or (others := held_out(shares)) is None:
+    shares, of_training = trained.get("split"), trained.get("seed")
+    if shares is None or (others := held_out(str(shares))) is None:
         return "the weights were trained on this split; figures of other frames may be far worse"
-    same = (shares, trained["seed"]) == ((split or "").rpartition(":")[2], seed)
+    same = (shares, of_training) == ((split or "").rpartition(":")[2], seed)
     if same and data.split in PARTS[1:]:
         return None
     return (
         "the weights were trained on some of these frames; to use those that training left out, "
-        f"give --split {others} --seed {trained['seed']}"
+        f"give --split {others} --seed {of_training}"
     )
