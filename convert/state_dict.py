@@ -244,7 +244,7 @@ def _check_entries(path: Path, loaded: Loaded, entries: Mapping[str, Any]) -> No
         if not isinstance(key, str):
             raise InputError(f"{path} holds keys that are not text; expected a state dict")
         if isinstance(value, Tensor):
-            size -= value.nbytes
+            size -= value.nbytes if value.lack is None else 0
             if size < 0:
                 raise InputError(f"{path} claims more tensors than it can hold, at {key}")
         elif not _is_plain(value):

@@ -37,12 +37,16 @@ def _rebuild_typed(
 
 
 def _rebuild_from_type(function: Any, _type: Any, args: Any, _state: Any) -> Any:
+    if type(function) is not Global:  # the text of nested lists has no end
+        raise DamagedError("a tensor that nothing makes")
     build = _BUILDERS.get(str(function))
     return Inert(str(function), args) if build is None else build(*args)
 
 
 def _without_values(layout: str, dtype: str, shape: Any) -> Tensor:
     shape = tuple(shape) if isinstance(shape, list | tuple) and len(shape) <= MOST_AXES else ()
+    if not all(type(side) is int and side >= 0 for side in shape):
+        raise DamagedError("an impossible shape")
     return Tensor(dtype, shape, None, (0,) * len(shape), layout=layout)
 
 
@@ -85,6 +89,8 @@ def read_zip(view: mmap.mmap, archive: zipfile.ZipFile, pickle_name: str) -> Any
 
     def persistent(saved: Any) -> Storage:
         _, kind, key, _, count = saved
+        if type(key) is not str:  # the hash of nested tuples takes for ever
+            raise DamagedError("a storage without a name")
         if key not in storages:
             storage = _storage(kind, count)
             storage.swapped = swapped
@@ -139,6 +145,8 @@ def read_legacy(view: mmap.mmap) -> Any:
         if saved[0] == "module":  # a class and its source code
             return saved[1]
         _, kind, key, _, count, *rest = saved
+        if type(key) not in (str, int):
+            raise DamagedError("a storage without a name")
         root = storages.setdefault(key, _storage(kind, count))
         root.swapped = swapped
         if rest and rest[0] is not None:

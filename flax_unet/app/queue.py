@@ -129,7 +129,10 @@ class Queue:
             if key not in self._sessions:
                 own = [key for key, one in self._sessions.items() if one.visitor == visitor]
                 if not self._has_room(own, _MOST_OF_VISITOR):
-                    raise Refused(f"You have {_MOST_OF_VISITOR} of these pages open. Close some.")
+                    raise Refused(
+                        f"{_MOST_OF_VISITOR} of these pages are open by your name or address. "
+                        "Close some."
+                    )
                 if not self._has_room(list(self._sessions), _MOST_SESSIONS):
                     raise Refused("Too many people use this page at the moment. Try again later.")
             session = self._sessions.setdefault(key, Session(visitor))
@@ -157,8 +160,11 @@ class Queue:
             session.uploads.add(upload)
         try:
             yield upload
-        except BaseException:
+        except BaseException as error:
+            was_wanted = upload.is_wanted
             upload.delete()
+            if isinstance(error, FileNotFoundError) and not was_wanted:
+                raise Refused(_CLOSED) from error
             raise
         finally:
             with self._changed:

@@ -46,10 +46,10 @@ class LeftOut:
         self._paths: dict[tuple[str, str], list[str]] = {}
         self._counts: dict[tuple[str, str], int] = {}
 
-    def add(self, path: Path, reason: str) -> None:
-        """Counts a file, or a folder with all that is in it."""
+    def add(self, path: Path, reason: str, kind: str | None = None) -> None:
+        """Counts a file, or a folder with all that is in it; by its suffix, or as a `kind`."""
         suffix = shown(path.suffix.lower()) or "without a suffix"
-        key = suffix if len(path.suffix) <= _LONGEST else "with a longer suffix", reason
+        key = kind or (suffix if len(path.suffix) <= _LONGEST else "with a longer suffix"), reason
         self._counts[key] = self._counts.get(key, 0) + 1
         paths = self._paths.setdefault(key, [])
         if len(paths) < _EXAMPLES:
@@ -126,7 +126,7 @@ def _below(
             empty = False
             continue
         if folder != top and are_results([name for name, *_ in found]):
-            left_out.add(folder, _RESULTS)
+            left_out.add(folder, _RESULTS, "folder")
             continue
         below = []
         for name, is_folder, is_link in found:

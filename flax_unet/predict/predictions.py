@@ -29,6 +29,7 @@ ARCHIVE = "archive"  # the key of `plan.fingerprint`
 WEIGHTS = "weights_sha256"  # of `store.fingerprint`
 NAMES = (JSON, TABLE, LINES, REPORT, RUN)
 _FILES = ' "files": ['  # begins the line of JSON behind which files follow
+_FORMULA = tuple("=+-@\t\r\n")  # how a formula begins; spreadsheets skip blanks
 _CORNERS = ("left", "top", "right", "bottom")
 _DECISION = (*Decision().to_json(), RAW)
 _COLUMNS = (
@@ -213,4 +214,4 @@ def _some(entry: Json, *keys: str) -> dict[str, Any]:
 
 def _text(text: str) -> str:
     """A text that spreadsheets do not take for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if text.startswith(_FORMULA) else text

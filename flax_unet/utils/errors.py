@@ -67,13 +67,11 @@ def require(*packages: str) -> None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-def users_message(error: InputError | OSError | ModuleNotFoundError) -> str | None:
-    """What a user should read of an error; None if it is a defect, or stdout was closed."""
-    if isinstance(error, BrokenPipeError):
-        return None
-    if not isinstance(error, ModuleNotFoundError):
+def users_message(error: Exception) -> str | None:
+    """What a user should read of an error; None if it is a defect."""
+    if isinstance(error, InputError | OSError):
         return str(error)
-    if error.name not in _EXTRAS:
+    if not isinstance(error, ModuleNotFoundError) or error.name not in _EXTRAS:
         return None
     extra, name = _EXTRAS[error.name], _DISTRIBUTIONS.get(error.name, error.name)
     return (

@@ -631,6 +631,7 @@ def test_tricks_of_the_pickle_machine_are_refused(
 NEST = b"".join(
     b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(200)
 )
+DEEP = b"K\x01q\x00" + NEST  # the last one's place in the memo is 200
 
 
 def repeated(build: bytes, values: bytes, *, count: int = 4000) -> bytes:
@@ -644,6 +645,7 @@ PAIRS = b"(" + b"".join(b"J" + i.to_bytes(4, "little") + b"N\x86" for i in range
 NAME = b"X" + (2**20).to_bytes(4, "little") + b"X" * 2**20
 META = b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n"
 DTYPE = b"ctorch\nfloat32\n"
+LEGACY = b"".join(pickle.dumps(of, 2) for of in (torch_file.MAGIC_NUMBER, 1001, {}))[2:]
 BOMBS = {
     "bytes of one text": repeated(b"c_codecs\nencode\n", TEXT),
     "sets of one list": repeated(b"c__builtin__\nset\n", LONG),
@@ -651,10 +653,18 @@ BOMBS = {
     "shapes of one text": repeated(b"ctorch\nSize\n", TEXT),
     "dictionaries of one list": repeated(b"ccollections\nOrderedDict\n", PAIRS),
     "tensors of one shape": (
-        b"".join(pickle.dumps(of, 2) for of in (torch_file.MAGIC_NUMBER, 1001, {}))[2:]
+        LEGACY
         + (LONG + b"q\x00" + META + b"q\x01" + DTYPE + b"q\x02](")
         + (b"h\x01h\x02h\x00\x86R" * 4000 + b"e.")
     ),
+    "a tensor that text without end makes": (
+        LEGACY + DEEP + b"ctorch._tensor\n_rebuild_from_type_v2\n(h\xc8N)NtR."
+    ),
+    "a storage whose name takes for ever": (
+        LEGACY + DEEP + b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nh\xc8NK\x01tQ."
+    ),
+    "a shape of less than nothing": LEGACY + META + DTYPE + b"J\xff\xff\xff\xff\x85\x86R.",
+    "a shape of text": LEGACY + META + DTYPE + b"X\x01\x00\x00\x00a\x85\x86R.",
     "objects of one name": (NAME + b"q\x00](" + (short("a") + b"h\x00\x93)\x81") * 4000 + b"e."),
     "a hash that takes for ever": b"}K\x01q\x00" + NEST + b"K\x01s.",
     "endless lists": b"]" * 20_000_000 + b".",

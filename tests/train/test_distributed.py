@@ -21,7 +21,17 @@ OPEN_MPI = {
     **{"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_LOCAL_RANK": "0"},
 }
 ADDRESS = "node1:1234"
-CLUSTERS = ("SLURM_", "OMPI_", "TPU_", "MEGASCALE_", "KUBERNETES_", "JOB_C", "COORD", "JAX_COORD")
+CLUSTERS = (
+    "SLURM_",
+    "OMPI_",
+    "TPU_",
+    "MEGASCALE_",
+    "KUBERNETES_",
+    "JOB_C",
+    "COORD",
+    "JAX_COORD",
+    "JAX_LOCAL",
+)
 
 # Ends where JAX would look for the others.
 VISIBLE = """

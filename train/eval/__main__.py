@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import shutil
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,10 +88,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 own.mkdir()
             try:
                 found[name] = evaluate(name, own)
-            except (InputError, OSError, ModuleNotFoundError) as error:
-                message = users_message(error)
-                if message is None or processes > 1:  # the others wait for this one
+            except Exception as error:  # an hour's figures of the others are worth keeping
+                if processes > 1 or isinstance(error, BrokenPipeError):  # the others wait for this
                     raise
+                if (message := users_message(error)) is None:
+                    traceback.print_exc()
+                    message = f"the program failed: {error!r}"
                 failed[name] = message
                 print(f"error: {name}: {message}\n", file=sys.stderr)
                 if own is not None:

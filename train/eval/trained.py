@@ -26,6 +26,6 @@ def overlap(source: Mapping[str, Any], data: Dataset, split: str | None, seed: i
     if same and data.split in PARTS[1:]:
         return None
     return (
-        "the weights were trained on some of these frames; to use those that training left out, "
-        f"give --split {others} --seed {of_training}"
+        "the weights were trained on some of these frames; name another split or, where the data "
+        f"set has none of its own, give --split {others} --seed {of_training}"
     )

@@ -24,7 +24,7 @@ from train.prepare.plan import Group, Planned
 RECORDS, STAGE = "videos", ".stage"  # below the result's folder
 FOLDERS = {"train": "training", "validation": "validation", "test": "testing"}
 _RECORD = "record.json"
-_ORIGINAL = "sha256_of_original"  # in a fake's record; null if its original could not be used
+_ORIGINAL = "sha256_of_original"  # in a record; null without one that can be used
 METADATA = (  # what metadata.json has of a record
     *("label", "original", "split", "data_set", "method", "compression", "file", "sha256"),
     *("size", "frames_a_second", "masks"),

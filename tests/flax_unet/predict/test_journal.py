@@ -121,13 +121,15 @@ def test_results_in_the_folder_itself_are_not_judged(
             assert run(model, folder, out) == 130
         capsys.readouterr()
     assert run(model, folder, out) == 1
-    assert "(results of a prediction)" in capsys.readouterr().out
+    assert "left out: 1 folder (results of a prediction)" in capsys.readouterr().out
     files = contents(whole)["predictions.json"]["files"]
     for other in (out, next_one):
         assert contents(other)["predictions.json"]["files"] == files
         if other == out:
             assert run(model, folder, next_one) == 1
     predict.main(words(model, out, tmp_path / "named"))  # they are if they are asked for
+    named = contents(tmp_path / "named")["predictions.json"]["files"]
+    assert str(out / "00.mask.png") in [one["file"] for one in named]
 
 
 def test_a_disk_that_was_full_at_the_start(model: Path, folder: Path, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_problems_are_printable(tmp_path: Path) -> None:
     assert isinstance(note, FileNote)
     assert note.is_problem
     assert note.text == f"{tmp_path}/\\x1b[31m\\n.png does not exist"
-    assert note.item.name == f"{tmp_path}/\\x1b[31m\\n.png"
+    assert note.item.name == f"{tmp_path}/\x1b[31m\n.png"
 
 
 def test_large_pictures_do_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

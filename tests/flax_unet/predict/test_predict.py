@@ -708,14 +708,15 @@ def test_wrong_thresholds(threshold: str, model: Path, capsys: Printed) -> None:
     assert expected in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["=1+1.png", "\t=1+1.png", "\r@a.png", "\n-a.png"])
 def test_names_are_no_formulas(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    noise().save(tmp_path / "=1+1.png")
-    assert run(model, "=1+1.png", "--faces", "none", "--out", "out") == 0
-    assert [row["file"] for row in table(tmp_path / "out", "file")] == ["'=1+1.png"]
-    assert written(tmp_path / "out")[0]["file"] == "=1+1.png"
+    noise().save(tmp_path / name)
+    assert run(model, name, "--faces", "none", "--out", "out") == 0
+    assert [row["file"] for row in table(tmp_path / "out", "file")] == [f"'{name}"]
+    assert written(tmp_path / "out")[0]["file"] == name
 
 
 def test_video_that_is_cut_short(model: Path, tmp_path: Path, capsys: Printed) -> None:

@@ -92,6 +92,7 @@ def test_several_data_sets(model: Path, tmp_path: Path, capsys: pytest.CaptureFi
     [
         (ModuleNotFoundError("No module named 'cv2'", name="cv2"), "needs the package cv2"),
         (OSError(5, "Input/output error"), "Input/output error"),
+        (ZeroDivisionError("a defect"), "the program failed: ZeroDivisionError('a defect')"),
         (MemoryError(), "the memory is exhausted (out of memory): give a smaller --batch-size"),
     ],
 )

@@ -18,7 +18,7 @@ SUFFIXES = images.SUFFIXES - {".ppm"}
 ENDINGS = ("_mask", "_diff")  # that a mask's name may have behind its crop's
 
 _CLASSES = ("P", "L", "1")  # modes of one channel, of palette indices or grey levels
-_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+_BLACK, _BRIGHT = (0, 0, 0), ((255, 255, 255), (1, 1, 1))  # grey levels of classes
 # `crops/crops_testing/` has its masks in `masks/masks_testing/`.
 _PART = re.compile(r"^(crops|masks)(?=_[^/]*/)")
 
@@ -68,8 +68,8 @@ def decode(content: bytes) -> np.ndarray:
 def stored(content: bytes, threshold: int | None) -> tuple[bytes, tuple[int, int], bool]:
     """Converts a mask to a picture of classes; one that has classes already stays as it is.
 
-    Classes are 0 and 1, or 0 and 255, as palette indices or grey levels; of a palette of black and
-    white, the colours count. With a threshold, grey levels of 0 and 1 are levels too. The channels
+    Classes are 0 and 1, or 0 and 255, as palette indices or grey levels; of a palette of such
+    levels, the colours count. With a threshold, grey levels of 0 and 1 are levels too. The channels
     of a colour picture must be equal. The threshold is the lowest grey level that means
     MANIPULATED, 1 to 255; None if unknown.
 
@@ -107,7 +107,7 @@ def save(is_manipulated: np.ndarray, path: Path) -> None:
 
 
 def _as_shown(image: Image.Image) -> Image.Image:
-    """A palette of black and white as the grey levels that it shows; other pictures as they are.
+    """A palette of two classes' grey levels as what it shows; other pictures as they are.
 
     Its index 0 may be white: programs order palettes as they like, or store used colours alone.
     """
@@ -115,8 +115,11 @@ def _as_shown(image: Image.Image) -> Image.Image:
         return image
     palette, values = image.getpalette() or [], _values(image)
     first, *shown = (tuple(palette[3 * i : 3 * i + 3]) for i in (0, *values))
-    is_plain = {*shown} <= {_BLACK, _WHITE} and len({*shown}) == len(values)
-    return image.convert("L") if is_plain and _WHITE in (first, *shown) else image
+    for bright in _BRIGHT:
+        is_plain = {*shown} <= {_BLACK, bright} and len({*shown}) == len(values)
+        if is_plain and bright in (first, *shown):
+            return image.convert("L")
+    return image
 
 
 def _grey(image: Image.Image) -> Image.Image:

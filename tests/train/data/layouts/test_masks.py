@@ -133,7 +133,8 @@ def test_white_is_manipulated_in_a_palette_of_black_and_white(threshold: int | N
     black = Image.new("P", (9, 12), 1)  # nothing manipulated, in a palette that begins with white
     black.putpalette([255, 255, 255, 0, 0, 0])
     for content, expected in (
-        (saved(white, "GIF"), np.ones((12, 9))),  # Pillow stores white alone, as index 0
+        (saved(white, "GIF"), np.ones((12, 9))),  # Pillow stores white alone, as index 0,
+        (saved(Image.new("L", (9, 12), 1), "GIF"), np.ones((12, 9))),  # and this grey
         (saved(WHITE.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE)), CLASSES),
         (saved(reordered, "GIF"), CLASSES),
         (saved(reordered), CLASSES),
