@@ -148,7 +148,7 @@ class Queue:
     def arriving(self, key: str) -> Iterator[Upload]:
         """An upload to a page, in a new folder, which is deleted if the block fails.
 
-        It is no longer wanted, and its folder is deleted, once the page is closed or it is too old.
+        When the page is closed, or the upload is too old, its folder is deleted.
 
         Raises:
             Refused: the page was closed.

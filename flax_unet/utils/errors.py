@@ -151,7 +151,8 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
         except (InputError, OSError, ModuleNotFoundError) as error:
             if (message := users_message(error)) is None:
                 raise
-            print(f"error: {message}", file=sys.stderr)
+            # It may quote names that files, archives or other people chose.
+            print("error:", "\n".join(map(shown, message.split("\n"))), file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it at once

@@ -40,7 +40,7 @@ def _limit() -> float:
                 continue
             group = _GROUPS / line[4:]
             for folder in (group, *group.parents):
-                # The topmost group lacks the file; "max" in the place of a number is no limit.
+                # The topmost group lacks the file; "max" in the place of a number means unlimited.
                 with contextlib.suppress(OSError, ValueError):
                     quota, period = map(int, (folder / "cpu.max").read_text("ascii").split())
                     least = min(least, quota / period)

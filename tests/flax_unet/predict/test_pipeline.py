@@ -112,7 +112,7 @@ def test_more_faces_than_a_batch(tmp_path: Path) -> None:
 
 
 def test_stops_between_batches_of_a_picture(tmp_path: Path) -> None:
-    """Once it is no longer wanted: a picture may have hundreds of faces."""
+    """When nobody waits for it: a picture may have hundreds of faces."""
 
     class LeftError(Exception):
         pass

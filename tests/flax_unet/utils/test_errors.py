@@ -1,4 +1,4 @@
-"""Ctrl-C and other signals end a command, wherever they arrive."""
+"""How commands end: by signals, wherever they arrive, and by messages."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from flax_unet.utils.errors import command, ending_signals
+from flax_unet.utils.errors import InputError, command, ending_signals
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
@@ -35,3 +35,15 @@ def test_signal_in_a_callback(name: str, status: int) -> None:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert stopped.value.code == status
+
+
+def test_names_in_messages_do_not_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    @command
+    def main() -> None:
+        raise InputError("\x1b[2Ja\r.pth is missing. These are there:\n  b.pth\n  \x9b31mü.pth")
+
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    expected = "error: \\x1b[2Ja\\r.pth is missing. These are there:\n  b.pth\n  \\x9b31mü.pth\n"
+    assert capsys.readouterr().err == expected
