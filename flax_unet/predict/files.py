@@ -11,6 +11,7 @@ from flax_unet.media.faces import FaceFinder, Mode
 from flax_unet.media.images import MAX_PIXELS
 from flax_unet.media.videos import Sampling
 from flax_unet.predict.pipeline import Options, inspect, lots
+from flax_unet.predict.predictions import are_results
 from flax_unet.predict.results import FileResult, VideoResult
 from flax_unet.predict.writer import file_results
 from flax_unet.utils.errors import InputError
@@ -40,7 +41,8 @@ def predict_files(
         frames: this many evenly spaced frames of a video are judged instead.
         keyframes: the keyframes of a video alone are judged, which is fast.
         max_pixels: larger pictures are refused; JPEG is reduced to this size instead.
-        left_out: counts the files of folders that are not pictures or videos.
+        left_out: counts what is left out of folders: files that are not pictures or videos, and
+            folders of results.
 
     Yields:
         A result for each file, in order, as soon as it is complete: a VideoResult of a video. Its
@@ -70,7 +72,7 @@ def predict_files(
         finder = FaceFinder(network_for(detector.devices[0]))
     sampling = Sampling(every, frames, keyframes)
     options = Options(faces, finder, sampling, max_pixels, "raise max_pixels")
-    found = lots(items(map(Path, paths), left_out), detector.batch_size)
+    found = lots(items(map(Path, paths), left_out, are_results), detector.batch_size)
     for result in file_results(inspect(detector, found, options)):
         result.worth = detector.worth.sentence
         yield result

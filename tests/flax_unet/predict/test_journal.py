@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from flax_unet import predict_files
 from flax_unet.media.discover import items
 from flax_unet.predict import __main__ as predict
 from flax_unet.predict import join
@@ -127,6 +128,7 @@ def test_results_in_the_folder_itself_are_not_judged(
         assert contents(other)["predictions.json"]["files"] == files
         if other == out:
             assert run(model, folder, next_one) == 1
+    assert len(list(predict_files([folder], model, faces="none"))) == len(files)
     predict.main(words(model, out, tmp_path / "named"))  # they are if they are asked for
     named = contents(tmp_path / "named")["predictions.json"]["files"]
     assert str(out / "00.mask.png") in [one["file"] for one in named]
