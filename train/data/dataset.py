@@ -208,8 +208,8 @@ def _resolve(
         if len(stored) > 1:
             raise InputError(f"{name} has splits of its own ({', '.join(stored)}); name one")
         return stored[0], part, splits.parse_shares(shares)
-    if split not in stored and SPLITS.get(split) in stored:
-        split = SPLITS[split]
+    if split not in stored and (named := SPLITS.get(split.lower())) in stored:
+        split = named
     if split not in stored:
         raise InputError(
             f"{name} has no split {split}, only {', '.join(sorted(stored))}. To split by source, "

@@ -471,6 +471,19 @@ def test_folders(tmp_path: Path) -> None:
     assert splits(tmp_path / "b") == {"train/0_real/1.mp4": "train", "test/1_fake/1.mp4": "test"}
 
 
+def test_folders_of_splits_in_upper_or_lower_case(tmp_path: Path) -> None:
+    empty(tmp_path, "Train/Real/1.mp4", "valid/fake/1.mp4", "TESTING/FAKE/2.mp4")
+    assert splits(tmp_path) == {
+        **{"Train/Real/1.mp4": "train", "valid/fake/1.mp4": "validation"},
+        "TESTING/FAKE/2.mp4": "test",
+    }
+    assert not listed(tmp_path)[1]
+    empty(tmp_path, "holdout/real/1.mp4", "papers/1.pdf")
+    (fault,) = listed(tmp_path)[1]
+    assert (fault.file, fault.kind) == (str(tmp_path / "holdout"), "note")
+    assert fault.reason.startswith("it is left out, with real/ in it; folders of splits are named ")
+
+
 def test_table(tmp_path: Path) -> None:
     empty(tmp_path, "with space/ä.mp4", "b.mp4", "c.mp4")
     rows = [

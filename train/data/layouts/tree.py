@@ -4,27 +4,28 @@
     FOLDER/masks/          masks, in the same folders
     FOLDER/metadata.json   or one level above, or in crops/
 
-`training/`, `validation/` and `testing/` (also `train/`, `val/`, `test/`) below the folder may
-each hold `crops/` and `masks/`, with a metadata file each or the folder's.
+`training/`, `validation/` and `testing/` below the folder, or others of SPLITS in upper or lower
+case, may each hold `crops/` and `masks/`, with a metadata file each or the folder's.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from flax_unet.media.images import SUFFIXES
-from flax_unet.utils.errors import InputError
+from flax_unet.utils.errors import InputError, counted
+from flax_unet.utils.filenames import utf8
 from train.data.layouts import image_files
 from train.data.layouts.image_files import File
 from train.data.layouts.metadata import NAME
 
-SPLITS = {  # by folder
+SPLITS = {  # by folder, in lower case
     **dict.fromkeys(("training", "train"), "train"),
-    **dict.fromkeys(("validation", "val"), "validation"),
+    **dict.fromkeys(("validation", "valid", "val"), "validation"),
     **dict.fromkeys(("testing", "test"), "test"),
 }
 WHOLE = "whole"  # the split of a folder without subfolders
-ROOTS = {".": WHOLE, **SPLITS}
 CROPS, MASKS = "crops", "masks"
 PICTURES = SUFFIXES - {".gif", ".ppm", ".tif", ".tiff"}  # suffixes of crops
 
@@ -72,6 +73,23 @@ def locate(path: Path) -> Path:
     )
 
 
+def split_folders(folder: Path) -> list[tuple[str, str]]:
+    """The folders of splits in a folder: the name of each, and its split.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    names = [path.name for path in folder.iterdir() if path.name.lower() in SPLITS]
+    names.sort(key=lambda name: (list(SPLITS).index(name.lower()), name))
+    return [(name, SPLITS[name.lower()]) for name in names if (folder / name).is_dir()]
+
+
+def _roots(folder: Path) -> Iterator[tuple[str, str]]:
+    """Where crops may lie: the folder itself, and the folders of splits in it; with the split."""
+    yield ".", WHOLE
+    yield from split_folders(folder)
+
+
 def list_files(folder: Path) -> list[Part]:
     """Lists every file of the data set; if one changes, the data set has changed.
 
@@ -82,7 +100,7 @@ def list_files(folder: Path) -> list[Part]:
         InputError: two folders make one split, metadata is missing, or a folder cannot be listed.
     """
     parts: dict[str, Part] = {}
-    for root, split in ROOTS.items():
+    for root, split in _roots(folder):
         if not (folder / root / CROPS).is_dir():
             continue
         if split in parts:
@@ -94,6 +112,24 @@ def list_files(folder: Path) -> list[Part]:
         metadata = _nearest_metadata(folder, root)
         parts[split] = Part(root, split, crops, masks, metadata, image_files.look(metadata))
     return list(parts.values())
+
+
+def not_read(folder: Path) -> list[str]:
+    """Notes on folders in the data set's that hold crops, but have no split's name."""
+    others = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path.name.lower() not in SPLITS
+        and path.name not in (CROPS, MASKS)
+        and not path.name.startswith(".")
+        and os.path.isdir(path / CROPS)  # noqa: PTH112 (pathlib's raises on locked folders)
+    ]
+    if not others:
+        return []
+    return [
+        f"{counted(len(others), 'folder')} with {CROPS}/ left out, such as {utf8(others[0])}; "
+        f"folders of splits are named {', '.join(SPLITS)}"
+    ]
 
 
 def _nearest_metadata(folder: Path, root: str) -> Path:
@@ -113,7 +149,7 @@ def is_picture(name: str) -> bool:
 
 
 def _holds_crops(folder: Path) -> bool:
-    return any((folder / root / CROPS).is_dir() for root in ROOTS)
+    return folder.is_dir() and any((folder / root / CROPS).is_dir() for root, _ in _roots(folder))
 
 
 def _walk(top: Path) -> dict[str, File]:

@@ -84,7 +84,7 @@ def pack(path: Path, options: FolderOptions = AS_PUBLISHED) -> Path:
             or the cache cannot be written.
     """
     path = tree.locate(path)
-    parts = tree.list_files(path)
+    parts, others = tree.list_files(path), tree.not_read(path)
     source = path.resolve()
     family = cache_root() / "data" / "published" / fingerprint([source])
 
@@ -105,7 +105,7 @@ def pack(path: Path, options: FolderOptions = AS_PUBLISHED) -> Path:
             split: {crop.video: crop.traits for crop in crops if crop.traits}
             for split, crops in splits.items()
         }
-        found = [*notes, *packer.notes()]
+        found = [*others, *notes, *packer.notes()]
         Manifest.of(recorders, packer.faults, found, traits=traits).write(stage)
 
-    return cached(family, fingerprint([_FORMAT, source, parts, options]), fill)
+    return cached(family, fingerprint([_FORMAT, source, parts, others, options]), fill)

@@ -10,24 +10,41 @@ from pathlib import Path
 
 from flax_unet.media.discover import Item, LeftOut, items
 from flax_unet.utils.filenames import shown
-from train.data.layouts.tree import SPLITS
+from train.data.layouts.tree import SPLITS, split_folders
 from train.prepare.layouts.pictures import in_order, numbers
 from train.prepare.layouts.record import Fault, Layout, ListOptions, Video
 
-_CLASS = re.compile(r"(?:\d+_)?(real|fake)s?", re.IGNORECASE)
+_CLASS = re.compile(r"(?:\d+_)?(?:real|fake)s?", re.IGNORECASE)
 _OF_FAKE = "_fake"  # UADFV: fake/0000_fake.mp4 was made from real/0000.mp4
 
 
 def _classes(top: Path) -> Iterator[tuple[Path, bool, str | None]]:
     """The folders of a class: the folder, whether it is REAL, and its split."""
-    roots = [(top, None)] + [(top / name, split) for name, split in SPLITS.items()]
-    for root, split in roots:
-        for folder in sorted(root.iterdir()) if root.is_dir() else ():
-            if folder.is_dir() and (match := _CLASS.fullmatch(folder.name)):
-                yield folder, match[1].lower() == "real", split
+    if not top.is_dir():
+        return
+    for name, split in [(".", None), *split_folders(top)]:
+        for folder in _of_class(top / name):
+            yield folder, "real" in folder.name.lower(), split
+
+
+def _of_class(folder: Path) -> list[Path]:
+    """The folders in a folder that are named as a class."""
+    return [
+        path for path in sorted(folder.iterdir()) if path.is_dir() and _CLASS.fullmatch(path.name)
+    ]
+
+
+def _not_read(top: Path) -> Iterator[Fault]:
+    """Notes on folders that hold those of classes, but have no split's name."""
+    for folder in sorted(top.iterdir()):
+        is_read = _CLASS.fullmatch(folder.name) or folder.name.lower() in SPLITS
+        if not is_read and folder.is_dir() and (found := _of_class(folder)):
+            reason = f"it is left out, with {found[0].name}/ in it; folders of splits are named "
+            yield Fault(shown(str(folder)), reason + ", ".join(SPLITS), "note")
 
 
 def _videos(top: Path, _: ListOptions) -> Iterator[Video | Fault]:
+    yield from _not_read(top)
     classes = list(_classes(top))
     names: dict[tuple[str, str | None], str] = {}  # of real videos by stem and split
     for is_real in (True, False):  # fakes look for their originals
@@ -73,8 +90,8 @@ def _are_frames(found: list[Item]) -> bool:
 
 
 LAYOUT = Layout(
-    "folders named real and fake (also 0_real, 1_fake), or train/real, test/fake, ..., of videos, "
-    "pictures, and folders of the frames of a video",
+    "folders named real and fake (also 0_real, 1_fake), or train/real, test/fake, ..., in upper or "
+    "lower case, of videos, pictures, and folders of the frames of a video",
     lambda top: any(_classes(top)),
     _videos,
 )

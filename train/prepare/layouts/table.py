@@ -21,7 +21,7 @@ def _videos(path: Path, options: ListOptions) -> Iterator[Video | Fault]:
             yield Fault(str(file), f"it is missing, and {path.name} names it")
         elif is_real is None:
             yield Fault(str(file), "its label is empty")
-        elif split and split not in (*SPLITS, "validation"):
+        elif split and split not in SPLITS:
             yield Fault(str(file), f"its split {split!r:.40} is not train, validation or test")
         else:
             original = (row.get("original") or "").strip()

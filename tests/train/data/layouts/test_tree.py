@@ -100,6 +100,19 @@ def test_splits_by_any_of_their_names(tmp_path: Path) -> None:
         open_splits(str(tmp_path / "short"))
 
 
+def test_splits_in_upper_or_lower_case(tmp_path: Path) -> None:
+    for name, prefix in {"Train": "a", "valid": "b", "TESTING": "c", "holdout": "d"}.items():
+        write_folder(tmp_path / name, videos=2, prefix=prefix)
+    splits, _, notes = open_splits(str(tmp_path))
+    videos = {split: found.table.video[0] for split, found in splits.items()}
+    assert videos == {"train": "a000.mp4", "validation": "b000.mp4", "test": "c000.mp4"}
+    assert open_dataset(str(tmp_path), "Valid").split == "validation"
+    (note,) = notes
+    assert note.startswith("1 folder with crops/ left out, such as holdout; folders of splits are")
+    write_folder(tmp_path / "holdout2", videos=2)  # the note is of what is there now
+    assert open_splits(str(tmp_path))[2][0].startswith("2 folders with crops/ left out")
+
+
 def test_several_data_sets_in_a_folder(tmp_path: Path) -> None:
     write_folder(tmp_path / "a", videos=2)
     write_folder(tmp_path / ".hidden", videos=2)
