@@ -444,7 +444,9 @@ def test_folders_of_frames(tmp_path: Path) -> None:
     empty(tmp_path, "real/one.png", "real/two.png", "real/people/Ann.png", "real/people/Bob.png")
     empty(tmp_path, "fake/mixed/1.png", "fake/mixed/2.mp4")
     videos, faults = listed(tmp_path)
-    assert not faults
+    (fault,) = faults
+    assert (fault.file, fault.kind) == (str(tmp_path / "real/people"), "note")
+    assert fault.reason.startswith("its 2 pictures are not the numbered frames of one video: each")
     assert {name: video.frames for name, video in videos.items() if video.frames} == {
         **{"real/a": ("1.png", "2.png", "10.png"), "fake/a_fake": ("1.png", "2.png", "10.png")}
     }
@@ -459,6 +461,23 @@ def test_folders_of_frames(tmp_path: Path) -> None:
     }
 
 
+def test_pictures_of_a_folder_stay_together(tmp_path: Path) -> None:
+    """Two faces a frame, or numbered frames and a cover, may show one video."""
+    for number in range(9):
+        empty(tmp_path, *(f"real/r{number}/{n}_{who}.png" for n in range(3) for who in range(2)))
+        empty(tmp_path, *(f"fake/f{number}/{n}.png" for n in range(3)), f"fake/f{number}/cover.jpg")
+        empty(tmp_path, f"real/{number}.png", *(f"fake/films/{number}{n}.mp4" for n in range(3)))
+    found = splits(tmp_path)
+    parts: dict[str, set[str]] = {}
+    for name, part in found.items():
+        parts.setdefault(str(Path(name).parent), set()).add(part)
+    assert {folder for folder, of in parts.items() if len(of) > 1} == {"real", "fake/films"}
+    assert {*found.values()} == {"train", "validation", "test"}
+    _, faults = listed(tmp_path)
+    assert len(faults) == 18
+    assert {fault.kind for fault in faults} == {"note"}
+
+
 def test_folders(tmp_path: Path) -> None:
     empty(tmp_path / "a", "real/x/1.mp4", "Fake/1_fake.mp4", "Fake/2.PNG", "Fake/notes.txt")
     videos, faults = listed(tmp_path / "a")
@@ -469,6 +488,24 @@ def test_folders(tmp_path: Path) -> None:
     assert not faults
     empty(tmp_path / "b", "train/0_real/1.mp4", "test/1_fake/1.mp4")
     assert splits(tmp_path / "b") == {"train/0_real/1.mp4": "train", "test/1_fake/1.mp4": "test"}
+
+
+def test_folders_of_splits_in_those_of_classes(tmp_path: Path) -> None:
+    """Pictures right in them are lone ones; those in further folders may be frames."""
+    for split in ("train", "Test"):
+        empty(tmp_path, f"real/{split}/1.mp4", f"fake/{split}/1_fake.mp4", f"fake/{split}/v/7.mp4")
+        empty(tmp_path, *(f"real/{split}/{n}.png" for n in range(2, 5)))
+        empty(tmp_path, *(f"real/{split}/a/{n}.png" for n in range(3)))
+    videos, faults = listed(tmp_path)
+    assert not faults
+    assert len(videos) == 14
+    assert {name: video.split for name, video in videos.items()} == {
+        name: name.split("/")[1].lower() for name in videos
+    }
+    assert {name for name, video in videos.items() if video.frames} == {
+        *("real/train/a", "real/Test/a")
+    }
+    assert videos["fake/Test/1_fake.mp4"].originals == ("real/Test/1.mp4",)
 
 
 def test_folders_of_splits_in_upper_or_lower_case(tmp_path: Path) -> None:

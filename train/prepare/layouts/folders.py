@@ -1,4 +1,4 @@
-"""Folders `real` and `fake` of videos or pictures, also in folders of a split.
+"""Folders `real` and `fake` of videos or pictures, also in folders of a split or around them.
 
 A folder of pictures in one of them, such as `real/<video>/<n>.png`, holds the frames of one video.
 """
@@ -7,8 +7,9 @@ import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from flax_unet.media.discover import Item, LeftOut, items
+from flax_unet.media.discover import LeftOut, items
 from flax_unet.utils.filenames import shown
 from train.data.layouts.tree import SPLITS, split_folders
 from train.prepare.layouts.pictures import in_order, numbers
@@ -43,55 +44,72 @@ def _not_read(top: Path) -> Iterator[Fault]:
             yield Fault(shown(str(folder)), reason + ", ".join(SPLITS), "note")
 
 
+class _Source(NamedTuple):
+    """A video, a picture, or a folder with the frames of a video."""
+
+    path: Path
+    split: str | None
+    frames: tuple[str, ...] = ()  # names of the pictures in `path`
+    among: Path | None = None  # for a picture: the folder whose pictures stay together
+
+
 def _videos(top: Path, _: ListOptions) -> Iterator[Video | Fault]:
     yield from _not_read(top)
-    classes = list(_classes(top))
     names: dict[tuple[str, str | None], str] = {}  # of real videos by stem and split
-    for is_real in (True, False):  # fakes look for their originals
-        for folder, of_real, split in classes:
-            if of_real != is_real:
+    classes = sorted(_classes(top), key=lambda found: not found[1])  # fakes look for originals
+    for folder, is_real, of_root in classes:
+        for found in _sources(folder, of_root):
+            if isinstance(found, Fault):
+                yield found
                 continue
-            for path, frames, problem in _sources(folder):
-                if problem is not None:
-                    yield Fault(shown(str(path)), problem)
-                    continue
-                name, stem, original = path.relative_to(top).as_posix(), path.stem, None
-                if is_real:
-                    names[stem, split] = name
-                elif stem.endswith(_OF_FAKE):
-                    original = names.get((stem.removesuffix(_OF_FAKE), split))
-                originals = (original,) if original else ()
-                data_set = top.resolve().name
-                text = f"{len(frames)} numbered pictures are taken as the frames of one video"
-                notes = (text,) * bool(frames)  # they may be of different people
-                yield Video(
-                    *(path, name, is_real, data_set, originals),
-                    split=split,
-                    frames=frames,
-                    notes=notes,
-                )
+            path, split, frames, among = found
+            name, stem, original = path.relative_to(top).as_posix(), path.stem, None
+            if is_real:
+                names[stem, split] = name
+            elif stem.endswith(_OF_FAKE):
+                original = names.get((stem.removesuffix(_OF_FAKE), split))
+            originals = (original,) if original else ()
+            data_set = top.resolve().name
+            text = f"{len(frames)} numbered pictures are taken as the frames of one video"
+            notes = (text,) * bool(frames)  # they may be of different people
+            yield Video(
+                *(path, name, is_real, data_set, originals),
+                split=split,
+                person=among and f"folder {among.relative_to(top).as_posix()}",
+                frames=frames,
+                notes=notes,
+            )
 
 
-def _sources(folder: Path) -> Iterator[tuple[Path, tuple[str, ...], str | None]]:
-    """The videos and pictures of a class, with the names of frames, or with a problem."""
-    for parent, group in itertools.groupby(items([folder], LeftOut()), lambda i: i.path.parent):
-        found = list(group)
-        if parent != folder and _are_frames(found):
-            yield parent, tuple(in_order(item.path.name for item in found)), None
-        else:
-            yield from ((item.path, (), item.problem) for item in found)
-
-
-def _are_frames(found: list[Item]) -> bool:
-    """Whether files are the frames of one video: pictures whose names differ in a number."""
-    are_pictures = all(item.kind == "picture" and item.problem is None for item in found)
-    names = [item.path.name for item in found]
-    return are_pictures and len(names) > 1 and numbers(names) is not None
+def _sources(folder: Path, split: str | None) -> Iterator[_Source | Fault]:
+    """The videos and pictures of a class; in real/train/ and the like, with that split."""
+    every = [*items([folder], LeftOut())]
+    for path, _, problem in every:
+        if problem is not None:
+            yield Fault(shown(str(path)), problem)
+    usable = [item for item in every if item.problem is None]
+    for parent, group in itertools.groupby(usable, lambda item: item.path.parent):
+        found, below, part = list(group), parent.relative_to(folder).parts, split
+        if split is None and below and below[0].lower() in SPLITS:
+            part, below = SPLITS[below[0].lower()], below[1:]
+        pictures = [item.path.name for item in found if item.kind == "picture"]
+        is_numbered = len(pictures) > 1 and numbers(pictures) is not None
+        if below and is_numbered and len(pictures) == len(found):
+            yield _Source(parent, part, tuple(in_order(pictures)))
+            continue
+        among = parent if below and len(pictures) > 1 else None
+        if among:
+            reason = f"its {len(pictures)} pictures are not the numbered frames of one video: each "
+            reason += "is a video of its own, and all of them stay in one part of a split"
+            yield Fault(shown(str(parent)), reason, "note")
+        for item in found:
+            yield _Source(item.path, part, among=among if item.kind == "picture" else None)
 
 
 LAYOUT = Layout(
-    "folders named real and fake (also 0_real, 1_fake), or train/real, test/fake, ..., in upper or "
-    "lower case, of videos, pictures, and folders of the frames of a video",
+    "folders named real and fake (also 0_real, 1_fake), or train/real, test/fake, ..., or "
+    "real/train, ..., in upper or lower case, of videos, pictures, and folders of the frames of a "
+    "video",
     lambda top: any(_classes(top)),
     _videos,
 )
