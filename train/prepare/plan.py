@@ -59,6 +59,11 @@ def _slug(name: str) -> str:
     return re.sub(r"[/\\_.]", "-", name)
 
 
+def _links(video: Video) -> str:
+    """What a video has in common with others of its source, one a line."""
+    return "\n".join([*video.originals, *(f"person {name}" for name in video.people)])
+
+
 def _splits(videos: Sequence[Video], shares: Shares, seed: int) -> dict[Identity, str]:
     """The split of each video: the official one, or else by source and person."""
     splits = {_identity(video): video.split for video in videos if video.split is not None}
@@ -71,12 +76,8 @@ def _splits(videos: Sequence[Video], shares: Shares, seed: int) -> dict[Identity
         if _identity(video) not in splits:
             of_sets[video.data_set].append(video)
     for data_set, rest in of_sets.items():
-        originals = [
-            "\n".join([*video.originals, *([f"person {video.person}"] if video.person else [])])
-            for video in rest
-        ]
-        names = [video.name for video in rest]
-        parts = by_source(names, originals, _left(shares, officials[data_set]), seed)
+        names, links = [video.name for video in rest], [_links(video) for video in rest]
+        parts = by_source(names, links, _left(shares, officials[data_set]), seed)
         for part, rows in parts.items():
             splits |= {_identity(rest[row]): part for row in rows}
     return splits

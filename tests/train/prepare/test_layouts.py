@@ -144,6 +144,23 @@ def test_faceforensics_splits(tmp_path: Path) -> None:
     assert {found[name] for name in found if "010" in name} == {"test"}
 
 
+def test_faceforensics_of_different_compressions(tmp_path: Path) -> None:
+    """A fake stays with its target and source, whatever compressions were downloaded."""
+    pairs = [(f"{2 * n:03}", f"{2 * n + 1:03}") for n in range(20)]
+    for target, source in pairs:
+        empty(tmp_path / "original_sequences/youtube/c23/videos", f"{target}.mp4", f"{source}.mp4")
+        fakes = tmp_path / "manipulated_sequences/Deepfakes/c40/videos"
+        empty(fakes, f"{target}_{source}.mp4")
+    found = splits(tmp_path)
+    for target, source in pairs:
+        of_pair = {
+            *(found[f"youtube/c23/{name}"] for name in (target, source)),
+            found[f"Deepfakes/c40/{target}_{source}"],
+        }
+        assert len(of_pair) == 1
+    assert {*found.values()} == {"train", "validation", "test"}
+
+
 def test_faceforensics_of_frames(tmp_path: Path) -> None:
     """They stand in for videos that are missing."""
     top = tmp_path

@@ -25,9 +25,9 @@ def _videos(top: Path, _: ListOptions) -> Iterator[Video | Fault]:
             name = f"{folder}/{path.stem}"
             label = listed.pop(f"{folder}/{path.name}", None)
             originals: tuple[str, ...] = ()
-            person = None
+            people: tuple[str, ...] = ()
             if match := (_REAL_NAME if is_real else _FAKE_NAME).fullmatch(path.stem):
-                person = match[1]  # a fake's is that of its scene: all are swapped with all
+                people = (match[1],)  # a fake's is that of its scene: all are swapped with all
                 originals = () if is_real else (f"Celeb-real/{match[1]}{match[2]}",)
             elif not is_real:
                 yield Fault(str(path), "its name is not id<target>_id<source>_<n>")
@@ -46,7 +46,7 @@ def _videos(top: Path, _: ListOptions) -> Iterator[Video | Fault]:
                 _DATA_SET,
                 originals,
                 split=None if label is None else "test",
-                person=person,
+                people=people,
             )
     for name in listed:
         yield Fault(str(top / name), f"it is missing, and {_LIST} names it")

@@ -73,7 +73,7 @@ def _real(
         data_set=_DATA_SET_OF_ACTORS if origin == _ACTORS else _DATA_SET,
         compression=compression,
         split=splits.get(name),
-        person=f"actor {scene[1]}" if scene else f"video {name}",
+        people=(f"actor {scene[1]}" if scene else f"video {name}",),
         frames=frames,
     )
 
@@ -83,10 +83,11 @@ def _fake(
 ) -> Video | Fault:
     if of_actors := _OF_ACTORS.fullmatch(path.stem):
         target, _, scene = of_actors.groups()
-        data_set, person, split = _DATA_SET_OF_ACTORS, f"actor {target}", None
+        data_set, people, split = _DATA_SET_OF_ACTORS, (f"actor {target}",), None
         originals: tuple[str, ...] = (f"{_ACTORS}/{compression}/{target}__{scene}",)
     elif pair := _PAIR.fullmatch(path.stem):
-        data_set, person, split = _DATA_SET, f"video {pair[1]}", splits.get(pair[1])
+        data_set, split = _DATA_SET, splits.get(pair[1])
+        people = tuple(f"video {name}" for name in pair.groups())  # in every compression
         originals = tuple(f"youtube/{compression}/{name}" for name in pair.groups())
     else:
         return Fault(str(path), "its name is not <target>_<source>, so its originals are unknown")
@@ -107,7 +108,7 @@ def _fake(
         method=method,
         compression=compression,
         split=split,
-        person=person,
+        people=people,
         mask_video=found[-1 if frames else 0] if found else None,
         frames=frames,
     )

@@ -75,7 +75,7 @@ def _videos(top: Path, _: ListOptions) -> Iterator[Video | Fault]:
             yield Video(
                 *(path, name, is_real, data_set, originals),
                 split=split,
-                person=among and f"folder {among.relative_to(top).as_posix()}",
+                people=(f"folder {among.relative_to(top).as_posix()}",) if among else (),
                 frames=frames,
                 notes=notes,
             )

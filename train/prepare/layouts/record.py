@@ -27,7 +27,7 @@ class Video:
     method: str | None = None
     compression: str | None = None
     split: str | None = None  # the official one: train, validation or test
-    person: str | None = None  # videos of a person stay in one part of a split
+    people: tuple[str, ...] = ()  # videos of a person stay in one part of a split
     mask_video: Path | None = None  # white = manipulated; or a folder with its frames
     frames: tuple[str, ...] = ()  # names of the pictures in `path`, if that is a folder
     is_crop: bool = False  # whether its frames are crops of one face
