@@ -39,10 +39,9 @@ def audit(name: str, options: FolderOptions = AS_PUBLISHED) -> dict[str, Any]:
         InputError: the data set is unknown, cannot be packed, or is damaged.
     """
     splits, faults, notes = open_splits(name, options=options)
-    tables = [dataset.table for dataset in splits.values()]
-    videos = itertools.chain.from_iterable(table.video for table in tables)
-    originals = itertools.chain.from_iterable(table.original for table in tables)
-    origins = iter(source_of(videos, originals))
+    videos = itertools.chain.from_iterable(data.table.video for data in splits.values())
+    links = itertools.chain.from_iterable(data.links() for data in splits.values())
+    origins = iter(source_of(videos, links))
     rows_of_splits: dict[str, dict[str, Any]] = {}
     sources: dict[str, set[str]] = defaultdict(set)
     pictures: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -117,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=program_name("train.data.audit"),
         description=__doc__,
-        epilog="The source of a frame is its real video, or the real video that a fake is made of.",
+        epilog="The source of a frame is its real video, or the real video that a fake is made of; "
+        "videos with one source_group in metadata.json have one source.",
     )
     parser.add_argument("data", help="a folder in the published layout, or a data set's name")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings to this file")

@@ -12,6 +12,7 @@ from flax_unet.checkpoint.worth import GENERATED
 from flax_unet.utils.errors import InputError
 from train.data import splits
 from train.data.layouts.faults import Fault, unusable
+from train.data.layouts.metadata import SOURCE_GROUP
 from train.data.layouts.options import AS_PUBLISHED, FolderOptions
 from train.data.layouts.tree import SPLITS
 from train.data.storage.manifest import Manifest, Table, Traits, damaged
@@ -59,6 +60,11 @@ class Dataset:
             return self.records[int(self.indices[row])]
         except (RuntimeError, ValueError) as error:  # such as a checksum that does not match
             raise damaged(self.directory, str(error).partition(";")[0]) from error
+
+    def links(self) -> list[str]:
+        """Of each frame, the videos that a fake was made from and the source group, one a line."""
+        groups = (self.traits.get(video, {}).get(SOURCE_GROUP) for video in self.table.video)
+        return ["\n".join(filter(None, of)) for of in zip(self.table.original, groups, strict=True)]
 
     def pictures(self) -> Self:
         """The same frames with an empty table, for processes that read nothing but `record`."""
@@ -126,7 +132,7 @@ def open_dataset(
 
 def split_by_source(data: Dataset, shares: tuple[int, int, int], seed: int) -> dict[str, Dataset]:
     """Splits a data set by `splits.by_source`; a part may be empty."""
-    rows = splits.by_source(data.table.video, data.table.original, shares, seed)
+    rows = splits.by_source(data.table.video, data.links(), shares, seed)
     return {part: dataclasses.replace(data.take(found), split=part) for part, found in rows.items()}
 
 

@@ -52,7 +52,8 @@ def source_of(videos: Iterable[str], originals: Iterable[str]) -> list[str]:
     """The source of each frame: its video, or the real video behind any number of fakes of fakes.
 
     If a fake was made from several videos, all of them have one of these as their source.
-    `originals` has, for each frame, the videos that a fake was made from, one a line, or "".
+    `originals` has, for each frame, the videos that a fake was made from, one a line, or "". Other
+    names there link the videos that have them in common, such as a person's.
     """
     videos = list(videos)
     parents: dict[str, str] = {}

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from flax_unet.utils.filenames import Names
-from train.data.splits import PARTS, by_source
+from train.data.splits import PARTS, by_source, source_of
 from train.prepare.layouts.record import Video
 
 Shares = tuple[int, int, int]
@@ -22,6 +22,7 @@ class Planned:
     key: str  # of its folders and, with .mp4, of its entry in metadata.json
     split: str
     originals: tuple[str, ...]  # keys
+    source_group: str  # the same for all videos that a split keeps together
 
 
 Group = list[Planned]
@@ -37,13 +38,17 @@ def plan(videos: Sequence[Video], shares: Shares, seed: int) -> list[Group]:
     keys = {_identity(video): names.new(_slug(video.name)) for video in videos}
     absent = {(video.data_set, name) for video in videos for name in video.originals} - keys.keys()
     keys |= {identity: names.new(_slug(identity[1])) for identity in sorted(absent)}
-    splits = _splits(videos, shares, seed)
+    splits, sources = _splits(videos, shares, seed), _sources(videos)
     groups: dict[Identity, Group] = {}
     for video in sorted(videos, key=lambda video: not video.is_real):  # originals come first
         identity = _identity(video)
         originals = [(video.data_set, name) for name in video.originals]
+        data_set, source = sources[identity]
         planned = Planned(
-            video, keys[identity], splits[identity], tuple(keys[o] for o in originals)
+            *(video, keys[identity], splits[identity], tuple(keys[o] for o in originals)),
+            source_group=f"{keys[data_set, source]}.mp4"
+            if (data_set, source) in keys
+            else f"{data_set}: {source}",
         )
         is_compared = originals and originals[0] in groups
         groups.setdefault(originals[0] if is_compared else identity, []).append(planned)
@@ -57,6 +62,20 @@ def _identity(video: Video) -> Identity:
 def _slug(name: str) -> str:
     """A name without the signs that end a video's name in crops' paths, see `docs/data.md`."""
     return re.sub(r"[/\\_.]", "-", name)
+
+
+def _sources(videos: Sequence[Video]) -> dict[Identity, Identity]:
+    """The source of each video: a video, or a person as `_links` names one."""
+    of_sets: dict[str, list[Video]] = defaultdict(list)
+    for video in videos:
+        of_sets[video.data_set].append(video)
+    return {
+        (data_set, video.name): (data_set, source)
+        for data_set, found in of_sets.items()
+        for video, source in zip(
+            found, source_of([video.name for video in found], map(_links, found)), strict=True
+        )
+    }
 
 
 def _links(video: Video) -> str:

@@ -102,6 +102,7 @@ def finish(out: Path, outcomes: Sequence[Outcome], faults: Sequence[Fault]) -> N
         entry = {name: record[name] for name in METADATA}
         originals = entry["original"] or [None]
         entry["original"] = originals if len(originals) > 1 else originals[0]
+        entry[metadata.SOURCE_GROUP] = shown(outcome.planned.source_group)
         entries[f"{outcome.planned.key}.mp4"] = entry
         notes += [Fault(path, note, "note") for note in record["notes"]]
     failed = [Fault(str(o.planned.video.path), o.problem) for o in outcomes if o.problem]

@@ -10,7 +10,8 @@ from PIL import Image
 
 from flax_unet import InputError
 from tests.train.folders import SIDE, edit, write_folder
-from train.data import audit, splits
+from train.data import audit, export, splits
+from train.data.dataset import open_dataset, split_by_source
 
 
 @hypothesis.given(st.lists(st.integers(-1, 20), min_size=1, max_size=60), st.integers(0, 3))
@@ -56,6 +57,27 @@ def test_no_two_parts_are_linked_by_any_original(originals: list[list[int]], see
 def test_videos_of_one_fake_are_one_source() -> None:
     videos, originals = ["a", "b", "ab", "c", "d"], ["", "", "a\nb", "b", ""]
     assert splits.source_of(videos, originals) == ["a", "a", "a", "a", "d"]
+
+
+def test_videos_of_one_source_group_stay_together(tmp_path: Path) -> None:
+    """Such as the copies of a video in two compressions, which no fake links."""
+    groups = {f"v{number:03}.mp4": f"person {number // 4}" for number in range(0, 40, 2)}
+    folder = write_folder(tmp_path / "whole", videos=40, frames=1)
+    edit(folder, **{name: {"label": "REAL", "source_group": of} for name, of in groups.items()})
+    data = open_dataset(str(folder), None)
+    parts = split_by_source(data, (50, 25, 25), 0)
+    for part in parts.values():
+        videos = {*part.table.video}
+        assert videos
+        for name, of in groups.items():
+            assert {other in videos for other in groups if groups[other] == of} == {name in videos}
+    export.export(data, tmp_path / "exported")
+    assert open_dataset(str(tmp_path / "exported"), None).links() == data.links()
+    split = tmp_path / "split"
+    for name, prefix, person in ("training", "a", "Ann"), ("testing", "b", "Ann"):
+        write_folder(split / name, videos=2, prefix=prefix)
+        edit(split / name, **{f"{prefix}000.mp4": {"label": "REAL", "source_group": person}})
+    assert audit.audit(str(split))["shared_sources"] == {"Ann": ["test", "train"]}
 
 
 @hypothesis.given(st.integers(1, 200), st.integers(0, 3))

@@ -41,6 +41,11 @@ def splits(*sources: Path, **options: object) -> dict[str, str]:
     return {one.video.name: one.split for group in plan(videos, SHARES, 0) for one in group}
 
 
+def sources(top: Path) -> dict[str, str]:
+    videos = list_videos([top], None, ListOptions())[0]
+    return {one.video.name: one.source_group for group in plan(videos, SHARES, 0) for one in group}
+
+
 def reasons(faults: list[Fault]) -> dict[str, str]:
     return {Path(fault.file).name: fault.reason for fault in faults}
 
@@ -159,6 +164,25 @@ def test_faceforensics_of_different_compressions(tmp_path: Path) -> None:
         }
         assert len(of_pair) == 1
     assert {*found.values()} == {"train", "validation", "test"}
+
+
+def test_source_groups(tmp_path: Path) -> None:
+    """Videos of a scene in all compressions have one, and videos of a person; no others."""
+    found = sources(faceforensics(tmp_path / "ff"))
+    pairs = {name: "00" in name.rpartition("/")[2] for name in found if "/0" in name}
+    actors = {name for name in found if "01__walk" in name or "01_02__walk" in name}
+    of_pairs = {name: found[name] for name in found.keys() - actors}
+    assert len(of_pairs) == 8 + 16
+    assert len({*of_pairs.values()}) == 2
+    assert len({(pairs[name], of) for name, of in of_pairs.items()}) == 2
+    assert {found[name] for name in actors} == {"actors-c23-01--walk.mp4"}
+    celeb = empty(tmp_path / "celeb", "Celeb-real/id0_0000.mp4", "Celeb-real/id0_0001.mp4")
+    empty(celeb, "Celeb-synthesis/id0_id1_0001.mp4", "YouTube-real/00001.mp4")
+    assert sources(celeb) == {
+        **dict.fromkeys(("Celeb-real/id0_0000", "Celeb-real/id0_0001"), "Celeb-DF: person id0"),
+        "Celeb-synthesis/id0_id1_0001": "Celeb-DF: person id0",
+        "YouTube-real/00001": "YouTube-real-00001.mp4",
+    }
 
 
 def test_faceforensics_of_frames(tmp_path: Path) -> None:

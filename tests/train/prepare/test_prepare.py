@@ -149,6 +149,7 @@ def test_metadata(dfdc: Path) -> None:
     assert entry["sha256"] == hashlib.sha256(raw.read_bytes()).hexdigest()
     assert (entry["data_set"], entry["method"], entry["split"]) == ("DFDC", None, "train")
     assert (entry["size"], entry["frames_a_second"]) == ([*trees.SIZE], 10.0)
+    assert entry["source_group"] == "aaaaaaaaaa.mp4"
     assert read(dfdc / "made" / "prepare.json")["options"]["frames"] == 32
     assert faults(dfdc / "made") == {}
     assert_clean(dfdc / "made")

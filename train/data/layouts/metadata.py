@@ -14,6 +14,7 @@ from train.data.layouts.video_names import VideoNames
 NAME = "metadata.json"
 LABELS = {"real": 1, "fake": 0}  # in upper case, lower case, or both
 TRAITS = ("data_set", "compression", "method")  # what figures are given by, the method of fakes
+SOURCE_GROUP = "source_group"  # what videos of one source have in common
 
 
 class Metadata:
@@ -43,9 +44,9 @@ class Metadata:
         )
 
     def traits(self, video: str) -> dict[str, str]:
-        """What is known of TRAITS of a video, as text on one line."""
-        entry = self._entries[video]
-        return {name: shown(text) for name in TRAITS if (text := _trait(entry.get(name)))}
+        """What is known of TRAITS and SOURCE_GROUP of a video, as text on one line."""
+        entry, names = self._entries[video], (*TRAITS, SOURCE_GROUP)
+        return {name: shown(text) for name in names if (text := _trait(entry.get(name)))}
 
     def originals(self, video: str) -> list[str]:
         """The videos that a fake was made from; empty for a real video, or if unknown.

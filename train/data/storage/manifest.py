@@ -47,7 +47,7 @@ class Table:
 
 
 Traits = dict[str, dict[str, str]]
-"""What is known of videos, by video and by `train.data.layouts.metadata.TRAITS`."""
+"""What is known of videos, by video and by TRAITS and SOURCE_GROUP of `layouts.metadata`."""
 
 
 @dataclasses.dataclass(frozen=True)

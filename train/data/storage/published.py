@@ -21,7 +21,7 @@ from train.data.storage.builder import Work, write_records
 from train.data.storage.cache import cached, fingerprint
 from train.data.storage.manifest import Manifest, Record
 
-_FORMAT = 7  # of the records and the manifest; another number packs every folder again
+_FORMAT = 8  # of the records and the manifest; another number packs every folder again
 
 
 @dataclasses.dataclass(frozen=True)
