@@ -386,6 +386,13 @@ def test_deepfakebench_of_several_files(tmp_path: Path) -> None:
         assert fake.originals == ("CelebDFv2_real/id0_0001",)
 
 
+def test_source_groups_of_deepfakebench(tmp_path: Path) -> None:
+    bench_faceforensics(tmp_path)
+    found = sources(tmp_path)
+    pairs = {name: "01" in name.rpartition("/")[2] for name in found}
+    assert len({*found.values()}) == len({(pairs[name], of) for name, of in found.items()}) == 2
+
+
 @pytest.mark.parametrize("name", [FF, "DeepFakeDetection"])
 def test_deepfakebench_of_actors(tmp_path: Path, name: str) -> None:
     """They are a data set of their own in whatever file they are."""

@@ -296,6 +296,8 @@ def _named(found: list[_Found]) -> Iterator[Video]:
 
     for one in found:
         first, notes = one.first, list(one.notes)
+        sources = [] if first.is_real else _originals(first)
+        people = sources or [first.video] if first.compression else []  # other copies show the same
         if len(one.splits) > 1:
             splits = " and ".join(sorted(one.splits))
             notes.append(f"it is listed for {splits}, and was taken for {one.split}")
@@ -304,10 +306,11 @@ def _named(found: list[_Found]) -> Iterator[Video]:
             names[one.folder],
             first.is_real,
             first.data_set,
-            () if first.is_real else tuple(original(one, name) for name in _originals(first)),
+            tuple(original(one, name) for name in sources),
             first.method,
             first.compression,
             one.split,
+            tuple(f"video {name}" for name in people),
             mask_video=one.masks,
             frames=tuple(in_order(one.names)),
             is_crop=True,
