@@ -7,11 +7,9 @@ from collections.abc import Sequence
 
 from flax_unet.utils.filenames import Names
 from train.data.splits import PARTS, by_source, source_of
-from train.prepare.layouts.record import Video
+from train.prepare.layouts.record import Identity, Video
 
 Shares = tuple[int, int, int]
-Identity = tuple[str, str]
-"""A video's data set and its name there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +33,13 @@ def plan(videos: Sequence[Video], shares: Shares, seed: int) -> list[Group]:
     `shares` are the per cent of train, validation and test, for videos without an official split.
     """
     names = Names()
-    keys = {_identity(video): names.new(_slug(video.name)) for video in videos}
+    keys = {video.identity: names.new(_slug(video.name)) for video in videos}
     absent = {(video.data_set, name) for video in videos for name in video.originals} - keys.keys()
     keys |= {identity: names.new(_slug(identity[1])) for identity in sorted(absent)}
     splits, sources = _splits(videos, shares, seed), _sources(videos)
     groups: dict[Identity, Group] = {}
     for video in sorted(videos, key=lambda video: not video.is_real):  # originals come first
-        identity = _identity(video)
+        identity = video.identity
         originals = [(video.data_set, name) for name in video.originals]
         data_set, source = sources[identity]
         planned = Planned(
@@ -53,10 +51,6 @@ def plan(videos: Sequence[Video], shares: Shares, seed: int) -> list[Group]:
         is_compared = originals and originals[0] in groups
         groups.setdefault(originals[0] if is_compared else identity, []).append(planned)
     return list(groups.values())
-
-
-def _identity(video: Video) -> Identity:
-    return video.data_set, video.name
 
 
 def _slug(name: str) -> str:
@@ -85,20 +79,20 @@ def _links(video: Video) -> str:
 
 def _splits(videos: Sequence[Video], shares: Shares, seed: int) -> dict[Identity, str]:
     """The split of each video: the official one, or else by source and person."""
-    splits = {_identity(video): video.split for video in videos if video.split is not None}
+    splits = {video.identity: video.split for video in videos if video.split is not None}
     officials: dict[str, set[str]] = defaultdict(set)
     for (data_set, _), split in splits.items():
         officials[data_set].add(split)
     _spread(splits, videos)
     of_sets: dict[str, list[Video]] = defaultdict(list)
     for video in videos:
-        if _identity(video) not in splits:
+        if video.identity not in splits:
             of_sets[video.data_set].append(video)
     for data_set, rest in of_sets.items():
         names, links = [video.name for video in rest], [_links(video) for video in rest]
         parts = by_source(names, links, _left(shares, officials[data_set]), seed)
         for part, rows in parts.items():
-            splits |= {_identity(rest[row]): part for row in rows}
+            splits |= {rest[row].identity: part for row in rows}
     return splits
 
 
@@ -110,7 +104,7 @@ def _spread(splits: dict[Identity, str], videos: Sequence[Video]) -> None:
     linked: dict[Identity, list[Identity]] = defaultdict(list)
     for video in videos:
         for name in video.originals:
-            fake, original = _identity(video), (video.data_set, name)
+            fake, original = video.identity, (video.data_set, name)
             linked[fake].append(original)
             linked[original].append(fake)
     for part in reversed(PARTS):

@@ -600,6 +600,31 @@ def test_polarity_of_a_table_is_not_guessed(tmp_path: Path) -> None:
         listed(table(tmp_path / "other.csv", [("file", "target")]))
 
 
+def test_contradicting_labels(tmp_path: Path) -> None:
+    """None of them is taken, whatever the order; copies of one label are one video."""
+    clips = tmp_path / "clips"
+    empty(clips, *(f"{folder}/{name}.mp4" for folder in ("real", "fake") for name in "abc"))
+    for path in clips.glob("*/*"):
+        path.write_text("same" if path.name == "a.mp4" else str(path))
+    (clips / "fake/c.mp4").write_text((clips / "fake/b.mp4").read_text())
+    videos, faults = listed(clips)
+    assert [*videos] == ["fake/b.mp4", "real/b.mp4", "real/c.mp4"]
+    text = "it is labelled REAL and FAKE (real/a.mp4 and fake/a.mp4), and is left out; correct"
+    assert [fault.file for fault in faults if fault.reason.startswith(text)] == [
+        *(str(clips / f"{folder}/a.mp4") for folder in ("fake", "real"))
+    ]
+    assert reasons(faults)["c.mp4"] == f"its content is that of {clips / 'fake/b.mp4'}"
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.mp4").write_text(name)
+    for labels in (("REAL", "FAKE", "REAL"), ("FAKE", "REAL", "REAL")):
+        rows = [*zip(("a.mp4", "./a.mp4", "a.mp4"), labels, strict=True), ("b.mp4", "REAL")]
+        rows += [("c.mp4", "REAL"), ("c.mp4", "FAKE")]
+        videos, faults = listed(table(tmp_path / "list.csv", [("file", "label"), *rows]))
+        assert [*videos] == ["b.mp4"]
+        assert {*reasons(faults)} == {"a.mp4", "c.mp4"}
+        assert all("labelled REAL and FAKE" in fault.reason for fault in faults)
+
+
 def test_other_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         listed(tmp_path / "nowhere")

@@ -13,6 +13,8 @@ from train.prepare.layouts.pictures import Pictures
 
 Source = Path | Pictures
 """What frames are read from: a video, a picture, or the pictures of a folder."""
+Identity = tuple[str, str]
+"""A video's data set and its name there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Video:
     frames: tuple[str, ...] = ()  # names of the pictures in `path`, if that is a folder
     is_crop: bool = False  # whether its frames are crops of one face
     notes: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> Identity:
+        """What tells it from all others."""
+        return self.data_set, self.name
 
     @property
     def source(self) -> Source:
