@@ -587,6 +587,36 @@ def test_table(tmp_path: Path) -> None:
     assert {*reasons(faults)} == {"c.mp4", "d.mp4"}
 
 
+def test_originals_of_a_table(tmp_path: Path) -> None:
+    """By path, or by a name that only one real file has, with or without suffix; never a guess."""
+    rows = [
+        *[(name, "REAL", "") for name in ("real/0.mp4", "real/1.mp4", "more\\1.mp4")],
+        *[
+            ("fake/0.mp4", "FAKE", "0"),
+            ("fake/a.mp4", "FAKE", "1"),
+            ("fake/d.mp4", "FAKE", "7.mp4"),
+        ],
+        *[("fake/b.mp4", "FAKE", "./real/1.mp4"), ("fake/c.mp4", "FAKE", "fake/b.mp4")],
+    ]
+    empty(tmp_path, *(name.replace("\\", "/") for name, *_ in rows))
+    header = ("file", "label", "original")
+    videos, faults = listed(table(tmp_path / "list.csv", [header, *rows]))
+    assert {name: video.originals for name, video in videos.items() if not video.is_real} == {
+        "fake/0.mp4": ("real/0.mp4",),
+        "fake/b.mp4": ("real/1.mp4",),
+        "fake/c.mp4": ("fake/b.mp4",),
+        "fake/d.mp4": ("7.mp4",),
+    }
+    assert reasons(faults) == {
+        "a.mp4": "its original 1 may be real/1.mp4 or more\\1.mp4; write which one into the column "
+        "original"
+    }
+    note = "its original 7.mp4 is not in the column file of list.csv"
+    assert {name: video.notes for name, video in videos.items() if video.notes} == {
+        "fake/d.mp4": (note,)
+    }
+
+
 def test_polarity_of_a_table_is_not_guessed(tmp_path: Path) -> None:
     rows = [("file", "label"), ("b.mp4", "1"), ("c.mp4", "0")]
     path = table(empty(tmp_path, "b.mp4", "c.mp4") / "list.csv", rows)

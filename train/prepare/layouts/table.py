@@ -1,8 +1,9 @@
 """A CSV that lists videos or pictures: file,label and, if known, original,split."""
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PureWindowsPath
 
 from flax_unet.utils.errors import InputError
 from train.data.layouts.metadata import LABELS
@@ -13,7 +14,7 @@ from train.prepare.layouts.record import Fault, Layout, ListOptions, Video, read
 def _videos(path: Path, options: ListOptions) -> Iterator[Video | Fault]:
     rows = read_table(path, ("file", "label"))
     labels = _labels(path, {_label(row) for row in rows}, options.real_label)
-    names = {_file(path, row["file"]): row["file"] for row in rows}
+    originals = _Originals(path, rows, labels)
     for row in rows:
         file, is_real = _file(path, row["file"]), labels.get(_label(row))
         split = (row.get("split") or "").strip().lower()
@@ -24,17 +25,41 @@ def _videos(path: Path, options: ListOptions) -> Iterator[Video | Fault]:
         elif split and split not in SPLITS:
             yield Fault(str(file), f"its split {split!r:.40} is not train, validation or test")
         else:
-            original = (row.get("original") or "").strip()
-            # As the file's own row names it, if there is one.
-            original = names.get(_file(path, original), original) if original else ""
+            named = "" if is_real else (row.get("original") or "").strip()
+            found = originals.find(named) if named else []
+            if len(found) > 1:
+                which = f"{found[0]} or {found[1]}; write which one into the column original"
+                yield Fault(str(file), f"its original {named} may be {which}")
+                continue
+            note = f"its original {named} is not in the column file of {path.name}"
             yield Video(
                 file,
                 row["file"],
                 bool(is_real),
                 path.resolve().stem,
-                (original,) if original and not is_real else (),
+                (*found, named)[:1] if named else (),
                 split=SPLITS[split] if split else None,
+                notes=(note,) if named and not found else (),
             )
+
+
+class _Originals:
+    """Finds the files that the column `original` means."""
+
+    def __init__(self, table: Path, rows: Sequence[dict[str, str]], labels: dict[str, int]) -> None:
+        self._table = table
+        self._by_path = {_file(table, row["file"]): row["file"] for row in rows}
+        self._real: dict[str, list[str]] = defaultdict(list)  # by name with and without suffix
+        is_real = {row["file"]: labels.get(_label(row)) for row in rows}
+        for name in filter(is_real.get, self._by_path.values()):
+            path = PureWindowsPath(name.strip())  # which / separates, too
+            for text in {path.name, path.stem}:
+                self._real[text].append(name)
+
+    def find(self, original: str) -> list[str]:
+        """The file of this path, or the real ones of this name: as their own rows name them."""
+        exact = self._by_path.get(_file(self._table, original))
+        return self._real[original] if exact is None else [exact]
 
 
 def _file(table: Path, name: str) -> Path:
