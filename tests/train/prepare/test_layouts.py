@@ -88,6 +88,41 @@ def test_dfdc_test_set(tmp_path: Path) -> None:
     assert {video.split for video in videos.values()} == {"test"}
 
 
+def test_dfdc_test_set_with_metadata(tmp_path: Path) -> None:
+    """labels.csv sets the split; metadata.json has the originals, and labels if it has any."""
+    entries = {
+        **{"a.mp4": {"label": "FAKE", "original": "b.mp4"}, "b.mp4": {"label": "REAL"}},
+        **{"c.mp4": {"is_fake": 1, "original": "b.mp4"}, "d.mp4": {"label": "REAL"}},
+        **{"e.mp4": {"label": "REAL"}, "f.mp4": {}},
+    }
+    rows = [("a.mp4", "1"), ("b.mp4", "0"), ("c.mp4", "1"), ("d.mp4", "1"), ("gone.mp4", "1")]
+    (tmp_path / "metadata.json").write_text(json.dumps(entries))
+    table(tmp_path / "labels.csv", [("filename", "label"), *rows])
+    videos, faults = listed(empty(tmp_path, *entries, "extra.mp4", "._a.mp4"))
+    assert {name: (v.is_real, v.originals, v.split) for name, v in videos.items()} == {
+        "a": (False, ("b",), "test"),
+        "b": (True, (), "test"),
+        "c": (False, ("b",), "test"),
+        "e": (True, (), None),
+    }
+    assert reasons(faults) == {
+        "d.mp4": "metadata.json and labels.csv label it REAL and FAKE",
+        "f.mp4": "its label is neither REAL nor FAKE",
+        "gone.mp4": "it is missing, and the list of labels names it",
+        "extra.mp4": "the list of labels does not name it",
+    }
+    assert len(faults) == 4
+
+
+def test_dfdc_parts_in_folders_of_their_archives(tmp_path: Path) -> None:
+    for number, top in enumerate((tmp_path, tmp_path / "dfdc_train_part_1", tmp_path / "part_02")):
+        part = dfdc(top, number, **{f"v{number}": {"label": "REAL"}})
+        empty(part, f"v{number}.mp4", f"._v{number}.mp4", ".trash.mp4")
+    videos, faults = listed(tmp_path)
+    assert [*videos] == ["v0", "v1", "v2"]
+    assert not faults
+
+
 def faceforensics(top: Path) -> Path:
     originals, fakes = top / "original_sequences", top / "manipulated_sequences"
     empty(originals, *(f"youtube/{c}/videos/{n}.mp4" for c in ("c23", "c40") for n in NAMES))
