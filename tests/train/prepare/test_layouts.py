@@ -410,6 +410,9 @@ def test_deepfakebench_of_several_files(tmp_path: Path) -> None:
     splits_of = {"CelebDFv2_real": {"train": {}, "val": both, "test": both}}
     splits_of["CelebDFv2_fake"] = {"train": fakes}
     bench(tmp_path, "Celeb-DF-v2", **splits_of)
+    chosen, _ = listed(tmp_path, compressions=("c23",), methods=("DF",))
+    assert {video.compression for video in chosen.values()} == {"c23", None}
+    assert {video.data_set for video in chosen.values()} == {FF, "Celeb-DF-v2"}
     for sources in ([tmp_path], sorted((tmp_path / "json").iterdir())):
         videos, faults = listed(*sources)
         assert len(videos) == 17

@@ -96,10 +96,9 @@ class ListOptions:
                     raise InputError(f"{source} has no {kind} {name}; there are: {there}")
 
     def takes(self, compression: str | None, method: str | None) -> bool:
-        """Whether a video is wanted; the method of a real one is None."""
-        return (not self.compressions or compression in self.compressions) and (
-            not self.methods or method is None or method in self.methods
-        )
+        """Whether a video is wanted; those without a compression, or a method, are."""
+        wanted = (compression, self.compressions), (method, self.methods)
+        return all(not names or name is None or name in names for name, names in wanted)
 
 
 class Layout(NamedTuple):
