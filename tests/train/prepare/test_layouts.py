@@ -566,12 +566,17 @@ def test_pictures_of_a_folder_stay_together(tmp_path: Path) -> None:
 
 def test_folders(tmp_path: Path) -> None:
     empty(tmp_path / "a", "real/x/1.mp4", "Fake/1_fake.mp4", "Fake/2.PNG", "Fake/notes.txt")
+    (tmp_path / "a/Fake/link").symlink_to(tmp_path / "a/real/x")
     videos, faults = listed(tmp_path / "a")
     assert {name: video.is_real for name, video in videos.items()} == {
         **{"real/x/1.mp4": True, "Fake/1_fake.mp4": False, "Fake/2.PNG": False}
     }
     assert videos["Fake/1_fake.mp4"].originals == ("real/x/1.mp4",)
-    assert not faults
+    (fault,) = faults
+    assert (fault.file, fault.kind) == (str(tmp_path / "a/Fake"), "note")
+    assert fault.reason.startswith("left out: ")
+    assert "1 .txt (not a picture or video, by its suffix)" in fault.reason
+    assert "1 without a suffix (a link to a folder, which is not followed)" in fault.reason
     empty(tmp_path / "b", "train/0_real/1.mp4", "test/1_fake/1.mp4")
     assert splits(tmp_path / "b") == {"train/0_real/1.mp4": "train", "test/1_fake/1.mp4": "test"}
 

@@ -83,7 +83,10 @@ def _videos(top: Path, _: ListOptions) -> Iterator[Video | Fault]:
 
 def _sources(folder: Path, split: str | None) -> Iterator[_Source | Fault]:
     """The videos and pictures of a class; in real/train/ and the like, with that split."""
-    every = [*items([folder], LeftOut())]
+    left_out = LeftOut()
+    every = [*items([folder], left_out)]
+    if left_out.total():
+        yield Fault(shown(str(folder)), f"left out: {left_out}", "note")
     for path, _, problem in every:
         if problem is not None:
             yield Fault(shown(str(path)), problem)
