@@ -133,7 +133,8 @@ def not_read(folder: Path) -> list[str]:
 
 
 def _nearest_metadata(folder: Path, root: str) -> Path:
-    parents = (folder / root / CROPS, folder / root, folder, folder.resolve().parent)
+    above = folder.resolve().parent, Path(os.path.abspath(folder)).parent  # noqa: PTH100 (of `..`)
+    parents = (folder / root / CROPS, folder / root, folder, *above)
     found = next((parent / NAME for parent in parents if os.path.lexists(parent / NAME)), None)
     if found is None:
         raise InputError(

@@ -61,6 +61,14 @@ def test_places_of_the_metadata(place: str, tmp_path: Path) -> None:
     assert not open_dataset(str(folder), None).table.is_real.any()  # packed again
 
 
+def test_metadata_above_a_link_to_the_folder(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "disk" / "new", videos=2)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "data").symlink_to(folder)
+    (folder / "metadata.json").rename(tmp_path / "home" / "metadata.json")
+    assert len(open_dataset(str(tmp_path / "home" / "data"), None)) == 6
+
+
 def test_the_nearest_metadata_is_read(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "data", videos=2)
     (tmp_path / "metadata.json").write_text("{}")
