@@ -142,7 +142,7 @@ def test_faceforensics(tmp_path: Path) -> None:
     top = faceforensics(tmp_path / "ff")
     empty(top, "manipulated_sequences/Deepfakes/c23/videos/copy of 7.mp4")
     videos, faults = listed(top)
-    assert list(reasons(faults)) == ["copy of 7.mp4"]
+    assert list(reasons(faults)) == ["splits", "copy of 7.mp4"]
     assert len(videos) == 8 + 1 + 16 + 1
     fake = videos["Deepfakes/c40/000_003"]
     assert (fake.method, fake.compression, fake.is_real) == ("Deepfakes", "c40", False)
@@ -174,11 +174,19 @@ def test_faceforensics_splits(tmp_path: Path) -> None:
         assert len({alone[name] for name in names}) == 1
     official = tmp_path / "official"
     official.mkdir()
-    with pytest.raises(InputError, match=r"has no train\.json"):
+    with pytest.raises(InputError, match=r"official has no train\.json"):
         splits(top, splits=official)
+    text = "so there is no official split: --split deals the videos out at random"
+    (note,) = listed(top)[1]
+    assert (note.file, note.kind) == (str(top / "splits"), "note")
+    assert text in note.reason
+    empty(top, "splits/train.json", "splits/test.json")
+    with pytest.raises(InputError, match=r"ff/splits has no val\.json; the official splits are tr"):
+        splits(top)
     pairs = {"train": [], "val": [["003", "000"]], "test": [["010", "012"]]}
     for name, listing in pairs.items():
         (official / f"{name}.json").write_text(json.dumps(listing))
+    assert not listed(top, splits=official)[1]
     found = splits(top, splits=official)
     assert {found[name] for name in found if "00" in name} == {"validation"}
     assert {found[name] for name in found if "010" in name} == {"test"}
@@ -232,7 +240,10 @@ def test_faceforensics_of_frames(tmp_path: Path) -> None:
     empty(top, f"{deepfakes}/masks/frames/000_003/7.png", f"{deepfakes}/masks/videos/003_000.mp4")
     empty(top, f"{deepfakes}/masks/videos/000_003.mp4")
     videos, faults = listed(top)
-    assert reasons(faults) == {"010_012": "holds no picture"}
+    assert {Path(fault.file).name: fault.kind for fault in faults} == {
+        **{"splits": "note", "010_012": "failed"}
+    }
+    assert reasons(faults)["010_012"] == "holds no picture"
     assert {name: video.frames for name, video in videos.items()} == {
         "youtube/c23/000": ("8.png", "9.png", "10.png"),
         "youtube/c23/003": (),
@@ -313,6 +324,9 @@ def test_people_stay_together(tmp_path: Path) -> None:
     for person in range(30):
         empty(tmp_path, *(f"Celeb-real/id{person}_{n}.mp4" for n in range(3)))
         empty(tmp_path, *(f"Celeb-synthesis/id{person}_id{n}_{n}.mp4" for n in range(3)))
+    (note,) = listed(tmp_path)[1]
+    assert (Path(note.file).name, note.kind) == ("List_of_testing_videos.txt", "note")
+    assert "no official split" in note.reason
     found = splits(tmp_path)
     people = {name: name.partition("/")[2].partition("_")[0] for name in found}
     parts = {person: {found[n] for n in found if people[n] == person} for person in people.values()}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flax_unet.media.videos import SUFFIXES
 from flax_unet.utils.errors import InputError
-from train.prepare.layouts.record import Fault, Layout, ListOptions, Video
+from train.prepare.layouts.record import NO_SPLIT, Fault, Layout, ListOptions, Video
 
 _DATA_SET, _LIST = "Celeb-DF", "List_of_testing_videos.txt"
 _IS_REAL = {"Celeb-real": True, "YouTube-real": True, "Celeb-synthesis": False}  # by folder
@@ -16,6 +16,8 @@ _REAL_NAME, _FAKE_NAME = re.compile(r"(id\d+)_\d+"), re.compile(r"(id\d+)_id\d+(
 
 
 def _videos(top: Path, _: ListOptions) -> Iterator[Video | Fault]:
+    if not (top / _LIST).exists():
+        yield Fault(str(top / _LIST), NO_SPLIT, "note")
     listed = _read_list(top / _LIST)
     tested = {_scene(file) for file, label in listed.items() if _agrees(file, label)}
     for folder, is_real in _IS_REAL.items():

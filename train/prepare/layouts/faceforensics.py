@@ -7,7 +7,14 @@ from pathlib import Path
 from flax_unet.media.videos import SUFFIXES
 from flax_unet.utils.errors import InputError
 from train.prepare.layouts.pictures import Pictures
-from train.prepare.layouts.record import Fault, Layout, ListOptions, Video, read_json
+from train.prepare.layouts.record import (
+    NO_SPLIT,
+    Fault,
+    Layout,
+    ListOptions,
+    Video,
+    read_json,
+)
 
 # DeepFakeDetection lies in the same folders, but its fakes are scored against its own originals.
 _DATA_SET, _DATA_SET_OF_ACTORS = "FaceForensics++", "DeepFakeDetection"
@@ -20,7 +27,8 @@ _SPLITS = {"train.json": "train", "val.json": "validation", "test.json": "test"}
 
 
 def _videos(top: Path, options: ListOptions) -> Iterator[Video | Fault]:
-    splits = _splits(options.splits or top / "splits", options.splits is not None)
+    of_splits = options.splits or top / "splits"
+    splits = _splits(of_splits, options.splits is not None)
     folders = sorted(
         {
             path.parent
@@ -35,6 +43,8 @@ def _videos(top: Path, options: ListOptions) -> Iterator[Video | Fault]:
         "method": {folder.parts[-2] for folder in folders if folder.parts[-3] == _FAKE},
     }
     options.check(top, known)
+    if not splits and {folder.parts[-2] for folder in folders} - {_ACTORS, _DATA_SET_OF_ACTORS}:
+        yield Fault(str(of_splits), NO_SPLIT, "note")
     for folder in folders:
         side, method, compression = folder.parts[-3:]
         if not options.takes(compression, method if side == _FAKE else None):
@@ -115,13 +125,18 @@ def _fake(
 
 
 def _splits(folder: Path, is_named: bool) -> dict[str, str]:
-    """The official split of each video of `youtube`."""
+    """The official split of each video of `youtube`; empty if `folder` has none of the files.
+
+    Raises:
+        InputError: a file cannot be read; some are missing, or all are and the folder `is_named`.
+    """
     found = {}
-    for file, split in _SPLITS.items():
-        if not (folder / file).is_file():
-            if is_named:
-                raise InputError(f"{folder} has no {file}; --splits needs {', '.join(_SPLITS)}")
-            continue
+    missing = [file for file in _SPLITS if not (folder / file).is_file()]
+    if missing and (is_named or len(missing) < len(_SPLITS)):
+        raise InputError(
+            f"{folder} has no {missing[0]}; the official splits are {', '.join(_SPLITS)}"
+        )
+    for file, split in () if missing else _SPLITS.items():
         pairs = read_json(folder / file)
         if not isinstance(pairs, list) or not all(isinstance(pair, list) for pair in pairs):
             raise InputError(f"{folder / file} is not a list of pairs of videos")

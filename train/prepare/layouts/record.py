@@ -74,6 +74,9 @@ class Fault(NamedTuple):
     kind: str = "failed"  # or a note: it was not meant to be used
 
 
+NO_SPLIT = "it is missing, so there is no official split: --split deals the videos out at random"
+
+
 @dataclasses.dataclass(frozen=True)
 class ListOptions:
     """What the layouts are told besides the folder."""
