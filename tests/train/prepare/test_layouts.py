@@ -209,6 +209,24 @@ def test_faceforensics_of_different_compressions(tmp_path: Path) -> None:
     assert {*found.values()} == {"train", "validation", "test"}
 
 
+def test_masks_of_faceforensics(tmp_path: Path) -> None:
+    """They may have another suffix than the fake; a fake without is noted where others have any."""
+    fakes = tmp_path / "manipulated_sequences"
+    for method in ("Deepfakes", "FaceShifter"):
+        empty(fakes / method / "c23/videos", *(f"{pair}.avi" for pair in PAIRS))
+    masks = empty(fakes / "Deepfakes/masks/videos", "000_003.mp4", "003_000.avi", "._010_012.mp4")
+    empty(masks, "010_012.txt", "Thumbs.db")
+    videos, _ = listed(tmp_path)
+    assert {name: video.mask_video for name, video in videos.items() if video.mask_video} == {
+        "Deepfakes/c23/000_003": masks / "000_003.mp4",
+        "Deepfakes/c23/003_000": masks / "003_000.avi",
+    }
+    assert {name for name, video in videos.items() if video.notes} == {
+        *("Deepfakes/c23/010_012", "Deepfakes/c23/012_010")
+    }
+    assert videos["Deepfakes/c23/010_012"].notes == ("its method has masks, but none of it",)
+
+
 def test_source_groups(tmp_path: Path) -> None:
     """Videos of a scene in all compressions have one, and videos of a person; no others."""
     found = sources(faceforensics(tmp_path / "ff"))

@@ -1,6 +1,7 @@
 """FaceForensics++ and DeepFakeDetection: sequences by origin or method, and by compression."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,11 +50,14 @@ def _videos(top: Path, options: ListOptions) -> Iterator[Video | Fault]:
         side, method, compression = folder.parts[-3:]
         if not options.takes(compression, method if side == _FAKE else None):
             continue
+        masks = _masks(folder)
         for path in _sequences(folder):
             try:
                 frames = Pictures.of(path).names if path.is_dir() else ()
-                read = _real if side == _REAL else _fake
-                yield read(path, frames, method, compression, splits)
+                if side == _REAL:
+                    yield _real(path, frames, method, compression, splits)
+                else:
+                    yield _fake(path, frames, method, compression, splits, masks)
             except InputError as error:
                 yield Fault(str(path), str(error).removeprefix(f"{path} "))
 
@@ -69,6 +73,21 @@ def _sequences(folder: Path) -> list[Path]:
     videos = [path for path in videos if path.suffix.lower() in SUFFIXES]
     names = {path.stem for path in videos}
     return videos + [path for path in frames if path.is_dir() and path.name not in names]
+
+
+def _masks(folder: Path) -> dict[str, list[Path]]:
+    """The masks of each fake of a folder: a video, then folders with frames."""
+    places = (
+        folder.parent / _MASKS / _VIDEOS,
+        folder.parent / _MASKS / _FRAMES,
+        folder / _MASKS,  # DeepfakeBench has them by compression
+    )
+    found: dict[str, list[Path]] = defaultdict(list)
+    for place in places:
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            if path.is_dir() or path.suffix.lower() in SUFFIXES:
+                found[path.stem].append(path)
+    return found
 
 
 def _real(
@@ -89,7 +108,12 @@ def _real(
 
 
 def _fake(
-    path: Path, frames: tuple[str, ...], method: str, compression: str, splits: dict[str, str]
+    path: Path,
+    frames: tuple[str, ...],
+    method: str,
+    compression: str,
+    splits: dict[str, str],
+    masks: dict[str, list[Path]],
 ) -> Video | Fault:
     if of_actors := _OF_ACTORS.fullmatch(path.stem):
         target, _, scene = of_actors.groups()
@@ -101,14 +125,7 @@ def _fake(
         originals = tuple(f"youtube/{compression}/{name}" for name in pair.groups())
     else:
         return Fault(str(path), "its name is not <target>_<source>, so its originals are unknown")
-    # The pictures of masks have the numbers of those of frames.
-    masks = path.parents[2] / _MASKS
-    places = (
-        masks / _VIDEOS / f"{path.stem}{path.suffix or '.mp4'}",
-        masks / _FRAMES / path.stem,
-        path.parents[1] / _MASKS / path.stem,  # DeepfakeBench has them by compression
-    )
-    found = [place for place in places if place.exists()]
+    found = masks.get(path.stem)
     return Video(
         path,
         f"{method}/{compression}/{path.stem}",
@@ -119,8 +136,10 @@ def _fake(
         compression=compression,
         split=split,
         people=people,
+        # The pictures of masks have the numbers of those of frames.
         mask_video=found[-1 if frames else 0] if found else None,
         frames=frames,
+        notes=("its method has masks, but none of it",) if masks and not found else (),
     )
 
 
