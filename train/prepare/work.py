@@ -89,11 +89,13 @@ def make_group(group: Group, out: Path, options: Options) -> list[Outcome]:
 def _read_record(out: Path, planned: Planned, original: Outcome | None) -> dict[str, Any] | None:
     """The record of a video that was made before.
 
-    None also if it is damaged, or of a fake whose original could not be used then, or was another.
+    None also if it is damaged, if something else is known of the video now, or if it is a fake
+    whose original could not be used then, or was another.
     """
     with contextlib.suppress(FileNotFoundError, ValueError):
         record = json.loads(record_path(out, planned).read_text(encoding="utf-8"))
-        if isinstance(record, dict) and record.keys() >= _FIELDS:
+        is_whole = isinstance(record, dict) and record.keys() >= _FIELDS
+        if is_whole and record.items() >= _known(planned).items():
             now = _sha256_of(original)
             if now is None or record.get(_ORIGINAL, now) == now:  # the first records have no such
                 return record
@@ -216,12 +218,19 @@ def _mark(
     return "similarity" if folder.is_dir() else None
 
 
+def _known(planned: Planned) -> dict[str, Any]:
+    """What is known of a video before it is read."""
+    return {
+        "label": label(planned.video.is_real),
+        "original": [f"{key}.mp4" for key in planned.originals] or None,
+        "split": planned.split,
+    }
+
+
 def _record(planned: Planned, crops: Crops, masks_by: str | None) -> dict[str, Any]:
     video = planned.video
     return {
-        "label": label(video.is_real),
-        "original": [f"{key}.mp4" for key in planned.originals] or None,
-        "split": planned.split,
+        **_known(planned),
         "data_set": shown(video.data_set),
         "method": video.method,
         "compression": video.compression,

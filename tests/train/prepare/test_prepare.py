@@ -516,6 +516,31 @@ def test_fakes_are_made_again_once_their_original_can_be_used(dfdc: Path, tmp_pa
     assert listing(out) == listing(dfdc / "made")
 
 
+def test_videos_that_arrive_later(dfdc: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    """They are made; what was made stays, or is made again if it is listed in another way."""
+    raw, out = shutil.copytree(dfdc / "raw", tmp_path / "raw"), tmp_path / "made"
+    all_for_training = ("--split", "100/0/0")
+    late = raw / "dfdc_train_part_0" / "bbbbbbbbbb.mp4"
+    late.rename(tmp_path / late.name)
+    labels = raw / "dfdc_train_part_1" / "metadata.json"
+    right = labels.read_text()
+    labels.write_text(right.replace('cccccccccc.mp4"}', 'eeeeeeeeee.mp4"}'))
+    assert run(raw, out, *all_for_training) == 1
+    assert read(out / "metadata.json")["dddddddddd.mp4"]["original"] == "eeeeeeeeee.mp4"
+    (tmp_path / late.name).rename(late)
+    labels.write_text(right)
+    kept = (out / "training/crops/aaaaaaaaaa/3_1.png").stat().st_mtime_ns
+    assert run(raw, out, *all_for_training) == 0
+    assert (out / "training/crops/aaaaaaaaaa/3_1.png").stat().st_mtime_ns == kept
+    found, expected = listing(out), listing(dfdc / "made")
+    assert {name for name in found.keys() | expected if found.get(name) != expected.get(name)} == {
+        "prepare.json"  # the option
+    }
+    late.unlink()  # what was made of it would be trained on, without an entry
+    message = fails(prepare.main, raw, "--out", out, *all_for_training)
+    assert "with other videos: bbbbbbbbbb was for train, and is now not listed; use" in message
+
+
 def test_processes_make_the_same(dfdc: Path, tmp_path: Path) -> None:
     assert run(dfdc / "raw", tmp_path / "made", "--workers", 2) == 0
     assert listing(tmp_path / "made") == listing(dfdc / "made")
