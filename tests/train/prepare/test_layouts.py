@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -631,7 +631,9 @@ def test_folders_of_splits_in_those_of_classes(tmp_path: Path) -> None:
     assert videos["fake/Test/1_fake.mp4"].originals == ("real/Test/1.mp4",)
 
 
-def test_folders_of_splits_in_upper_or_lower_case(tmp_path: Path) -> None:
+def test_folders_of_splits_in_upper_or_lower_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     empty(tmp_path, "Train/Real/1.mp4", "valid/fake/1.mp4", "TESTING/FAKE/2.mp4")
     assert splits(tmp_path) == {
         **{"Train/Real/1.mp4": "train", "valid/fake/1.mp4": "validation"},
@@ -642,6 +644,15 @@ def test_folders_of_splits_in_upper_or_lower_case(tmp_path: Path) -> None:
     (fault,) = listed(tmp_path)[1]
     assert (fault.file, fault.kind) == (str(tmp_path / "holdout"), "note")
     assert fault.reason.startswith("it is left out, with real/ in it; folders of splits are named ")
+    listing = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path.name == "papers":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert listed(tmp_path)[1] == [fault]
 
 
 def test_table(tmp_path: Path) -> None:

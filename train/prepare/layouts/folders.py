@@ -3,6 +3,7 @@
 A folder of pictures in one of them, such as `real/<video>/<n>.png`, holds the frames of one video.
 """
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator
@@ -38,8 +39,12 @@ def _of_class(folder: Path) -> list[Path]:
 def _not_read(top: Path) -> Iterator[Fault]:
     """Notes on folders that hold those of classes, but have no split's name."""
     for folder in sorted(top.iterdir()):
+        found: list[Path] = []
         is_read = _CLASS.fullmatch(folder.name) or folder.name.lower() in SPLITS
-        if not is_read and folder.is_dir() and (found := _of_class(folder)):
+        if not is_read and folder.is_dir():
+            with contextlib.suppress(PermissionError):  # such as lost+found of a disk
+                found = _of_class(folder)
+        if found:
             reason = f"it is left out, with {found[0].name}/ in it; folders of splits are named "
             yield Fault(shown(str(folder)), reason + ", ".join(SPLITS), "note")
 
