@@ -25,10 +25,19 @@ from flax_unet.media.faces import FaceNetwork
 from flax_unet.predict.plan import Lot, Plan
 from flax_unet.predict.predictions import RUN, WEIGHTS
 from flax_unet.predict.results import FileResult
-from flax_unet.predict.work import PATIENCE, Distant, Network, Queue, Setup, reader
+from flax_unet.predict.work import (
+    PATIENCE,
+    Distant,
+    Failure,
+    Network,
+    NetworkError,
+    Queue,
+    Setup,
+    reader,
+)
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.cluster import LostError, Origin, cores, returned
-from flax_unet.utils.errors import InputError
+from flax_unet.utils.errors import InputError, users_message
 
 if TYPE_CHECKING:
     from flax_unet.detector import Detector
@@ -39,7 +48,7 @@ _WAITING = 2  # lots a core, so that none is idle
 _RETRIES = 1  # of a lot by Ray, as it is, before its files are tried one by one
 _CALLS = 300  # of detectors with the same crops: one that starts again takes seconds,
 _PAUSE = 1.0  # which pass after each call
-_LOST = (
+_LOST = Failure(
     "made the processes that read it die, perhaps for lack of memory, or kept them busy for "
     f"{PATIENCE:.0f} s without progress; replace or remove it"
 )
@@ -81,11 +90,12 @@ def judged_on_cluster(
     """What `file_results` yields for the files of a plan, in their order.
 
     `workers` are tasks at a time, None for as many as keep all cores busy. A file whose processes
-    end, whenever it is tried, fails.
+    end or fail, whenever it is tried, fails.
 
     Raises:
         InputError: a machine of the connected cluster cannot do the work; otherwise as for
             `inspect` and `file_results`.
+        NetworkError: a detector failed.
     """
     import ray
 
@@ -111,9 +121,12 @@ def judged_on_cluster(
                 lot, _ = running[task]
                 try:
                     results = returned(task)
-                    queue.add(dict(zip((file.number for file in lot), results, strict=True)))
                 except LostError:
-                    queue.lost(lot, setup, _LOST)
+                    results = _LOST
+                if isinstance(results, Failure):
+                    queue.lost(lot, setup, results)
+                else:
+                    queue.add(dict(zip((file.number for file in lot), results, strict=True)))
                 del running[task]
             yield from queue.results()
     finally:
@@ -252,6 +265,10 @@ class _Spread(Distant):
                 return returned(task)
             except LostError:
                 time.sleep(_PAUSE)
+            except Exception as error:
+                if users_message(error) is None:
+                    raise NetworkError("a detector failed") from error
+                raise
         raise InputError(
             f"no detector of the cluster answers, after {_CALLS} calls; run this again"
         )
@@ -268,13 +285,18 @@ def _folders(lot: Lot) -> set[Path]:
 
 def _results(
     lot: Lot, folders: set[Path], setup: Setup, source: _Source, detectors: Sequence[Any]
-) -> list[FileResult]:
+) -> list[FileResult] | Failure:
     """A task of the cluster: the results of a lot, from folders that this machine must see."""
     own = [] if setup.directory is None else [setup.directory / RUN]
     source.origin.enter(_versions(), [*folders, *own])
     judge = _Spread(setup, detectors, source)
     judge.beat()
     try:
-        return [*reader(setup, judge)(lot)]
+        results = []
+        for result in reader(setup, judge)(lot):
+            if isinstance(result, Failure):
+                return result
+            results.append(result)
+        return results
     finally:
         faulthandler.cancel_dump_traceback_later()

@@ -1,11 +1,14 @@
 """Reads lots of files, wherever the network is, and gives out lots to those who do."""
 
 import collections
+import sys
+import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
+from tqdm import tqdm
 
 from flax_unet.judge import Judge
 from flax_unet.media.faces import FaceFinder, Mode, OpenCV, opencv
@@ -17,6 +20,7 @@ from flax_unet.predict.pipeline import FileNote, Options, inspect
 from flax_unet.predict.plan import Lot, Plan, Planned
 from flax_unet.predict.results import FileResult
 from flax_unet.predict.writer import file_results, remove_results
+from flax_unet.utils.errors import users_message
 from flax_unet.utils.filenames import shown
 
 if TYPE_CHECKING:
@@ -73,6 +77,24 @@ class Setup(NamedTuple):
     overlays: bool = True
 
 
+class Failure(NamedTuple):
+    """What ended the work at a lot, and may do so again."""
+
+    reason: str  # a predicate, of a file
+    details: str = ""  # for standard error
+
+    @classmethod
+    def of(cls, error: Exception) -> Self:
+        """That of a defect, or of too little memory."""
+        text = shown("".join(traceback.format_exception_only(error)).strip())
+        reason = f"made the process that read it fail ({text}); replace or remove it"
+        return cls(reason, traceback.format_exc())
+
+
+class NetworkError(Exception):
+    """The network failed, which no file is to blame for."""
+
+
 class Distant(Judge):
     """Judges by a network in another process, which may also find faces."""
 
@@ -88,11 +110,14 @@ class Distant(Judge):
         raise NotImplementedError
 
 
-def reader(setup: Setup, judge: Distant) -> Callable[[Lot], Iterator[FileResult]]:
+def reader(setup: Setup, judge: Distant) -> Callable[[Lot], Iterator[FileResult | Failure]]:
     """Prepares this process; the function reads a lot and writes what is drawn of its files.
+
+    After a Failure there are no more results of the lot.
 
     Raises:
         InputError: the model of faces cannot be used; later as for `file_results`.
+        NetworkError: the judge did.
     """
     finder = None
     if setup.mode != "none":
@@ -108,16 +133,21 @@ def reader(setup: Setup, judge: Distant) -> Callable[[Lot], Iterator[FileResult]
         check_wanted=judge.beat,
     )
 
-    def read(lot: Lot) -> Iterator[FileResult]:
+    def read(lot: Lot) -> Iterator[FileResult | Failure]:
         inspected = inspect(judge, [[file.item for file in lot]], options)
         stems = iter([file.stem for file in lot])
-        return file_results(
-            inspected,
-            setup.directory,
-            overlays=setup.overlays,
-            stems=stems,
-            check_wanted=judge.beat,
-        )
+        try:
+            yield from file_results(
+                inspected,
+                setup.directory,
+                overlays=setup.overlays,
+                stems=stems,
+                check_wanted=judge.beat,
+            )
+        except Exception as error:
+            if isinstance(error, NetworkError) or users_message(error) is not None:
+                raise
+            yield Failure.of(error)
 
     return read
 
@@ -128,7 +158,7 @@ class Queue:
     def __init__(self, plan: Plan) -> None:
         self._lots = iter(plan)
         self._again: collections.deque[Lot] = collections.deque()
-        self._tried: set[int] = set()  # files, by number, at which a process ended
+        self._tried: set[int] = set()  # files, by number, at which the work ended
         self._open: collections.deque[Planned] = collections.deque()  # not yielded, in order
         self._done: dict[int, FileResult] = {}  # by number
         self._waiting = 0  # frames of these, and these
@@ -148,13 +178,17 @@ class Queue:
         self._done |= results
         self._waiting += sum(map(_weight, results.values()))
 
-    def lost(self, lot: Lot, setup: Setup, reason: str) -> None:
-        """Takes note that a process ended at some files, of which each is tried again by itself."""
+    def lost(self, lot: Lot, setup: Setup, failure: Failure) -> None:
+        """Takes note of a failure at some files, of which each is tried again by itself."""
         for file in lot:
             if setup.directory is not None:
                 remove_results(setup.directory, file.stem)
             if file.number in self._tried:
-                text = f"{shown(file.item.name)} {reason}"
+                name = shown(file.item.name)
+                if failure.details:
+                    details = "\n".join(map(shown, failure.details.splitlines()))
+                    tqdm.write(f"{name}: {details}", sys.stderr)
+                text = f"{name} {failure.reason}"
                 (result,) = file_results([FileNote(file.item, 0, text, is_problem=True)])
                 self.add({file.number: result})
             else:

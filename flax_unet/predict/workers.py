@@ -18,11 +18,13 @@ import numpy as np
 from flax_unet.judge import Judge
 from flax_unet.predict.plan import Lot, Plan
 from flax_unet.predict.results import FileResult
-from flax_unet.predict.work import PATIENCE, Distant, Queue, Setup, reader
+from flax_unet.predict.work import PATIENCE, Distant, Failure, Queue, Setup, reader
 from flax_unet.utils.processes import Worker
 
 _BEAT = 1.0  # seconds between signs of life
-_DEATH = "made the process that read it die, perhaps for lack of memory; replace or remove it"
+_DEATH = Failure(
+    "made the process that read it die, perhaps for lack of memory; replace or remove it"
+)
 _SILENCE = "kept its process busy for {:.0f} s without progress; does its disk or network stall?"
 
 
@@ -36,7 +38,7 @@ def judged_in_processes(
     """What `file_results` yields for the files of a plan, in their order.
 
     `search` finds faces for all workers; None: each does so itself, through OpenCV.
-    A file that kills its worker twice, or twice does not get on, fails.
+    A file that twice kills its worker, makes it fail or does not get on, fails.
 
     Raises:
         InputError: as for `inspect` and `file_results`.
@@ -62,10 +64,11 @@ def judged_in_processes(
                 # The first files first, since the results of the others wait for theirs.
                 _judge(judge, sorted(waiting, key=lambda hand: hand.lot[0].number))
             for hand in ready:
-                try:
-                    queue.add(hand.receive())
-                except EOFError:
-                    queue.lost(hand.restart(), setup, _DEATH)
+                received = hand.receive()
+                if isinstance(received, Failure):
+                    queue.lost(hand.restart(), setup, received)
+                else:
+                    queue.add(received)
             if search is not None:
                 _find(search, [hand for hand in ready if hand.picture is not None])
             # In small steps, since this process may be stopped for a while, and they with it.
@@ -73,7 +76,7 @@ def judged_in_processes(
             for hand in heard.values():
                 hand.silent += passed
                 if hand.silent > PATIENCE:
-                    queue.lost(hand.restart(), setup, _SILENCE.format(PATIENCE))
+                    queue.lost(hand.restart(), setup, Failure(_SILENCE.format(PATIENCE)))
             yield from queue.results()
 
 
@@ -130,20 +133,21 @@ class _Hand:
         with contextlib.suppress(OSError):  # it died, which `receive` tells
             self.connection.send(content)
 
-    def receive(self) -> dict[int, FileResult]:
+    def receive(self) -> dict[int, FileResult] | Failure:
         """The result of a file, by its number; none if something else came.
 
         Raises:
-            EOFError: it died.
-            Exception: whatever ended its work.
+            Exception: what the files are not to blame for.
         """
         try:
             content = self.connection.recv()
-        except OSError as error:
-            raise EOFError from error
+        except (EOFError, OSError):
+            return _DEATH
         self.silent = 0.0
         if isinstance(content, Exception):
             raise content
+        if isinstance(content, Failure):
+            return content
         if isinstance(content, FileResult):
             return {self.lot.pop(0).number: content}
         if isinstance(content, np.ndarray):

@@ -18,7 +18,7 @@ from flax_unet.predict import __main__ as predict
 from flax_unet.predict import cluster, work
 from flax_unet.predict.plan import Lot, plan
 from flax_unet.predict.results import FileResult
-from flax_unet.predict.work import Network, Setup
+from flax_unet.predict.work import Failure, Network, NetworkError, Setup
 from flax_unet.utils.errors import InputError
 from tests.clusters import on_new_cluster
 from tests.flax_unet.samples import contents, noise, photo, small_checkpoint, write_video
@@ -26,6 +26,7 @@ from tests.flax_unet.samples import contents, noise, photo, small_checkpoint, wr
 Fails = Callable[..., str]
 SETUP = Setup((8, 8), 4, 0.5, None, mode="none")
 NETWORK = Network(Path("model"), "float32")
+SOURCE = cluster._Source(NETWORK, None, cluster.Origin.here(cluster._versions()), "", "CPU")
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +189,33 @@ def test_files_at_which_processes_end_fail_alone(
     assert not ray.was_shut_down
 
 
+def test_files_at_which_tasks_fail_fail_alone(
+    ray: FakeRay, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = cluster._results
+
+    def results(lot: Lot, *_: Any) -> list[FileResult] | Failure:
+        crops = [{"real_probability": np.zeros(0)}] if lot[0].number == 2 else [output]
+        return read(lot, set(), SETUP, SOURCE, [detector("well", crops)])
+
+    zeros = np.zeros((1, 8, 8), np.float32)
+    output = {"real_probability": zeros[:, 0, 0], "mask_probability": zeros, "mask": zeros > 0}
+    monkeypatch.setattr(cluster, "_results", results)
+    found = [*cluster.judged_on_cluster(plan(items(files), 1), SETUP, NETWORK, None)]
+    problems = {Path(one.file).name: one.problem for one in found if one.problem is not None}
+    assert problems.keys() == {"02.png"}
+    assert "fail (IndexError: list index out of range); replace" in str(problems)
+
+
+def test_detectors_that_fail_end_the_run(ray: FakeRay, files: list[Path]) -> None:
+    """No file is to blame: all of them would fail."""
+    (lot,) = plan(items(files[:1]), 1)
+    exhausted = RayTaskError(MemoryError("RESOURCE_EXHAUSTED"))
+    with pytest.raises(NetworkError) as raised:
+        cluster._results(lot, set(), SETUP, SOURCE, [detector("exhausted", exhausted)])
+    assert isinstance(raised.value.__cause__, MemoryError)
+
+
 def test_few_lots_are_begun_before_the_first_is_done(
     ray: FakeRay, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,22 +250,10 @@ def test_another_detector_judges_where_one_is_lost(
 ) -> None:
     monkeypatch.setattr(cluster, "_PAUSE", 0.0)
     calls: list[str] = []
-
-    def detector(name: str, outcome: object) -> Any:
-        def outputs(*_: Any) -> object:
-            calls.append(name)
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
-
-        return types.SimpleNamespace(outputs=ray.remote()(outputs), find=ray.remote()(outputs))
-
-    lost, well = (
-        detector("lost", RayError("The actor is unavailable")),
-        detector("well", ["outputs"]),
-    )
+    lost = detector("lost", RayError("The actor is unavailable"), calls)
+    well = detector("well", ["outputs"], calls)
     assert judge([lost, well]).outputs([]) == ["outputs"]
-    assert judge([lost, detector("finds", "faces")]).find(np.zeros(3)) == "faces"
+    assert judge([lost, detector("finds", "faces", calls)]).find(np.zeros(3)) == "faces"
     assert calls == ["lost", "well", "lost", "finds"]
     with pytest.raises(InputError, match=r"no detector of the cluster answers, after 300 calls"):
         judge([lost]).outputs([])
@@ -266,9 +282,22 @@ def test_only_folders_that_are_there_must_be_seen(tmp_path: Path) -> None:
     assert cluster._folders(lot) == {tmp_path}
 
 
+def detector(name: str, outcome: object, calls: list[str] | None = None) -> Any:
+    """An actor whose methods return or raise `outcome`; `calls` gets its name each time."""
+
+    def method(*_: Any) -> object:
+        if calls is not None:
+            calls.append(name)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    task = types.SimpleNamespace(remote=lambda *given: Task(method, given))
+    return types.SimpleNamespace(outputs=task, find=task)
+
+
 def judge(detectors: Sequence[Any]) -> Any:
-    source = cluster._Source(NETWORK, None, cluster.Origin.here({}), "", "CPU")
-    return cluster._Spread(SETUP, detectors, source)
+    return cluster._Spread(SETUP, detectors, SOURCE)
 
 
 def test_detectors_suit_the_cluster(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:

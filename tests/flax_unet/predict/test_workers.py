@@ -180,6 +180,31 @@ def test_a_file_that_ends_its_worker_fails_alone(
     assert all((out / f"{number}.mask.png").exists() for number in (0, 1, 3, 4, 5))
 
 
+@pytest.mark.parametrize("batch_size", [1, BATCH])
+def test_a_file_at_which_a_worker_fails_costs_no_other(
+    batch_size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As for lack of memory, or by a defect of OpenCV."""
+
+    class Failing(Brightness):
+        def _output(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+            is_black = (crops == 0).all((1, 2, 3)).any()
+            return {"real_probability": np.zeros(0)} if is_black else super()._output(crops)
+
+    for number in range(6):
+        picture = Image.new("RGB", (60, 60)) if number == 2 else noise()
+        picture.save(tmp_path / f"{number}.png")
+    given = plan(items([tmp_path]), batch_size)
+    setup = setup_of(batch_size=batch_size, mode="none")
+    found = [*judged_in_processes(Failing(batch_size), given, setup, 1)]
+    problems = [result.problem for result in found]
+    assert [problem is None for problem in problems] == [True, True, False, True, True, True]
+    reason = "made the process that read it fail (IndexError: list index out of range); replace"
+    assert f"2.png {reason}" in str(problems[2])
+    (trace,) = capsys.readouterr().err.split("Traceback")[1:]
+    assert "IndexError: list index" in trace
+
+
 def test_results_that_cannot_be_written_end_the_run(tmp_path: Path) -> None:
     noise().save(tmp_path / "a.png")
     setup = setup_of(tmp_path / "missing", mode="none")
