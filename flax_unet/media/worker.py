@@ -44,6 +44,10 @@ class WorkerError(InputError):
     """A file cannot be used. The message is a predicate, such as `makes the decoder crash; ...`."""
 
 
+class PassingError(WorkerError):
+    """A file could not be used, for a reason that may be over when it is tried again."""
+
+
 def replies(task: str, **arguments: Any) -> Generator[Reply | None]:
     """What a task reports, in order, the last one with the key `end`.
 
@@ -51,7 +55,8 @@ def replies(task: str, **arguments: Any) -> Generator[Reply | None]:
     long. Arguments are what JSON can hold.
 
     Raises:
-        WorkerError: the task refuses the file, crashes on it or does not get on with it.
+        WorkerError: the task refuses the file or crashes on it.
+        PassingError: the task was killed, or does not get on with the file.
     """
     worker = _idle_worker() or _Worker()
     try:
@@ -104,14 +109,15 @@ class _Worker:
                 # Counted in steps, since the consumer may rest at a None for as long as it wants.
                 waited += _TICK
                 if waited > PATIENCE:
-                    raise WorkerError(
-                        f"keeps the decoder busy for {PATIENCE:.0f} s without progress; {AGAIN}"
+                    raise PassingError(
+                        f"keeps the decoder busy for {PATIENCE:.0f} s without progress; does its "
+                        f"disk or network stall? If not, {AGAIN}"
                     ) from None
                 yield None
                 continue
             waited = 0.0
             if reply is None:
-                raise WorkerError(_death(self._process.wait()))
+                raise _death(self._process.wait())
             values = reply.values
             self.is_free = "end" in values or "problem" in values
             if "problem" in values:
@@ -150,10 +156,12 @@ class _Worker:
             self._received.put(None)
 
 
-def _death(status: int) -> str:
+def _death(status: int) -> WorkerError:
     if status == -9:
-        return "was being decoded when the decoder was killed, perhaps for lack of memory"
-    return f"makes the decoder crash (exit status {status}); {AGAIN}"
+        return PassingError(
+            "was being decoded when the decoder was killed, perhaps for lack of memory"
+        )
+    return WorkerError(f"makes the decoder crash (exit status {status}); {AGAIN}")
 
 
 _idle: list[_Worker] = []  # its methods are atomic

@@ -16,6 +16,7 @@ from flax_unet.media.follow import Follower
 from flax_unet.media.images import MAX_PIXELS, TOO_MANY, DecodeError, read_image
 from flax_unet.media.tracks import Tracker
 from flax_unet.media.videos import LEAST_PIXELS, Sampling, VideoReader
+from flax_unet.media.worker import PassingError
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.filenames import shown
 from flax_unet.utils.prefetch import ahead
@@ -36,6 +37,7 @@ class Options(NamedTuple):
     video_pixels: float = math.inf  # of a video's frames together; the rest is left out
     most_faces: int | None = None  # of a picture or frame are judged, the largest
     threads: int = 0  # that decode a video; 0: as many as FFmpeg likes
+    raises_passing: bool = False  # a PassingError is raised, so that the file can be tried again
     check_wanted: Callable[[], None] = lambda: None  # called often; raises to end the work
 
 
@@ -150,6 +152,8 @@ def _inspected(item: Item, number: int, options: Options) -> Generator[Inspected
             raise InputError(item.problem)
         yield from (_video if item.kind == "video" else _picture)(item, number, options)
     except InputError as error:
+        if options.raises_passing and isinstance(error.__cause__, PassingError):
+            raise error.__cause__ from None
         yield FileNote(item, number, shown(str(error)), is_problem=True)
 
 

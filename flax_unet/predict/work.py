@@ -14,6 +14,7 @@ from flax_unet.judge import Judge
 from flax_unet.media.faces import FaceFinder, Mode, OpenCV, opencv
 from flax_unet.media.images import MAX_PIXELS
 from flax_unet.media.videos import Sampling
+from flax_unet.media.worker import PassingError
 from flax_unet.nn.config import Size
 from flax_unet.nn.decision import Calibration
 from flax_unet.predict.pipeline import FileNote, Options, inspect
@@ -130,6 +131,7 @@ def reader(setup: Setup, judge: Distant) -> Callable[[Lot], Iterator[FileResult 
         setup.picture_pixels,
         setup.more_pixels,
         threads=setup.threads,
+        raises_passing=True,
         check_wanted=judge.beat,
     )
 
@@ -144,6 +146,8 @@ def reader(setup: Setup, judge: Distant) -> Callable[[Lot], Iterator[FileResult 
                 stems=stems,
                 check_wanted=judge.beat,
             )
+        except PassingError as error:
+            yield Failure(str(error))
         except Exception as error:
             if isinstance(error, NetworkError) or users_message(error) is not None:
                 raise

@@ -17,6 +17,7 @@ import pytest
 from flax_unet.media import worker
 from flax_unet.media.discover import items
 from flax_unet.media.videos import Sampling, VideoReader
+from flax_unet.media.worker import PassingError, WorkerError
 from flax_unet.predict.pipeline import FileNote, InspectedFrame, Options, inspect, lots
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.malloc import KEPT_MEMORY
@@ -80,13 +81,15 @@ def test_one_process_for_many_files(film: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "message"),
+    ("number", "message", "kind"),
     [
-        (signal.SIGKILL, "was being decoded when the decoder was killed, perhaps for lack of"),
-        (signal.SIGSEGV, "makes the decoder crash .exit status -11.; export it again as MP4"),
+        (signal.SIGKILL, "was being decoded when the decoder was killed, perhaps", PassingError),
+        (signal.SIGSEGV, "makes the decoder crash .exit status -11.; export it again", WorkerError),
     ],
 )
-def test_decoder_that_dies_costs_one_file(number: int, message: str, film: Path) -> None:
+def test_decoder_that_dies_costs_one_file(
+    number: int, message: str, kind: type[Exception], film: Path
+) -> None:
     reader = VideoReader(film, Sampling())
     frames = reader.frames()
     next(frames)
@@ -94,6 +97,7 @@ def test_decoder_that_dies_costs_one_file(number: int, message: str, film: Path)
     with pytest.raises(InputError, match=message) as raised:
         list(frames)
     assert str(raised.value).startswith(f"{film} ")
+    assert type(raised.value.__cause__) is kind
     assert count(film) == 30
 
 
@@ -127,8 +131,10 @@ def test_decoder_that_hangs(film: Path, monkeypatch: pytest.MonkeyPatch) -> None
     # Only now: the decoder's start may take longer.
     monkeypatch.setattr(worker, "_TICK", 0.01)
     monkeypatch.setattr(worker, "PATIENCE", 0.3)
-    with pytest.raises(InputError, match="keeps the decoder busy for 0 s without progress"):
+    stalled = "keeps the decoder busy for 0 s without progress; does its disk or network stall"
+    with pytest.raises(InputError, match=stalled) as raised:
         assert None in list(frames)  # so that the work can be ended meanwhile
+    assert isinstance(raised.value.__cause__, PassingError)
     assert not decoders()
     monkeypatch.undo()
     assert count(film) == 30

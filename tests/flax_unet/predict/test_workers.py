@@ -23,13 +23,13 @@ from flax_unet.media import videos
 from flax_unet.media.discover import items
 from flax_unet.media.faces import FaceFinder
 from flax_unet.media.videos import Sampling
-from flax_unet.media.worker import Reply
+from flax_unet.media.worker import PassingError, Reply, WorkerError
 from flax_unet.predict import __main__ as predict
 from flax_unet.predict import work, workers
 from flax_unet.predict.pipeline import Options, inspect, lots
 from flax_unet.predict.plan import Planned, plan
 from flax_unet.predict.results import FileResult
-from flax_unet.predict.work import Setup
+from flax_unet.predict.work import Distant, Failure, Queue, Setup
 from flax_unet.predict.workers import judged_in_processes
 from flax_unet.predict.writer import file_results
 from flax_unet.utils.errors import InputError
@@ -65,6 +65,18 @@ class Brightness(Judge):
             "mask_probability": probability,
             "mask": probability > 0.5,
         }
+
+
+class Watched(Distant):
+    """Counts the signs of life."""
+
+    beats = 0
+
+    def outputs(self, groups: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        return Brightness().outputs(groups)
+
+    def beat(self) -> None:
+        self.beats += 1
 
 
 @pytest.fixture
@@ -283,16 +295,6 @@ def test_adding_sound_to_an_overlay_is_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That of hours takes many minutes, after the last frame was judged."""
-
-    class Watched(work.Distant):
-        beats = 0
-
-        def outputs(self, groups: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
-            return Brightness().outputs(groups)
-
-        def beat(self) -> None:
-            self.beats += 1
-
     setup = setup_of(tmp_path, mode="none")
     judge, read_frames = Watched(setup), videos.replies
     before: list[int] = []
@@ -309,8 +311,37 @@ def test_adding_sound_to_an_overlay_is_progress(
     monkeypatch.setattr(videos, "replies", replies)
     path = write_video(tmp_path / "a.avi", numbered(3))
     (result,) = work.reader(setup, judge)(plan(items([path]), 1)[0])
+    assert isinstance(result, FileResult)
     assert result.files["overlay"] == "a.overlay.mp4"
     assert len(before) == len(set(before)) == 5  # each with signs of life since the one before
+
+
+@pytest.mark.parametrize("error", [PassingError, WorkerError])
+def test_only_what_may_pass_is_tried_again(
+    error: type[WorkerError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a disk or network stalls, but not where a video is damaged."""
+
+    def replies(*_: Any, **__: Any) -> Iterator[Reply | None]:
+        yield None
+        raise error("keeps the decoder busy")
+
+    monkeypatch.setattr(videos, "replies", replies)
+    path = write_video(tmp_path / "a.avi", numbered(3))
+    setup, given = setup_of(mode="none"), plan(items([path]), 1)
+    (found,) = work.reader(setup, Watched(setup))(given[0])
+    if error is WorkerError:
+        assert isinstance(found, FileResult)
+        assert found.problem == f"{path} keeps the decoder busy"
+        return
+    assert found == Failure("keeps the decoder busy")
+    queue = Queue(given)
+    lot = queue.next()
+    queue.lost(lot, setup, found)
+    assert [*queue.results()] == []
+    assert queue.next() == lot
+    queue.lost(lot, setup, found)
+    assert [result.problem for result in queue.results()] == [f"{path} keeps the decoder busy"]
 
 
 def test_a_worker_that_dies_once_costs_no_file(tmp_path: Path) -> None:
