@@ -1,5 +1,6 @@
 """Adds the sound of a video to a film that was made of it, in the process of `serve`."""
 
+import errno
 import heapq
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -23,6 +24,7 @@ _RATE = 48_000  # samples a second
 _GAP = 0.05  # seconds without sound that are filled with silence; less is rounding
 _OFTEN = 100  # packets
 _MP4 = {"movflags": "+faststart"}  # as the film
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of a disk, a quota and a limit of files
 
 
 def add(
@@ -32,7 +34,7 @@ def add(
 
     The sound begins at the video's time `start`. `form` is FFmpeg's name of the video's container.
     The last reply has `added`, which is False if the video has no sound; nothing is written then.
-    None comes now and then.
+    It has `is_full` instead where the disk is. None comes now and then.
 
     Raises:
         InputError: the video cannot be opened, or its sound cannot be written.
@@ -44,18 +46,23 @@ def add(
             return
         for stream in video.streams:
             stream.discard = Discard.default if stream.index == sound.index else Discard.all
-        with opened(film, "mov") as pictures, av.open(f"file:{target}", "w", "mp4", _MP4) as out:
-            packets = heapq.merge(
-                _pictures(pictures, out), _heard(video, sound, out, start, seconds), key=_seconds
-            )
-            try:
+        try:
+            with (
+                opened(film, "mov") as pictures,
+                av.open(f"file:{target}", "w", "mp4", _MP4) as out,
+            ):
+                heard = _heard(video, sound, out, start, seconds)
+                packets = heapq.merge(_pictures(pictures, out), heard, key=_seconds)
                 for number, packet in enumerate(packets):
                     out.mux(packet)
                     if number % _OFTEN == 0:
                         yield None
-            except (FFmpegError, ValueError) as error:
-                reason = error.strerror if isinstance(error, FFmpegError) else error
-                raise InputError(f"has sound that cannot be put into MP4 ({reason})") from error
+        except (FFmpegError, ValueError) as error:
+            if isinstance(error, FFmpegError) and error.errno in _FULL:
+                yield Reply({"end": True, "is_full": True})
+                return
+            reason = error.strerror if isinstance(error, FFmpegError) else error
+            raise InputError(f"has sound that cannot be put into MP4 ({reason})") from error
     yield Reply({"end": True, "added": True})
 
 

@@ -281,8 +281,10 @@ class VideoWriter:
             if frame is None:
                 self._container.close()
         except self._av.FFmpegError as error:
-            text = f"{self.path.name} could not be written completely; is the disk full?"
-            raise InputError(text) from error
+            raise self._incomplete() from error
+
+    def _incomplete(self) -> InputError:
+        return InputError(f"{self.path.name} could not be written completely; is the disk full?")
 
     def _cut(self, reason: str) -> None:
         if not self._is_cut:
@@ -293,22 +295,24 @@ class VideoWriter:
         with_sound = self.path.with_name(f"{self.path.stem}.sound.mp4")
         request = {"film": str(self.path.absolute()), "target": str(with_sound.absolute())}
         request |= {"path": str(video.absolute())}
-        added = False
+        end: dict[str, Any] = {}
         try:
             form = _form(video)  # it may have been deleted meanwhile
             work = replies("add_sound", form=form, start=start, seconds=seconds, **request)
             with contextlib.closing(work):
                 for reply in work:
                     self._check_wanted()
-                    added = reply is not None and reply.values["added"]
+                    end = end if reply is None else reply.values
         except InputError as error:
             reason = str(error).removeprefix(f"{video} ")
             self.notes.append(f"the overlay has no sound: the video {reason}")
         finally:
-            if added:
+            if end.get("added"):
                 with_sound.replace(self.path)
             else:
                 with_sound.unlink(missing_ok=True)
+        if end.get("is_full"):
+            raise self._incomplete()
 
 
 def _av() -> ModuleType:

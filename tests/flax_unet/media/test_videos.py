@@ -555,6 +555,20 @@ def test_work_on_sound_ends_when_it_is_not_wanted(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"video.mkv", "film.mp4"}
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_full_disk_while_sound_is_added(tmp_path: Path) -> None:
+    """The video is not to blame, and with more room the film has its sound."""
+    video = encode(
+        tmp_path / "video.mkv", numbered(3), before=lambda container: add_sound(container, 4)
+    )
+    (tmp_path / "film.sound.mp4").symlink_to("/dev/full")
+    film = VideoWriter(tmp_path / "film.mp4", FILM_SIZE, 10.0, video)
+    with pytest.raises(InputError, match=r"film\.mp4 could not be written completely"), film:
+        film.write(next(numbered(1)))
+    assert film.notes == []
+    assert {path.name for path in tmp_path.iterdir()} == {"video.mkv", "film.mp4"}
+
+
 def test_film_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"film\.mp4 cannot be written"):
         VideoWriter(tmp_path / "missing" / "film.mp4", FILM_SIZE, 10.0)
