@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _CPU = "CPU"
 _DEVICES = {"GPU": {"num_gpus": 1}, "TPU": {"resources": {"TPU": 1}}}  # and how to ask for one
 _WAITING = 2  # lots a core, so that none is idle
-_RETRIES = 1  # of a lot by Ray, as it is, before its files are tried one by one
+_RETRIES = 1  # of a task by Ray, which the machines of some leave, besides those of the queue
 _CALLS = 300  # of detectors with the same crops: one that starts again takes seconds,
 _PAUSE = 1.0  # which pass after each call
 _LOST = Failure(

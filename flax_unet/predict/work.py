@@ -162,7 +162,7 @@ class Queue:
     def __init__(self, plan: Plan) -> None:
         self._lots = iter(plan)
         self._again: collections.deque[Lot] = collections.deque()
-        self._tried: set[int] = set()  # files, by number, at which the work ended
+        self._tried: set[int] = set()  # files, by number, of lots at which the work ended
         self._open: collections.deque[Planned] = collections.deque()  # not yielded, in order
         self._done: dict[int, FileResult] = {}  # by number
         self._waiting = 0  # frames of these, and these
@@ -183,21 +183,30 @@ class Queue:
         self._waiting += sum(map(_weight, results.values()))
 
     def lost(self, lot: Lot, setup: Setup, failure: Failure) -> None:
-        """Takes note of a failure at some files, of which each is tried again by itself."""
-        for file in lot:
-            if setup.directory is not None:
+        """Takes note of a failure at a lot, of which no result was added.
+
+        It is tried again as it is, since verdicts depend on their batch in the last bits; after
+        another failure, each of its files by itself.
+        """
+        if setup.directory is not None:
+            for file in lot:
                 remove_results(setup.directory, file.stem)
-            if file.number in self._tried:
-                name = shown(file.item.name)
-                if failure.details:
-                    details = "\n".join(map(shown, failure.details.splitlines()))
-                    tqdm.write(f"{name}: {details}", sys.stderr)
-                text = f"{name} {failure.reason}"
-                (result,) = file_results([FileNote(file.item, 0, text, is_problem=True)])
-                self.add({file.number: result})
-            else:
-                self._tried.add(file.number)
-                self._again.append([file])
+        if lot[0].number not in self._tried:
+            self._tried.update(file.number for file in lot)
+            self._again.append(lot)
+        elif len(lot) > 1:
+            self._again.extend([file] for file in lot)
+        else:
+            self._failed(lot[0], failure)
+
+    def _failed(self, file: Planned, failure: Failure) -> None:
+        name = shown(file.item.name)
+        if failure.details:
+            details = "\n".join(map(shown, failure.details.splitlines()))
+            tqdm.write(f"{name}: {details}", sys.stderr)
+        text = f"{name} {failure.reason}"
+        (result,) = file_results([FileNote(file.item, 0, text, is_problem=True)])
+        self.add({file.number: result})
 
     def results(self) -> Generator[FileResult]:
         """What is done and not waiting for an earlier file."""

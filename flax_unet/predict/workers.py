@@ -38,7 +38,8 @@ def judged_in_processes(
     """What `file_results` yields for the files of a plan, in their order.
 
     `search` finds faces for all workers; None: each does so itself, through OpenCV.
-    A file that twice kills its worker, makes it fail or does not get on, fails.
+    A file that kills its worker, makes it fail or does not get on, with its lot twice and then by
+    itself, fails.
 
     Raises:
         InputError: as for `inspect` and `file_results`.
@@ -108,7 +109,8 @@ class _Hand:
         self._start()
 
     def _start(self) -> None:
-        self.lot: Lot = []  # what it has not done of what it was given
+        self.lot: Lot = []  # what it was given, until all is done
+        self._results: list[FileResult] = []  # of this
         # What it waits for: outputs for groups of crops, or the faces of a picture.
         self.groups: list[np.ndarray] = []
         self.picture: np.ndarray | None = None
@@ -134,7 +136,7 @@ class _Hand:
             self.connection.send(content)
 
     def receive(self) -> dict[int, FileResult] | Failure:
-        """The result of a file, by its number; none if something else came.
+        """The results of its lot, by the files' numbers, with the last; otherwise, none.
 
         Raises:
             Exception: what the files are not to blame for.
@@ -149,15 +151,19 @@ class _Hand:
         if isinstance(content, Failure):
             return content
         if isinstance(content, FileResult):
-            return {self.lot.pop(0).number: content}
-        if isinstance(content, np.ndarray):
+            self._results.append(content)
+            if len(self._results) == len(self.lot):
+                done = zip((file.number for file in self.lot), self._results, strict=True)
+                self.lot, self._results = [], []
+                return dict(done)
+        elif isinstance(content, np.ndarray):
             self.picture = content
         else:
             self.groups = content or []
         return {}
 
     def restart(self) -> Lot:
-        """Replaces it by a new one; what the old one has not done."""
+        """Replaces it by a new one; the lot that the old one has not done."""
         lot = self.lot
         self.close()
         self._start()

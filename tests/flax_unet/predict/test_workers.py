@@ -344,16 +344,29 @@ def test_only_what_may_pass_is_tried_again(
     assert [result.problem for result in queue.results()] == [f"{path} keeps the decoder busy"]
 
 
-def test_a_worker_that_dies_once_costs_no_file(tmp_path: Path) -> None:
-    """The system may end any process where memory is short."""
+@pytest.mark.parametrize("batch_size", [1, BATCH])
+def test_a_worker_that_dies_once_changes_nothing(batch_size: int, tmp_path: Path) -> None:
+    """The system may end any process where memory is short. Not a bit of a verdict depends on it.
+
+    Large pictures are judged by twos: of a lot of four, two may be done.
+    """
     for number in range(6):
-        noise().save(tmp_path / f"{number}.png")
+        picture = Image.new("RGB", (4000, 3200), (40 * number, 0, 0))
+        picture.save(tmp_path / f"{number}.png", compress_level=1)
 
     class Once(Brightness):
+        dies = False
+
         def outputs(self, groups: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
-            if len(self.sizes) == 2:
+            if self.dies and self.sizes:
+                self.dies = False
                 kill(multiprocessing.active_children()[0])
             return super().outputs(groups)
 
-    found = judged_in_processes(Once(1), plan(items([tmp_path]), 1), setup_of(batch_size=1), 1)
-    assert [result.problem for result in found] == [None] * 6
+    given, setup = plan(items([tmp_path]), batch_size), setup_of(batch_size=batch_size, mode="none")
+    judge = Once(batch_size)
+    expected = as_json([*judged_in_processes(judge, given, setup, 1)])
+    judge = Once(batch_size)
+    judge.dies = True
+    assert as_json([*judged_in_processes(judge, given, setup, 1)]) == expected
+    assert not judge.dies
