@@ -36,7 +36,8 @@ class Journal:
         self._lines = directory / LINES
         if strangers := [name for name in others(directory) if name != RUN]:
             raise self._foreign(strangers[0])
-        if own := sorted(path.name for path in directory.iterdir()):
+        # One that is empty is a new lock, see `journal`.
+        if own := sorted(p.name for p in directory.iterdir() if p.name != RUN or p.stat().st_size):
             if RUN not in own:
                 raise self._foreign(own[0])
             before = self._before()
@@ -145,6 +146,7 @@ def journal(out: Path, run: Json, may_replace: Callable[[Path], bool]) -> Iterat
     try:
         with kept_directory(
             out,
+            lock=RUN,
             may_replace=may_replace,
             is_kept=lambda: not found or bool(found[0].names),
             is_own=is_own,

@@ -54,6 +54,7 @@ def staged_directory(
 def kept_directory(
     destination: Path,
     *,
+    lock: str,
     may_replace: Callable[[Path], bool],
     is_kept: Callable[[], bool],
     is_own: Callable[[str], bool],
@@ -63,6 +64,9 @@ def kept_directory(
     Its name is that of `destination` and `.unfinished`. When the block fails it stays if `is_kept`
     says so, and the next call yields it with what is in it. Otherwise the files whose names
     `is_own` knows are deleted, and the directory if it is empty then.
+
+    The file `lock` in it keeps other processes out, and is yielded empty if it is new. The caller
+    writes it in place, and deletes it where it is not wanted in the end.
 
     Raises:
         InputError: as for `staged_directory`, or another process is at it.
@@ -77,29 +81,40 @@ def kept_directory(
             raise InputError(f"{destination} exists already; remove it, or name another place")
         return True
 
+    def clear() -> None:
+        """Deletes what is not kept."""
+        if not is_kept():
+            for path in stage.iterdir():
+                if is_own(path.name):
+                    path.unlink()
+        elif not (stage / lock).stat().st_size:
+            (stage / lock).unlink()
+
     with _parents(destination):
         check()
         with _name_in_errors(destination):
             stage.mkdir(exist_ok=True)
-        with locked(stage) as is_locked:
-            if is_locked is False:
-                raise InputError(
-                    f"{stage} is being written by another process; wait for it, or name another "
-                    "directory"
-                )
-            try:
-                check()  # the other process may have been at it until now
-                yield stage
-                with _name_in_errors(destination):
-                    # Once more, since hours may have passed.
-                    _replace(stage, destination) if check() else stage.rename(destination)
-            except BaseException:
-                with contextlib.suppress(OSError):  # it is not empty
-                    for path in () if is_kept() else [*stage.iterdir()]:
-                        if is_own(path.name):
-                            path.unlink()
-                    stage.rmdir()
-                raise
+        try:
+            with locked(stage / lock) as is_locked:
+                if is_locked is False:
+                    raise InputError(
+                        f"{stage} is being written by another process; wait for it, or name "
+                        "another directory"
+                    )
+                try:
+                    check()  # the other process may have been at it until now
+                    yield stage
+                    with _name_in_errors(destination):
+                        # Once more, since hours may have passed.
+                        _replace(stage, destination) if check() else stage.rename(destination)
+                except BaseException:
+                    with contextlib.suppress(OSError):
+                        clear()
+                    raise
+        except BaseException:
+            with contextlib.suppress(OSError):  # it is not empty
+                stage.rmdir()  # only now: NFS keeps files that are open
+            raise
 
 
 @contextlib.contextmanager
@@ -176,24 +191,31 @@ def followed(path: Path) -> Path:
 
 @contextlib.contextmanager
 def locked(
-    directory: Path, *, shared: bool = False, waiting: str | None = None
+    path: Path, *, shared: bool = False, waiting: str | None = None
 ) -> Iterator[bool | None]:
-    """Locks a directory until the block ends, against other processes that ask for it.
+    """Locks a directory or a file until the block ends, against other processes that ask for it.
 
+    A file is made if it is missing. NFS keeps other machines from a file, but not from a directory.
     Several processes may hold a `shared` lock at the same time. `waiting` is a message to print
     before waiting for another process; None: do not wait.
 
     Yields:
-        True where it is locked, False where another process holds it, and None where it cannot be
-        locked: it is missing or another user's, or the file system has no locks.
+        True where it is locked, False where another process holds it or has moved it meanwhile, and
+        None where it cannot be locked: it is missing or another user's, or the file system has no
+        locks.
     """
+    # NFS locks what is open for writing.
+    mode = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     try:
-        handle = os.open(directory, os.O_RDONLY)
+        if fcntl is None:
+            raise OSError
+        handle = os.open(path, mode, 0o666)
     except OSError:
         yield None
         return
     try:
-        yield _lock(handle, shared, waiting)
+        is_locked = _lock(handle, shared, waiting)
+        yield is_locked and _is_at(handle, path)
     finally:
         os.close(handle)  # which unlocks
 
@@ -212,6 +234,13 @@ def _lock(handle: int, shared: bool, waiting: str | None) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -22,7 +22,6 @@ from flax_unet.predict import join
 from flax_unet.predict.journal import Journal
 from flax_unet.predict.plan import fingerprint
 from flax_unet.utils.errors import InputError
-from flax_unet.utils.files import locked
 from tests.flax_unet.samples import contents, noise, numbered, small_checkpoint, write_video
 
 Fails = Callable[..., str]
@@ -291,8 +290,12 @@ def test_damaged_lines(
 def test_two_runs_in_one_directory(
     model: Path, folder: Path, unfinished: Path, tmp_path: Path, fails: Fails
 ) -> None:
+    """Of one machine or of several: NFS passes on the lock of a file that is open for writing."""
+    import fcntl
+
     before = contents_of(unfinished)
-    with locked(unfinished):
+    with (unfinished / "run.json").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         message = fails(predict.main, *words(model, folder, tmp_path / "out"))
     assert f"{unfinished} is being written by another process" in message
     assert contents_of(unfinished) == before
@@ -307,6 +310,10 @@ def test_a_directory_of_others_is_left_alone(
     message = fails(predict.main, *words(model, folder, tmp_path / "out"))
     assert f"{mine} is where unfinished results go, and holds something else (thesis" in message
     assert contents_of(mine) == {"thesis.txt": b"mine"}
+    (mine / "thesis.txt").rename(mine / "thesis.mask.png")
+    message = fails(predict.main, *words(model, folder, tmp_path / "out"))
+    assert "holds something else (thesis.mask.png)" in message
+    assert contents_of(mine) == {"thesis.mask.png": b"mine"}
 
 
 def test_parts_are_of_the_same_files(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flax_unet import InputError
-from flax_unet.utils.files import followed, link, staged_directory, staged_file
+from flax_unet.utils.files import followed, link, locked, staged_directory, staged_file
 
 
 def test_failure_leaves_everything_as_it_was(tmp_path: Path) -> None:
@@ -62,6 +62,24 @@ def test_staged_file_replaces_at_the_end(tmp_path: Path) -> None:
         fail()
     assert target.read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks")
+def test_a_lock_that_was_moved_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a run that ends while the next one begins."""
+    import fcntl
+
+    path, lock = tmp_path / "lock", fcntl.flock
+    with locked(path) as first, locked(path) as second:
+        assert (first, second) == (True, False)
+
+    def late(*arguments: int) -> None:
+        path.rename(tmp_path / "moved")
+        lock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(path) as third:
+        assert third is False
 
 
 def no_links(*_: object, **__: object) -> None:
