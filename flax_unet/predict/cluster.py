@@ -8,7 +8,6 @@ cores.
 
 import faulthandler
 import functools
-import itertools
 import os
 import platform
 import time
@@ -37,7 +36,7 @@ from flax_unet.predict.work import (
 )
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.cluster import LostError, Origin, cores, returned
-from flax_unet.utils.errors import InputError, users_message
+from flax_unet.utils.errors import InputError, counted, users_message
 
 if TYPE_CHECKING:
     from flax_unet.detector import Detector
@@ -242,7 +241,7 @@ def _versions() -> dict[str, str | None]:
 
 
 class _Spread(Distant):
-    """Judges by the detectors of the cluster: by the first, and by another where that is lost."""
+    """Judges by the detectors of the cluster, by another one where the first is lost or silent."""
 
     def __init__(self, setup: Setup, detectors: Sequence[Any], source: _Source) -> None:
         super().__init__(setup)
@@ -255,12 +254,14 @@ class _Spread(Distant):
         return self._answer("find", picture)
 
     def _answer(self, method: str, given: Any) -> Any:
-        import ray
-
-        for detector in itertools.islice(itertools.cycle(self._detectors), _CALLS):
+        calls = 0
+        while self._detectors and calls < _CALLS:
+            detector = self._detectors[calls % len(self._detectors)]
+            calls += 1
             task = getattr(detector, method).remote(given, self._source)
-            while not ray.wait([task], timeout=_PAUSE)[0]:
-                self.beat()  # other tasks come first
+            if not self._ends(task):
+                self._detectors = [one for one in self._detectors if one is not detector]
+                continue
             try:
                 return returned(task)
             except LostError:
@@ -269,9 +270,21 @@ class _Spread(Distant):
                 if users_message(error) is None:
                     raise NetworkError("a detector failed") from error
                 raise
-        raise InputError(
-            f"no detector of the cluster answers, after {_CALLS} calls; run this again"
+        # Not an InputError, which here is one of the file.
+        raise TimeoutError(
+            f"no detector of the cluster answers, after {counted(calls, 'call')}; run this again"
         )
+
+    def _ends(self, task: Any) -> bool:
+        """Waits for a call of a detector, which may do others first."""
+        import ray
+
+        end = time.monotonic() + PATIENCE
+        while not ray.wait([task], timeout=_PAUSE)[0]:
+            if time.monotonic() > end:
+                return False
+            self.beat()
+        return True
 
     def beat(self) -> None:
         """Ends this process if no other beat follows in time."""

@@ -110,6 +110,8 @@ class FakeRay(types.ModuleType):
         return lambda function: types.SimpleNamespace(remote=lambda *given: Task(function, given))
 
     def wait(self, tasks: Sequence["Task"], timeout: float | None = None) -> tuple[list[Any], Any]:
+        if timeout is not None and tasks[-1].hangs:
+            return [], tasks
         self.most = max(self.most, len(tasks))
         return [tasks[-1]], tasks[:-1]
 
@@ -138,8 +140,10 @@ class RayTaskError(RayError):
 class Task:
     """A call that has not been made."""
 
-    def __init__(self, function: Callable[..., Any], given: Sequence[Any]) -> None:
-        self.function, self.given = function, given
+    def __init__(
+        self, function: Callable[..., Any], given: Sequence[Any], *, hangs: bool = False
+    ) -> None:
+        self.function, self.given, self.hangs = function, given, hangs
 
 
 @pytest.fixture
@@ -256,7 +260,7 @@ def test_another_detector_judges_where_one_is_lost(
     assert judge([lost, well]).outputs([]) == ["outputs"]
     assert judge([lost, detector("finds", "faces", calls)]).find(np.zeros(3)) == "faces"
     assert calls == ["lost", "well", "lost", "finds"]
-    with pytest.raises(InputError, match=r"no detector of the cluster answers, after 300 calls"):
+    with pytest.raises(TimeoutError, match=r"no detector of the cluster answers, after 300 calls"):
         judge([lost]).outputs([])
     damaged = RayTaskError(InputError("mask is not finite"))
     with pytest.raises(InputError, match="mask is not finite"):
@@ -264,6 +268,35 @@ def test_another_detector_judges_where_one_is_lost(
     lacking = RayTaskError(ModuleNotFoundError("No module named 'jax'"))
     with pytest.raises(InputError, match=r"lacks a package: No module named 'jax'; install"):
         judge([detector("lacking", lacking), well]).outputs([])
+
+
+def test_detectors_that_hang_are_left_alone(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "PATIENCE", 0.01)
+    asked: list[int] = []
+
+    def hangs(*given: Any) -> Task:
+        asked.append(1)
+        return Task(print, given, hangs=True)
+
+    silent: Any = types.SimpleNamespace(outputs=types.SimpleNamespace(remote=hangs))
+    both = judge([silent, detector("well", ["outputs"])])
+    monkeypatch.setattr(both, "beat", lambda: None)  # it would end this process
+    assert [both.outputs([]) for _ in range(3)] == [["outputs"]] * 3
+    assert len(asked) == 1
+    alone = judge([silent])
+    monkeypatch.setattr(alone, "beat", lambda: None)
+    with pytest.raises(TimeoutError, match="no detector of the cluster answers, after 1 call; run"):
+        alone.outputs([])
+
+
+def test_a_cluster_whose_detectors_are_lost_fails_no_file(
+    ray: FakeRay, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_PAUSE", 0.0)
+    setup = SETUP._replace(mode="auto", finds=False)
+    (lot,) = plan(items(files[:1]), 1)
+    with pytest.raises(TimeoutError, match="no detector of the cluster answers"):
+        cluster._results(lot, set(), setup, SOURCE, [detector("lost", RayError("It died"))])
 
 
 def test_weights_that_changed_are_not_used(model: Path) -> None:
