@@ -17,6 +17,7 @@ from flax_unet.checkpoint.provenance import file_sha256, made_by
 from flax_unet.media.discover import LeftOut, items
 from flax_unet.media.faces import FaceFinder, OpenCV
 from flax_unet.predict.cluster import described, judged_on_cluster
+from flax_unet.predict.findings import Findings
 from flax_unet.predict.journal import journal
 from flax_unet.predict.options import check, named_paths, parser, sampling_of
 from flax_unet.predict.pipeline import Inspected, InspectedFrame, Options, inspect
@@ -25,6 +26,7 @@ from flax_unet.predict.predictions import (
     ARCHIVE,
     JSON,
     LINES,
+    SUMMARY,
     TABLE,
     WEIGHTS,
     are_results,
@@ -32,6 +34,7 @@ from flax_unet.predict.predictions import (
     may_be_replaced,
     options_of,
     write_predictions,
+    write_summary,
 )
 from flax_unet.predict.report import REPORT, write_report
 from flax_unet.predict.results import FileResult, Json
@@ -224,12 +227,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             head = head_of(args.checkpoint, detector, options, args.shard, asked)
             others = left_out.to_json()
             write_predictions(kept.directory, kept.entries(), head, summary.to_json(), others)
-            write_report(
-                kept.directory, kept.entries(), head=head, summary=summary, left_out=others
-            )
+            of_all = Findings.of(kept.entries(), detector.threshold)
+            write_report(kept.directory, of_all, head=head, summary=summary, left_out=others)
+            write_summary(kept.directory, of_all, summary)
     if args.out is not None and not args.json:
         kinds = ["masks", *["overlays"] * (not args.no_overlays), *["logits"] * args.save_logits]
-        print(f"{shown(str(args.out))}: {', '.join([JSON, LINES, TABLE, REPORT, *kinds])}")
+        tables = (JSON, LINES, TABLE, SUMMARY, REPORT)
+        print(f"{shown(str(args.out))}: {', '.join([*tables, *kinds])}")
     print(f"note: {detector.worth.sentence}", file=sys.stderr)
     if outcomes["failed"]:
         sys.exit(1)

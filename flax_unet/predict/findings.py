@@ -5,8 +5,9 @@ import heapq
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Self
 
 from flax_unet.predict.results import Json
 from flax_unet.utils.filenames import shown
@@ -63,7 +64,15 @@ class Folder:
 
 
 class Findings:
-    """What the report has of all files."""
+    """What the report and the summary have of all files."""
+
+    @classmethod
+    def of(cls, entries: Iterable[Json], threshold: float) -> Self:
+        """Those of files, by their `FileResult.to_json`."""
+        found = cls(threshold)
+        for entry in entries:
+            found.add(entry)
+        return found
 
     def __init__(self, threshold: float) -> None:
         self.folder = Folder()
@@ -74,7 +83,7 @@ class Findings:
         self.has_both_heads = self.has_marks = self.has_stretches = False
 
     def add(self, entry: Json) -> None:
-        """Takes the `FileResult.to_json` of a file."""
+        """Takes a file."""
         self.folder.add(entry["file"])
         self.has_both_heads |= entry.get("heads_disagree") is not None
         self.has_marks |= entry.get("manipulated_share") is not None

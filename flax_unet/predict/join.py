@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from flax_unet.checkpoint.provenance import made_by
+from flax_unet.predict.findings import Findings
 from flax_unet.predict.plan import WHOLE, Shard, shard
 from flax_unet.predict.predictions import (
     ARCHIVE,
@@ -22,6 +23,7 @@ from flax_unet.predict.predictions import (
     may_be_replaced,
     read_head,
     write_predictions,
+    write_summary,
 )
 from flax_unet.predict.report import write_report
 from flax_unet.predict.results import Json
@@ -33,9 +35,9 @@ from flax_unet.utils.files import UNFINISHED, staged_directory
 
 _EPILOG = """\
 DIR gets what one run over all files would have written, in the order of the parts:
-predictions.json, predictions.jsonl, predictions.csv, report.html, masks, overlays and logits. The
-parts stay as they are; masks and the like are linked where the file system allows it, and copied
-otherwise.
+predictions.json, predictions.jsonl, predictions.csv, summary.csv, report.html, masks, overlays and
+logits. The parts stay as they are; masks and the like are linked where the file system allows it,
+and copied otherwise.
 
 Exit status: 0 done; 2 the parts are not all parts of one archive, or DIR exists.
 """
@@ -189,13 +191,9 @@ def _join(parts: Sequence[_Part], out: Path) -> Summary:
 
     try:
         write_predictions(out, entries(), head, summary.to_json(), head["left_out"])
-        write_report(
-            out,
-            entries(),
-            head=head,
-            summary=summary,
-            left_out=head["left_out"],
-        )
+        found = Findings.of(entries(), head["options"]["threshold"])
+        write_report(out, found, head=head, summary=summary, left_out=head["left_out"])
+        write_summary(out, found, summary)
     except (KeyError, TypeError, AttributeError) as error:
         names = ", ".join(part.name for part in parts)
         raise InputError(f"a line of {LINES} of {names} is damaged; {_AGAIN}") from error

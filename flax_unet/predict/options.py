@@ -16,7 +16,7 @@ from flax_unet.media.videos import Sampling, container
 from flax_unet.nn.config import DTYPES
 from flax_unet.nn.decision import POLARITY
 from flax_unet.predict.plan import WHOLE, shard
-from flax_unet.predict.predictions import JSON, LINES, TABLE, may_be_replaced, others
+from flax_unet.predict.predictions import JSON, LINES, SUMMARY, TABLE, may_be_replaced, others
 from flax_unet.predict.report import REPORT
 from flax_unet.predict.results import ENOUGH_FRAMES, ENOUGH_SHARE
 from flax_unet.utils.arguments import at_least_one, at_least_zero, between_0_and_1, program_name
@@ -97,7 +97,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="DIR",
-        help=f"new directory for {JSON}, {LINES}, {TABLE}, {REPORT}, masks, overlays and timelines",
+        help=f"new directory for {JSON}, {LINES}, {TABLE}, {SUMMARY}, {REPORT}, masks, overlays "
+        "and timelines",
     )
     add("--overwrite", action="store_true", help="replace results that stand in DIR")
     add("--no-overlays", action="store_true", help="write masks, but no overlays or close-ups")

@@ -1,7 +1,8 @@
-"""Writes predictions.json and predictions.csv, from the entries of files."""
+"""Writes predictions.json and predictions.csv, from the entries of files, and summary.csv."""
 
 import csv
 import dataclasses
+import itertools
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,11 +13,13 @@ from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import made_by
 from flax_unet.checkpoint.worth import Worth
 from flax_unet.nn.decision import RAW, Decision
+from flax_unet.predict.findings import Findings
 from flax_unet.predict.meaning import meaning
 from flax_unet.predict.pipeline import Options
 from flax_unet.predict.plan import WHOLE, Shard
 from flax_unet.predict.report import REPORT
 from flax_unet.predict.results import Json
+from flax_unet.predict.summary import Summary
 from flax_unet.predict.writer import is_result
 from flax_unet.utils.errors import InputError
 
@@ -24,10 +27,11 @@ if TYPE_CHECKING:
     from flax_unet.detector import Detector
 
 JSON, TABLE, LINES = "predictions.json", "predictions.csv", "predictions.jsonl"
+SUMMARY = "summary.csv"
 RUN = "run.json"  # while results are unfinished
 ARCHIVE = "archive"  # the key of `plan.fingerprint`
 WEIGHTS = "weights_sha256"  # of `store.fingerprint`
-NAMES = (JSON, TABLE, LINES, REPORT, RUN)
+NAMES = (JSON, TABLE, LINES, SUMMARY, REPORT, RUN)
 _FILES = ' "files": ['  # begins the line of JSON behind which files follow
 _FORMULA = tuple("=+-@\t\r\n")  # how a formula begins; spreadsheets skip blanks
 _CORNERS = ("left", "top", "right", "bottom")
@@ -145,6 +149,29 @@ def write_predictions(
             file.write("\n ]\n}\n")
     except OSError as error:
         raise InputError(f"{directory} cannot be written: {error.strerror}") from error
+
+
+def write_summary(directory: Path, found: Findings, summary: Summary) -> None:
+    """Writes summary.csv, whose rows are counts of files.
+
+    Those of the kind `files` are of `Summary`, of `fake_probability` the bars of the report's
+    histogram, and of `failed` the reasons, with N for each number.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    bins = zip(itertools.pairwise(found.edges), found.bins, strict=True)
+    failed = sorted(found.reasons.items(), key=lambda one: -one[1][0])
+    rows = [
+        *(("files", name, count) for name, count in summary.to_json().items()),
+        *(("fake_probability", f"{low:.6g} to {high:.6g}", n) for (low, high), n in bins),
+        *(("failed", _text(reason), count) for reason, (count, _) in failed),
+    ]
+    try:
+        with (directory / SUMMARY).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("kind", "name", "count"), *rows])
+    except OSError as error:
+        raise InputError(f"{directory / SUMMARY} cannot be written: {error.strerror}") from error
 
 
 def read_head(directory: Path) -> Json:

@@ -42,7 +42,7 @@ svg { width: 100%; height: auto; }
 
 def write_report(
     directory: Path,
-    entries: Iterable[Json],
+    found: Findings,
     *,
     head: Mapping[str, Any],
     summary: Summary,
@@ -50,16 +50,13 @@ def write_report(
 ) -> None:
     """Writes the report on the results in a directory, whose pictures it shows.
 
-    `entries` are of `FileResult.to_json`, `head` is of `predictions.head_of`, and `left_out` of
+    `found` has the threshold of `head`, which is of `predictions.head_of`; `left_out` is of
     `LeftOut.to_json`.
 
     Raises:
         InputError: it cannot be written.
     """
     threshold = head["options"]["threshold"]
-    found = Findings(threshold)
-    for entry in entries:
-        found.add(entry)
     folder, worst, doubtful = found.folder, found.worst, found.doubtful
     listed = [entry["fake_probability"] for entry in (*worst, *doubtful)]
     digits = digits_beside(threshold, listed)

@@ -26,7 +26,7 @@ from tests.flax_unet.samples import contents, noise, numbered, small_checkpoint,
 
 Fails = Callable[..., str]
 FILES = 14
-TABLES = {"predictions.jsonl", "predictions.csv", "report.html"}
+TABLES = {"predictions.jsonl", "predictions.csv", "summary.csv", "report.html"}
 
 
 @pytest.fixture(scope="module")
@@ -384,6 +384,7 @@ def test_shards_have_the_results_of_the_whole(
         assert sorted(together[name].splitlines()) == sorted(expected[name].splitlines())
     assert {name: together[name] for name in pictures} == {name: found[name] for name in pictures}
     assert together.keys() == expected.keys()
+    assert together["summary.csv"] == expected["summary.csv"]
     assert f"<h1>{FILES + 1} files: " in together["report.html"].decode()
     # Parts that do not belong together.
     capsys.readouterr()

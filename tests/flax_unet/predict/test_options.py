@@ -177,7 +177,8 @@ def test_overwrite(model: Path, folder: Path, tmp_path: Path, capsys: Printed) -
     assert "exists already and holds results; give --overwrite" in capsys.readouterr().err
     assert run(model, folder / "b.jpg", "--out", out, "--overwrite") == 0
     assert {path.name for path in out.iterdir()} == {
-        *("predictions.json", "predictions.jsonl", "predictions.csv", "report.html"),
+        *("predictions.json", "predictions.jsonl", "predictions.csv", "summary.csv"),
+        "report.html",
         *("b.mask.png", "b.overlay.png"),
     }
     # Nothing else is deleted: a foreign file, other results, a directory.
@@ -207,12 +208,13 @@ def test_no_overlays(model: Path, folder: Path, tmp_path: Path, capsys: Printed)
             "predictions.json",
             "predictions.jsonl",
             "predictions.csv",
+            "summary.csv",
             "report.html",
             "a.mask.png",
             "c.timeline.png",
         )
     }
-    written = "predictions.json, predictions.jsonl, predictions.csv, report.html, masks\n"
+    written = "predictions.jsonl, predictions.csv, summary.csv, report.html, masks\n"
     assert capsys.readouterr().out.endswith(written)
     assert not any("overlay" in result for result in document(out)["files"])
 

@@ -57,7 +57,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_checkpoint(tmp_path_factory.mktemp("model"))
 
 
-TABLES = {"predictions.json", "predictions.jsonl", "predictions.csv", "report.html"}
+TABLES = {"predictions.json", "predictions.jsonl", "predictions.csv", "summary.csv", "report.html"}
 
 
 def run(*arguments: object) -> int:

@@ -1,5 +1,6 @@
 """The report on many files: right counts, nothing of a file's name or notes is taken for HTML."""
 
+import csv
 import re
 import sys
 from collections import Counter
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from flax_unet.media.discover import LeftOut
+from flax_unet.predict.findings import Findings
+from flax_unet.predict.predictions import write_summary
 from flax_unet.predict.report import REPORT, write_report
 from flax_unet.predict.summary import Summary
 
@@ -58,7 +61,9 @@ def report(
         **(more or {}),
     }
     left = left_out.to_json()
-    write_report(directory, iter(entries), head=head, summary=summary, left_out=left)
+    found = Findings.of(iter(entries), head["options"]["threshold"])
+    write_report(directory, found, head=head, summary=summary, left_out=left)
+    write_summary(directory, found, summary)
     return Tags((directory / REPORT).read_text(encoding="utf-8"))
 
 
@@ -306,6 +311,30 @@ def test_messages_that_differ_are_shown(tmp_path: Path) -> None:
     failed = [entry(f"{n}.png", problem=f"{n}.png holds {n} megapixels") for n in (200, 300, 300)]
     page = report(tmp_path, failed, {"failed": 3})
     assert "3holds 200 megapixelsholds 300 megapixels200.png" in page.text
+
+
+def test_the_summary_counts_files(tmp_path: Path) -> None:
+    entries = [
+        *(entry(f"{fake}.png", fake) for fake in (0.0, 0.04, 0.05, 0.5, 0.99, 1.0)),
+        *(entry(f"{n}.mp4", problem=f"{n}.mp4 lacks {n} s", status="failed") for n in range(3)),
+        entry("a.png", problem="=1+1", status="failed"),
+    ]
+    report(tmp_path, entries, {"real": 3, "fake": 3, "failed": 4})
+    with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as file:
+        rows = [*csv.reader(file)]
+    assert rows[0] == ["kind", "name", "count"]
+    counts = {(kind, name): int(count) for kind, name, count in rows[1:]}
+    assert len(counts) == len(rows) - 1
+    assert {name: count for (kind, name), count in counts.items() if kind == "files"} == (
+        {"files": 10, "real": 3, "fake": 3, "without_verdict": 0, "without_face": 0}
+        | {"failed": 4, "left_out": 1}
+    )
+    shares = {name: n for (kind, name), n in counts.items() if kind == "fake_probability"}
+    assert len(shares) == 20
+    assert {name: count for name, count in shares.items() if count} == (
+        {"0 to 0.05": 2, "0.05 to 0.1": 1, "0.5 to 0.55": 1, "0.95 to 1": 2}
+    )
+    assert rows[-2:] == [["failed", "lacks N s", "3"], ["failed", "'=N+N", "1"]]
 
 
 def test_without_verdicts_there_is_no_chart(tmp_path: Path) -> None:
