@@ -80,7 +80,7 @@ class Findings:
         self.real_with_signs = 0
         self.edges, self.bins = _edges(threshold), [0] * _BINS
         self.reasons: dict[str, tuple[int, list[Json]]] = {}  # with a count and examples
-        self.has_both_heads = self.has_marks = self.has_stretches = False
+        self.has_both_heads = self.has_marks = self.has_stretches = self.has_close_ups = False
 
     def add(self, entry: Json) -> None:
         """Takes a file."""
@@ -88,6 +88,7 @@ class Findings:
         self.has_both_heads |= entry.get("heads_disagree") is not None
         self.has_marks |= entry.get("manipulated_share") is not None
         self.has_stretches |= any(stretches(entry))
+        self.has_close_ups |= "close_up" in entry
         slim = _slim(entry)
         if entry["problem"] is not None:
             count, examples = self.reasons.get(reason := _reason(entry), (0, []))

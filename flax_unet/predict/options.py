@@ -101,7 +101,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "and timelines",
     )
     add("--overwrite", action="store_true", help="replace results that stand in DIR")
-    add("--no-overlays", action="store_true", help="write masks, but no overlays or close-ups")
+    add("--no-overlays", action="store_true", help="write masks, but no overlays")
     add(
         "--threshold",
         type=between_0_and_1,

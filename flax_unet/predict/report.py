@@ -1,6 +1,8 @@
 """Writes report.html: what became of the files, for people. It needs no network and no script."""
 
+import base64
 import html
+import io
 import itertools
 import os
 import re
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from flax_unet.media.images import read_image
 from flax_unet.nn.decision import THRESHOLD, digits_beside, in_digits
 from flax_unet.predict.findings import MOST, Findings, Folder, Worst, disagrees, problem, stretches
 from flax_unet.predict.plan import WHOLE
@@ -21,6 +24,8 @@ from flax_unet.utils.filenames import shown
 REPORT = "report.html"
 _WIDTH, _HEIGHT, _LINE = 640, 160, 20  # of the histogram and a line of text, in its own units
 _CHECKSUM = 8  # digits of a checksum that are shown
+_OF_VIDEO = {"close_up": 320, "timeline": 640}  # pictures of a file, and pixels a side of copies:
+_OF_PICTURE = {"overlay": 320, "mask": 320}  # the first of these that there is
 _STYLE = """\
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -48,7 +53,7 @@ def write_report(
     summary: Summary,
     left_out: Iterable[Json],
 ) -> None:
-    """Writes the report on the results in a directory, whose pictures it shows.
+    """Writes the report on the results in a directory, of whose pictures it has small copies.
 
     `found` has the threshold of `head`, which is of `predictions.head_of`; `left_out` is of
     `LeftOut.to_json`.
@@ -63,11 +68,13 @@ def write_report(
     sections: dict[str, Iterable[str]] = {}  # by their headings
     if doubtful.count:
         which = "in which the network contradicts itself, or finds a part of a video forged"
-        sections["Called REAL, but look at these"] = _list(doubtful, which, folder, digits)
+        signs = _list(directory, doubtful, which, folder, digits)
+        sections["Called REAL, but look at these"] = signs
     sections["How to read this"] = _items(map(_text, _explained(head, found, digits)))
     if worst.count:
         sections["Probability of FAKE"] = [_histogram(found, threshold, digits)]
-        sections["Most suspicious first"] = _list(worst, "with a face", folder, digits)
+        suspicious = _list(directory, worst, "with a face", folder, digits)
+        sections["Most suspicious first"] = suspicious
     if found.reasons:
         sections["Failed: not checked"] = [
             "<p>Nothing is known of these files, or only of the part that could be read.</p>",
@@ -81,8 +88,8 @@ def write_report(
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src 'self' file:; \
-style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+img-src 'self' file: data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width">
 <title>Report on {counted(summary.files, "file")}</title>
 <style>
@@ -150,18 +157,19 @@ def _explained(head: Mapping[str, Any], found: Findings, digits: int) -> Iterato
             "of the crop, the rectangle around a face, which also holds hair and background. Where "
             "they contradict each other, look yourself."
         )
-    if head["overlays"] and found.worst.count:
+    is_drawn = head["overlays"] or found.has_close_ups
+    if is_drawn and found.worst.count:
         yield (
             "On pictures the frame of a face is red if it is FAKE and green if it is REAL, and its "
             "label is the probability of FAKE."
         )
-    if found.has_marks and head["overlays"]:
+    if found.has_marks and is_drawn:
         yield (
             "A white line surrounds what is marked; heat from yellow to red is the probability of "
             "a manipulation."
         )
-    elif found.has_marks:
-        yield "The pictures beside the files are masks, white where a picture is marked."
+    if found.has_marks and not head["overlays"]:
+        yield "The pictures beside pictures are masks, white where a picture is marked."
     if found.has_stretches:
         yield (
             f"A stretch of a video looks forged if it has {LEAST_SECONDS:g} s, {LEAST_FRAMES} "
@@ -173,8 +181,9 @@ def _explained(head: Mapping[str, Any], found: Findings, digits: int) -> Iterato
     day, time = head["made_by"]["created"][:16].split("T")
     part = "" if shard == str(WHOLE) else f" This is part {shard} of the files."
     yield (
-        f"Made on {day} at {time} UTC with {_checkpoint(head)}. {head['worth']}{part} Pictures and "
-        "films lie beside this page: keep it in its folder. Everything is also in predictions.csv "
+        f"Made on {day} at {time} UTC with {_checkpoint(head)}. {head['worth']}{part} The "
+        "pictures here are small copies; the whole ones and films lie beside this page: keep it in "
+        "its folder. Everything is also in predictions.csv "
         "and predictions.json, whose `meaning` explains both."
     )
 
@@ -255,7 +264,7 @@ def _label(x: float, y: float, text: str, anchor: str = "middle") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
 
 
-def _list(listed: Worst, which: str, folder: Folder, digits: int) -> Iterator[str]:
+def _list(directory: Path, listed: Worst, which: str, folder: Folder, digits: int) -> Iterator[str]:
     where = "; all are in predictions.csv" if listed.count > MOST else ""
     count = counted(listed.count, "file")
     yield f"<p>{min(listed.count, MOST)} of {count} {which}{where}.</p>"
@@ -263,10 +272,10 @@ def _list(listed: Worst, which: str, folder: Folder, digits: int) -> Iterator[st
     rows = [f"<tr>{''.join(f'<th>{column}</th>' for column in columns)}</tr>"]
     for entry in listed:
         found = f"<div>{_text('; '.join(_found(entry)))}</div>"
-        for picture in _pictures(entry):
+        for picture, side in _pictures(entry):
             found += (
-                f'<a href="{quote(picture)}">'
-                f'<img loading="lazy" alt="{_text(picture)}" src="{quote(picture)}"></a>'
+                f'<a href="{quote(picture)}"><img loading="lazy" alt="{_text(picture)}" '
+                f'src="{_copy(directory / picture, side)}"></a>'
             )
         if (film := entry.get("overlay", "")).endswith(".mp4"):
             found += f'<a href="{quote(film)}">film with markings</a>'
@@ -279,11 +288,23 @@ def _list(listed: Worst, which: str, folder: Folder, digits: int) -> Iterator[st
     yield f"<table>{''.join(rows)}</table>"
 
 
-def _pictures(entry: Json) -> list[str]:
-    """The names of the pictures that show most of a file."""
-    of_video = [entry[kind] for kind in ("close_up", "timeline") if kind in entry]
-    of_picture = [entry[kind] for kind in ("overlay", "mask") if kind in entry]
-    return of_video or [name for name in of_picture if name.endswith(".png")][:1]
+def _pictures(entry: Json) -> list[tuple[str, int]]:
+    """The names of the pictures that show most of a file, and the sides of their copies."""
+    of_video = [(entry[kind], side) for kind, side in _OF_VIDEO.items() if kind in entry]
+    of_picture = [(entry[kind], side) for kind, side in _OF_PICTURE.items() if kind in entry]
+    return of_video or [one for one in of_picture if one[0].endswith(".png")][:1]
+
+
+def _copy(path: Path, side: int) -> str:
+    """A URL of a picture's copy; of the picture itself where it cannot be read any more."""
+    try:
+        picture = read_image(path)
+    except InputError:
+        return quote(path.name)
+    picture.thumbnail((side, side))
+    file = io.BytesIO()
+    picture.save(file, "JPEG")
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _found(entry: Json) -> Iterator[str]:

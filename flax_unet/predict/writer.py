@@ -33,10 +33,10 @@ def file_results(
 ) -> Iterator[FileResult]:
     """A result for each file of `inspect`, as soon as it is complete.
 
-    The directory gets masks, logits, timelines and, if wanted, overlays; None writes none. Their
-    names begin with one of `stems` for each file; None: with its name, or one like it. While sound
-    is added to an overlay, `check_wanted` is called often; an exception that it raises ends the
-    work.
+    The directory gets masks, logits, timelines, close-ups and, if wanted, overlays; None writes
+    none. Their names begin with one of `stems` for each file; None: with its name, or one like it.
+    While sound is added to an overlay, `check_wanted` is called often; an exception that it raises
+    ends the work.
 
     Raises:
         InputError: they cannot be written.
@@ -54,7 +54,9 @@ def file_results(
                 frames = _write_picture(frames, directory, stem, files, overlays=overlays)
             frames = write_logits(frames, logits, files)
             if is_video and overlays:
-                frames = close_ups.of(_write_video(frames, overlay, result, check_wanted))
+                frames = _write_video(frames, overlay, result, check_wanted)
+            if is_video:
+                frames = close_ups.of(frames)
         for frame in frames:
             result.size = result.size or frame.image.size
             result.frames.append(FrameResult.of(frame))  # without pixels: videos may be long
@@ -62,9 +64,8 @@ def file_results(
         if directory is not None and isinstance(result, VideoResult) and result.person:
             files["timeline"] = f"{stem}{_TIMELINE}"
             draw.write_timeline(directory / files["timeline"], result)
-            if overlays:
-                files["close_up"] = f"{stem}{_CLOSE_UP}"
-                (directory / files["close_up"]).write_bytes(close_ups[result.person])
+            files["close_up"] = f"{stem}{_CLOSE_UP}"
+            (directory / files["close_up"]).write_bytes(close_ups[result.person])
         yield result
 
 

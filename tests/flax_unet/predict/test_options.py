@@ -212,6 +212,7 @@ def test_no_overlays(model: Path, folder: Path, tmp_path: Path, capsys: Printed)
             "report.html",
             "a.mask.png",
             "c.timeline.png",
+            "c.closeup.jpg",
         )
     }
     written = "predictions.jsonl, predictions.csv, summary.csv, report.html, masks\n"

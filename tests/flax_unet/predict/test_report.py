@@ -1,6 +1,8 @@
 """The report on many files: right counts, nothing of a file's name or notes is taken for HTML."""
 
+import base64
 import csv
+import io
 import re
 import sys
 from collections import Counter
@@ -8,7 +10,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from flax_unet.media.discover import LeftOut
 from flax_unet.predict.findings import Findings
@@ -142,6 +146,33 @@ def test_a_forged_stretch_is_noted(tmp_path: Path) -> None:
     assert "(within 0.5 s, at least the neighbours) most frames are FAKE" in page.text
 
 
+def test_pictures_are_small_copies(tmp_path: Path) -> None:
+    """A browser would load fifty whole ones; the page alone shows them, too."""
+    sizes = {
+        "a.overlay.png": (2000, 1000),
+        "b.closeup.jpg": (320, 300),
+        "b.timeline.png": (960, 384),
+    }
+    for number, (name, size) in enumerate(sizes.items()):
+        Image.new("RGB", size, (200, 100 * number, 50)).save(tmp_path / name)
+    film = {"close_up": "b.closeup.jpg", "timeline": "b.timeline.png", "overlay": "b.overlay.mp4"}
+    entries = [entry("a.png", 0.9, overlay="a.overlay.png"), entry("b.mp4", 0.8, **film)]
+    page = report(tmp_path, entries, {"fake": 2})
+    shown = [of["src"] or "" for tag, of in page.tags if tag == "img"]
+    copies = []
+    for source in shown:
+        kind, _, data = source.partition(",")
+        assert kind == "data:image/jpeg;base64"
+        copies.append(Image.open(io.BytesIO(base64.b64decode(data))))
+    assert [copy.size for copy in copies] == [(320, 160), (320, 300), (640, 256)]
+    for number, copy in enumerate(copies):
+        np.testing.assert_allclose(np.asarray(copy)[5, 5], (200, 100 * number, 50), atol=3)
+    links = [of["href"] for tag, of in page.tags if tag == "a"]
+    assert links[-4:] == [*sizes, "b.overlay.mp4"]
+    (policy,) = [of["content"] for _, of in page.tags if "http-equiv" in of]
+    assert "img-src 'self' file: data:;" in (policy or "")
+
+
 def test_what_pictures_show_is_explained(tmp_path: Path) -> None:
     """What there is, and nothing else: a network may have one head, and overlays be left out."""
     frames, marks, masks = "red if it is FAKE", "A white line surrounds", "are masks, white where"
@@ -152,6 +183,7 @@ def test_what_pictures_show_is_explained(tmp_path: Path) -> None:
         (share, True, {marks}),
         (probability | share, False, {masks}),
         (probability, False, set()),
+        (probability | share | {"close_up": "a.jpg"}, False, {frames, marks, masks}),
     ):
         page = report(tmp_path, [entry("a.png", **given)], {"fake": 1}, more={"overlays": overlays})
         assert {text for text in (frames, marks, masks) if text in page.text} == said

@@ -98,7 +98,7 @@ def test_the_close_up_is_of_the_most_suspicious_face(tmp_path: Path) -> None:
     assert abs(green - 200) < 20
 
 
-def test_without_overlays_there_is_no_close_up(tmp_path: Path) -> None:
+def test_without_overlays_there_is_a_close_up(tmp_path: Path) -> None:
     (result,) = file_results(film(Path("x.avi")), tmp_path, overlays=False)
-    assert result.files == {"timeline": "x.timeline.png"}
-    assert [path.name for path in tmp_path.glob("x*")] == ["x.timeline.png"]
+    assert result.files == {"timeline": "x.timeline.png", "close_up": "x.closeup.jpg"}
+    assert {path.name for path in tmp_path.glob("x*")} == {*result.files.values()}
