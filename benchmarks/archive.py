@@ -6,7 +6,9 @@ takes no time to speak of, the way of DFDC's winner (`benchmarks.winner`, where 
 installed), and the floor: all frames decoded through PyAV by a process for each processor, with
 nothing done to them. The time of a start, measured without a video, is taken from that of the
 commands; nothing is compiled in the others. The processor time of each stage is measured one after
-the other in this process, by one thread where libraries allow.
+the other in this process, by one thread where libraries allow. Frames a second are those that are
+judged, or decoded where nothing is done to them. Memory is that of all processes of the default
+command, at its most.
 """
 
 import collections
@@ -32,7 +34,7 @@ from benchmarks.machine import (
     FILE,
     GIB,
     benchmark,
-    peak_memory_of_children,
+    memory_of_tree,
     processor,
     report,
     run_module,
@@ -180,12 +182,20 @@ def main(
             calls[_WINNER] = [*theirs, str(folder)]
             starts[_WINNER] = least(*theirs, str(nothing))
         times: dict[str, list[float]] = collections.defaultdict(list)
+        held = [0]  # bytes
+
+        def watch(process: int) -> None:
+            held.append(memory_of_tree(process))
+
         for _ in range(rounds):
             for name, words in calls.items():
-                times[name].append(run_module(*words) - starts[name])
+                watched = watch if name == "default" else None
+                times[name].append(run_module(*words, watch=watched) - starts[name])
             times["decoding all frames"].append(decode(paths))
         measured, faces = stages(model, paths, frames)
     median = {name: statistics.median(of) for name, of in times.items()}
+    each = seconds * _RATE
+    frames_of = {name: min(frames, each) if name in calls else each for name in times}
     result: dict[str, Any] = {
         **{"videos": videos, "seconds_each": seconds, "height": height, "frames": frames},
         **{"layout": LAYOUT, "base_width": base_width, "faces": faces},
@@ -194,10 +204,11 @@ def main(
         "device": jax.devices()[0].device_kind,
         "start_seconds": starts,
         "videos_a_minute": (rates := {name: 60 * videos / of for name, of in median.items()}),
+        "frames_a_second": {name: rates[name] / 60 * of for name, of in frames_of.items()},
         "rate_of_the_default_over": {name: rates["default"] / rate for name, rate in rates.items()},
         "seconds": times,
         "processor_seconds_a_video": {stage: of / videos for stage, of in measured.items()},
-        "memory_gib": peak_memory_of_children() / GIB,
+        "most_memory_of_the_default_gib": max(held) / GIB,
     }
     report(result, out)
 

@@ -1,6 +1,7 @@
 """Shared by all benchmarks: the machine's bounds, memory, clocks, command lines and output."""
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -36,6 +37,7 @@ _INSTRUCTIONS = {  # a processor is described by the first that it has
     "avx2": "AVX2",
 }
 _CHANNELS, _SIDE = 64, 28  # of a small map
+_WATCH = 0.2  # seconds
 _UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of ru_maxrss
 
 
@@ -121,10 +123,13 @@ def in_turn(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, li
     return seconds
 
 
-def run_module(*words: str, cache: str | None = None) -> float:
+def run_module(
+    *words: str, cache: str | None = None, watch: Callable[[int], None] | None = None
+) -> float:
     """Seconds that `python -m WORDS` takes in a process of its own, with Python's start.
 
-    `cache` is a folder of what is compiled, in the place of the user's.
+    `cache` is a folder of what is compiled, in the place of the user's. `watch` is called with the
+    number of the process a few times a second.
 
     Raises:
         InputError: it failed; its message is on standard error.
@@ -135,7 +140,12 @@ def run_module(*words: str, cache: str | None = None) -> float:
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # it would go before the others
         environment |= dict.fromkeys(("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR"), cache)
     start = time.perf_counter()
-    if subprocess.run(line, stdout=subprocess.DEVNULL, env=environment).returncode:
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, env=environment) as process:
+        while watch is not None and process.poll() is None:
+            watch(process.pid)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_WATCH)
+    if process.returncode:
         raise InputError(f"python -m {' '.join(words)} failed; its message is above")
     return time.perf_counter() - start
 
@@ -156,9 +166,14 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT if peak is None else peak
 
 
-def peak_memory_of_children() -> int:
-    """The most memory that a process started by this one, and ended, has held, in bytes."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _UNIT
+def memory_of_tree(process: int) -> int:
+    """Bytes that a process and those below it hold now; what several share counts for each."""
+    held, folder = 0, Path(f"/proc/{process}")
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        held = _kibibytes(folder / "status", "VmRSS") or 0
+        for children in folder.glob("task/*/children"):
+            held += sum(map(memory_of_tree, map(int, children.read_text().split())))
+    return held
 
 
 def _kibibytes(path: Path, field: str) -> int | None:

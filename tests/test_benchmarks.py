@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -95,7 +97,38 @@ def test_speed_on_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     rates = result["videos_a_minute"]
     for name, ratio in result["rate_of_the_default_over"].items():
         assert ratio == pytest.approx(rates["default"] / rates[name])
+    judged, decoded = (
+        result["frames_a_second"][name] for name in ("default", "decoding all frames")
+    )
+    assert judged == pytest.approx(2 * rates["default"] / 60)
+    assert decoded == pytest.approx(30 * rates["decoding all frames"] / 60)
+    assert result["most_memory_of_the_default_gib"] > 0.1
     assert result["processor_seconds_a_video"].keys() == {"decoding", "finding faces", "network"}
+
+
+def test_memory_of_all_processes(tmp_path: Path) -> None:
+    """Of a program that starts another one: each holds 64 MB of its own."""
+    hold = "held = bytearray(b'x') * 64_000_000; input()"
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import subprocess, sys; below = subprocess.Popen([sys.executable, '-c', {hold!r}],"
+        "stdout=subprocess.PIPE, stdin=subprocess.PIPE); print(below.pid, flush=True); " + hold
+    )
+    with subprocess.Popen(
+        [sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        below = psutil.Process(int(process.stdout.readline()))
+        try:
+            deadline = time.monotonic() + 30
+            while (held := machine.memory_of_tree(process.pid)) < 128_000_000:
+                assert time.monotonic() < deadline
+            both = psutil.Process(process.pid).memory_info().rss + below.memory_info().rss
+            assert held <= both
+        finally:
+            below.kill()
+            process.kill()
+    assert machine.memory_of_tree(process.pid) == 0
 
 
 def test_the_way_of_dfdcs_winner(
