@@ -52,10 +52,8 @@ class Machine(NamedTuple):
     bandwidth: float  # bytes a second, read and written
 
 
-def measure() -> Machine:
-    """Measures the first device."""
-    import torch
-
+def ceilings() -> dict[str, Any]:
+    """What the first device does at most: the fields of a Machine that need no PyTorch."""
     device = jax.local_devices()[0]
     side, size = _SIZES.get(device.platform, _SIZES_ELSEWHERE)
     rates = {}
@@ -65,14 +63,20 @@ def measure() -> Machine:
         rates[dtype] = 2 * side**3 / _fastest(lambda p=product, m=matrix: p(m))
     array = jnp.ones(size // 4, jnp.float32)
     add = jax.jit(lambda x: x + 1)
-    return Machine(
-        device.device_kind if device.platform != "cpu" else processor(),
-        device.platform,
-        torch.get_num_threads(),
-        rates,
-        {dtype: _convolution_rate(dtype) for dtype in DTYPES},
-        2 * size / _fastest(lambda: add(array)),
-    )
+    return {
+        "name": device.device_kind if device.platform != "cpu" else processor(),
+        "platform": device.platform,
+        "product_rates": rates,
+        "bandwidth": 2 * size / _fastest(lambda: add(array)),
+    }
+
+
+def measure() -> Machine:
+    """Measures the first device."""
+    import torch
+
+    rates = {dtype: _convolution_rate(dtype) for dtype in DTYPES}
+    return Machine(**ceilings(), threads=torch.get_num_threads(), convolution_rates=rates)
 
 
 def _convolution_rate(dtype: str) -> float:

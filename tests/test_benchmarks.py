@@ -20,6 +20,7 @@ from PIL import Image
 
 from benchmarks import (
     archive,
+    ceilings,
     compare,
     contenders,
     decoding,
@@ -152,6 +153,7 @@ def test_the_way_of_dfdcs_winner(
     assert shown == [tuple(side // 2 for side in FILM_SIZE)] * 3
 
 
+FIRST_PARTS = "ceilings compare steps steps"
 _PYTHON = """#!/bin/sh
 echo "$*" >> {calls}
 case "$*" in {failing}) echo broken >&2; exit 3 ;; esac
@@ -159,27 +161,36 @@ case "$*" in {failing}) echo broken >&2; exit 3 ;; esac
 
 
 @pytest.mark.parametrize(
-    ("failing", "parts", "said"),
+    ("failing", "minutes", "parts", "said"),
     [
-        ("nothing", "steps steps finding archive compare", "== compare: done in"),
-        ("*benchmarks.archive*", "steps steps finding archive compare", "with status 3:\nbroken"),
-        ("-c*", "steps steps compare", "== finding, archive: left out; they need PyAV"),
+        ("nothing", 5, f"{FIRST_PARTS} archive finding", "== compare: done in"),
+        ("*benchmarks.archive*", 5, f"{FIRST_PARTS} archive finding", "with status 3:\nbroken"),
+        ("-c*", 5, FIRST_PARTS, "== archive, finding: left out; they need PyAV"),
+        (
+            "nothing",
+            1,
+            "ceilings compare archive finding",
+            "== steps-bfloat16: left out; MINUTES=1 leave no time",
+        ),
+        ("nothing", 0, "", "== compare: left out; MINUTES=0 leave no time"),
     ],
 )
-def test_all_in_one_run(failing: str, parts: str, said: str, tmp_path: Path) -> None:
+def test_all_in_one_run(failing: str, minutes: int, parts: str, said: str, tmp_path: Path) -> None:
     """The script for a GPU that is there for some minutes: each part is run, whatever fails."""
     python, calls, out = (tmp_path / name for name in ("python", "calls", "out"))
     python.write_text(_PYTHON.format(calls=calls, failing=failing))
     python.chmod(0o755)
     ended = subprocess.run(
         ["benchmarks/on_gpu.sh", str(out), "--base-width", "4"],
-        env={**os.environ, "PYTHON": str(python), "MINUTES": "5"},
+        env={**os.environ, "PYTHON": str(python), "MINUTES": str(minutes)},
         capture_output=True,
         text=True,
     )
     assert re.findall(r"-m benchmarks\.(\w+)", calls.read_text()) == parts.split()
     assert said in ended.stdout
     assert ended.returncode == ended.stdout.count("failed") == ("archive" in failing)
+    limits = re.findall(r"--minutes (\S+)", calls.read_text())
+    assert [float(limit) for limit in limits] == [0.75] * (minutes == 5) + [0.0] * (minutes == 1)
 
 
 def test_speed_of_finding_faces(capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,6 +270,15 @@ def test_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = [*found.product_rates.values(), *found.convolution_rates.values(), found.bandwidth]
     assert len(rates) == 5
     assert min(rates) > 0
+
+
+def test_ceilings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(machine, "_SIZES", {"cpu": (256, 2**20)})
+    monkeypatch.setitem(sys.modules, "torch", None)  # a machine may lack it
+    ceilings.main([])
+    found = json.loads(capsys.readouterr().out)
+    assert min(*found["product_rates"].values(), found["bandwidth"]) > 0
+    assert found["made_by"]["versions"]["jax"] == jax.__version__
 
 
 @pytest.mark.usefixtures("quick")
