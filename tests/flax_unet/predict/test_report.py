@@ -177,13 +177,14 @@ def test_what_pictures_show_is_explained(tmp_path: Path) -> None:
     """What there is, and nothing else: a network may have one head, and overlays be left out."""
     frames, marks, masks = "red if it is FAKE", "A white line surrounds", "are masks, white where"
     probability, share = {"fake": 0.9}, {"manipulated_share": 0.1}
+    with_close_up: dict[str, Any] = probability | share | {"close_up": "a.jpg"}
     for given, overlays, said in (
+        (with_close_up, False, {frames, marks, masks}),
         (probability | share, True, {frames, marks}),
         (probability, True, {frames}),
         (share, True, {marks}),
         (probability | share, False, {masks}),
         (probability, False, set()),
-        (probability | share | {"close_up": "a.jpg"}, False, {frames, marks, masks}),
     ):
         page = report(tmp_path, [entry("a.png", **given)], {"fake": 1}, more={"overlays": overlays})
         assert {text for text in (frames, marks, masks) if text in page.text} == said

@@ -334,6 +334,7 @@ def test_only_what_may_pass_is_tried_again(
         assert isinstance(found, FileResult)
         assert found.problem == f"{path} keeps the decoder busy"
         return
+    assert isinstance(found, Failure)
     assert found == Failure("keeps the decoder busy")
     queue = Queue(given)
     lot = queue.next()
