@@ -12,10 +12,9 @@ from flax_unet.utils.filenames import shown, utf8
 Kind = Literal["picture", "video", "folder"]
 
 _OTHERS = "not a picture or video, by its suffix"
-_CAMERA = "a camera's raw data: export it as JPEG or TIFF"
 _ARCHIVE = "an archive: unpack it"
 _REASONS = {
-    **dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"), _CAMERA),
+    **dict.fromkeys(images.RAW, images.RAW_DATA),
     **dict.fromkeys((".7z", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"), _ARCHIVE),
 }
 _PROGRAMS = frozenset({".mts", ".ts"})  # suffixes of TypeScript, too
@@ -99,7 +98,7 @@ def _item(path: Path) -> Item:
     except InputError:  # reading it says what is wrong
         start = b""
     suffix = path.suffix.lower()
-    if images.is_picture(start):
+    if images.is_picture(start) or suffix in images.RAW:  # some are in a video's container
         is_video = False
     elif suffix in images.WITHOUT_MARK:  # whose pixels may look like a stream's packets
         is_video = videos.container(start) is not None

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import AvifImagePlugin, Image, ImageOps, Jpeg2KImagePlugin, TgaImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    Image,
+    ImageOps,
+    Jpeg2KImagePlugin,
+    TgaImagePlugin,
+    TiffImagePlugin,
+)
 
 from flax_unet.nn.config import Size
 from flax_unet.utils.errors import InputError
@@ -22,6 +29,11 @@ SUFFIXES = frozenset(
     | {".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
 WITHOUT_MARK = {".tga": "TGA"}  # formats that only the suffix shows
+RAW = frozenset(
+    {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef"}
+    | {".raf", ".rw2", ".rwl", ".sr2", ".srw", ".x3f"}
+)
+RAW_DATA = "a camera's raw data: export it as JPEG or TIFF"
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1")
 _BRANDS_END = 256  # bytes of a file; HEIF and AVIF begin with their brands
 MAX_PIXELS = 100_000_000  # larger pictures are refused before they are decoded
@@ -31,6 +43,7 @@ TOO_MANY = "has too many pixels"  # a kind of DecodeError
 OF_16_BITS = "of 16 bits a channel, the upper 8 were judged"  # a note
 GREY = 128  # beneath what is transparent
 _OF_8_BITS = ("RGB", "RGBA", "LA", "CMYK")
+_SUBFILE, _DNG_VERSION = 254, 50706  # tags of TIFF
 
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # its errors are raised too
 
@@ -61,12 +74,12 @@ def decode(
         file: a picture.
         max_pixels: a larger picture is refused.
         notes: gets a note if the file holds more than one picture, or it is reduced.
-        suffix: of the file's name, where the format has no mark of its own.
+        suffix: of the file's name, for formats without a mark of their own and raw data.
         reduce: whether JPEG of more pixels is decoded at a smaller scale.
 
     Raises:
-        DecodeError: it is not a picture, damaged, larger than the limits, or HEIF without the
-            extra `media`.
+        DecodeError: it is not a picture, a camera's raw data, damaged, larger than the limits, or
+            HEIF without the extra `media`.
     """
     notes = [] if notes is None else notes
     formats = tuple(name for name in FORMATS if name != "HEIF")  # by Pillow itself
@@ -79,6 +92,8 @@ def decode(
         elif suffix.lower() in WITHOUT_MARK and not is_picture(start):
             formats = (WITHOUT_MARK[suffix.lower()],)
         image = _open(file, formats)
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            _refuse_raw(image, suffix)
         size = image.size
         reducible = reduce and image.format in ("JPEG", "MPO")
         if reducible and not too_large(*size, _REDUCED * max_pixels, 2 * MAX_SIDE):
@@ -100,6 +115,8 @@ def decode(
     except (DecodeError, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:
+        if suffix.lower() in RAW:
+            raise DecodeError(f"is {RAW_DATA}") from error
         kind = "is not a picture of a known format"
         remedy = "save pictures as JPEG or PNG, and export videos as MP4"
         raise DecodeError(kind, f"{kind} ({', '.join(FORMATS)}); {remedy}") from error
@@ -120,6 +137,14 @@ def _open(file: IO[bytes], formats: tuple[str, ...]) -> Image.Image:
                 file.seek(0)
                 return factory(file, "")
         raise
+
+
+def _refuse_raw(image: TiffImagePlugin.TiffImageFile, suffix: str) -> None:
+    """Refuses files that begin with a thumbnail, which Pillow reads as the picture."""
+    if suffix.lower() in RAW or _DNG_VERSION in image.tag_v2:
+        raise DecodeError(f"is {RAW_DATA}")
+    if image.tag_v2.get(_SUBFILE, 0) & 1:
+        raise DecodeError("begins with a thumbnail of its picture; export the picture as JPEG")
 
 
 def _is_heif(start: bytes) -> bool:

@@ -36,6 +36,12 @@ def test_a_suffix_counts_only_where_the_content_has_no_mark(tmp_path: Path) -> N
     assert kinds == {"grey.tga": "picture", "picture.tga": "picture", "video.tga": "video"}
 
 
+def test_raw_data_in_the_container_of_videos_is_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "photo.CR3").write_bytes(b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(100))
+    (item,) = items([tmp_path / "photo.CR3"])
+    assert item.kind == "picture"
+
+
 def test_folders_are_what_is_below(tmp_path: Path) -> None:
     wanted = ["b.png", "c.avi", "a/2.jpg", "a/z/1.webp", "x.png/3.TIFF", "ä/4.bmp"]
     touch(*(tmp_path / name for name in wanted))

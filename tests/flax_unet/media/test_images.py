@@ -344,6 +344,39 @@ def test_more_than_8_bits_are_scaled(values: np.ndarray, top: int, tmp_path: Pat
     assert note.endswith(f"were scaled from 0 ... {top} to 8 bits")
 
 
+RAW = {  # a name, the tags of the first picture
+    "DNG": ("photo.tif", {254: 1, 50706: b"\1\4\0\0"}),
+    "linear DNG": ("photo.tiff", {50706: b"\1\4\0\0"}),
+    "by its suffix": ("photo.CR2", {}),
+}
+
+
+@pytest.mark.parametrize("kind", RAW)
+def test_raw_data_is_not_judged_by_its_thumbnail(kind: str, tmp_path: Path) -> None:
+    name, tags = RAW[kind]
+    noise(16, 12).save(tmp_path / name, "TIFF", tiffinfo=tags)
+    with pytest.raises(InputError, match=rf"{name} is a camera's raw data: export it as"):
+        images.read_image(tmp_path / name)
+
+
+def test_a_thumbnail_before_the_picture_is_not_judged(tmp_path: Path) -> None:
+    scan = tmp_path / "scan.tif"
+    noise(16, 12).save(scan, tiffinfo={254: 1}, save_all=True, append_images=[noise(64, 48)])
+    with pytest.raises(InputError, match=r"scan\.tif begins with a thumbnail"):
+        images.read_image(scan)
+
+
+def test_raw_data_that_is_not_tiff(tmp_path: Path) -> None:
+    (tmp_path / "photo.raf").write_bytes(b"FUJIFILMCCD-RAW 0201" + bytes(100))
+    with pytest.raises(InputError, match=r"photo\.raf is a camera's raw data"):
+        images.read_image(tmp_path / "photo.raf")
+
+
+def test_a_picture_that_is_called_raw_data(tmp_path: Path) -> None:
+    noise(16, 12).save(tmp_path / "photo.dng", "PNG")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "photo.dng"), noise(16, 12))
+
+
 @pytest.mark.parametrize("value", [-1.0, 70000.0, np.nan, np.inf])
 def test_values_of_no_known_range(value: float, tmp_path: Path) -> None:
     Image.fromarray(np.array([[0.5, value]], np.float32)).save(tmp_path / "x.tiff")
