@@ -43,7 +43,8 @@ TOO_MANY = "has too many pixels"  # a kind of DecodeError
 OF_16_BITS = "of 16 bits a channel, the upper 8 were judged"  # a note
 GREY = 128  # beneath what is transparent
 _OF_8_BITS = ("RGB", "RGBA", "LA", "CMYK")
-_SUBFILE, _DNG_VERSION = 254, 50706  # tags of TIFF
+_SUBFILE, _BITS, _PHOTOMETRIC, _PLANAR, _DNG_VERSION = 254, 258, 262, 284, 50706  # tags of TIFF
+_WHITE_IS_ZERO, _PLANES = 0, 2  # values of two of them
 
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # its errors are raised too
 
@@ -94,6 +95,7 @@ def decode(
         image = _open(file, formats)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _refuse_raw(image, suffix)
+            _read_planes_of_16_bits(image)
         size = image.size
         reducible = reduce and image.format in ("JPEG", "MPO")
         if reducible and not too_large(*size, _REDUCED * max_pixels, 2 * MAX_SIDE):
@@ -111,6 +113,8 @@ def decode(
         if is_16_bit and image.mode in _OF_8_BITS:  # Pillow drops the others
             notes.append(OF_16_BITS)
         image.load()
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            _invert(image)
         return image
     except (DecodeError, MemoryError):
         raise
@@ -145,6 +149,29 @@ def _refuse_raw(image: TiffImagePlugin.TiffImageFile, suffix: str) -> None:
         raise DecodeError(f"is {RAW_DATA}")
     if image.tag_v2.get(_SUBFILE, 0) & 1:
         raise DecodeError("begins with a thumbnail of its picture; export the picture as JPEG")
+
+
+def _read_planes_of_16_bits(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Has uncompressed planes read as what they are; Pillow takes them for planes of 8 bits."""
+    tags = image.tag_v2
+    if tags.get(_PLANAR) == _PLANES and set(tags.get(_BITS, ())) == {16}:
+        order = "B" if tags.prefix == b"MM" else "L"
+        image.tile = [
+            of._replace(args=(f"{of.args[0]};16{order}", *of.args[1:]))
+            if of.codec_name == "raw"
+            else of
+            for of in image.tile
+        ]
+
+
+def _invert(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Turns grey whose 0 is white to that whose 0 is black; Pillow does it up to 8 bits."""
+    if image.tag_v2.get(_PHOTOMETRIC) != _WHITE_IS_ZERO:
+        return
+    if image.mode == "F":
+        raise DecodeError("is a negative in floating point; save it with 8 or 16 bits")
+    if image.mode == "I;16":
+        image.paste(image.point(lambda value: 65535 - value))
 
 
 def _is_heif(start: bytes) -> bool:
@@ -257,7 +284,7 @@ def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _scaled(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Grey values of more than 8 bits, integers or not, as 8 bits."""
+    """Grey values of more than 8 bits, integers or not, as 8 bits, with their transparency."""
     values = np.asarray(image)
     largest, smallest = float(values.max()), float(values.min())
     if not (0 <= smallest <= largest < 2**16):  # also where one is not a number
@@ -268,9 +295,15 @@ def _scaled(image: Image.Image, notes: list[str]) -> Image.Image:
     else:
         top = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if largest <= 2**bits - 1)
     if top == 255:
-        return image.convert("L")
-    notes.append(f"its values, {smallest:g} to {largest:g}, were scaled from 0 ... {top} to 8 bits")
-    return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+        grey = image.convert("L")
+    else:
+        what = f"{smallest:g} to {largest:g}, were scaled from 0 ... {top} to 8 bits"
+        notes.append(f"its values, {what}")
+        grey = Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+    if (hidden := image.info.get("transparency")) is None:  # in PNG, a value
+        return grey
+    alpha = np.where(values == hidden, 0, 255).astype(np.uint8)
+    return Image.merge("LA", (grey, Image.fromarray(alpha)))
 
 
 def beginning(path: Path, size: int = 16) -> bytes:

@@ -1,6 +1,7 @@
 """Pictures as they are read: every kind upright and in colour, or a reason why not."""
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -391,6 +392,61 @@ def test_16_bits_a_channel(tmp_path: Path) -> None:
     read = np.asarray(images.read_image(tmp_path / "x.png", notes))
     np.testing.assert_array_equal(read, deep[..., ::-1] >> 8)
     assert notes == ["of 16 bits a channel, the upper 8 were judged"]
+
+
+def write_tiff(path: Path, planes: np.ndarray, photometric: int, order: str = "<") -> None:
+    """Writes (channels, H, W) as uncompressed TIFF, by its specification: a strip a channel."""
+    planes = planes.astype(planes.dtype.newbyteorder(order))
+    count, height, width = planes.shape
+    data, bits = planes.tobytes(), 8 * planes.itemsize
+    size, kind = len(data) // count, 3 if planes.dtype.kind == "f" else 1
+    tags = {
+        **{256: [width], 257: [height], 258: [bits] * count, 259: [1], 262: [photometric]},
+        **{273: [8 + size * i for i in range(count)], 277: [count], 278: [height]},
+        **{279: [size] * count, 284: [2 if count > 1 else 1], 339: [kind] * count},
+    }
+    end = 8 + len(data) + 2 + 12 * len(tags) + 4
+    directory, beyond = struct.pack(f"{order}H", len(tags)), b""
+    for tag, values in tags.items():
+        packed = struct.pack(f"{order}{len(values)}I", *values)
+        field = packed if len(packed) == 4 else struct.pack(f"{order}I", end + len(beyond))
+        beyond += packed if len(packed) > 4 else b""
+        directory += struct.pack(f"{order}HHI", tag, 4, len(values)) + field
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(data))
+    path.write_bytes(start + data + directory + bytes(4) + beyond)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_planes_of_16_bits(order: str, tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 2**16, (3, 30, 40), np.uint16)
+    write_tiff(tmp_path / "x.tif", deep, 2, order)
+    notes: list[str] = []
+    read = np.asarray(images.read_image(tmp_path / "x.tif", notes))
+    np.testing.assert_array_equal(read, np.moveaxis(deep, 0, 2) >> 8)
+    assert notes == ["of 16 bits a channel, the upper 8 were judged"]
+
+
+def test_negatives_of_scanners(tmp_path: Path) -> None:
+    black_is_0 = np.arange(0, 2**16, 257, np.uint16).reshape(16, 16)
+    path = tmp_path / "x.tif"
+    write_tiff(path, 65535 - black_is_0[None], 0)
+    read = np.asarray(images.read_image(path))
+    np.testing.assert_array_equal(read, (black_is_0 // 257)[..., None] * np.ones(3))
+    write_tiff(path, np.zeros((1, 4, 4), np.float32), 0)
+    with pytest.raises(InputError, match=r"x\.tif is a negative in floating point"):
+        images.read_image(path)
+
+
+@pytest.mark.parametrize("largest", [200, 65535])
+def test_transparency_of_grey_with_16_bits(largest: int, tmp_path: Path) -> None:
+    values = np.array([[0, 100, largest]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "x.png", transparency=100)
+    content = (tmp_path / "x.png").read_bytes()
+    assert b"tRNS" in content
+    notes: list[str] = []
+    read = np.asarray(images.read_image(tmp_path / "x.png", notes))[..., 0]
+    np.testing.assert_array_equal(read, [[0, images.GREY, min(largest, 255)]])
+    assert notes[-1] == "it is transparent in places; these were laid on grey"
 
 
 def test_large_jpeg_is_reduced(tmp_path: Path) -> None:
