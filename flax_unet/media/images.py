@@ -42,6 +42,7 @@ _REDUCED = 4  # JPEG of up to this many times the pixels is decoded at 1/2, 1/4 
 TOO_MANY = "has too many pixels"  # a kind of DecodeError
 OF_16_BITS = "of 16 bits a channel, the upper 8 were judged"  # a note
 GREY = 128  # beneath what is transparent
+_ALPHA_UNUSED = ("BMP", "TGA")  # formats whose programs may leave the fourth byte at 0
 _OF_8_BITS = ("RGB", "RGBA", "LA", "CMYK")
 _SUBFILE, _BITS, _PHOTOMETRIC, _PLANAR, _DNG_VERSION = 254, 258, 262, 284, 50706  # tags of TIFF
 _WHITE_IS_ZERO, _PLANES = 0, 2  # values of two of them
@@ -115,6 +116,10 @@ def decode(
         image.load()
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _invert(image)
+        has_alpha = image.format in _ALPHA_UNUSED and image.mode in ("RGBA", "LA")
+        if has_alpha and image.getchannel("A").getextrema() == (0, 0):
+            image.putalpha(255)
+            notes.append("its alpha is 0 everywhere and was left out")
         return image
     except (DecodeError, MemoryError):
         raise

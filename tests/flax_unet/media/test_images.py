@@ -325,6 +325,31 @@ def test_what_transparency_hides_is_not_judged(mode: str, tmp_path: Path) -> Non
     assert notes == ["it is transparent in places; these were laid on grey"]
 
 
+def bmp_of_32_bits(picture: Image.Image) -> bytes:
+    """RGBA as BMP with the header of version 4, by its specification."""
+    width, height = picture.size
+    masks = struct.pack("<4I4s48x", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs")
+    header = struct.pack("<IiiHHI20x", 108, width, height, 1, 32, 3) + masks
+    pixels = np.asarray(picture)[::-1, :, [2, 1, 0, 3]].tobytes()
+    return struct.pack("<2sI4xI", b"BM", 14 + len(header) + len(pixels), 122) + header + pixels
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "tga"])
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_alpha_that_is_not_used(suffix: str, alpha: int, tmp_path: Path) -> None:
+    picture = noise(30, 40)
+    with_alpha = picture.convert("RGBA")
+    with_alpha.putalpha(alpha)
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "bmp":
+        path.write_bytes(bmp_of_32_bits(with_alpha))
+    else:
+        with_alpha.save(path)
+    notes: list[str] = []
+    np.testing.assert_array_equal(images.read_image(path, notes), picture)
+    assert notes == ["its alpha is 0 everywhere and was left out"] * (alpha == 0)
+
+
 @pytest.mark.parametrize(
     ("values", "top"),
     [
