@@ -57,6 +57,8 @@ class Tensor:
     stride: tuple[int, ...]
     offset: int = 0
     layout: str = "strided"
+    is_negative: bool = False  # the negative of what is stored
+    is_conjugate: bool = False  # its conjugate
 
     @property
     def size(self) -> int:
@@ -80,7 +82,7 @@ class Tensor:
         return None
 
     def array(self) -> np.ndarray:
-        """The values, as a view of the file.
+        """The values, as a view of the file where their sign is the stored one.
 
         Raises:
             NoValuesError: it has none, or they are of a kind that cannot be read.
@@ -101,7 +103,9 @@ class Tensor:
             raise ExcessError("reaches beyond its values")
         strides = [step * dtype.itemsize for step in self.stride]
         part = values[self.offset :]
-        return np.lib.stride_tricks.as_strided(part, self.shape, strides, writeable=False)
+        array = np.lib.stride_tricks.as_strided(part, self.shape, strides, writeable=False)
+        array = array.conj() if self.is_conjugate else array
+        return np.asarray(-array if self.is_negative else array)  # of no axes, too
 
 
 def tensor(storage: Storage, dtype: str, offset: Any, shape: Any, stride: Any) -> Tensor:

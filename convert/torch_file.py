@@ -1,5 +1,6 @@
 """Files of `torch.save` in all three formats, read without PyTorch and without running anything."""
 
+import dataclasses
 import io
 import mmap
 import struct
@@ -26,14 +27,23 @@ _STORAGES = {  # class of a storage -> type of its values
 _MOST_TENSORS = 2**20
 
 
-def _rebuild(storage: Storage, offset: int, shape: Any, stride: Any, *_: Any) -> Tensor:
-    return tensor(storage, storage.dtype, offset, shape, stride)
+def _rebuild(
+    storage: Storage, offset: int, shape: Any, stride: Any, *rest: Any, dtype: str = ""
+) -> Tensor:
+    """A tensor; `rest` is `requires_grad`, hooks, and the signs that PyTorch did not apply yet."""
+    signs = rest[2] if len(rest) > 2 and isinstance(rest[2], dict) else {}
+    found = tensor(storage, dtype or storage.dtype, offset, shape, stride)
+    if signs.get("neg") and found.dtype == "bool":
+        raise DamagedError("negative booleans")
+    return dataclasses.replace(
+        found, is_negative=bool(signs.get("neg")), is_conjugate=bool(signs.get("conj"))
+    )
 
 
 def _rebuild_typed(
-    storage: Storage, offset: int, shape: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_
+    storage: Storage, offset: int, shape: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *rest
 ) -> Tensor:
-    return tensor(storage, dtype.name, offset, shape, stride)
+    return _rebuild(storage, offset, shape, stride, grad, hooks, *rest, dtype=dtype.name)
 
 
 def _rebuild_from_type(function: Any, _type: Any, args: Any, _state: Any) -> Any:
@@ -56,7 +66,7 @@ _BUILDERS: Builders = {
     "torch._utils._rebuild_parameter": lambda data, *_: data,
     "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
     "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
-    "torch._utils._rebuild_qtensor": _rebuild,
+    "torch._utils._rebuild_qtensor": lambda *args: _rebuild(*args[:4]),
     "torch._utils._rebuild_meta_tensor_no_storage": (
         lambda dtype, shape, *_: _without_values("strided", dtype.name, shape)
     ),

@@ -196,6 +196,24 @@ def test_tensors_that_share_values_come_back(case: str, tmp_path: Path) -> None:
     assert_same_tensors(back, content)
 
 
+@pytest.mark.parametrize("form", [{}, {"_use_new_zipfile_serialization": False}])
+def test_signs_that_pytorch_has_not_applied_yet(form: Any, tmp_path: Path) -> None:
+    """PyTorch negates and conjugates lazily, and saves the values as they were."""
+    spectrum = torch.tensor([1 + 2j, 3 - 1j])
+    content = {
+        **NET,
+        "outc.conv.bias": torch._neg_view(NET["outc.conv.bias"]),
+        "loss.conj": spectrum.conj(),
+        "loss.imag": spectrum.clone().conj().imag,
+    }
+    torch.save(content, tmp_path / "ckpt.pth", **form)
+    convert(tmp_path / "ckpt.pth", tmp_path / "out", verify=False)
+    to_torch(tmp_path / "out", tmp_path / "back.pth")
+    back = torch.load(tmp_path / "back.pth", weights_only=True)
+    for key, tensor in content.items():
+        assert torch.equal(back[key], tensor.resolve_conj().resolve_neg()), key
+
+
 SETS: dict[str, tuple[Any, tuple[str, str]]] = {
     "EMA beside": (
         {"state_dict": NET, "state_dict_ema": OTHER},
