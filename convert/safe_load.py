@@ -7,7 +7,6 @@ hold: tensors are views of the file.
 
 import contextlib
 import json
-import math
 import mmap
 import re
 import tarfile
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convert import carried, file_kind, pickles, torch_file
-from convert.tensors import NUMPY, dense
+from convert.tensors import dense
 from flax_unet.utils.errors import InputError, on_one_line
 
 _INDEX = ".index.json"  # of a checkpoint in shards
@@ -26,7 +25,8 @@ _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.")  # its number, and how many there 
 _LARGEST_INDEX = 2**26  # bytes
 _SAFETENSORS = {  # names of types in a header that are not PyTorch's
     **{"F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16", "BOOL": "bool"},
-    **{"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "C64": "complex64"},
+    **{"F8_E4M3": "float8_e4m3fn", "F8_E4M3FNUZ": "float8_e4m3fnuz", "C64": "complex64"},
+    **{"F8_E5M2": "float8_e5m2", "F8_E5M2FNUZ": "float8_e5m2fnuz", "F8_E8M0": "float8_e8m0fnu"},
     **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
     **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
 }
@@ -201,15 +201,13 @@ def _load_safetensors(path: Path, view: mmap.mmap) -> dict[str, Any]:
     # The library checks the header: types, bounds, and that tensors follow one another.
     with safetensors.safe_open(path, framework="np") as file:
         whole = np.frombuffer(view, np.uint8)
-        position = 8 + int.from_bytes(view[:8], "little")
+        start = 8 + int.from_bytes(view[:8], "little")
+        header = json.loads(view[8:start])
         tensors = {}
         for key in file.offset_keys():
             part = file.get_slice(key)
             shape, dtype = tuple(part.get_shape()), part.get_dtype()
-            dtype = _SAFETENSORS.get(dtype, dtype)
-            if dtype not in NUMPY:
-                raise InputError(f"{path}: {key} is of type {dtype}, which cannot be read")
-            size = math.prod(shape) * NUMPY[dtype].itemsize
-            tensors[key] = dense(whole[position : position + size], dtype, shape)
-            position += size
+            begin, end = header[key]["data_offsets"]
+            data = whole[start + begin : start + end]
+            tensors[key] = dense(data, _SAFETENSORS.get(dtype, dtype), shape)
         return carried.with_header(tensors, file.metadata())

@@ -286,7 +286,8 @@ def read(path: Path, found: StateDict, names: Iterable[str]) -> dict[str, np.nda
                 f"{path}: {key} is a {of.layout} tensor of torch.{of.dtype}; expected a dense one "
                 f"of {', '.join(DTYPES)}{advice}"
             )
-        if of.dtype == "int64" and of.shape and of.size:
+        is_counter = name.endswith(".num_batches_tracked")
+        if of.dtype == "int64" and of.shape and of.size and not is_counter:
             raise InputError(f"{path}: {key} holds whole numbers; expected floating point")
         return stored(path, key, of)
 

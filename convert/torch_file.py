@@ -22,7 +22,8 @@ _STORAGES = {  # class of a storage -> type of its values
     **{"Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16"},
     **{"Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8"},
     **{"Bool": "bool", "ComplexFloat": "complex64", "ComplexDouble": "complex128"},
-    **{"QInt8": "qint8", "QUInt8": "quint8", "QInt32": "qint32", "Untyped": "uint8"},
+    **{"QInt8": "qint8", "QUInt8": "quint8", "QInt32": "qint32"},
+    **{"QUInt4x2": "quint4x2", "QUInt2x4": "quint2x4", "Untyped": "uint8"},
 }
 _MOST_TENSORS = 2**20
 

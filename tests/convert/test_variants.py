@@ -8,6 +8,7 @@ import datetime
 import enum
 import fractions
 import functools
+import json
 import logging
 import pathlib
 import pickle
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from torch import nn
@@ -145,6 +147,16 @@ WITHOUT_VALUES: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
         lambda: torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.qint8),
         "torch.qint8",
     ),
+    "quantised to 4 bits": (
+        lambda: torch.quantize_per_channel(
+            torch.ones(2, 2), torch.ones(2), torch.zeros(2), 0, torch.quint4x2
+        ),
+        "torch.quint4x2",
+    ),
+    "exponents": (
+        lambda: torch.ones(2, dtype=torch.uint8).view(torch.float8_e8m0fnu),
+        "torch.float8_e8m0fnu",
+    ),
 }
 
 
@@ -164,6 +176,35 @@ def test_company_that_cannot_be_kept_is_left_out_and_listed(
     to_torch(out, tmp_path / "back.pth")
     back = torch.load(tmp_path / "back.pth", weights_only=True)
     assert_same_tensors(back, {**NET, "loss.y": torch.ones(1)})
+
+
+def test_types_that_safetensors_alone_names(tmp_path: Path) -> None:
+    """The first tensor has no such type in NumPy, and six bits a value; the second has one."""
+    content = safetensors.torch.save(NET)
+    length = int.from_bytes(content[:8], "little")
+    header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+    for entry in header.values():
+        entry["data_offsets"] = [at + 5 for at in entry["data_offsets"]]
+    header["loss.six"] = {"dtype": "F6_E3M2", "shape": [4], "data_offsets": [0, 3]}
+    header["loss.fnuz"] = {"dtype": "F8_E4M3FNUZ", "shape": [2], "data_offsets": [3, 5]}
+    text = json.dumps(header).encode()
+    path = tmp_path / "ckpt.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"\1\2\3\x40\x48" + data)
+    conversion = convert(path, tmp_path / "out", verify=False)
+    assert conversion.source["left_out"].keys() == {"loss.six"}
+    to_torch(tmp_path / "out", tmp_path / "back.pth")
+    back = torch.load(tmp_path / "back.pth", weights_only=True)
+    fnuz = torch.tensor([1.0, 2.0]).to(torch.float8_e4m3fnuz)  # 0x40, 0x48
+    assert torch.equal(back.pop("loss.fnuz").view(torch.uint8), fnuz.view(torch.uint8))
+    assert_same_tensors({key: back[key] for key in NET}, NET)
+
+
+def test_counters_of_any_shape_come_back(tmp_path: Path) -> None:
+    content = {
+        key: of.reshape(1) if key.endswith("num_batches_tracked") else of for key, of in NET.items()
+    }
+    _, back = converted(content, tmp_path)
+    assert_same_tensors(back, content)
 
 
 def test_plain_value_in_company_comes_back(tmp_path: Path) -> None:
