@@ -180,6 +180,11 @@ def of_zip(path: Path, names: list[str], pickled: bool) -> str | None:
         )
     if "model.weights.h5" in names:
         return f"is a Keras model. {_ONLY_PYTORCH}"
+    if inside := [name for name in names if name.endswith("/data.pkl")]:
+        return (
+            f"is a zip archive that holds an unpacked checkpoint ({inside[0]}). Unpack it: unzip "
+            f"{quoted(path)}, and convert the folder of data.pkl: the message shows how to pack it"
+        )
     what = f"is a zip archive but not a PyTorch checkpoint; it holds {_listed(names)}"
     if any(Path(name).suffix in _SUFFIXES for name in names):
         return f"{what}. Unpack it: {_unpacking('unzip', path, names)}"

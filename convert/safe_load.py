@@ -57,7 +57,13 @@ def load(path: Path) -> Loaded:
         raise InputError(f"{path} does not exist")
     if path.is_dir():
         indices = sorted(path.glob(f"*{_INDEX}"))
-        if len(indices) != 1:
+        if len(indices) > 1:
+            listed = ", ".join(index.name for index in indices)
+            raise InputError(
+                f"{path} holds {len(indices)} checkpoints in shards ({listed}). Name one: "
+                f"{file_kind.command('convert.from_torch', indices[0])}"
+            )
+        if not indices:
             raise InputError(f"{path} {file_kind.of_folder(path)}")
         return _load_shards(indices[0])
     if file_kind.is_inside(path):

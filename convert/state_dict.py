@@ -28,7 +28,7 @@ from convert.networks import (
     networks,
     whole_model,
 )
-from convert.pickles import type_name
+from convert.pickles import Inert, type_name
 from convert.safe_load import Loaded
 from convert.tensors import NUMPY, NoValuesError, Tensor
 from flax_unet.utils.errors import InputError, on_one_line
@@ -173,6 +173,20 @@ def _refuse_flattened(path: Path, content: Any) -> None:
                 )
 
 
+def _refuse_objects(path: Path, content: Any) -> None:
+    """Refuses a state dict whose values are NumPy arrays or other objects."""
+    for _, mapping in containers(content):
+        for key, value in mapping.items():
+            if isinstance(value, Inert) and isinstance(key, str) and _BLOCK.match(key):
+                is_array = value.name.startswith("numpy.")
+                what = "a NumPy array" if is_array else f"an object ({value.name})"
+                raise InputError(
+                    f"{path} holds no state dict: {key} is {what}, not a tensor. Where it was "
+                    "made, save tensors: torch.save({key: torch.as_tensor(value).cpu() for key, "
+                    "value in state_dict.items()}, OUT)"
+                )
+
+
 def _published(key: str) -> str:
     """A key below the prefix as the published files spell it."""
     key = IS_WRAPPER.sub("", key)
@@ -210,6 +224,7 @@ def _without_network(path: Path, content: Any) -> Network:
         for value in content.values():
             if is_module(value):
                 raise InputError(f"{path} {whole_model(value)}")
+    _refuse_objects(path, content)
     where = f" under {'.'.join(steps)}" if steps else ""
     found = type_name(content)
     if isinstance(content, Mapping):
@@ -247,6 +262,8 @@ def _check_entries(path: Path, loaded: Loaded, entries: Mapping[str, Any]) -> No
             size -= value.nbytes if value.lack is None else 0
             if size < 0:
                 raise InputError(f"{path} claims more tensors than it can hold, at {key}")
+        elif "._packed_params." in key:
+            raise InputError(f"{path}: {key} is of a quantised layer. {_QUANTISED}")
         elif not _is_plain(value):
             raise InputError(
                 f"{path}: {key} is a {type_name(value)}; expected a tensor, or numbers "

@@ -68,6 +68,7 @@ _BUILDERS: Builders = {
     "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
     "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
     "torch._utils._rebuild_qtensor": lambda *args: _rebuild(*args[:4]),
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": lambda data, *_: data,  # of TPUs
     "torch._utils._rebuild_meta_tensor_no_storage": (
         lambda dtype, shape, *_: _without_values("strided", dtype.name, shape)
     ),

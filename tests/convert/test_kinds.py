@@ -262,6 +262,11 @@ FILES: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
     "Keras": (zipped("config.json", "model.weights.h5"), "a.keras", ("Keras",)),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(64), "a.h5", ("HDF5", "Keras")),
     "NumPy": (b"\x93NUMPY\x01\x00" + bytes(64), "a.npy", ("NumPy array",)),
+    "unpacked in a zip": (
+        zipped("other/deep/net/data.pkl", "other/deep/net/data/0"),
+        "a.pth",
+        ("unpacked checkpoint (other/deep/net/data.pkl). Unpack it: unzip ", "a.pth, and"),
+    ),
     "NumPy arrays": (zipped("a.npy", "b.npy"), "a.npz", ("NumPy arrays",)),
     "ONNX": (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0", "a.pth", ("ONNX",)),
     "Git LFS": (
@@ -389,6 +394,10 @@ FOLDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "clips": (("clip.mp4",), ("pictures or videos", "wrong order")),
     "SavedModel": (("saved_model.pb", "variables/x"), ("TensorFlow",)),
     "Orbax": (("_CHECKPOINT_METADATA", "d/x"), ("Orbax", "another program")),
+    "shards of two kinds": (
+        ("model.safetensors.index.json", "pytorch_model.bin.index.json", "model-1.safetensors"),
+        ("2 checkpoints in shards", "Name one", "in/model.safetensors.index.json"),
+    ),
     "checkpoints": (("a.pth", "b.pth"), ("2 checkpoints", "convert.from_torch")),
     "others": (("notes.txt",), ("is not a file", "notes.txt")),
 }

@@ -199,6 +199,54 @@ def test_types_that_safetensors_alone_names(tmp_path: Path) -> None:
     assert_same_tensors({key: back[key] for key in NET}, NET)
 
 
+class Made:
+    """Is pickled as a call of a function."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def of_device(key: str, form: str) -> Made:
+    """A tensor of a TPU as PyTorch pickles it: from one of the CPU, or a NumPy array before."""
+    values = NET[key].numpy() if form == "numpy" else NET[key]
+    build = getattr(torch._utils, f"_rebuild_device_tensor_from_{form}")
+    return Made(build, values, NET[key].dtype, "xla:0", False)
+
+
+def test_tensors_of_tpus(tmp_path: Path) -> None:
+    _, back = converted({key: of_device(key, "cpu_tensor") for key in NET}, tmp_path)
+    assert_same_tensors(back, NET)
+
+
+ARRAYS: dict[str, Callable[[], Any]] = {
+    "arrays": lambda: {key: of.numpy() for key, of in NET.items()},
+    "arrays below": lambda: {"state_dict": {key: of.numpy() for key, of in NET.items()}},
+    "of a TPU": lambda: {key: of_device(key, "numpy") for key in NET},
+}
+
+
+@pytest.mark.parametrize("case", ARRAYS)
+def test_values_that_are_not_tensors_are_named(case: str, tmp_path: Path, fails: Fails) -> None:
+    message = refused(ARRAYS[case](), tmp_path, fails)
+    what = "an object (torch._utils._rebuild_device" if case == "of a TPU" else "a NumPy array"
+    assert f"inc.double_conv.0.weight is {what}" in message
+    assert "torch.as_tensor(value)" in message
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_layers_quantised_on_the_fly_are_named(tmp_path: Path, fails: Fails) -> None:
+    layer = nn.Sequential(collections.OrderedDict(linear_1=nn.Linear(3, 3)))
+    quantised = torch.ao.quantization.quantize_dynamic(layer, {nn.Linear}, dtype=torch.qint8)
+    network = {key: of for key, of in NET.items() if not key.startswith("linear_1.")}
+    message = refused({**network, **quantised.state_dict()}, tmp_path, fails)
+    assert "linear_1._packed_params.dtype is of a quantised layer" in message
+    assert "before they are quantised" in message
+
+
 def test_counters_of_any_shape_come_back(tmp_path: Path) -> None:
     content = {
         key: of.reshape(1) if key.endswith("num_batches_tracked") else of for key, of in NET.items()
