@@ -212,7 +212,7 @@ def _load_safetensors(path: Path, view: mmap.mmap) -> dict[str, Any]:
         tensors = {}
         for key in file.offset_keys():
             part = file.get_slice(key)
-            shape, dtype = tuple(part.get_shape()), part.get_dtype()
+            shape, dtype = tuple(part.get_shape()), str(part.get_dtype())
             begin, end = header[key]["data_offsets"]
             data = whole[start + begin : start + end]
             tensors[key] = dense(data, _SAFETENSORS.get(dtype, dtype), shape)
