@@ -1,6 +1,8 @@
 """Pictures in and out, with the preprocessing of the published evaluation."""
 
 import contextlib
+import functools
+import io
 import logging
 import stat
 import warnings
@@ -11,6 +13,7 @@ import numpy as np
 from PIL import (
     AvifImagePlugin,
     Image,
+    ImageCms,
     ImageOps,
     Jpeg2KImagePlugin,
     TgaImagePlugin,
@@ -42,6 +45,9 @@ _REDUCED = 4  # JPEG of up to this many times the pixels is decoded at 1/2, 1/4 
 TOO_MANY = "has too many pixels"  # a kind of DecodeError
 OF_16_BITS = "of 16 bits a channel, the upper 8 were judged"  # a note
 GREY = 128  # beneath what is transparent
+_SAMPLE = (64, 64)  # pixels by which a colour profile is compared with sRGB
+_LEAST_SHIFT = 10  # grey levels on average; Display P3 and Adobe RGB stay below
+_DISPLAY = 2.2  # the exponent of screens, which PNG's gamma refers to
 _ALPHA_UNUSED = ("BMP", "TGA")  # formats whose programs may leave the fourth byte at 0
 _OF_8_BITS = ("RGB", "RGBA", "LA", "CMYK")
 _SUBFILE, _BITS, _PHOTOMETRIC, _PLANAR, _DNG_VERSION = 254, 258, 262, 284, 50706  # tags of TIFF
@@ -163,7 +169,7 @@ def _read_planes_of_16_bits(image: TiffImagePlugin.TiffImageFile) -> None:
         order = "B" if tags.prefix == b"MM" else "L"
         image.tile = [
             of._replace(args=(f"{of.args[0]};16{order}", *of.args[1:]))
-            if of.codec_name == "raw"
+            if of.codec_name == "raw" and isinstance(of.args, tuple)
             else of
             for of in image.tile
         ]
@@ -242,18 +248,60 @@ def read_rgb(
         DecodeError: it is not a picture, damaged, larger than the limits, or HEIF without the
             extra `media`.
     """
-    notes = [] if notes is None else notes
+    found = [] if notes is None else notes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of bombs, checked in `decode`, and of damaged EXIF
-        image = decode(file, max_pixels, notes, suffix, reduce=True)
+        image = decode(file, max_pixels, found, suffix, reduce=True)
         with contextlib.suppress(Exception):  # damaged EXIF does no harm
             ImageOps.exif_transpose(image, in_place=True)
         try:
-            return to_rgb(image, notes)
+            rgb = to_rgb(image, found)
         except (DecodeError, MemoryError):
             raise
         except Exception as error:  # the conversion raises whatever the damage leads to
             raise _undecodable(repr(error)) from error
+    if notes is not None:
+        notes += _colours(image, rgb)
+    return rgb
+
+
+def _colours(image: Image.Image, rgb: Image.Image) -> list[str]:
+    """A note where a colour profile or PNG's gamma makes other colours of a picture than sRGB.
+
+    Neither is applied: pixels are judged as training and evaluation read them.
+    """
+    sample = rgb.resize(_SAMPLE, Image.Resampling.NEAREST)
+    values = np.asarray(sample).astype(float)
+    profile, gamma = image.info.get("icc_profile"), image.info.get("gamma", 0)
+    if profile:
+        what = "colour profile"
+        if image.mode == "CMYK":
+            sample = image.resize(_SAMPLE, Image.Resampling.NEAREST)
+        elif image.mode in ("L", "LA", "I;16"):
+            sample = sample.convert("L")
+        transform = _to_srgb(profile, sample.mode)
+        meant = values if transform is None else np.asarray(transform.apply(sample))
+    elif gamma > 0 and "srgb" not in image.info:
+        what = f"gamma of {gamma:g}"
+        meant = 255 * (values / 255) ** (1 / (_DISPLAY * gamma))
+    else:
+        return []
+    shift = np.abs(meant - values).mean()
+    if shift < _LEAST_SHIFT:
+        return []
+    text = f"its {what} is not applied, which would change its values by {shift:.0f} of 255"
+    return [f"{text} on average; save it as sRGB"]
+
+
+@functools.lru_cache(maxsize=8)  # a camera's pictures have the same one
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The way from a profile to sRGB; None if it is damaged or of another mode, as viewers do."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        return ImageCms.buildTransform(source, srgb, mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, TypeError):
+        return None
 
 
 def _undecodable(reason: str) -> DecodeError:

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import pillow_heif
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from flax_unet.media import images
 from flax_unet.utils.errors import InputError
@@ -350,6 +350,68 @@ def test_alpha_that_is_not_used(suffix: str, alpha: int, tmp_path: Path) -> None
     assert notes == ["its alpha is 0 everywhere and was left out"] * (alpha == 0)
 
 
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+Primaries = dict[bytes, tuple[float, float, float]]  # by tag, as XYZ under D50
+P3: Primaries = {
+    **{b"rXYZ": (0.5151, 0.2412, -0.0011), b"gXYZ": (0.2920, 0.6922, 0.0419)},
+    **{b"bXYZ": (0.1571, 0.0666, 0.7841)},
+}
+EXCHANGED: Primaries = {b"rXYZ": (0.1431, 0.0606, 0.7141), b"bXYZ": (0.4360, 0.2225, 0.0139)}
+
+
+def icc(primaries: Primaries) -> bytes:
+    """The profile of sRGB with other primaries, by ICC's specification."""
+    profile = bytearray(SRGB)
+    for entry in range(132, 132 + 12 * int.from_bytes(profile[128:132]), 12):
+        tag, at, _ = struct.unpack(">4sII", profile[entry : entry + 12])
+        if tag in primaries:
+            numbers = (round(of * 2**16) for of in primaries[tag])
+            profile[at + 8 : at + 20] = struct.pack(">3i", *numbers)
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "heic"])
+@pytest.mark.parametrize(
+    ("profile", "is_noted"),
+    [(SRGB, False), (icc(P3), False), (icc(EXCHANGED), True), (b"damaged", False)],
+)
+def test_colour_profiles_are_noted_where_they_matter(
+    profile: bytes, is_noted: bool, suffix: str, tmp_path: Path
+) -> None:
+    pillow_heif.register_heif_opener()
+    picture = photo().resize((128, 150))
+    picture.save(tmp_path / f"x.{suffix}", icc_profile=profile, quality=95)
+    notes: list[str] = []
+    read = np.asarray(images.read_image(tmp_path / f"x.{suffix}", notes)).astype(int)
+    assert np.abs(read - np.asarray(picture)).mean() < 6  # as they are stored
+    found = [note.partition(",")[0] for note in notes]
+    assert found == ["its colour profile is not applied"] * is_noted
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "LA"])
+@pytest.mark.parametrize(
+    ("chunks", "noted"),
+    [
+        ({b"gAMA": 100_000}, ["its gamma of 1 is not applied"]),
+        ({b"gAMA": 45_455}, []),
+        ({b"gAMA": 0}, []),
+        ({b"gAMA": 100_000, b"sRGB": 0}, []),  # which counts
+    ],
+)
+def test_gamma_is_noted_where_it_matters(
+    chunks: dict[bytes, int], noted: list[str], mode: str, tmp_path: Path
+) -> None:
+    info = PngImagePlugin.PngInfo()
+    for name, value in chunks.items():
+        info.add(name, value.to_bytes(4 if name == b"gAMA" else 1))
+    Image.new("RGB", (16, 16), (128, 128, 128)).convert(mode).save(tmp_path / "x.png", pnginfo=info)
+    notes: list[str] = []
+    assert images.read_image(tmp_path / "x.png", notes).getpixel((0, 0)) == (128, 128, 128)
+    assert [note.partition(",")[0] for note in notes] == noted
+    shift = 255 * (128 / 255) ** (1 / 2.2) - 128
+    assert all(f"by {shift:.0f} of 255 on average; save it as sRGB" in note for note in notes)
+
+
 @pytest.mark.parametrize(
     ("values", "top"),
     [
@@ -419,7 +481,9 @@ def test_16_bits_a_channel(tmp_path: Path) -> None:
     assert notes == ["of 16 bits a channel, the upper 8 were judged"]
 
 
-def write_tiff(path: Path, planes: np.ndarray, photometric: int, order: str = "<") -> None:
+def write_tiff(
+    path: Path, planes: np.ndarray, photometric: int, order: Literal["<", ">"] = "<"
+) -> None:
     """Writes (channels, H, W) as uncompressed TIFF, by its specification: a strip a channel."""
     planes = planes.astype(planes.dtype.newbyteorder(order))
     count, height, width = planes.shape
@@ -442,7 +506,7 @@ def write_tiff(path: Path, planes: np.ndarray, photometric: int, order: str = "<
 
 
 @pytest.mark.parametrize("order", "<>")
-def test_planes_of_16_bits(order: str, tmp_path: Path) -> None:
+def test_planes_of_16_bits(order: Literal["<", ">"], tmp_path: Path) -> None:
     deep = np.random.default_rng(0).integers(0, 2**16, (3, 30, 40), np.uint16)
     write_tiff(tmp_path / "x.tif", deep, 2, order)
     notes: list[str] = []
@@ -452,7 +516,7 @@ def test_planes_of_16_bits(order: str, tmp_path: Path) -> None:
 
 
 def test_negatives_of_scanners(tmp_path: Path) -> None:
-    black_is_0 = np.arange(0, 2**16, 257, np.uint16).reshape(16, 16)
+    black_is_0 = np.arange(0, 2**16, 257).astype(np.uint16).reshape(16, 16)
     path = tmp_path / "x.tif"
     write_tiff(path, 65535 - black_is_0[None], 0)
     read = np.asarray(images.read_image(path))
