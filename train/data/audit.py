@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import io
 import itertools
 import json
 from collections import Counter, defaultdict
@@ -10,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import ExifTags
 from tqdm import tqdm
 
-from flax_unet.media.images import FORMATS
 from flax_unet.utils.arguments import program_name
-from flax_unet.utils.errors import command
+from flax_unet.utils.errors import command, counted
 from flax_unet.utils.files import staged_file
 from train.data.dataset import open_splits
+from train.data.layouts import image_files
 from train.data.layouts.faults import Fault, by_kind
 from train.data.layouts.options import AS_PUBLISHED, FolderOptions, add_options
 from train.data.splits import source_of
@@ -45,6 +44,7 @@ def audit(name: str, options: FolderOptions = AS_PUBLISHED) -> dict[str, Any]:
     rows_of_splits: dict[str, dict[str, Any]] = {}
     sources: dict[str, set[str]] = defaultdict(set)
     pictures: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    turned: list[str] = []
     for split, dataset in splits.items():
         table = dataset.table
         found = [next(origins) for _ in range(len(table))]
@@ -52,9 +52,11 @@ def audit(name: str, options: FolderOptions = AS_PUBLISHED) -> dict[str, Any]:
         without_mask = 0
         for row in tqdm(range(len(dataset)), unit="frame", desc=split, disable=None):
             record = dataset.record(row)
-            with Image.open(io.BytesIO(record["image"]), formats=FORMATS) as image:
-                sizes[f"{image.width}x{image.height}"] += 1
-                digest = hashlib.sha256(f"{image.size}".encode() + image.convert("RGB").tobytes())
+            image = image_files.decode(record["image"])
+            sizes[f"{image.width}x{image.height}"] += 1
+            digest = hashlib.sha256(f"{image.size}".encode() + image.convert("RGB").tobytes())
+            if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                turned.append(table.file[row])
             pictures[digest.hexdigest()].append((split, table.file[row]))
             sources[found[row]].add(split)
             without_mask += not record["mask"] and not table.is_real[row]
@@ -67,6 +69,13 @@ def audit(name: str, options: FolderOptions = AS_PUBLISHED) -> dict[str, Any]:
             "fakes_without_mask": without_mask,
             "sizes": dict(sizes.most_common()),
         }
+    if turned:
+        notes = [
+            *notes,
+            f"{counted(len(turned), 'picture')}, such as {turned[0]}, would be turned by EXIF "
+            "data; training and evaluation read pixels as they are stored, as the published code "
+            "does, and predict reads them upright: save them upright, without EXIF",
+        ]
     return {
         "data": name,
         "splits": rows_of_splits,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from flax_unet.media.images import SUFFIXES
+from flax_unet.media.images import SUFFIXES, WITHOUT_MARK
 from flax_unet.utils.errors import InputError, counted
 from flax_unet.utils.filenames import utf8
 from train.data.layouts import image_files
@@ -27,7 +27,8 @@ SPLITS = {  # by folder, in lower case
 }
 WHOLE = "whole"  # the split of a folder without subfolders
 CROPS, MASKS = "crops", "masks"
-PICTURES = SUFFIXES - {".gif", ".ppm", ".tif", ".tiff"}  # suffixes of crops
+# Suffixes of crops. They are stored without their names, so none may need its suffix to be read.
+PICTURES = SUFFIXES - {".gif", ".ppm", ".tif", ".tiff"} - WITHOUT_MARK.keys()
 
 
 class Part(NamedTuple):

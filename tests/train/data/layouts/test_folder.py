@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from flax_unet import InputError
 from flax_unet.media.faces import opencv
@@ -173,8 +173,28 @@ def test_left_out_suffixes_are_a_note(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "data", videos=2)
     for name in ("v000_0.tif", "v000_1.TIF", "list.txt"):
         (folder / "crops" / name).write_bytes(b"")
+    Image.new("RGB", (SIDE, SIDE)).save(folder / "crops" / "v000_2.tga")
     (note,) = open_dataset(str(folder), None).notes
-    assert note.startswith("3 files in crops are left out for their suffix (2 .tif, 1 .txt)")
+    assert note.startswith(
+        "4 files in crops are left out for their suffix (2 .tif, 1 .txt, 1 .tga)"
+    )
+    assert ".tga" not in note.partition("; crops are ")[2]
+
+
+def test_audit_notes_crops_that_exif_data_turn(tmp_path: Path) -> None:
+    """Training reads them as PyTorch's code does, by PIL alone: as they are stored."""
+    folder = write_folder(tmp_path / "data", videos=2)
+    stored = Image.open(folder / "crops" / "v000_1.png").copy()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    stored.save(folder / "crops" / "v000_1.png", exif=exif)
+    data = open_dataset(str(folder), None)
+    (batch,) = batches(data, (SIDE, SIDE), len(data))
+    np.testing.assert_array_equal(
+        batch.image[list(data.table.file).index("crops/v000_1.png")], stored
+    )
+    (note,) = audit.audit(str(folder))["notes"]
+    assert note.startswith("1 picture, such as crops/v000_1.png, would be turned by EXIF data")
 
 
 def test_masks_are_found_by_the_whole_name(tmp_path: Path) -> None:
