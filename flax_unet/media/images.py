@@ -37,7 +37,11 @@ RAW = frozenset(
     | {".raf", ".rw2", ".rwl", ".sr2", ".srw", ".x3f"}
 )
 RAW_DATA = "a camera's raw data: export it as JPEG or TIFF"
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1")
+_HEIF_BRANDS = (
+    *(b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"),
+    *(b"mif1", b"msf1"),  # containers of any codec
+)
+_AVIF_BRANDS = {b"avif", b"avis"}
 _BRANDS_END = 256  # bytes of a file; HEIF and AVIF begin with their brands
 MAX_PIXELS = 100_000_000  # larger pictures are refused before they are decoded
 MAX_SIDE = 2**15  # pixels
@@ -189,7 +193,7 @@ def _is_heif(start: bytes) -> bool:
     """Whether a file begins as HEIF: by its main brand, unless another one is that of AVIF."""
     end = min(int.from_bytes(start[:4]), _BRANDS_END)
     others = [start[at : at + 4] for at in range(16, end, 4)]
-    return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and b"avif" not in others
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and _AVIF_BRANDS.isdisjoint(others)
 
 
 def _register_heif() -> None:

@@ -292,6 +292,16 @@ def test_avif_whose_main_brand_is_that_of_a_container(tmp_path: Path) -> None:
     assert images.is_picture(general.read_bytes()[:16])
 
 
+@pytest.mark.parametrize("brand", [b"mif1", b"msf1"])
+def test_heif_whose_main_brand_is_that_of_a_container(brand: bytes, tmp_path: Path) -> None:
+    pillow_heif.register_heif_opener()
+    marked().save(tmp_path / "phone.heic", quality=95)
+    general = patched(tmp_path / "phone.heic", tmp_path / "general.heic", (b"ftypheic", 4, brand))
+    read = np.asarray(images.read_image(general)).astype(int)
+    assert np.abs(read - np.asarray(marked())).mean() < 6
+    assert images.is_picture(general.read_bytes()[:16])
+
+
 def test_heif_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pillow_heif.register_heif_opener()
     marked().save(tmp_path / "x.heic", "HEIF")
