@@ -23,6 +23,7 @@ _LONGEST_PHRASE, _LONGEST_NAME = 200, 60  # characters of what is composed; long
 _THEN = ", then on "
 _BLENDED = ", with forgeries made by blending"
 _SLASH = re.compile(r"[/\\]")
+_OF_GENERATED = re.compile(rf" frames of ({'|'.join(GENERATED)})\b")  # in a measurement
 
 _NOT_RECORDED = "Of unknown origin: what these weights were trained on is not recorded"
 _ONLY_SYNTHETIC = "real faces may be called FAKE wrongly, and real face swaps REAL"
@@ -119,10 +120,17 @@ class Worth:
                 "Only as a first hint: this model has learnt from pictures of people who do not "
                 "exist. It may call real faces forged, and forged ones real."
             )
+        if self.caveat is not None:
+            return f"Only as a first hint: {self.caveat.rstrip('.')}."
         if self.trained_on is None:
             return "Only as a first hint: nobody knows what this model has learnt from."
         if self.measured_on is None:
             return "Only as a first hint: nobody has recorded how often this model is wrong."
+        if _OF_GENERATED.search(self.measured_on):
+            return (
+                "Only as a first hint: this model was tested on forgeries that this program made "
+                "itself. It may miss others."
+            )
         return (
             "As one hint of several: this model was tested, and made mistakes. It may make more of "
             "them with your files than in the tests."

@@ -1,5 +1,6 @@
 """What weights are worth: the sentence of each kind, and records that nobody should trust."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from convert.from_torch import convert
 from flax_unet.checkpoint.worth import DAMAGED, LONGEST, RANDOM, UNKNOWN, Worth, without_folders
 
+CHECKPOINTS = Path(__file__).parent.parent.parent / "checkpoints"
 AVATARS = "forged_portraits:avatars"
 SYNTHETIC = f"Trained on 210 synthetic people ({AVATARS}) only"
 CAVEAT = "real faces may be called FAKE wrongly, and real face swaps REAL"
@@ -69,12 +72,34 @@ def test_measurement_is_part_of_the_sentence() -> None:
         (synthetic(), "people who do not exist"),
         (synthetic().measured("330 frames of dfdc, split test: AUC 0.970"), "who do not exist"),
         (Worth.trained("dfdc"), "nobody has recorded how often this model is wrong"),
-        (Worth.trained("dfdc").measured("dfdc, split test: AUC 0.970"), "was tested"),
+        (
+            Worth.trained("dfdc").measured("330 frames of dfdc, split test: AUC 0.970"),
+            "As one hint of several: this model was tested, and",
+        ),
+        (
+            Worth.trained("dfdc").measured("52 frames of self_blended:ours, split test: AUC 0.970"),
+            "Only as a first hint: this model was tested on forgeries that this program made",
+        ),
     ],
 )
 def test_in_short_it_needs_no_knowledge_of_the_method(worth: Worth, said: str) -> None:
     assert said in worth.in_short
     assert not re.search(r"AUC|Dice|dfdc|_|:.*:|\d|FAKE|REAL", worth.in_short)
+
+
+@pytest.mark.parametrize("caveat", ["not for pictures of children", "Not for court."])
+def test_any_caveat_makes_it_a_first_hint(caveat: str) -> None:
+    measured = Worth.trained("dfdc").measured("330 frames of dfdc, split test: AUC 0.970")
+    said = dataclasses.replace(measured, caveat=caveat).in_short
+    assert said == f"Only as a first hint: {caveat.rstrip('.')}."
+
+
+def test_shipped_checkpoints_are_a_first_hint(tmp_path: Path) -> None:
+    for name, said in (("demo", "people who do not exist"), ("drawn", "most real faces are")):
+        convert(CHECKPOINTS / f"{name}.pth", tmp_path / name, verify=False)
+        in_short = Worth.of_checkpoint(tmp_path / name).in_short
+        assert in_short.startswith("Only as a first hint: ")
+        assert said in in_short
 
 
 def test_where_training_started_from_is_part_of_it() -> None:
