@@ -45,6 +45,7 @@ class Dataset:
     notes: list[str]
     fingerprint: str  # SHA-256 of the stored split's names, labels and pictures
     traits: Traits  # of the stored split's videos
+    made_with: str = ""  # SHA-256 of the code and versions that forge its frames; "": none are
     together: int = 1  # frames that training shows together; 2: a face and a forgery of it
 
     def __len__(self) -> int:

@@ -91,7 +91,8 @@ def train(config: FitConfig, *, is_demonstration: bool) -> int | None:
             raise InputError(f"the checkpoints of {workdir} are gone; start again")
         done = int(trainer.state.step)
         same = {name: value for name, value in config.options().items() if name != "process_id"}
-        prints = [part.fingerprint for part in (data, validation) if part is not None]
+        parts = [part for part in (data, validation) if part is not None]
+        prints = [(part.fingerprint, part.made_with) for part in parts]
         distributed.agree(f"step {done} of {same} on data of fingerprint {prints}", "start")
 
         if is_demonstration:

@@ -123,17 +123,24 @@ class Trainer:
         """Continues from the newest whole checkpoint; whether there was one.
 
         Raises:
-            InputError: all are damaged, or the data is not what the run was trained on.
+            InputError: all are damaged, the data is not what the run was trained on, or its
+                forgeries are made by other code.
         """
         saved = self.checkpoints.newest(self.state, self.totals)
         if saved is None:
             return False
-        before, now = saved.progress["data_fingerprint"], self.stream.dataset.fingerprint
+        name, workdir, data = self.config.data.data, self.config.start.workdir, self.stream.dataset
+        before, now = saved.progress["data_fingerprint"], data.fingerprint
+        anew = f"train on by --init-from {workdir / 'last'} in a new --workdir"
         if before != now:
             raise InputError(
-                f"{self.config.data.data} is not what {self.config.start.workdir} was trained on "
-                f"(fingerprint {now[:12]}, then {before[:12]}). Put the data back, or train on by "
-                f"--init-from {self.config.start.workdir / 'last'} in a new --workdir"
+                f"{name} is not what {workdir} was trained on (fingerprint {now[:12]}, then "
+                f"{before[:12]}). Put the data back, or {anew}"
+            )
+        if saved.progress.get("made_with", "") != data.made_with:  # the first runs have none
+            raise InputError(
+                f"the forgeries of {name} are made by another version of this program or its "
+                f"packages than in {workdir}. Install that version again, or {anew}"
             )
         self.state, self.totals, self.unused, progress = saved
         self.layout = progress.get("layout", self.layout)  # the first runs have neither this
@@ -154,6 +161,7 @@ class Trainer:
             "step": done,
             "samples_seen": self.stream.samples(done),
             "data_fingerprint": self.stream.dataset.fingerprint,
+            "made_with": self.stream.dataset.made_with,
             "random_state": {"seed": self.config.start.seed, "step": done},
             "layout": self.layout,
             **dataclasses.asdict(self.progress),

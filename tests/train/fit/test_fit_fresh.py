@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from flax_unet.checkpoint.worth import RANDOM, Worth
 from tests.train.fit.conftest import SHALLOW, write_checkpoint
 from train.data import audit, export
 from train.data.dataset import SELF_BLENDED, open_dataset
+from train.data.synthetic import fresh
 from train.eval import __main__ as evaluation
+from train.eval.trained import overlap
 from train.fit import __main__ as fit
 from train.fit.tracking import read
 
@@ -85,8 +88,13 @@ def test_an_odd_batch_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     )
 
 
-def test_real_frames_of_a_folder_are_forged_anew(tmp_path: Path) -> None:
-    """A folder of real frames alone trains both heads, and goes on as if it had not ended."""
+def test_real_frames_of_a_folder_are_forged_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    """A folder of real frames alone trains both heads, and goes on as if it had not ended.
+
+    What was trained on is found again in the folder, whose forgeries other code may make.
+    """
     folder = tmp_path / "folder"
     export.main([str(folder), "--data", "forged_portraits", "--split", "train"])
     rows = json.loads((folder / "metadata.json").read_text())
@@ -109,3 +117,12 @@ def test_real_frames_of_a_folder_are_forged_anew(tmp_path: Path) -> None:
             "blending",
             str(trained_on),
         )
+    source = metadata.load_source(whole / "last")
+    for split, is_seen in ((None, True), ("train:50/50/0", True), ("validation:50/50/0", False)):
+        said = overlap(source, open_dataset(str(folder), split), split, 0)
+        assert (said is not None) == is_seen, split
+    monkeypatch.setattr(fresh, "version", lambda _: "0")
+    assert overlap(source, open_dataset(str(folder), None), None, 0) is not None
+    message = fails(fit.main, "--workdir", whole, "--steps", 8)
+    assert f"the forgeries of {folder} are made by another version of this program" in message
+    assert f"train on by --init-from {whole / 'last'} in a new --workdir" in message

@@ -159,7 +159,7 @@ def paired(stored: Dataset) -> Dataset:
         records=Pairs(stored.records, each),
         indices=np.arange(len(table)),
         table=table,
-        fingerprint=fingerprint([stored.fingerprint, *_made_with()]),
+        made_with=fingerprint(_made_with()),
         together=2,
     )
 
@@ -205,7 +205,7 @@ def with_forgeries(data: Dataset) -> Dataset:
         indices=np.arange(len(table)),
         table=table,
         notes=[*data.notes, *notes],
-        fingerprint=fingerprint([data.fingerprint, "self_blended", *made_with]),
+        made_with=fingerprint(made_with),
         together=2,
     )
 
