@@ -9,6 +9,7 @@ import numpy as np
 
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.provenance import made_by
+from flax_unet.checkpoint.worth import WORTH, Worth
 from flax_unet.nn.config import UNetConfig
 from flax_unet.nn.decision import DECISION, Calibration, decision, fake_probability
 from flax_unet.utils.errors import InputError, counted
@@ -160,7 +161,7 @@ def _allowed(count: int, rate: float) -> int:
 
 
 def store(path: Path, fitted: dict[str, Any], data: Dataset, options: dict[str, Any]) -> str:
-    """Stores the record of `fit` with a checkpoint.
+    """Stores the record of `fit` with a checkpoint, whose measurement by the one before is removed.
 
     `options` are those of the command that decided the frames and their scores.
 
@@ -179,6 +180,13 @@ def store(path: Path, fitted: dict[str, Any], data: Dataset, options: dict[str, 
         "data_fingerprint": data.fingerprint,
         "made_by": made_by(),
     }
+    notes, worth = list(fitted["notes"]), Worth.of(metadata.load_source(path))
+    if worth.measured_on is not None:
+        metadata.store_record(path, WORTH, worth.measured(None).to_json())
+        notes.append(
+            f"the recorded measurement ({worth.measured_on}) is of the decision before, and is "
+            "removed; evaluate again, and record it by python -m train.card --evaluation"
+        )
     metadata.store_record(path, metadata.CALIBRATION, record)
     rate, real = fitted["false_alarm_rate"], fitted["real_frames"]
     text = (
@@ -187,7 +195,7 @@ def store(path: Path, fitted: dict[str, Any], data: Dataset, options: dict[str, 
         f"{rate['reached']:.2%} are called FAKE ({rate['wished']:.2%} wished). flax_unet.predict, "
         "flax_unet.app and Detector use it from now on"
     )
-    return "\n".join([text, *(f"note: {note}" for note in fitted["notes"])])
+    return "\n".join([text, *(f"note: {note}" for note in notes)])
 
 
 def calibrated(predictions: Predictions, calibration: Calibration) -> Predictions:

@@ -16,6 +16,7 @@ from flax_unet import Detector, InputError, load, predict_file
 from flax_unet.app.html import verdict as page_verdict
 from flax_unet.app.judge import Report
 from flax_unet.checkpoint import metadata
+from flax_unet.checkpoint.worth import WORTH, Worth
 from flax_unet.media.images import to_input
 from flax_unet.nn.decision import Calibration
 from flax_unet.nn.inference import compiled
@@ -284,6 +285,20 @@ def test_logits_that_float32_probabilities_cannot_show(model: Path) -> None:
     assert rarer == pytest.approx(np.exp(-30), rel=1e-2)
     (raw,) = Detector.from_checkpoint(model, calibration=None)([noise()])
     assert raw.raw_real_probability is None
+
+
+def test_a_measurement_ends_with_the_calibration_that_it_is_of(
+    model: Path, folder: Path, capsys: Printed
+) -> None:
+    trained = Worth.trained("dfdc", frames=4000)
+    measured = trained.measured("400 frames of dfdc, split test: 7.7 % of real and 88.5 % of fake")
+    for worth, is_noted in ((trained, False), (measured, True)):
+        metadata.store_record(model, WORTH, worth.to_json())
+        evaluate(model, folder, "--calibrate", 0.1)
+        assert Worth.of_checkpoint(model) == trained
+        note = f"note: the recorded measurement ({measured.measured_on}) is of the decision before"
+        assert (note in capsys.readouterr().out) == is_noted
+    assert metadata.load_calibration(model) is not None
 
 
 DAMAGED: dict[str, Any] = {
