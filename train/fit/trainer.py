@@ -30,13 +30,15 @@ from train.fit.step import Totals, first_state, make_step, split, zero_totals
 from train.fit.tracking import METRICS, VALIDATION, Clock, Lines, Tracker
 
 _EPOCHS_BETWEEN_CHECKPOINTS = 2  # as published
+# What evaluations must have in common to be compared, in `Progress.best`, and what it is of.
+_COMPARED = {"metric": "--best-metric", "data_fingerprint": "the validation data"}
 
 
 @dataclasses.dataclass
 class Progress:
     """The state of a run besides its arrays; saved with each checkpoint."""
 
-    best: dict[str, Any] | None = None  # metric, value and step of the best evaluation
+    best: dict[str, Any] | None = None  # value and step of the best evaluation, and _COMPARED
     evaluations_without_gain: int = 0
     plateau: Plateau = dataclasses.field(default_factory=Plateau)
 
@@ -149,7 +151,28 @@ class Trainer:
         plateau = Plateau(**progress.get("plateau", {}))  # nor this
         without_gain = progress["evaluations_without_gain"]
         self.progress = Progress(progress["best"], without_gain, plateau)
+        if changed := self._changed():
+            self.progress.evaluations_without_gain = 0
+            self.progress.plateau = Plateau(factor=plateau.factor)
+            if self.is_first:
+                print(
+                    f"note: {' and '.join(changed)} changed since step {progress['step']}, so "
+                    "evaluations before it do not count: the next one is the best so far"
+                )
         return True
+
+    def _compared(self, data: Dataset) -> dict[str, str]:
+        """The values of _COMPARED."""
+        metric = self.config.logging.best_metric or validation.default_metric(self.network)
+        return {"metric": metric, "data_fingerprint": data.fingerprint}
+
+    def _changed(self) -> list[str]:
+        """What differs from the best evaluation, so that it cannot be compared."""
+        best, data = self.progress.best, self.validation_set
+        if best is None or data is None:
+            return []
+        now = self._compared(data)  # the first runs have no fingerprint
+        return [what for name, what in _COMPARED.items() if best.get(name, now[name]) != now[name]]
 
     def _save(self, done: int) -> None:
         state, totals = distributed.fetch((self.state, self.totals))
@@ -369,16 +392,13 @@ class Trainer:
             raise InputError(
                 f"the network after step {done} cannot be evaluated: {error}"
             ) from error
-        metric = self.config.logging.best_metric or validation.default_metric(self.network)
-        value, best = validation.figure(metrics, metric), progress.best
-        if best and best["metric"] != metric:  # --best-metric has changed since
-            progress.evaluations_without_gain = 0
-            progress.plateau = Plateau(factor=progress.plateau.factor)
-            best = None
+        compared = self._compared(data)
+        metric, best = compared["metric"], None if self._changed() else progress.best
+        value = validation.figure(metrics, metric)
         rises = validation.higher_is_better(metric)
         gained = not best or (value > best["value"] if rises else value < best["value"])
         if gained:
-            progress.best = {"metric": metric, "value": value, "step": done}
+            progress.best = {**compared, "value": value, "step": done}
         progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
         if recipe.schedule == "plateau" and self._is_evaluated(done):
             before = progress.plateau.factor

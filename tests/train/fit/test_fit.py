@@ -412,6 +412,32 @@ def test_another_metric_starts_anew(data: Path, tmp_path: Path) -> None:
     assert progress["best"]["step"] == 4
 
 
+def test_other_validation_frames_start_anew(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Labels are corrected after a run has ended early; the best and its counts were of others."""
+    for part in ("training", "validation"):
+        shutil.copytree(data, tmp_path / "data" / part)
+    shutil.copytree(data.parent / "start", tmp_path / "start")
+    labels = tmp_path / "data" / "validation" / "metadata.json"
+    right = labels.read_text()
+    labels.write_text(right.replace('"REAL"', '"FAKE"', 4))
+    still = ("--learning-rate", 1e-30, "--early-stopping", 2, "--eval-every", 1)  # 7 steps an epoch
+
+    def ended(steps: int) -> tuple[int, int, int]:
+        run(tmp_path / "data", tmp_path / "run", *still, "--steps", steps)
+        found = json.loads((tmp_path / "run" / "last" / "training.json").read_text())
+        return found["step"], found["best"]["step"], found["evaluations_without_gain"]
+
+    assert ended(28) == ended(35) == (21, 7, 2)
+    assert "changed since" not in capsys.readouterr().out
+    labels.write_text(right)
+    assert ended(28) == (28, 28, 0)
+    assert "note: the validation data changed since step 21, so" in capsys.readouterr().out
+    assert ended(35) == (35, 28, 1)
+    assert "changed since" not in capsys.readouterr().out
+
+
 def test_loss_that_is_not_finite_stops(
     data: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
