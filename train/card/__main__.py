@@ -96,7 +96,7 @@ def _read_report(
         )
     if (seen := at(report, "data", "trained_on")) is not None:
         raise InputError(
-            f"{file} is of frames of the training, so its figures are no measurement: "
+            f"{file} is of frames of the training, or may be, so its figures are no measurement: "
             f"{line(seen)}. Or {again} and --data with others"
         )
     recorded = {

@@ -393,7 +393,8 @@ def test_which_frames_it_stands_on(
     for more in (("--split", "60/20/20"), ("--seed", 3, "--split", "train:60/20/20")):
         evaluate(model, folder, *more)
         assert "were trained on some of these frames" in capsys.readouterr().out
-    metadata.store_record(model, "trained", of_training | {"data_fingerprint": "of others"})
+    of_training |= {"data_fingerprint": "of others"}
+    metadata.store_record(model, "trained", of_training)
 
     unchanged = listing(model)
     for part in ("training", "testing"):
