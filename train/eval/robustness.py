@@ -33,7 +33,7 @@ _FIGURES = {  # by name in report.json: in tables, in the CSV
     "detection_calibrated": ("FAKE called FAKE, calibrated", "fake_called_fake_calibrated"),
     "dice": ("Dice of fake frames", "dice_of_fake_frames"),
 }
-_PLOTTED = ("auc", "false_alarms")
+_MARKERS = "osD^v<>P"  # of the kinds in the plot
 _MEANING = {
     "rows": "frames perturbed at their stored resolution, before the network's resize; severity 0 "
     "is the frames as they are; null: not defined",
@@ -204,18 +204,22 @@ def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
 
 
 def _plot(path: Path, section: Mapping[str, Any]) -> None:
-    """AUC and false alarms over the severity, a line for each kind."""
+    """AUC and false alarms over the severity, a line for each kind.
+
+    The alarms are those of the checkpoint's calibration, if it has one.
+    """
     from matplotlib.figure import Figure
 
+    calibrated = "false_alarms_calibrated"
+    names = ("auc", calibrated if calibrated in section["as_they_are"] else "false_alarms")
     figure = Figure(figsize=(11, 4.5), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(_PLOTTED)), _PLOTTED, strict=True):
+    for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
         for count, mean in enumerate(section["mean"]):
             kind = mean["perturbation"]
             rows = [row for row in section["rows"] if row["perturbation"] == kind]
             values = [section["as_they_are"][name], *(row[name] for row in rows)]
             shown = np.array(values, float)  # None becomes NaN: a gap
-            marker = "osD^v<>P"[count % SEVERITIES]
-            axes.plot(shown, marker=marker, ms=5, lw=1.5, label=kind)
+            axes.plot(shown, marker=_MARKERS[count], ms=5, lw=1.5, label=kind)
         axes.set(xlabel="severity (0: as it is)", ylim=(-0.02, 1.02), title=_FIGURES[name][0])
         axes.set_xticks(range(SEVERITIES + 1))
         axes.grid(alpha=0.3)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from flax_unet.checkpoint import metadata
@@ -50,8 +51,15 @@ def test_robustness(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "downscaling" in printed
 
 
-def test_robustness_by_a_stored_calibration(tmp_path: Path) -> None:
+def test_robustness_by_a_stored_calibration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A threshold that calls all frames FAKE, then none, beside the published decision."""
+    figures: list[Figure] = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *a, **k: figures.append(self) or savefig(self, *a, **k)
+    )
     model = small_checkpoint(tmp_path)
     data = write_folder(tmp_path / "data", videos=4, frames=2)
     published = None
@@ -64,6 +72,11 @@ def test_robustness_by_a_stored_calibration(tmp_path: Path) -> None:
         rows = [section["as_they_are"], *section["rows"]]
         for name in ("false_alarms_calibrated", "detection_calibrated"):
             assert {row[name] for row in rows} == {expected}
+        plots = [figure.axes for figure in figures if len(figure.axes) == 2]
+        alarms = plots[-1][1]
+        assert alarms.get_title() == "REAL called FAKE, calibrated"
+        assert [set(line.get_ydata()) for line in alarms.lines] == [{expected}] * 8
+        assert len({line.get_marker() for line in alarms.lines}) == 8
         of_published = [(row["auc"], row["false_alarms"], row["detection"]) for row in rows]
         assert published in (None, of_published)
         published = of_published
