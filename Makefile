@@ -34,7 +34,7 @@ format: $(INSTALLED)  ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo: $(INSTALLED)  ## Convert the demonstration checkpoint, verify and evaluate it, predict on pictures
+demo: $(INSTALLED)  ## Convert the demonstration checkpoint, verify and evaluate it, write its card, predict on pictures
 	rm -rf $(DEMO)
 	mkdir $(DEMO)
 	$(BIN)/python -m convert.from_torch checkpoints/demo.pth --overwrite
@@ -42,6 +42,8 @@ demo: $(INSTALLED)  ## Convert the demonstration checkpoint, verify and evaluate
 		|| { [ $$? = 2 ] && echo "Drawn faces are judged instead, which the checkpoint has never seen" \
 		&& echo forged_portraits > $(DEMO)/data; }
 	$(BIN)/python -m train.eval --checkpoint checkpoints/demo --data $$(cat $(DEMO)/data) --out $(DEMO)/evaluation
+	@# What is recorded was measured on people; figures of drawn faces do not replace it.
+	$(BIN)/python -m train.card checkpoints/demo $$(grep -qx $(PEOPLE) $(DEMO)/data && echo --evaluation $(DEMO)/evaluation)
 	$(BIN)/python -m train.data.export $(DEMO)/faces --data $$(cat $(DEMO)/data) --limit 8
 	$(BIN)/python -m flax_unet.predict checkpoints/demo $(DEMO)/faces/crops flax_unet/app/examples --out $(DEMO)/predictions
 	@echo "Look at $(DEMO)/evaluation/*.png and $(DEMO)/predictions/*.overlay.png"

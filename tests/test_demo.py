@@ -1,6 +1,8 @@
 """The checkpoints that are shipped, on the embedded data set of drawn faces."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from train.data.dataset import EMBEDDED, open_dataset
 from train.data.export import export
 from train.eval import __main__ as evaluation
 
-CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+ROOT = Path(__file__).parent.parent
+CHECKPOINTS = ROOT / "checkpoints"
 
 
 def evaluated(
@@ -37,6 +40,26 @@ def evaluated(
     dice = np.mean(list(expected["dice"].values()))
     assert abs(report["pixels"]["dice"] - dice) <= DICE
     return report
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
+@pytest.mark.parametrize("has_people", [True, False])
+def test_make_demo_writes_the_card(has_people: bool, tmp_path: Path) -> None:
+    """What is recorded was measured on people, and is not replaced by figures of drawn faces."""
+    python, demo = tmp_path / "python", tmp_path / "demo"
+    status = 0 if has_people else 2  # of the audit, which fetches them
+    python.write_text(
+        f"#!/bin/sh\necho $* >> {tmp_path}/ran\n[ $2 != train.data.audit ] || exit {status}\n"
+    )
+    python.chmod(0o755)
+    given = [f"BIN={tmp_path}", f"DEMO={demo}", "--old-file=.venv/.installed"]
+    subprocess.run(["make", "demo", *given], cwd=ROOT, check=True, capture_output=True)
+    ran = [line.split()[1:] for line in (tmp_path / "ran").read_text().splitlines()]
+    modules = [module for module, *_ in ran]
+    assert modules.index("train.eval") < modules.index("train.card")
+    (card,) = (given for module, *given in ran if module == "train.card")
+    measured = ["--evaluation", f"{demo}/evaluation"] if has_people else []
+    assert card == ["checkpoints/demo", *measured]
 
 
 @pytest.mark.slow
