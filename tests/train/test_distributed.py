@@ -142,13 +142,17 @@ def test_task_that_srun_did_not_start(
 def test_readers_are_as_many_as_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus, cpus = ([SimpleNamespace(platform=name)] * 2 for name in ("gpu", "cpu"))
 
-    def found(processors: int, devices: Any, frames: int = 10_000) -> int:
+    def found(processors: int, devices: Any, frames: int = 10_000, **work: bool) -> int:
         monkeypatch.setattr(distributed, "processors", lambda: processors)
-        return distributed.readers(None, devices, frames)
+        return distributed.readers(None, devices, frames, **work)
 
     # One processor is left for the rest, and more than 16 a GPU have nothing to do.
     assert [found(count, gpus) for count in (1, 2, 3, 16, 64)] == [0, 0, 2, 15, 32]
     assert [found(count, cpus) for count in (1, 2, 4, 8, 64)] == [0, 0, 0, 2, 16]
+    # Forging takes longer: 1,600 frames a second, of which a process makes 42 at worst.
+    counts = [found(count, gpus[:1], is_forging=True) for count in (16, 39, 64)]
+    assert counts == [15, 38, 40]
+    assert counts[-1] >= 1600 / 42
     assert found(16, gpus, frames=300) == 0  # they would start for longer than they read
     assert distributed.readers(0, gpus, 10_000) == 0
     assert distributed.readers(5, cpus, 1) == 5

@@ -47,7 +47,8 @@ def score(
     total = len(devices) * processes
     share = -(-min(batch_size, len(dataset)) // total) * len(devices)
     step = compiled(model, devices, _figures)
-    workers = distributed.readers(workers, devices, len(dataset))
+    is_forging = bool(dataset.made_with)
+    workers = distributed.readers(workers, devices, len(dataset), is_forging=is_forging)
     part = {"process": process, "processes": processes, "workers": workers}
     with contextlib.closing(batches(dataset, model.config.input_size, share, **part)) as source:
         parts, timing = _run(step, source, dataset)

@@ -225,7 +225,8 @@ class Trainer:
             self._tracker = Tracker(workdir, start, self.config.options(), mode)
         stream, last = self.stream, self.total_steps
         frames = stream.samples(last) - stream.samples(start)
-        workers = distributed.readers(self.config.machines.workers, self.devices, frames)
+        wanted, is_forging = self.config.machines.workers, bool(stream.dataset.made_with)
+        workers = distributed.readers(wanted, self.devices, frames, is_forging=is_forging)
         if self.is_first and workers:
             print(f"pictures are read by processes: {workers}")
         source = stream.batches(
