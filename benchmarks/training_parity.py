@@ -90,11 +90,13 @@ def random_batches(steps: int, size: int, batch_size: int, seed: int) -> Batches
     return batches
 
 
-def embedded_batches(part: str, steps: int, size: Size, batch_size: int, seed: int) -> Batches:
-    """Batches of a split of what `train.fit` trains on by default, in its order."""
-    data = open_dataset(EMBEDDED, part)
-    stream = Sampler(data, batch_size, seed).batches(size, Augmentation(), first=0, last=steps)
-    return [frames_of(batch, data) for batch in stream]
+def batches_of(
+    data: str, part: str, steps: int, *, size: Size, batch_size: int, seed: int
+) -> Batches:
+    """Batches of a split of a data set, in the order of `train.fit`."""
+    frames = open_dataset(data, part)
+    stream = Sampler(frames, batch_size, seed).batches(size, Augmentation(), first=0, last=steps)
+    return [frames_of(batch, frames) for batch in stream]
 
 
 def train_torch(lesson: Lesson, dtype: str, seed: int) -> Course:
@@ -208,6 +210,7 @@ def comparisons(lessons: dict[str, Lesson], seed: int) -> Iterator[tuple[str, Co
 
 
 @benchmark(
+    data=(EMBEDDED, "data set, as for train.eval; its split train is trained on"),
     steps=(50, "of each training"),
     base_width=(8, "channels of the first level; the full size is 64"),
     size=("64", "height x width in pixels, or one number", {"type": image_size}),
@@ -217,12 +220,18 @@ def comparisons(lessons: dict[str, Lesson], seed: int) -> Iterator[tuple[str, Co
     curves=(None, "PNG file to write", FILE),
 )
 def main(
-    *, steps: int, base_width: int, learning_rate: float, curves: Path | None, **shape: Any
+    *,
+    data: str,
+    steps: int,
+    base_width: int,
+    learning_rate: float,
+    curves: Path | None,
+    **shape: Any,
 ) -> None:
     """Runs the command line."""
     jax.config.update("jax_enable_x64", True)
-    batches = embedded_batches("train", steps, **shape)
-    held_out = embedded_batches("validation", 1, **shape)
+    batches = batches_of(data, "train", steps, **shape)
+    held_out = batches_of(data, "validation", 1, **shape)
     network = UNetConfig(base_width=base_width, image_size=shape["size"])
     lessons = {
         recipe: lesson(recipe, network, learning_rate, batches, held_out) for recipe in RECIPES

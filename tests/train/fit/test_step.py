@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from benchmarks.train_torch import dice_loss
 from benchmarks.training_parity import (
+    batches_of,
     compare,
     lesson,
     random_batches,
@@ -39,6 +40,7 @@ from tests.tolerances import (
     assert_close,
 )
 from train import distributed
+from train.data.dataset import SELF_BLENDED
 from train.fit import losses as ours
 from train.fit.config import RECIPES
 from train.fit.losses import Objective, cross_entropy, losses, mask_loss
@@ -63,6 +65,27 @@ def test_follows_pytorch_in_float64(recipe: str) -> None:
     assert np.mean(expected.losses[-5:]) < np.mean(
         expected.losses[:5]
     )  # there was something to follow
+
+
+def test_follows_pytorch_on_fresh_forgeries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 faces, each beside a forgery that is another one in the second epoch."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("train.data.synthetic.portraits.COUNT", 20)
+    batches = batches_of(
+        f"{SELF_BLENDED}:procedural", "train", 8, size=(SIZE, SIZE), batch_size=8, seed=1
+    )
+    for batch in batches:
+        assert batch["is_real"].tolist() == [1, 0] * 4
+        assert batch["mask"].any((1, 2)).tolist() == [False, True] * 4
+    course = lesson("combined", SHALLOW, 1e-4, batches, [])
+    with jax.enable_x64(True):
+        expected = train_torch(course, "float64", seed=1)
+        found = train_flax(course, expected.first, "float64")
+    apart = compare(found, expected)
+    assert apart["losses"] <= LOSS_64
+    assert apart["weights"] <= WEIGHTS_64
 
 
 @pytest.fixture
