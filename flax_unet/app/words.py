@@ -9,7 +9,7 @@ from flax_unet.predict.stretch import Stretch
 
 # The least share of the way from the threshold to certainty, in words.
 _SURE = ((0.9, "Very sure"), (0.6, "Fairly sure"), (0.2, "Not very sure"), (0.0, "Undecided"))
-_MOST = 0.9  # of the time in which a person is seen: a longer stretch is more than a part of it
+_MOST = 0.9  # of the time in which a person is seen: such a stretch is more than a part of it
 _IN_SHORT = {
     "real": "looks real",
     "fake": "looks forged",
@@ -63,12 +63,12 @@ def kind_of(decision: Decision) -> str:
 
 
 def kind_of_person(one: PersonResult) -> str:
-    """The same of a person, or part: they look forged for a while only."""
+    """The same of a person, or part: they look forged for a while, but not on average."""
     kind = kind_of(one.decision)
     if one.suspicious is None or kind == "fake":
         return kind
-    length, seen = one.suspicious.end - one.suspicious.begin, one.last_seconds - one.first_seconds
-    return "part" if length < _MOST * seen else kind
+    leans_to_forged = one.decision.verdict == "FAKE"
+    return kind if leans_to_forged and _is_most(one, one.suspicious) else "part"
 
 
 def sureness(decision: Decision) -> str:
@@ -84,20 +84,31 @@ def in_short(one: PersonResult) -> str:
     said = _IN_SHORT[kind_of(one.decision)]
     if one.suspicious is None or kind_of_person(one) != "part":
         return said
-    return f"{said} on average, but forged {when(one.suspicious)}"
+    return f"{said} on average, but forged {_when(one, one.suspicious)}"
 
 
 def _longest_part(people: list[PersonResult]) -> str | None:
-    """When who looks forged, of those who do for a while only; None: nobody does."""
+    """When who looks forged, of those who do not on average; None: nobody does."""
     parts = [
-        (one.suspicious, f"person {one.person}" if len(people) > 1 else "it")
+        (one.suspicious, one)
         for one in people
         if one.suspicious is not None and kind_of_person(one) == "part"
     ]
     if not parts:
         return None
-    stretch, who = max(parts, key=lambda part: part[0].end - part[0].begin)
-    return f"{when(stretch)} {who} {_IN_SHORT['fake']}"
+    stretch, one = max(parts, key=lambda part: part[0].end - part[0].begin)
+    who = f"person {one.person}" if len(people) > 1 else "it"
+    return f"{_when(one, stretch)} {who} {_IN_SHORT['fake']}"
+
+
+def _is_most(one: PersonResult, stretch: Stretch) -> bool:
+    """Whether a stretch is more than a part of the time in which a person is seen."""
+    return stretch.end - stretch.begin >= _MOST * (one.last_seconds - one.first_seconds)
+
+
+def _when(one: PersonResult, stretch: Stretch) -> str:
+    """When a person looks forged, in words."""
+    return "most of the time" if _is_most(one, stretch) else when(stretch)
 
 
 def when(stretch: Stretch) -> str:

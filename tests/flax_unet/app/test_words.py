@@ -219,6 +219,40 @@ def test_a_forged_stretch_is_said_of_each_person(rest: float, said: str) -> None
     assert "lick" not in rows  # nor would "tap" do: a row is for fingers, mice and keys
 
 
+@pytest.mark.parametrize(
+    ("high", "low", "kind", "said"),
+    [
+        (0.70, 0.02, "part", "looks real on average, but {forged}"),
+        (0.99, 0.02, "part", "too close to call on average, but {forged}"),  # 0.60: REAL
+        (0.99, 0.18, "open", "too close to call"),  # 0.67: FAKE
+        (0.99, 0.60, "fake", "looks forged"),
+    ],
+)
+def test_a_forged_stretch_may_be_the_whole_video(
+    high: float, low: float, kind: str, said: str
+) -> None:
+    """Three frames of five are forged all along: a mean of REAL does not hide them."""
+    frames = [
+        FrameResult(
+            [FaceResult(Box(0, 0, 9, 9), Decision(1 - fake, 0.647), None, person=1)],
+            [],
+            index,
+            index / 25,
+        )
+        for index, fake in enumerate([high, low, high, low, high] * 60)
+    ]
+    result = VideoResult("a.mp4", "video", frames=frames)
+    result.conclude()
+    (person,) = result.people
+    assert person.suspicious == Stretch(0.0, 299 / 25)
+    summary = words.summary(Report(result, None, [], 300, {}, None, {}))
+    assert (summary.kind, words.kind_of_person(person)) == (kind, kind)
+    assert words.in_short(person) == said.format(forged="forged most of the time")
+    if kind == "part":
+        begun = said.format(forged="most of the time it looks forged").capitalize()
+        assert summary.headline == f"{begun}."
+
+
 def test_times_are_those_of_players() -> None:
     assert words.when(Stretch(4.9, 65.0)) == "from 0:04 to 1:05"
     assert words.when(Stretch(3599.9, 3723.5)) == "from 59:59 to 1:02:03"
