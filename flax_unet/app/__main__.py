@@ -20,8 +20,8 @@ largest faces are judged, and of a video {faces:,} faces.
 
 Files are sent to this machine, from whichever device opens the page, and no further. The page needs
 no internet and makes no call there. Files and results lie in a temporary directory. They are
-deleted when their page is closed, or the visitor removes them, and after six hours at the latest;
-the command deletes the directory at its end.
+deleted when their page is closed or reloaded, or has no connection for five minutes, or the visitor
+removes them, and after six hours at the latest; the command deletes the directory at its end.
 
 By default only this machine can open the page. With another --host, and behind a proxy, it asks
 for a password: --auth-file names a file with a line user:password for each who may use it. Browsers

@@ -25,7 +25,7 @@ from flax_unet.utils.filenames import shown
 KEPT = 6 * 60 * 60.0  # seconds: age of files that are deleted
 # Seconds without a connection after which a page counts as closed. A page that is left says so
 # itself: this is for lost connections, and time to come back.
-_AWAY = 5 * 60.0
+AWAY = 5 * 60.0
 _MOST_WAITING = 1000  # files: more than a visitor may send in an hour, unless chosen otherwise
 _MOST_SESSIONS, _MOST_OF_VISITOR = 500, 50  # open pages: of all, and of a visitor
 _CLOSED = "This page was closed. Load it again."
@@ -234,7 +234,7 @@ class Queue:
         now = self._clock()
         with self._changed:
             for key, session in list(self._sessions.items()):
-                if not session.listeners and now - session.left > _AWAY:
+                if not session.listeners and now - session.left > AWAY:
                     self.leave(key)
                 for upload in session.uploads:
                     if now - upload.begun > KEPT:

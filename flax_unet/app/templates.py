@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flax_unet.app.judge import Judge
 from flax_unet.app.limits import megabytes
-from flax_unet.app.queue import KEPT
+from flax_unet.app.queue import AWAY, KEPT
 from flax_unet.utils.filenames import shown
 
 STATIC, EXAMPLES = (Path(__file__).parent / name for name in ("static", "examples"))
@@ -32,6 +32,7 @@ def page(judge: Judge, most: int, root_path: str) -> str:
         examples=examples,
         most=str(most),
         most_words=megabytes(most),
+        minutes=f"{AWAY / 60:g}",
         hours=f"{KEPT / 3600:g}",
     )
 

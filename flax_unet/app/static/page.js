@@ -341,7 +341,16 @@ function follow(now) {
   draw();
 }
 
+// Leaving the page deletes the files: browsers ask first, once the visitor has touched the page.
+function warn(event) {
+  if (everything().some((file) => file.state !== "refused")) event.preventDefault();
+}
+
 listen();
-addEventListener("pagehide", () => navigator.sendBeacon(`${home}/leave`));
+addEventListener("beforeunload", warn);
+addEventListener("pagehide", () => {
+  removeEventListener("beforeunload", warn);
+  navigator.sendBeacon(`${home}/leave`);
+});
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 draw();

@@ -25,7 +25,7 @@ from flax_unet.app import page as serving
 from flax_unet.app import queue as queueing
 from flax_unet.app import templates
 from flax_unet.app.judge import Judge
-from flax_unet.app.queue import KEPT
+from flax_unet.app.queue import AWAY, KEPT
 from flax_unet.checkpoint.worth import UNKNOWN, Worth
 from flax_unet.detector import Detector
 from flax_unet.media.faces import FaceFinder, find
@@ -199,6 +199,8 @@ def test_where_files_go_is_said_on_every_device() -> None:
     text = " ".join(templates.page(StandIn(), 2**20, "").split())
     assert "sent to the computer that runs this page" in text
     assert "on a phone or another computer, they leave that device" in text
+    assert "deleted when you close or reload the page" in text
+    assert f"without a connection for {AWAY / 60:g} minutes" in text
     assert f"after {KEPT / 3600:g} hours at the latest" in text
 
 
@@ -438,6 +440,35 @@ def test_a_lost_connection(browser: Browser, tmp_path: Path) -> None:
         expect(status).to_contain_text("your files were deleted meanwhile. Add them again.")
         expect(files).to_have_count(0)
     page.close()
+
+
+@needs_browser
+def test_the_page_is_not_left_by_mistake(browser: Browser, tmp_path: Path) -> None:
+    """While it has files, the browser asks: a reload deletes them."""
+    judge, limits = StandIn(), serving.Limits(2**20)
+    page = browser.new_page()
+    files = page.locator("#files li")
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    with serving.serve(judge, tmp_path, serving.Place("127.0.0.1", 0), limits) as url:
+        page.goto(url)
+        page.get_by_text("Options").click()
+        page.reload()
+        assert asked == []
+        page.locator("#file").set_input_files(FACE)
+        for state in ("judging", "failed"):  # the result of the stand-in
+            expect(page.locator(f"#files .{state}")).to_have_count(1)
+            page.locator("#files .pick").click()
+            with page.expect_event("dialog"):
+                page.evaluate("setTimeout(() => location.reload())")
+            expect(files).to_have_count(1)
+            judge.may_go_on.release()
+        assert asked == ["beforeunload"] * 2
+        page.get_by_label(f"Remove {FACE.name}").click()
+        expect(files).to_have_count(0)
+        page.reload()
+        assert asked == ["beforeunload"] * 2
+        page.close()
 
 
 @needs_browser
