@@ -201,13 +201,16 @@ function draw() {
     ? `${others} ${others === 1 ? "file is" : "files are"} waiting, of all visitors.` : "";
   get("queue").textContent = [notice, queue].filter(Boolean).join(" ");
   document.body.classList.toggle("empty", files.length === 0);
-  show(files.find((file) => file.key === chosen));
+  return show(files.find((file) => file.key === chosen));
 }
 
-function choose(file) {
+async function choose(file) {
   chosen = file;
   get("refused").textContent = "";
-  draw();
+  await draw();
+  if (!matchMedia("(max-width: 60rem)").matches) return; // the result stands beside the list
+  const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  report.scrollIntoView({ behavior: isStill ? "instant" : "smooth" });
 }
 
 async function discard(file) {

@@ -10,7 +10,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -468,6 +468,44 @@ def test_the_page_is_not_left_by_mistake(browser: Browser, tmp_path: Path) -> No
         expect(files).to_have_count(0)
         page.reload()
         assert asked == ["beforeunload"] * 2
+        page.close()
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("width", "motion", "scrolls"),
+    [(390, "no-preference", True), (390, "reduce", True), (1440, "no-preference", False)],
+)
+def test_a_chosen_result_is_in_sight(
+    width: int,
+    motion: Literal["no-preference", "reduce"],
+    scrolls: bool,
+    browser: Browser,
+    tmp_path: Path,
+) -> None:
+    """On a phone it stands below the list; with reduced motion, the page is there at once."""
+    judge, count = StandIn(), 12
+    files = [tmp_path / f"{number}.png" for number in range(count)]
+    for file in files:
+        file.write_bytes(b"content")
+        judge.may_go_on.release()
+    (tmp_path / "served").mkdir()
+    place, limits = serving.Place("127.0.0.1", 0), serving.Limits(2**20)
+    with serving.serve(judge, tmp_path / "served", place, limits) as url:
+        page = browser.new_page(viewport={"width": width, "height": 844}, reduced_motion=motion)
+        page.goto(url)
+        page.locator("#file").set_input_files(files)
+        expect(page.locator("#files .failed")).to_have_count(count)
+        page.evaluate("window.steps = 0; addEventListener('scroll', () => window.steps++)")
+        headline = page.locator("#verdict h2")
+        if scrolls:
+            expect(headline).not_to_be_in_viewport()
+        page.locator("#files .pick").nth(1).click()
+        expect(page.locator("#verdict .file")).to_have_text("1.png")
+        expect(headline).to_be_in_viewport(ratio=1)
+        assert (page.evaluate("scrollY") > 0) == scrolls
+        if motion == "reduce":
+            assert page.evaluate("window.steps") == 1
         page.close()
 
 
