@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from flax_unet.utils.arguments import at_least_one, program_name
+from flax_unet.utils.arguments import add_threshold, at_least_one, program_name
 from flax_unet.utils.cache import keep_compiled
 from flax_unet.utils.errors import InputError, command, require
 
@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         help="host name that visitors may type, besides this machine's own; *.example.org allows "
         "all below; may be repeated (default: none if only this machine opens the page, else any)",
     )
+    add_threshold(parser)
     add("--face-model", type=Path, metavar="FILE", help="another YuNet model, as ONNX")
     return parser
 
@@ -150,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     users = args.auth_file and auth.read_passwords(args.auth_file)
     limits = page.Limits(args.max_upload * 2**20, args.visitor_files, args.visitor_upload * 2**20)
     with tempfile.TemporaryDirectory(prefix="flax_unet.", ignore_cleanup_errors=True) as folder:
-        judge = Judge(args.checkpoint, args.face_model)
+        judge = Judge(args.checkpoint, args.face_model, args.threshold)
         place = page.Place(args.host, args.port, args.root_path, args.allowed_host)
         with page.serve(judge, Path(folder), place, limits, users) as address:
             print(f"{address}  (Ctrl-C ends it)", flush=True)

@@ -162,7 +162,7 @@ def _scale(summary: words.Summary, decision: Decision, *, of_video: bool) -> str
     else:  # the per cent alone would seem to contradict the verdict
         side = "above" if decision.verdict == "FAKE" else "below"
         at = f"<b>{chance}</b>{mean}"
-        estimate = f"The estimate, {at}, lies {side} this model's threshold, {threshold}."
+        estimate = f"The estimate, {at}, lies {side} the threshold, {threshold}."
     said = f"Chance of a forgery: {chance}. Called forged from {threshold} on."
     return f"""\
 <p class="sure"><b>{summary.sure}.</b> {estimate}</p>

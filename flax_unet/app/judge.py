@@ -66,8 +66,10 @@ class Report(NamedTuple):
 class Judge:
     """The network and the face finder, loaded once; one thread at a time may use it."""
 
-    def __init__(self, checkpoint: Path, face_model: Path | None = None) -> None:
-        """Loads both.
+    def __init__(
+        self, checkpoint: Path, face_model: Path | None = None, threshold: float | None = None
+    ) -> None:
+        """Loads both; see `Detector` for `threshold`.
 
         Raises:
             InputError: the checkpoint or the face model cannot be used.
@@ -77,7 +79,7 @@ class Judge:
         from flax_unet.face_network import network_for
 
         self.checkpoint = checkpoint
-        self.detector = Detector.from_checkpoint(checkpoint)
+        self.detector = Detector.from_checkpoint(checkpoint, threshold=threshold)
         self._finder = FaceFinder(network_for(self.detector.devices[0], face_model))
         # For visitors.
         self.worth, self.card = self.detector.worth, _card(checkpoint)

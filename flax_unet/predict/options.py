@@ -19,7 +19,13 @@ from flax_unet.predict.plan import WHOLE, shard
 from flax_unet.predict.predictions import JSON, LINES, SUMMARY, TABLE, may_be_replaced, others
 from flax_unet.predict.report import REPORT
 from flax_unet.predict.results import ENOUGH_FRAMES, ENOUGH_SHARE
-from flax_unet.utils.arguments import at_least_one, at_least_zero, between_0_and_1, program_name
+from flax_unet.utils.arguments import (
+    add_threshold,
+    at_least_one,
+    at_least_zero,
+    between_0_and_1,
+    program_name,
+)
 from flax_unet.utils.errors import InputError, require
 from flax_unet.utils.filenames import shown
 
@@ -102,13 +108,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     add("--overwrite", action="store_true", help="replace results that stand in DIR")
     add("--no-overlays", action="store_true", help="write masks, but no overlays")
-    add(
-        "--threshold",
-        type=between_0_and_1,
-        metavar="T",
-        help="a face is FAKE from this probability of FAKE on, the calibrated one where the "
-        "checkpoint has a calibration (default: its threshold, else 0.5, as published)",
-    )
+    add_threshold(parser)
     add(
         "--mask-threshold",
         type=between_0_and_1,

@@ -1,4 +1,4 @@
-"""What the command lines share: types of arguments, and the name of the program."""
+"""What the command lines share: an option, types of arguments, and the name of the program."""
 
 import argparse
 import re
@@ -45,3 +45,14 @@ def between_0_and_1(text: str) -> float:
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"expected a number above 0 and below 1, got {text}")
     return value
+
+
+def add_threshold(parser: argparse.ArgumentParser) -> None:
+    """Adds --threshold, of commands that judge faces; None: as the checkpoint says."""
+    parser.add_argument(
+        "--threshold",
+        type=between_0_and_1,
+        metavar="T",
+        help="a face is FAKE from this probability of FAKE on, the calibrated one where the "
+        "checkpoint has a calibration (default: its threshold, else 0.5, as published)",
+    )

@@ -32,6 +32,7 @@ from flax_unet.media.faces import FaceFinder, find
 from flax_unet.media.images import read_image
 from flax_unet.media.videos import Sampling, VideoWriter
 from flax_unet.predict import __main__ as predict
+from flax_unet.utils.errors import InputError
 from tests.flax_unet.app.browser import PATIENCE, judged, needs_browser
 from tests.flax_unet.app.test_queue import StandIn
 from tests.flax_unet.samples import CLIP, needs_shared, png_of_size, small_checkpoint
@@ -132,6 +133,26 @@ def test_faces_are_judged_as_far_as_the_limits(
         "at most 1 faces of a frame are judged, the largest",
         "only the first 3 of the chosen frames were judged: they have 3 faces",
     ]
+
+
+def test_the_command_sets_the_threshold(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It decides, the page shows it, and so do the results."""
+    reports = []
+
+    def judge_one(judge: Judge, *_: object) -> None:
+        reports.append(judge(FACE, tmp_path))
+        raise InputError("that is enough")
+
+    monkeypatch.setattr(serving, "serve", judge_one)
+    with pytest.raises(SystemExit):
+        app.main([str(checkpoint), "--threshold", "0.9"])
+    (report,) = reports
+    assert report.result.decision.threshold == 0.9
+    assert "called forged from 90% on" in page_html.verdict(report)
+    found = json.loads((tmp_path / "results" / "predictions.json").read_text())
+    assert found["options"]["threshold"] == 0.9
 
 
 @pytest.mark.parametrize("suffix", ["png", "webm"])

@@ -104,9 +104,9 @@ def test_sentences(result: FileResult, kind: str, headline: str) -> None:
     ("fake", "threshold", "said"),
     [
         (0.7, 0.5, "The program puts the chance of a forgery at <b>70%</b>."),
-        (0.7, 0.9, "The estimate, <b>70%</b>, lies below this model's threshold, 90%."),
-        (0.95, 0.9, "The estimate, <b>95%</b>, lies above this model's threshold, 90%."),
-        (0.3, 0.1, "The estimate, <b>30%</b>, lies above this model's threshold, 10%."),
+        (0.7, 0.9, "The estimate, <b>70%</b>, lies below the threshold, 90%."),
+        (0.95, 0.9, "The estimate, <b>95%</b>, lies above the threshold, 90%."),
+        (0.3, 0.1, "The estimate, <b>30%</b>, lies above the threshold, 10%."),
     ],
 )
 def test_the_estimate_does_not_contradict_the_verdict(
