@@ -178,9 +178,9 @@ def _paragraphs(report: Report) -> Iterator[str]:
     result, verdicts = report.result, report.frame.verdicts if report.frame else []
     is_video = isinstance(result, VideoResult)
     if report.faces_found and result.decision.verdict is None:
-        yield "These weights have no classifier: they only mark what looks altered."
+        yield "This model gives no verdict: it only marks what looks altered."
     if verdicts and verdicts[0].manipulated_share is None:
-        yield "These weights do not mark what was altered."
+        yield "This model does not mark what was altered."
     elif len(verdicts) == 1 and not is_video:
         share = verdicts[0].manipulated_share
         yield f"<b>{share:.1%}</b> of the face's area is marked as altered."
@@ -208,7 +208,10 @@ def _figures(report: Report) -> Iterator[str]:
         yield f"<p>A face is called forged from {threshold} on.</p>"
     if (raw := result.decision.raw_fake_probability) is not None:
         raw = escape(in_digits(raw))
-        yield f"<p>These are calibrated; the network's own figure for forged is {raw}.</p>"
+        yield (
+            "<p>These are adjusted to how often the model was right on known pictures; its own "
+            f"figure for forged is {raw}.</p>"
+        )
     if isinstance(result, VideoResult) and result.people:
         judged = result.frames_judged
         yield f"<p>The estimate is {_MEAN}; frames judged: {judged:,}.</p>"

@@ -4,6 +4,7 @@ import string
 from html import escape
 from pathlib import Path
 
+from flax_unet.app import record
 from flax_unet.app.judge import Judge
 from flax_unet.app.limits import megabytes
 from flax_unet.app.queue import AWAY, KEPT
@@ -38,15 +39,14 @@ def page(judge: Judge, most: int, root_path: str) -> str:
 
 
 def card(judge: Judge, root_path: str) -> str:
-    """The page about the model: its card as text."""
-    text = judge.card or "Nobody has written a description of this model."
-    return _filled("card.html", root_path, judge, text=escape(text))
+    """The page about the model: what is recorded about it, and its card as text."""
+    return _filled("card.html", root_path, judge, description=record.description(judge.card))
 
 
 def _filled(name: str, root_path: str, judge: Judge, **parts: str) -> str:
     """A page of `static`, with what is the same in all and its own parts of HTML."""
     template = string.Template((STATIC / name).read_text(encoding="utf-8"))
     model = shown(judge.checkpoint.resolve().name)
-    worth = {"worth": judge.worth.in_short, "details": judge.worth.sentence}
-    common = {"root": root_path, "model": model, **worth}
+    common = {"root": root_path, "model": model, "worth": judge.worth.in_short}
+    parts["record"] = record.record(judge.worth)
     return template.substitute({key: escape(text) for key, text in common.items()} | parts)

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, HttpCredentials, Page, Route, expect
 
 from flax_unet.app import page as served
 from flax_unet.app.judge import Judge
+from flax_unet.checkpoint.worth import UNKNOWN
 from tests.flax_unet.app.browser import PATIENCE, judged, needs_browser
 from tests.flax_unet.app.screenshots import EXAMPLES, film
 from tests.flax_unet.samples import small_checkpoint
@@ -199,16 +200,18 @@ def test_picture_of_the_camera(browser: Browser, url: str) -> None:
 def test_the_model_is_described(browser: Browser, tmp_path: Path) -> None:
     """By the checkpoint's README.md, as text; the page says what the weights are worth."""
     model = small_checkpoint(tmp_path)
-    (model / "README.md").write_text("# Card\n<script>alert(1)</script> ŻÓŁĆ")
+    card = "# Card\n<script>alert(1)</script> ŻÓŁĆ"
+    (model / "README.md").write_text(f'---\nlibrary_name: "flax-unet"\n---\n\n{card}')
     (tmp_path / "served").mkdir()
     place, limits = served.Place("127.0.0.1", 0), served.Limits(2**20)
     with served.serve(Judge(model), tmp_path / "served", place, limits) as url:
         page = browser.new_page()
         page.goto(url)
         expect(page.locator(".worth")).to_contain_text("How far to trust it")
-        with page.expect_popup() as card:
+        with page.expect_popup() as popup:
             page.get_by_role("link", name="About the model").click()
-        expect(card.value.locator("pre")).to_have_text("# Card\n<script>alert(1)</script> ŻÓŁĆ")
+        expect(popup.value.locator("pre")).to_have_text(card)
+        expect(popup.value.locator("section").first).to_contain_text(UNKNOWN.sentence)
         page.close()
 
 

@@ -247,7 +247,7 @@ def test_from_frames_to_verdicts(
     result = predict_file(crop, model, faces="none")
     assert f"threshold {threshold:.4f}" in str(result)
     html = page_verdict(Report(result, None, [], 1, {}, None, {}))
-    assert "the network's own figure for forged is" in html
+    assert "adjusted to how often the model was right on known pictures; its own figure" in html
 
     fake = float(1 - calibrated)
     for given, label in ((fake + 1e-3, "REAL"), (fake - 1e-3, "FAKE")):
