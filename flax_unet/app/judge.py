@@ -26,7 +26,7 @@ from flax_unet.verdict import Verdict
 MOST_FRAMES = 1000  # of a video are judged: the visitor waits
 MOST_AT_ONCE = 100  # faces of a picture or frame are judged, the largest
 MOST_JUDGED = 5000  # faces of a video, after which no further frame is judged
-MOST_PIXELS = 2e10  # of a video are decoded or counted: 9,600 frames of Full HD
+MOST_PIXELS = 2e10  # of a video are decoded: 9,600 frames of Full HD
 FEW_FRAMES = Sampling(frames=64)
 MOST_FACES = 12  # are shown
 _CROP = 240  # pixels a side of a shown face, at most
@@ -61,6 +61,7 @@ class Report(NamedTuple):
     people: dict[int, Face]  # of a video: the most suspicious face of each person
     frames_a_second: float | None  # of the frames of a video that were judged
     files: dict[str, Path]  # those that exist among: archive (of all results), overlay, timeline
+    end: float | None = None  # of a video judged in part, at its beginning: where, in seconds
 
 
 class Judge:
@@ -130,7 +131,7 @@ class Judge:
         files = {kind: written / name for kind, name in result.files.items()}
         files["archive"] = Path(archive)
         found = (seen.frame, seen.faces, seen.faces_found, seen.people, seen.rate)
-        return Report(result, *found, files)
+        return Report(result, *found, files, seen.end)
 
 
 def _card(checkpoint: Path) -> str | None:
@@ -148,6 +149,8 @@ class _Seen:
         self.faces_found = 0
         self.people: dict[int, Face] = {}
         self.rate: float | None = None
+        self.end: float | None = None
+        self._seconds: float | None = None  # of the last frame
 
     def watch(self, inspected: Iterable[Inspected], progress: Progress) -> Iterator[Inspected]:
         """Passes everything on, up to MOST_FRAMES frames or MOST_JUDGED faces."""
@@ -158,7 +161,8 @@ class _Seen:
                     note = f"only the first {done:,} of the chosen frames were judged"
                     if done < MOST_FRAMES:
                         note += f": they have {self.faces_found:,} faces"
-                    yield FileNote(one.item, one.number, note)
+                    self.end = self._seconds
+                    yield FileNote(one.item, one.number, note, is_part=True)
                     return
                 if len(one.verdicts) == MOST_AT_ONCE and not is_crowded:
                     is_crowded = True
@@ -168,13 +172,15 @@ class _Seen:
                 done += 1
                 self._keep(one)
                 progress(done, one.expected and min(one.expected, MOST_FRAMES))
+            elif one.is_part:
+                self.end = self._seconds
             yield one
 
     def _keep(self, frame: InspectedFrame) -> None:
         if self.frame is None or _strength(*frame.verdicts) > _strength(*self.frame.verdicts):
             self.frame = frame
         self.faces_found += len(frame.verdicts)
-        self.rate = frame.frames_a_second
+        self.rate, self._seconds = frame.frames_a_second, frame.seconds
         people = frame.people or [None] * len(frame.verdicts)
         for verdict, found, person in zip(frame.verdicts, frame.found.faces, people, strict=True):
             crop = frame.image.crop(verdict.box)

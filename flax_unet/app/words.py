@@ -24,7 +24,7 @@ class Summary(NamedTuple):
 
     # real, fake, part (forged for a while), open (too close to call), none (no verdict) or failed
     kind: str
-    headline: str  # a sentence
+    headline: str  # a sentence, or two
     sure: str = ""  # how sure the program is, such as "Very sure"
     chance: str = ""  # its estimate, in per cent, that it is forged
 
@@ -34,9 +34,13 @@ def summary(report: Report) -> Summary:
     result, decision = report.result, report.result.decision
     if result.problem is not None and report.frame is None:
         return Summary("failed", "This file could not be judged.")
+    rest = ""
+    if report.end is not None:
+        rest = f" Only the first {_clock(report.end)} of the video were judged."
     if decision.verdict is None:
         found = bool(report.faces_found)
-        return Summary("none", "No verdict." if found else "No verdict: no face was found.")
+        headline = "No verdict." if found else "No verdict: no face was found."
+        return Summary("none", headline + rest)
     people = []
     if isinstance(result, VideoResult):
         people = [one for one in result.people if one.seen_in_enough_frames]
@@ -52,7 +56,7 @@ def summary(report: Report) -> Summary:
             headline = _IN_SHORT[kind].capitalize()
         headline += f"{', and' if kind == 'fake' else ' on average, but'} {part}"
         kind, sure = ("fake", sure) if kind == "fake" else ("part", "Mixed")
-    return Summary(kind, f"{headline}.", sure, decision.chance)
+    return Summary(kind, f"{headline}.{rest}", sure, decision.chance)
 
 
 def kind_of(decision: Decision) -> str:

@@ -49,8 +49,8 @@ def read(
 ) -> Iterator[Reply | None]:
     """Reads each `every`-th frame of a video, `count` evenly spaced ones, or those `keyframes`.
 
-    `form` is FFmpeg's name of the container. Decoding stops after `max_pixels`, though never before
-    the first frame, and uses so many `threads`; 0: as many as FFmpeg likes. Before the frames comes
+    `form` is FFmpeg's name of the container. At most `max_pixels` are decoded, though one frame in
+    any case, by so many `threads`; 0: as many as FFmpeg likes. Before the frames comes
     a reply with `rate` (chosen frames a second) and `expected` (their number, if the file says how
     many frames it has); for each chosen frame, one with `number`, `seconds` and `size`; last, one
     with `notes`, `shortfall` and `unread`. None stands for each frame that is counted or left out.
@@ -155,14 +155,13 @@ class _Video:
         yield from self._in_order(lambda number: number % every == 0)
 
     def spread(self, count: int) -> Replies:
-        """Reads the middle frame of each of `count` equal parts."""
+        """Reads the middle frame of each of `count` equal parts; see `_affordable`."""
         index = yield from self._index()
         last = -1
         if index is not None:
-            total = int(min(len(index.shown), self._most))
-            self._is_whole = total == len(index.shown)
-            numbers = middles(count, total)
-            yield self._head(len(numbers) / max(total, 1), len(numbers))
+            total = len(index.shown)
+            numbers = self._affordable(index, count)
+            yield self._head(len(numbers) / total, len(numbers))
             try:
                 for reply in self._sought(index, numbers):
                     last = reply.values["number"] if reply else last
@@ -177,6 +176,28 @@ class _Video:
         yield self._head(len(numbers) / max(self._read, 1), len(numbers))
         self._open()
         yield from self._in_order({number for number in numbers if number > last}.__contains__)
+
+    def _affordable(self, index: Index, count: int) -> list[int]:
+        """The frames that `spread` reads: as many and as near the middles as the limit allows.
+
+        Only the frames from a keyframe on are decoded. Where these are too many, all wanted frames
+        move towards the keyframes before them, by the same share of the way.
+        """
+        middle = middles(count, len(index.shown))
+        numbers = middles(int(min(count, self._most)), len(index.shown))
+        first = {number: index.first(number) for number in numbers}
+        last = {start: number for number, start in first.items()}  # from each keyframe on
+        steps = sum(number - start for start, number in last.items())
+        share = min(1.0, (self._most - len(last)) / max(steps, 1))
+        numbers = sorted({at + int(share * (number - at)) for number, at in first.items()})
+        if numbers != middle:
+            ends = index.shown[0], *(index.shown[number] for number in numbers), index.shown[-1]
+            gap = max(later - earlier for earlier, later in itertools.pairwise(ends)) * self._unit
+            self._notes[
+                "it takes long to decode: the frames that were judged are unevenly spaced, up to "
+                f"{gap:,.1f} s apart"
+            ] = None
+        return numbers
 
     def keyframes(self) -> Replies:
         """Reads the frames that decoding can start at, where possible without decoding others."""

@@ -26,6 +26,11 @@ class Index(NamedTuple):
         place = bisect.bisect_right(self.keys, time) - 1
         return self.keys[place], self.starts[place]
 
+    def first(self, number: int) -> int:
+        """The number of the frame that decoding starts at to read another."""
+        key, _ = self.before(self.shown[number])
+        return bisect.bisect_left(self.shown, key)
+
 
 def indexed(
     packets: Iterable[Packet | None], codec: str, form: str

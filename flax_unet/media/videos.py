@@ -115,7 +115,7 @@ class VideoReader:
     def __init__(
         self, path: Path, sampling: Sampling, max_pixels: float = math.inf, threads: int = 0
     ) -> None:
-        """Looks at the file's beginning; decoding will stop after `max_pixels`.
+        """Looks at the file's beginning; at most `max_pixels` will be decoded.
 
         It uses so many threads; 0: as many as FFmpeg likes.
 

@@ -34,7 +34,7 @@ class Options(NamedTuple):
     sampling: Sampling = Sampling()
     picture_pixels: int = MAX_PIXELS  # larger pictures are refused, or reduced if they are JPEG
     more_pixels: str | None = None  # how to have them judged, such as "raise --max-megapixels"
-    video_pixels: float = math.inf  # of a video's frames together; the rest is left out
+    video_pixels: float = math.inf  # of a video that are decoded; the rest is left out
     most_faces: int | None = None  # of a picture or frame are judged, the largest
     threads: int = 0  # that decode a video; 0: as many as FFmpeg likes
     raises_passing: bool = False  # a PassingError is raised, so that the file can be tried again
@@ -49,6 +49,7 @@ class FileNote:
     number: int  # of the item: the same file may be named twice
     text: str  # printable
     is_problem: bool = False
+    is_part: bool = False  # it is that only the beginning of the file was read
     lot: int = 0
 
     weight = LEAST_PIXELS
@@ -199,8 +200,9 @@ def _video(item: Item, number: int, options: Options) -> Generator[Inspected | N
         yield InspectedFrame(
             item, number, image, found, people, index, seconds, video.rate, expected
         )
-    for note in (*video.notes(), video.unread()):
-        if note is not None:
-            yield FileNote(item, number, note)
+    for note in video.notes():
+        yield FileNote(item, number, note)
+    if (unread := video.unread()) is not None:
+        yield FileNote(item, number, unread, is_part=True)
     if (shortfall := video.shortfall()) is not None:
         raise InputError(f"{item.name} is cut short: {shortfall}")

@@ -105,6 +105,7 @@ def test_a_video_is_judged_as_far_as_the_limit(
     assert [frame.index for frame in report.result.frames] == [0, 2, 4, 6, 8]
     assert progress == [(done, 5) for done in range(1, 6)]
     assert any("only the first 5" in note for note in report.result.notes)
+    assert report.end == 0.8  # seconds
     assert report.faces_found == 5
     fakes = [face.verdict.fake_probability for face in report.faces]
     every = [frame.decision.fake_probability or 0.0 for frame in report.result.frames]
@@ -133,6 +134,22 @@ def test_faces_are_judged_as_far_as_the_limits(
         "at most 1 faces of a frame are judged, the largest",
         "only the first 3 of the chosen frames were judged: they have 3 faces",
     ]
+    assert report.end == 0.4
+
+
+@pytest.mark.parametrize("pixels", [10 * 2**16, FRAMES * 2**16])
+def test_a_video_is_decoded_as_far_as_the_limit(
+    pixels: int, judge: Judge, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The headline says so, unless the frames are spread over the whole of it all the same."""
+    monkeypatch.setattr(judging, "MOST_PIXELS", pixels)
+    for sampling in (Sampling(every=3), Sampling(frames=3)):
+        directory = tmp_path / str(sampling.frames)
+        directory.mkdir()
+        report = judge(clip, directory, "none", sampling)
+        is_cut = pixels < FRAMES * 2**16 and sampling.frames is None
+        assert report.end == (0.9 if is_cut else None)
+        assert ("Only the first " in page_html.verdict(report)) == is_cut
 
 
 def test_the_command_sets_the_threshold(

@@ -253,6 +253,20 @@ def test_a_forged_stretch_may_be_the_whole_video(
         assert summary.headline == f"{begun}."
 
 
+@pytest.mark.parametrize(
+    ("result", "headline"),
+    [
+        (of_people(0.1), "The face in this video looks real."),
+        (of_people(0.45, 0.1), "Too close to call."),
+        (VideoResult("a.mp4", "video"), "No verdict: no face was found."),
+    ],
+)
+def test_a_video_that_was_judged_in_part(result: FileResult, headline: str) -> None:
+    report = Report(result, None, [], len(result.faces), {}, None, {}, end=321.4)
+    rest = "Only the first 5:21 of the video were judged."
+    assert words.summary(report).headline == f"{headline} {rest}"
+
+
 def test_times_are_those_of_players() -> None:
     assert words.when(Stretch(4.9, 65.0)) == "from 0:04 to 1:05"
     assert words.when(Stretch(3599.9, 3723.5)) == "from 59:59 to 1:02:03"

@@ -111,6 +111,41 @@ def test_sought_frames_are_those_of_decoding_everything(
             assert len(replies) <= count + 2 * length  # counted without decoding, then one group
 
 
+@pytest.mark.parametrize(
+    ("length", "count", "expected", "apart"),
+    [
+        (12, 5, [5, 27, 49, 65, 87], 2.2),  # halfway from the keyframes to 10, 30, 50, 70, 90
+        (1000, 5, [2, 7, 11, 16, 21], 7.8),  # there is one keyframe
+        (1, 50, [(2 * part + 1) * 100 // 44 for part in range(22)], 0.5),
+        (12, 2, [25, 75], None),  # 2 + 4 frames are decoded
+    ],
+)
+def test_so_many_frames_are_decoded_of_the_whole_video(
+    length: int,
+    count: int,
+    expected: list[int],
+    apart: float | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """22 at most: from each keyframe on, the same share of those that would be needed."""
+    monkeypatch.setattr(worker, "_TICK", worker.PATIENCE)  # no None for the time that passes
+    path = encode(
+        tmp_path / "film.mp4", numbered(100, SIZE), g=str(length), bf="0", sc_threshold="0"
+    )
+    reader = VideoReader(path, Sampling(frames=count), max_pixels=22 * 2**16)
+    steps = list(reader.frames())
+    frames = [frame for frame in steps if frame is not None]
+    assert [frame.number for frame in frames] == expected
+    assert [number_of(frame.image) for frame in frames] == expected
+    assert len(steps) - 100 <= 22  # 100 packets are counted
+    note = "it takes long to decode: the frames that were judged are unevenly spaced, up to"
+    assert reader.notes() == ([] if apart is None else [f"{note} {apart} s apart"])
+    assert reader.unread() is None
+    assert reader.shortfall() is None
+    assert reader.expected() == len(expected)
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 @pytest.mark.parametrize(
     "params", ["open-gop=1:bframes=3:keyint=20:scenecut=0", "intra-refresh=1:keyint=20"]

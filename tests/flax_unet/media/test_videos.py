@@ -119,16 +119,18 @@ def test_sampling(
 
 
 @pytest.mark.parametrize(
-    ("sampling", "chosen"), [(Sampling(every=2), [0, 2, 4]), (Sampling(frames=2), [1, 4])]
+    ("suffix", "sampling", "chosen"),
+    [(".avi", Sampling(every=2), [0, 2, 4]), (".webm", Sampling(frames=2), [1, 4])],
 )
 def test_only_so_many_pixels_are_decoded(
-    sampling: Sampling, chosen: list[int], videos: dict[str, Path]
+    suffix: str, sampling: Sampling, chosen: list[int], videos: dict[str, Path]
 ) -> None:
-    reader = VideoReader(videos[".avi"], sampling, max_pixels=6 * 2**16)
+    """From the beginning on, where frames are read in a row or cannot be sought."""
+    reader = VideoReader(videos[suffix], sampling, max_pixels=6 * 2**16)
     assert [frame.number for frame in reader.frames() if frame is not None] == chosen
     assert reader.unread() == "only its first 6 frames were looked at"
     assert reader.shortfall() is None
-    whole = VideoReader(videos[".avi"], sampling, max_pixels=FRAMES * 2**16)
+    whole = VideoReader(videos[suffix], sampling, max_pixels=FRAMES * 2**16)
     assert any(whole.frames())
     assert whole.unread() is None
 
