@@ -8,7 +8,7 @@ from PIL import Image
 
 from flax_unet.media.faces import Box, Face, file_name, installed_model, opencv
 
-_OVERLAP = 0.4  # a face that shares this much of the smaller box with one of the frame before
+_OVERLAP = 0.4  # a face that shares this much of the smaller box with a person's last one
 _ALIKE = 0.7  # is the same person if small copies of both correlate by this
 _SMALL = 16  # pixels a side of these copies
 # Otherwise SFace compares the faces. 0.363 is the cosine from which its authors call two portraits
@@ -36,7 +36,7 @@ class _Person:
 class Tracker:
     """Gives each person of a video a number, from 1, in the order of appearance.
 
-    A face that lies where one lay in the frame before, and looks alike, is the same person. Others
+    A face that lies where a person was seen last, and looks alike, is that person. Others
     are compared by SFace with the people who are not in this frame: so people keep their number
     across cuts, and where few frames are judged.
     """
