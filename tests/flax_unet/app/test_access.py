@@ -85,6 +85,25 @@ def test_nothing_serious(browser: Browser, url: str, look: str, tmp_path: Path) 
     context.close()
 
 
+def test_a_long_name_and_a_long_sentence_have_room(
+    browser: Browser, url: str, tmp_path: Path
+) -> None:
+    """Beside a picture on a desktop: the name is whole, the sentence has four lines at most."""
+    path = tmp_path / "two people at the station.jpg"
+    path.write_bytes((EXAMPLES / "3_both.jpg").read_bytes())
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(url)
+    judged(page, path)
+    name, headline = page.locator("#files .name"), page.locator("#verdict h2")
+    assert name.evaluate("of => of.scrollHeight <= of.clientHeight")
+    assert name.evaluate("of => of.scrollWidth <= of.clientWidth")
+    said = "Too close to call on average, but from 0:02 to 0:07 person 1 looks forged."
+    headline.evaluate("(h2, said) => { h2.textContent = said; }", said)
+    lines = "h2 => h2.clientHeight / parseFloat(getComputedStyle(h2).lineHeight)"
+    assert headline.evaluate(lines) <= 4.5
+    page.close()
+
+
 def test_the_threshold_has_a_mark_and_a_number(browser: Browser, url: str) -> None:
     """On a phone, wherever the threshold is; who cannot see the scale gets both numbers."""
     context = browser.new_context(**LOOKS["phone"])
