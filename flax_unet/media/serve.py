@@ -5,6 +5,7 @@ the pixels of a frame follow.
 """
 
 import contextlib
+import gc
 import json
 import os
 import queue
@@ -69,6 +70,7 @@ def _main() -> None:
         os._exit(0)  # the parent is gone, whatever the decoder is doing
 
     _limit_memory()
+    gc.freeze()  # what was imported need not be looked through each time
     send = _Sender()
     threading.Thread(target=listen, daemon=True).start()
     while True:
@@ -86,6 +88,7 @@ def _main() -> None:
         except Exception as error:  # PyAV raises whatever the damage leads to
             problem = f"cannot be decoded: {error!r}; {AGAIN}"
             send(Reply({"problem": problem}))
+        gc.collect()  # PyAV's objects refer to each other, and decoders hold many frames
 
 
 if __name__ == "__main__":

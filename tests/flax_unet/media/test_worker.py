@@ -22,7 +22,7 @@ from flax_unet.predict.pipeline import FileNote, InspectedFrame, Options, inspec
 from flax_unet.utils.errors import InputError
 from flax_unet.utils.malloc import KEPT_MEMORY
 from tests.flax_unet.predict.test_pipeline import Recorder
-from tests.flax_unet.samples import number_of, numbered, write_video
+from tests.flax_unet.samples import encode, noise, number_of, numbered, write_video
 
 LARGE = (640, 480)  # more pixels than fit a pipe: the decoder waits in the middle of the video
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
@@ -66,6 +66,17 @@ def test_decoders_keep_their_memory(film: Path, monkeypatch: pytest.MonkeyPatch)
 
 def count(path: Path) -> int:
     return sum(frame is not None for frame in VideoReader(path, Sampling()).frames())
+
+
+def test_the_memory_of_a_video_is_freed(tmp_path: Path) -> None:
+    """With it, not when Python looks for objects that refer to each other the next time."""
+    film = encode(tmp_path / "film.mp4", [noise(*LARGE)] * 12)
+    found = []
+    for _ in range(6):
+        assert count(film) == 12
+        (decoder,) = decoders()
+        found.append(decoder.memory_info().rss)
+    assert found[-1] - found[1] < 2**24  # four videos hold 36 MB
 
 
 def test_one_process_for_many_files(film: Path) -> None:
