@@ -1,15 +1,18 @@
 """The queue: visitors are served in turn, and hold no memory while they wait."""
 
+import concurrent.futures
 import contextlib
+import gc
 import http.client
 import json
 import socket
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 
 from flax_unet.app import page
@@ -20,8 +23,11 @@ from flax_unet.checkpoint.worth import RANDOM
 from flax_unet.media.faces import Mode
 from flax_unet.media.videos import Sampling
 from flax_unet.predict.results import FileResult
+from tests.flax_unet.app.screenshots import EXAMPLES, film
+from tests.flax_unet.samples import small_checkpoint
 
 VISITORS, FILES, SIZE = 20, 2, 4_000_000
+MOST_GROWN = 3 * 2**24  # bytes in two rounds: 20 MB in practice, 77 MB if all reports were kept
 
 
 class StandIn(Judge):
@@ -341,9 +347,12 @@ class Connection:
         return json.loads(line.removeprefix(b"data: "))
 
     def send(self, name: str, size: int) -> tuple[int, str]:
-        """The status and the text of the answer to an upload, sent piece by piece."""
+        """The status and the text of the answer to an upload of zeros, sent piece by piece."""
+        return self.post(name, (bytes(65536) for _ in range(size // 65536)))
+
+    def post(self, name: str, pieces: Iterable[bytes]) -> tuple[int, str]:
+        """The same of an upload of such pieces."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        pieces = (bytes(65536) for _ in range(size // 65536))
         path = f"{self.home}/files?name={name}"
         with contextlib.closing(connection):
             connection.request("POST", path, pieces, self._visitor, encode_chunked=True)
@@ -410,6 +419,50 @@ def test_twenty_visitors_at_once(judge: StandIn, tmp_path: Path) -> None:
     sent = VISITORS * FILES * SIZE
     assert peak < sent / 8
     assert after < sent / 30
+
+
+def held() -> int:
+    """Bytes of memory that this process and those that it has started hold."""
+    gc.collect()
+    process = psutil.Process()
+    return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_visitors(tmp_path: Path) -> None:
+    """Of twenty visitors at once with a picture each, and one with a video, round after round."""
+    picture = (EXAMPLES / "3_both.jpg").read_bytes()
+    video = film(tmp_path / "film.mp4").read_bytes()
+    judge, found = Judge(small_checkpoint(tmp_path)), []
+    (tmp_path / "served").mkdir()
+    place, limits = page.Place("127.0.0.1", 0), page.Limits(2**24)
+
+    def visit(one: Connection, content: bytes, name: str) -> None:
+        assert one.post(name, [content])[0] == 201
+        while not all_done(files := one.state()["files"]) or not files:
+            pass
+        assert files[0]["kind"] != "failed"
+        assert one.ask("GET", f"files/{files[0]['key']}/report")[0] == 200
+        assert one.ask("POST", "leave")[0] == 204
+
+    with page.serve(judge, tmp_path / "served", place, limits) as url:
+        port = int(url.rstrip("/").rpartition(":")[2])
+        for turn in range(3):
+            with (
+                contextlib.ExitStack() as connections,
+                concurrent.futures.ThreadPoolExecutor(VISITORS + 1) as visitors,
+            ):
+                visits = []
+                for number in range(VISITORS + 1):
+                    key = turn * (VISITORS + 1) + number
+                    one = connections.enter_context(Connection(port, key))
+                    content, name = (picture, "a.jpg") if number else (video, "a.mp4")
+                    visits.append(visitors.submit(visit, one, content, name))
+                for ended in visits:
+                    ended.result()
+            found.append(held())
+        assert not list((tmp_path / "served").iterdir())
+    assert found[-1] - found[0] < MOST_GROWN
 
 
 def test_limits_of_uploads(judge: StandIn, tmp_path: Path) -> None:
