@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 
 from flax_unet.app import __main__ as app
 from flax_unet.app import html as page_html
@@ -487,7 +487,12 @@ def test_the_page_is_not_left_by_mistake(browser: Browser, tmp_path: Path) -> No
     page = browser.new_page()
     files = page.locator("#files li")
     asked: list[str] = []
-    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
     with serving.serve(judge, tmp_path, serving.Place("127.0.0.1", 0), limits) as url:
         page.goto(url)
         page.get_by_text("Options").click()
