@@ -2,7 +2,9 @@
 
 import itertools
 import math
+import struct
 from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import av
@@ -29,6 +31,12 @@ _RETRIES = 100  # of reading on where a container is damaged
 _OFTEN = 1000  # packets of sound
 # The length in these is what was meant to be written; in others, what is there is measured.
 _CLAIM_LENGTH = {"avi", "mov", "matroska", "asf", "flv", "mxf"}
+# The object with the length in the header of Windows Media: its identifier, 48 other bytes, the
+# time of playing in units of 100 ns, that of sending, milliseconds before the first packet, flags.
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_FIELDS = struct.Struct("<48xQ8xQI")
+_ASF_BROADCAST = 1  # the length is not known
+_ASF_READ = 2**16  # bytes
 _STILL = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}  # of cover art, and of some videos
 _FLUSH = Packet()  # ends a decoder's input
 _NO_VIDEO = f"holds no video that can be decoded (sound alone, or damaged); {AGAIN}"
@@ -88,6 +96,17 @@ def opened(path: str, form: str) -> InputContainer:
         raise InputError(_NO_VIDEO) from error
 
 
+def _asf_length(path: str) -> float:
+    """Seconds that the header of a file of Windows Media claims, 0 if it has none."""
+    with Path(path).open("rb") as file:
+        start = file.read(_ASF_READ)
+    _, found, properties = start.partition(_ASF_PROPERTIES)
+    if not found or len(properties) < _ASF_FIELDS.size:
+        return 0.0
+    play_time, preroll, flags = _ASF_FIELDS.unpack_from(properties)
+    return 0.0 if flags & _ASF_BROADCAST else play_time / 1e7 - preroll / 1e3
+
+
 class _AstrayError(Exception):
     """Seeking does not lead where the index says."""
 
@@ -108,8 +127,21 @@ class _Video:
         self._most = max(max_pixels / max(math.prod(sides), LEAST_PIXELS), 1)  # frames
         rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         self._rate = rate if 0 < rate <= _FASTEST else _FRAMES_A_SECOND
-        self._length = max((self._container.duration or 0) / av.time_base, 0.0)  # seconds
+        self._length = self._claimed_length(rate or self._rate)  # seconds
         self._claimed = self._stream.frames or round(self._length * (rate or self._rate)) or None
+
+    def _claimed_length(self, rate: float) -> float:
+        """The length in the file's header, 0 if it has none.
+
+        FFmpeg scales the length of AVI to the size of a file that is cut short, and leaves that of
+        Windows Media out. Both headers have it all the same.
+        """
+        length = (self._container.duration or 0) / av.time_base
+        if self._form == "avi":
+            length = max(length, self._stream.frames / rate)
+        elif self._form == "asf" and not length:
+            length = _asf_length(self._path)
+        return max(length, 0.0)
 
     def _open(self) -> None:
         self._container = opened(self._path, self._form)

@@ -326,6 +326,42 @@ def noisy(count: int) -> Iterator[Image.Image]:
         yield picture
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("film.avi", "rawvideo", "yuv420p"),
+        ("film.avi", "mjpeg", "yuvj420p"),
+        ("film.avi", "libx264", "yuv420p"),
+        ("film.wmv", "wmv2", "yuv420p"),
+    ],
+)
+def test_cut_short_where_ffmpeg_shortens_the_length(
+    name: str, codec: str, pix_fmt: str, tmp_path: Path
+) -> None:
+    path = encode(tmp_path / name, noisy(60), codec, pix_fmt)
+    whole, reader = read(path)
+    assert (len(whole), reader.shortfall()) == (60, None)
+    content = path.read_bytes()
+    for share in (0.5, 0.8):
+        path.write_bytes(content[: int(share * len(content))])
+        frames, reader = read(path)
+        # The last packet is not whole.
+        assert [number_of(frame.image) for frame in frames[:-1]] == list(range(len(frames) - 1))
+        assert 20 < len(frames) < 55
+        assert reader.shortfall() == f"it claims 60 frames; {len(frames)} could be read"
+        _, sampled = read(path, Sampling(frames=4))
+        assert sampled.shortfall() == reader.shortfall()
+
+
+def test_avi_without_its_index_is_whole(tmp_path: Path) -> None:
+    path = encode(tmp_path / "film.avi", numbered(60), "mjpeg", "yuvj420p")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"idx1")])
+    frames, reader = read(path)
+    assert [number_of(frame.image) for frame in frames] == list(range(60))
+    assert (reader.notes(), reader.shortfall()) == ([], None)
+
+
 @pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.ts"])
 def test_broken_stretch_is_passed_over(name: str, tmp_path: Path) -> None:
     path = encode(tmp_path / name, noisy(60), g="10", bf="0", sc_threshold="0")
