@@ -117,7 +117,7 @@ class _Video:
     def __init__(self, path: str, form: str, max_pixels: float, threads: int) -> None:
         self._path, self._form, self._threads = path, form, threads
         self._notes: dict[str, None] = {}  # in order, each once
-        self._reach = 0.0  # seconds: where the last packet of all streams ends
+        self._earliest, self._reach = math.inf, 0.0  # seconds: where all streams' packets lie
         self._is_whole = True
         self._converter = Converter()
         self._open()
@@ -137,6 +137,8 @@ class _Video:
         Windows Media out. Both headers have it all the same.
         """
         length = (self._container.duration or 0) / av.time_base
+        if self._form == "matroska":  # which counts from zero, not from the first packet
+            length -= (self._container.start_time or 0) / av.time_base
         if self._form == "avi":
             length = max(length, self._stream.frames / rate)
         elif self._form == "asf" and not length:
@@ -308,7 +310,7 @@ class _Video:
         return {"notes": notes, "shortfall": shortfall, "unread": unread}
 
     def _shortfall(self) -> str | None:
-        missing = self._length - (self._reach - (self._start or 0.0))
+        missing = self._length - (self._reach - self._earliest)
         seconds = _SHORT_IN_TABLE if self._form == "mov" else _SHORT_SECONDS
         least = max(seconds, _SHORT_SHARE * self._length)
         if self._form not in _CLAIM_LENGTH or missing <= least:
@@ -437,8 +439,10 @@ class _Video:
                     failures = 0
                     time = packet.dts if packet.pts is None else packet.pts
                     if time is not None:
-                        end = (time + (packet.duration or 0)) * self._units[packet.stream_index]
-                        self._reach = max(self._reach, end)
+                        unit = self._units[packet.stream_index]
+                        self._reach = max(self._reach, (time + (packet.duration or 0)) * unit)
+                        if not packet.is_discard:
+                            self._earliest = min(self._earliest, time * unit)
                     if packet.stream_index == self._stream.index:
                         yield packet
                     else:

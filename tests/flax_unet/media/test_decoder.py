@@ -206,6 +206,26 @@ def test_long_sound_without_a_picture(tmp_path: Path) -> None:
         assert reader.shortfall() is None  # although the sound goes on
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"), [("part.mkv", "libx264"), ("part.webm", "libvpx"), ("part.mp4", "libx264")]
+)
+def test_times_that_start_at_an_hour(name: str, codec: str, tmp_path: Path) -> None:
+    times = range(36_000, 36_050)
+    path = encode(tmp_path / name, noisy(50), codec, times=times)
+    for sampling in (ALL, Sampling(frames=5)):
+        frames, reader = read(path, sampling)
+        assert [number_of(frame.image) for frame in frames] == [frame.number for frame in frames]
+        assert [f.seconds for f in frames] == pytest.approx([f.number / 10 for f in frames])
+        assert reader.expected() == len(frames)
+        assert reader.shortfall() is None
+    if name != "part.mp4":  # which ends with its index
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        frames, reader = read(path)
+        assert 10 < len(frames) < 40
+        assert reader.shortfall() == f"it claims 50 frames; {len(frames)} could be read"
+
+
 @pytest.mark.parametrize("is_flagged", [True, False])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_cover_art_is_not_the_video(suffix: str, is_flagged: bool, tmp_path: Path) -> None:
@@ -290,7 +310,7 @@ def test_pixels_that_are_not_square(ratio: tuple[int, int], width: int, tmp_path
     assert reader.notes() == [text]
 
 
-@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+@pytest.mark.parametrize("suffix", [".ts", ".mkv", ".mp4"])
 def test_cut_without_its_first_keyframe(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"cut{suffix}"
     whole = encode(tmp_path / "whole.mp4", numbered(40), g="10", bf="0", sc_threshold="0")
@@ -306,6 +326,7 @@ def test_cut_without_its_first_keyframe(suffix: str, tmp_path: Path) -> None:
         assert [frame.number + 10 for frame in frames] == numbers
         (note,) = reader.notes()
         assert note == "it starts without a keyframe: its first 6 frames were left out"
+        assert reader.shortfall() is None
 
 
 def test_stream_cut_within_a_packet(tmp_path: Path) -> None:
