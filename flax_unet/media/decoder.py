@@ -3,7 +3,7 @@
 import itertools
 import math
 import struct
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from flax_unet.media.images import MAX_PIXELS, too_large
-from flax_unet.media.index import Index, indexed
+from flax_unet.media.index import Index, Keyframe, indexed
 from flax_unet.media.rgb import Converter
 from flax_unet.media.videos import LEAST_PIXELS, middles
 from flax_unet.media.worker import AGAIN, Reply
@@ -239,7 +239,7 @@ class _Video:
         last = -1
         if index is not None:
             places = {time: number for number, time in enumerate(index.shown)}
-            keys = [key for key in index.keys if key in places]
+            keys = [key.time for key in index.keys if key.time in places]
             self._is_whole = len(keys) <= self._most
             keys = keys[: int(min(len(keys), self._most))]
             total = len(places) if self._is_whole else places[keys[-1]] + 1
@@ -345,10 +345,10 @@ class _Video:
         frames = iter(())
         for number in numbers:
             time = index.shown[number]
-            key, start = index.before(time)
-            if at < 0 or index.shown[at] < key:
-                frames = self._from(key, start)
-                before = key - 1
+            key = index.before(time)
+            if at < 0 or index.shown[at] < key.time:
+                frames = self._from(key)
+                before = key.time - 1
             while True:
                 frame = next(frames, None)
                 if frame is None or frame.pts is None or not before < frame.pts <= time:
@@ -365,13 +365,26 @@ class _Video:
                 raise _AstrayError
             yield reply
 
-    def _from(self, key: int, start: int) -> Iterator[VideoFrame]:
-        """The frames from a keyframe on."""
-        self._container.seek(start, stream=self._stream)
-        self._can_start = True
-        for frame in self._frames():
+    def _from(self, key: Keyframe) -> Iterator[VideoFrame]:
+        """The frames from a keyframe on.
+
+        Raises:
+            _AstrayError: its packet is not found.
+        """
+        self._container.seek(key.start, stream=self._stream)
+        packets = self._packets()
+        for packet in packets:
+            if packet is None or not packet.is_keyframe:
+                continue
+            if key.is_in(packet):
+                break
+            if packet.pts is None or packet.pts >= key.time:
+                raise _AstrayError
+        else:
+            raise _AstrayError
+        for frame in self._frames(itertools.chain([packet], packets)):
             # Frames before the keyframe can need others that were not decoded.
-            if frame is not None and (frame.pts is None or frame.pts >= key):
+            if frame is not None and (frame.pts is None or frame.pts >= key.time):
                 yield frame
 
     def _index(self) -> Generator[None, None, Index | None]:
@@ -388,7 +401,7 @@ class _Video:
 
     def _decoded(self) -> Iterator[VideoFrame | None]:
         """The frames from the start, counted in `_read`; None where there is none to show."""
-        for frame in self._frames():
+        for frame in self._frames(self._packets()):
             if frame is not None:
                 if self._read >= self._most:
                     self._is_whole = False
@@ -401,9 +414,9 @@ class _Video:
             self._can_start = True
             yield from self._decoded()
 
-    def _frames(self) -> Iterator[VideoFrame | None]:
-        """The frames from here on; None for each packet that is passed over."""
-        for packet in itertools.chain(self._packets(), [_FLUSH]):
+    def _frames(self, packets: Iterable[Packet | None]) -> Iterator[VideoFrame | None]:
+        """The frames in packets; None for each packet that is passed over."""
+        for packet in itertools.chain(packets, [_FLUSH]):
             if packet is None:
                 yield None
                 continue
