@@ -1,5 +1,7 @@
 """Decodes videos through PyAV (FFmpeg), in the process of `serve`."""
 
+import collections
+import contextlib
 import itertools
 import math
 import struct
@@ -38,6 +40,7 @@ _ASF_FIELDS = struct.Struct("<48xQ8xQI")
 _ASF_BROADCAST = 1  # the length is not known
 _ASF_READ = 2**16  # bytes
 _STILL = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}  # of cover art, and of some videos
+_LOOKED_AT = 500  # packets, in which a video has several
 _FLUSH = Packet()  # ends a decoder's input
 _NO_VIDEO = f"holds no video that can be decoded (sound alone, or damaged); {AGAIN}"
 _UNKNOWN_CODEC = f"is compressed in a way that cannot be decoded here; {AGAIN}"
@@ -167,8 +170,10 @@ class _Video:
         """The stream to judge: not cover art; the file's own choice, and the largest of several."""
         found = [stream for stream in self._container.streams.video if stream.codec_context]
         videos = [s for s in found if not s.disposition & Disposition.attached_pic]
-        moving = [s for s in videos if s.codec_context.codec.canonical_name not in _STILL]
-        videos = moving or videos
+        stills = {s.index for s in videos if s.codec_context.codec.canonical_name in _STILL}
+        if stills and len(videos) > 1:
+            pictures = stills - self._moving()
+            videos = [s for s in videos if s.index not in pictures] or videos
         if not videos:
             is_unknown = len(self._container.streams.video) > len(found)
             raise InputError(_UNKNOWN_CODEC if is_unknown else _NO_VIDEO)
@@ -182,6 +187,14 @@ class _Video:
             size = f"{best.width}x{best.height}"
             self._notes[f"it holds {len(videos)} videos; one of {size} was judged"] = None
         return best
+
+    def _moving(self) -> set[int]:
+        """The streams with several of the file's first packets."""
+        packets = collections.Counter[int]()
+        with opened(self._path, self._form) as container, contextlib.suppress(FFmpegError):
+            for packet in itertools.islice(container.demux(), _LOOKED_AT):
+                packets[packet.stream_index] += packet.size > 0
+        return {index for index, count in packets.items() if count > 1}
 
     def each(self, every: int) -> Replies:
         """Reads each `every`-th frame."""

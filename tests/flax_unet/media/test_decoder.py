@@ -265,6 +265,31 @@ def test_cover_art_is_not_the_video(suffix: str, is_flagged: bool, tmp_path: Pat
     assert reader.notes() == ["its cover picture was left out"]
 
 
+@pytest.mark.parametrize("suffix", [".mov", ".mkv", ".avi"])
+def test_motion_jpeg_beside_a_preview_is_the_video(suffix: str, tmp_path: Path) -> None:
+    def add_preview(container: Any) -> list[Any]:
+        stream = container.add_stream("libx264", 10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        packets = []
+        for number in range(10):
+            frame = av.VideoFrame(32, 32, "yuv420p")
+            frame.pts = number
+            packets += stream.encode(frame)
+        return packets + stream.encode()
+
+    def prepare(stream: Any) -> None:
+        stream.disposition = Disposition.default
+
+    path = encode(
+        *(tmp_path / f"camera{suffix}", numbered(10), "mjpeg", "yuvj420p"),
+        before=add_preview,
+        prepare=prepare,
+    )
+    frames, reader = read(path)
+    assert [number_of(frame.image) for frame in frames] == list(range(10))
+    assert reader.notes() == ["it holds 2 videos; one of 64x48 was judged"]
+
+
 def test_the_largest_of_several_videos(tmp_path: Path) -> None:
     def add_small(container: Any) -> list[Any]:
         stream = container.add_stream("mpeg4", 10)
