@@ -164,6 +164,7 @@ class _Video:
         self._seconds = -1.0  # time of the last frame
         self._broken = self._without_start = self._misdated = 0
         self._can_start = False
+        self._key_times: set[int] = set()  # of keyframes' packets that were decoded
         self._wanted: set[int] | None = None  # times of the only frames that are to be decoded
 
     def _best(self) -> VideoStream:
@@ -273,10 +274,17 @@ class _Video:
             except (_AstrayError, FFmpegError):
                 self._open()
         numbers: set[int] = set()
+        marked: set[int] = set()  # by the container; not every decoder marks frames
         for frame in self._decoded():
             yield None
             if frame is not None and frame.key_frame:
                 numbers.add(self._read - 1)
+            if frame is not None and frame.pts in self._key_times:
+                marked.add(self._read - 1)
+        numbers = numbers or marked
+        if not numbers and self._read:
+            self._notes["no frame is marked as a keyframe; the first one was judged"] = None
+            numbers = {0}
         yield self._head(len(numbers) / max(self._read, 1), len(numbers))
         self._open()
         yield from self._in_order({number for number in numbers if number > last}.__contains__)
@@ -440,6 +448,8 @@ class _Video:
                     yield None
                     continue
             self._broken += packet.is_corrupt
+            if packet.is_keyframe and packet.pts is not None:
+                self._key_times.add(packet.pts)
             if self._wanted is not None:  # a third of many videos' frames, which no other one needs
                 self._codec.skip_frame = "DEFAULT" if packet.pts in self._wanted else "NONREF"
             try:

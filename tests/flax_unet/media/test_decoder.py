@@ -184,6 +184,42 @@ def test_keyframes_among_pictures_that_need_others(
     assert (reader.notes(), reader.shortfall()) == ([], None)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [("screen.mov", "qtrle", "rgb24"), ("old.avi", "msvideo1", "rgb555le")],
+)
+def test_keyframes_that_only_the_container_marks(
+    name: str, codec: str, pix_fmt: str, tmp_path: Path
+) -> None:
+    path = encode(tmp_path / name, numbered(40), codec, pix_fmt)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    expected = [number for number, packet in enumerate(packets) if packet.is_keyframe]
+    assert 1 < len(expected) < 40
+    taken, reader = read(path, Sampling(keyframes=True))
+    assert [frame.number for frame in taken] == expected
+    assert [number_of(frame.image) for frame in taken] == expected
+    assert reader.notes() == []
+
+
+def test_first_frame_where_no_keyframe_is_marked(tmp_path: Path) -> None:
+    """As in a cut of a broadcast that refreshes its pictures bit by bit."""
+    of_codec: dict[str, Any] = {"x264-params": "intra-refresh=1:keyint=20:bframes=0"}
+    path = encode(tmp_path / "whole.ts", numbered(40, (320, 240)), **of_codec)
+    cut = tmp_path / "cut.ts"
+    with av.open(str(path)) as source, av.open(str(cut), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux()):
+            if packet.size and number >= 5:
+                packet.stream = stream
+                target.mux(packet)
+    whole, _ = read(cut)
+    assert len(whole) > 1
+    taken, reader = read(cut, Sampling(keyframes=True))
+    assert taken == whole[:1]
+    assert "no frame is marked as a keyframe; the first one was judged" in reader.notes()
+
+
 def test_variable_rate(tmp_path: Path) -> None:
     times = [0, 1, 2, 10, 11, 30, 31, 32, 90, 100]
     path = encode(tmp_path / "phone.mp4", numbered(10), times=times)
