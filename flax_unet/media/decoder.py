@@ -7,13 +7,15 @@ import math
 import struct
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -40,6 +42,7 @@ _ASF_FIELDS = struct.Struct("<48xQ8xQI")
 _ASF_BROADCAST = 1  # the length is not known
 _ASF_READ = 2**16  # bytes
 _STILL = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}  # of cover art, and of some videos
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders leave it out
 _LOOKED_AT = 500  # packets, in which a video has several
 _FLUSH = Packet()  # ends a decoder's input
 _NO_VIDEO = f"holds no video that can be decoded (sound alone, or damaged); {AGAIN}"
@@ -151,7 +154,7 @@ class _Video:
     def _open(self) -> None:
         self._container = opened(self._path, self._form)
         self._stream = self._best()
-        self._codec = self._stream.codec_context
+        self._codec = self._decoder()
         self._codec.thread_type, self._codec.thread_count = "AUTO", self._threads
         self._codec.options = {"max_pixels": str(MAX_PIXELS)}
         # Sound and pictures share a clock. Without sound, it is that of the first frame: containers
@@ -188,6 +191,20 @@ class _Video:
             size = f"{best.width}x{best.height}"
             self._notes[f"it holds {len(videos)} videos; one of {size} was judged"] = None
         return best
+
+    def _decoder(self) -> VideoCodecContext:
+        """The decoder of the stream."""
+        usual = self._stream.codec_context
+        name = _WITH_ALPHA.get(usual.codec.canonical_name)
+        if name is None or self._stream.metadata.get("alpha_mode") != "1":
+            return usual
+        try:
+            decoder = cast(VideoCodecContext, CodecContext.create(name, "r"))
+        except ValueError:
+            self._notes["its transparency cannot be read; what it hides was judged, too"] = None
+            return usual
+        decoder.extradata = usual.extradata
+        return decoder
 
     def _moving(self) -> set[int]:
         """The streams with several of the file's first packets."""
@@ -393,6 +410,7 @@ class _Video:
             _AstrayError: its packet is not found.
         """
         self._container.seek(key.start, stream=self._stream)
+        self._codec.flush_buffers()
         packets = self._packets()
         for packet in packets:
             if packet is None or not packet.is_keyframe:

@@ -11,7 +11,7 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
-from flax_unet.media import worker
+from flax_unet.media import decoder, worker
 from flax_unet.media.videos import Sampling, VideoFrame, VideoReader, is_video
 from flax_unet.utils.errors import InputError
 from tests.flax_unet.samples import add_sound, encode, number_of, numbered
@@ -558,6 +558,39 @@ def test_transparency_is_laid_on_grey(tmp_path: Path) -> None:
     assert frames[0].image.getpixel((10, 10)) == (10, 250, 10)
     assert frames[0].image.getpixel((50, 10)) == (128, 128, 128)
     assert reader.notes() == ["it is transparent in places; these were laid on grey"]
+
+
+def half_transparent(count: int) -> list[av.VideoFrame]:
+    picture = Image.new("RGBA", SIZE, (250, 10, 10, 0))
+    picture.paste((10, 250, 10, 255), (0, 0, 32, 64))
+    array = np.asarray(picture)
+    return [
+        av.VideoFrame.from_ndarray(array, "rgba").reformat(format="yuva420p") for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_transparency_of_webm(codec: str, tmp_path: Path) -> None:
+    of_codec: dict[str, Any] = {"auto-alt-ref": "0", "deadline": "realtime", "g": "5"}
+    path = encode(tmp_path / "logo.webm", half_transparent(20), codec, "yuva420p", **of_codec)
+    for sampling in (ALL, Sampling(frames=3), Sampling(keyframes=True)):
+        frames, reader = read(path, sampling)
+        assert len(frames) == {ALL: 20, Sampling(frames=3): 3}.get(sampling, 4)
+        for frame in frames:
+            pixels = np.asarray(frame.image).astype(int)
+            assert np.abs(pixels[10, 10] - (10, 250, 10)).max() < 12
+            assert np.abs(pixels[10, 50] - 128).max() <= 1
+        assert reader.notes() == ["it is transparent in places; these were laid on grey"]
+
+
+def test_transparency_that_no_decoder_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder, "_WITH_ALPHA", {"vp8": "missing"})
+    of_codec: dict[str, Any] = {"auto-alt-ref": "0"}
+    path = encode(tmp_path / "logo.webm", half_transparent(3), "libvpx", "yuva420p", **of_codec)
+    *_, end = filter(None, decoder.read(str(path), "matroska", 1, None, None))
+    assert end.values["notes"] == ["its transparency cannot be read; what it hides was judged, too"]
 
 
 def test_interlaced_pictures_have_no_combs(tmp_path: Path) -> None:
