@@ -4,8 +4,10 @@ import collections
 import contextlib
 import itertools
 import math
+import re
 import struct
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +23,7 @@ from av.video.stream import VideoStream
 
 from flax_unet.media.images import MAX_PIXELS, too_large
 from flax_unet.media.index import Index, Keyframe, indexed
-from flax_unet.media.rgb import Converter
+from flax_unet.media.rgb import Converter, Size
 from flax_unet.media.videos import LEAST_PIXELS, middles
 from flax_unet.media.worker import AGAIN, Reply
 from flax_unet.utils.errors import InputError, counted
@@ -44,6 +46,20 @@ _ASF_READ = 2**16  # bytes
 _STILL = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}  # of cover art, and of some videos
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders leave it out
 _LOOKED_AT = 500  # packets, in which a video has several
+# In these, the frames' size and the shape of their pixels may change at a keyframe. Where the
+# packets of keyframes have both, or parameters that include both, by codec:
+_CHANGING = {"matroska", "mpegts", "mpeg", "flv"}
+_PARAMETERS = {
+    "vp8": rb"\x9d\x01\x2a(.{4})",
+    "vp9": rb"^(.{9})",
+    "av1": rb"\x0a.(.{10})",  # behind the mark of the sequence's header
+    "h264": rb"\x00\x00.[\x27\x47\x67](.{24})",  # of the sequence's parameters
+    "hevc": rb"\x00\x00.\x42\x01(.{40})",
+    "mpeg1video": rb"\x00\x00\x01\xb3(.{4})",
+    "mpeg2video": rb"\x00\x00\x01\xb3(.{4})",
+}
+_PARAMETERS_WITHIN = 256  # bytes
+_FORMS_WITHOUT_ASPECT = {"mpegts", "mpeg"}  # where it is the codec's
 _FLUSH = Packet()  # ends a decoder's input
 _NO_VIDEO = f"holds no video that can be decoded (sound alone, or damaged); {AGAIN}"
 _UNKNOWN_CODEC = f"is compressed in a way that cannot be decoded here; {AGAIN}"
@@ -74,6 +90,7 @@ def read(
     """
     video = _Video(path, form, math.inf if max_pixels is None else max_pixels, threads)
     given = 0
+    yield from video.survey()
     if keyframes:
         chosen = video.keyframes()
     else:
@@ -130,7 +147,8 @@ class _Video:
         sides = self._stream.width, self._stream.height
         if (excess := too_large(*sides)) is not None:
             raise InputError(excess)
-        self._most = max(max_pixels / max(math.prod(sides), LEAST_PIXELS), 1)  # frames
+        self._max_pixels = max_pixels
+        self._limit(sides)
         rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         self._rate = rate if 0 < rate <= _FASTEST else _FRAMES_A_SECOND
         self._length = self._claimed_length(rate or self._rate)  # seconds
@@ -150,6 +168,10 @@ class _Video:
         elif self._form == "asf" and not length:
             length = _asf_length(self._path)
         return max(length, 0.0)
+
+    def _limit(self, size: Size) -> None:
+        """Sets how many frames of a size are decoded."""
+        self._most = max(self._max_pixels / max(math.prod(size), LEAST_PIXELS), 1)
 
     def _open(self) -> None:
         self._container = opened(self._path, self._form)
@@ -213,6 +235,49 @@ class _Video:
             for packet in itertools.islice(container.demux(), _LOOKED_AT):
                 packets[packet.stream_index] += packet.size > 0
         return {index for index, count in packets.items() if count > 1}
+
+    def survey(self) -> Iterator[None]:
+        """Finds the sizes of frames where they may change; yields None now and then.
+
+        Raises:
+            InputError: they are too large; the message is a predicate.
+        """
+        pattern = _PARAMETERS.get(self._codec.codec.canonical_name)
+        if self._form not in _CHANGING or pattern is None:
+            return
+        seen: set[bytes] = set()
+        sizes: set[Size] = set()
+        for number, packet in enumerate(self._packets(), 1):
+            if packet is None or number % _OFTEN == 0:
+                yield None
+            if packet is None or not packet.is_keyframe or packet.is_corrupt:
+                continue
+            found = re.search(pattern, bytes(memoryview(packet)[:_PARAMETERS_WITHIN]), re.DOTALL)
+            if found is not None and found[1] not in seen:
+                seen.add(found[1])
+                sizes |= self._sizes(packet)
+        if sizes:
+            self._limit(self._converter.prepare(sizes))
+        self._open()
+
+    def _sizes(self, packet: Packet) -> set[Size]:
+        """The size of a keyframe; none if it is damaged."""
+        try:
+            frames = [*self._codec.decode(packet), *self._codec.decode(None)]
+        except MemoryError:
+            raise
+        except FFmpegError:
+            frames = []
+        self._codec.flush_buffers()
+        whole = [frame for frame in frames if not frame.is_corrupt]
+        return {self._converter.square(frame, self._pixel_aspect()) for frame in whole}
+
+    def _pixel_aspect(self) -> Fraction | None:
+        """A pixel's width in heights, of the last frame that was decoded."""
+        of_codec = None
+        if self._form in _FORMS_WITHOUT_ASPECT:
+            of_codec = self._codec.sample_aspect_ratio
+        return of_codec or self._stream.sample_aspect_ratio
 
     def each(self, every: int) -> Replies:
         """Reads each `every`-th frame."""
@@ -526,7 +591,7 @@ class _Video:
 
     def _reply(self, number: int, frame: VideoFrame) -> Reply | None:
         """The reply for a frame; None if it cannot be converted."""
-        pixels = self._converter.convert(frame, self._stream.sample_aspect_ratio)
+        pixels = self._converter.convert(frame, self._pixel_aspect())
         if pixels is None:
             return None
         height, width, _ = pixels.shape

@@ -17,8 +17,11 @@ _TO_SDR = {"dst_color_trc": ColorTrc.IEC61966_2_1, "dst_color_primaries": ColorP
 _REFORMATTER = VideoReformatter()  # kept: it takes seconds to prepare to map HDR
 
 
+Size = tuple[int, int]  # width, height
+
+
 class Converter:
-    """Converts the frames of one video, all to the size of the first.
+    """Converts the frames of one video, all to one size.
 
     Attributes:
         notes: what was changed, in order, each once.
@@ -26,21 +29,43 @@ class Converter:
 
     def __init__(self) -> None:
         self.notes: dict[str, None] = {}
-        self._size: tuple[int, int] | None = None  # of pictures before they are turned
-        self._first = (0, 0)  # size of the first frame
+        self._canvas: Size | None = None  # of pictures before they are turned
+
+    def square(self, frame: VideoFrame, pixel_aspect: Fraction | None) -> Size:
+        """The size at which pixels are square."""
+        width, height = frame.width, frame.height
+        aspect = pixel_aspect or Fraction(1)
+        is_plausible = 1 / _MOST_STRETCHED <= aspect <= _MOST_STRETCHED
+        if is_plausible and abs(aspect - 1) > _ALMOST_SQUARE:
+            width = max(1, round(width * aspect))
+            text = f"its pixels are not square; frames were stretched to {width}x{height}"
+            self.notes[text] = None
+        return width, height
+
+    def prepare(self, sizes: set[Size]) -> Size:
+        """Makes room for frames of several sizes with square pixels; returns the size of all.
+
+        Raises:
+            InputError: it is too large; the message is a predicate.
+        """
+        width, height = (max(sides) for sides in zip(*sizes, strict=True))
+        canvas = self._set_canvas(width, height)
+        if len(sizes) > 1:
+            self._note_other_sizes(canvas)
+        return canvas
 
     def convert(self, frame: VideoFrame, pixel_aspect: Fraction | None) -> np.ndarray | None:
         """A frame as (height, width, 3) uint8 RGB, upright; None if it cannot be converted.
 
-        `pixel_aspect` is a pixel's width in heights, None if it is not known; the first one counts.
+        `pixel_aspect` is a pixel's width in heights, None if it is not known. Without `prepare`,
+        all frames get the size of the first.
 
         Raises:
             InputError: with square pixels it is too large; the message is a predicate.
         """
-        if self._size is None:
-            self._size = self._square(frame, pixel_aspect or Fraction(1))
-            self._first = frame.width, frame.height
-        width, height = self._size
+        size = self.square(frame, pixel_aspect)
+        canvas = self._canvas or self._set_canvas(*size)
+        width, height = _contained(size, canvas)
         has_alpha = any(component.is_alpha for component in frame.format.components)
         kind = _HDR.get(frame.color_trc)
         try:
@@ -59,31 +84,26 @@ class Converter:
             return None
         if kind:
             self.notes[f"its colours are HDR ({kind}); they were mapped to SDR"] = None
-        if (frame.width, frame.height) != self._first:
-            text = f"some frames have another size; they were scaled to {width}x{height}"
-            self.notes[text] = None
         if has_alpha:
             pixels = self._laid_on_grey(pixels)
         if frame.interlaced_frame and height == frame.height:
             self.notes["it is interlaced; every second line was interpolated"] = None
             pixels = _deinterlaced(pixels)
+        if size != canvas:
+            self._note_other_sizes(canvas)
+            pixels = _padded(pixels, canvas)
         return np.ascontiguousarray(_upright(pixels, frame))
 
-    def _square(self, frame: VideoFrame, pixel_aspect: Fraction) -> tuple[int, int]:
-        """The size at which pixels are square.
-
-        Raises:
-            InputError: it is too large.
-        """
-        width, height = frame.width, frame.height
-        is_plausible = 1 / _MOST_STRETCHED <= pixel_aspect <= _MOST_STRETCHED
-        if is_plausible and abs(pixel_aspect - 1) > _ALMOST_SQUARE:
-            width = max(1, round(width * pixel_aspect))
-            text = f"its pixels are not square; frames were stretched to {width}x{height}"
-            self.notes[text] = None
+    def _set_canvas(self, width: int, height: int) -> Size:
+        """Raises InputError: it is too large."""
         if (excess := too_large(width, height)) is not None:
             raise InputError(excess)
-        return width, height
+        self._canvas = width, height
+        return self._canvas
+
+    def _note_other_sizes(self, canvas: Size) -> None:
+        width, height = canvas
+        self.notes[f"its frames differ in size; they were fitted into {width}x{height}"] = None
 
     def _laid_on_grey(self, pixels: np.ndarray) -> np.ndarray:
         opacity = pixels[..., 3:].astype(np.uint16)
@@ -91,6 +111,23 @@ class Converter:
             return pixels[..., :3]
         self.notes["it is transparent in places; these were laid on grey"] = None
         return ((pixels[..., :3] * opacity + GREY * (255 - opacity)) // 255).astype(np.uint8)
+
+
+def _contained(size: Size, canvas: Size) -> Size:
+    """The largest size of the same shape that the canvas holds."""
+    if size == canvas:
+        return canvas
+    scale = min(most / side for side, most in zip(size, canvas, strict=True))
+    width, height = (
+        min(max(1, round(scale * side)), most) for side, most in zip(size, canvas, strict=True)
+    )
+    return width, height
+
+
+def _padded(pixels: np.ndarray, canvas: Size) -> np.ndarray:
+    """A picture in the middle of the canvas, between black bars."""
+    rest = (canvas[1] - pixels.shape[0], canvas[0] - pixels.shape[1])
+    return np.pad(pixels, [*((gap // 2, gap - gap // 2) for gap in rest), (0, 0)])
 
 
 def _deinterlaced(pixels: np.ndarray) -> np.ndarray:

@@ -441,7 +441,7 @@ def noisy(count: int) -> Iterator[Image.Image]:
 def test_cut_short_where_ffmpeg_shortens_the_length(
     name: str, codec: str, pix_fmt: str, tmp_path: Path
 ) -> None:
-    path = encode(tmp_path / name, noisy(60), codec, pix_fmt)
+    path = encode(tmp_path / name, noisy(60), codec, pix_fmt, bf="0")
     whole, reader = read(path)
     assert (len(whole), reader.shortfall()) == (60, None)
     content = path.read_bytes()
@@ -591,6 +591,86 @@ def test_transparency_that_no_decoder_reads(
     path = encode(tmp_path / "logo.webm", half_transparent(3), "libvpx", "yuva420p", **of_codec)
     *_, end = filter(None, decoder.read(str(path), "matroska", 1, None, None))
     assert end.values["notes"] == ["its transparency cannot be read; what it hides was judged, too"]
+
+
+def join(path: Path, codec: str, *parts: tuple[tuple[int, int], int, int], **options: str) -> Path:
+    """A video of frames that show their number, in parts: size, width of a pixel, last frame."""
+    time = 0
+    with av.open(str(path), "w") as container:
+        stream: Any = None
+        for (width, height), pixel_aspect, end in parts:
+            encoder: Any = av.CodecContext.create(codec, "w")
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+            encoder.time_base, encoder.framerate = Fraction(1, 10), Fraction(10)
+            encoder.sample_aspect_ratio = Fraction(pixel_aspect)
+            encoder.options = options
+            if stream is None:
+                stream = container.add_stream(codec, 10, options)
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for picture in [*list(numbered(end, (width, height)))[time:], None]:
+                frame: Any = None
+                if picture is not None:
+                    frame = av.VideoFrame.from_image(picture).reformat(format="yuv420p")
+                    frame.pts, frame.time_base = time, Fraction(1, 10)
+                    time += 1
+                for packet in encoder.encode(frame):
+                    packet.stream, packet.time_base = stream, Fraction(1, 10)
+                    container.mux(packet)
+    return path
+
+
+H264 = {"bf": "0", "g": "10"}
+GROWS = (((40, 30), 1, 3), ((160, 120), 1, 40))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "parts", "size", "options"),
+    [
+        ("call.webm", "libvpx", GROWS, (160, 120), {"deadline": "realtime"}),
+        ("call.mkv", "libvpx-vp9", GROWS, (160, 120), {"deadline": "realtime"}),
+        ("live.flv", "libx264", GROWS, (160, 120), H264),
+        ("live.ts", "libx264", GROWS, (160, 120), H264),
+        ("ends.ts", "libx264", (((160, 120), 1, 30), ((40, 30), 1, 40)), (160, 120), H264),
+        ("wide.ts", "libx264", (((128, 96), 1, 10), ((256, 96), 1, 40)), (256, 96), H264),
+        ("turned.ts", "libx264", (((96, 64), 1, 20), ((64, 96), 1, 40)), (96, 96), H264),
+        ("shape.ts", "libx264", (((128, 96), 1, 10), ((128, 96), 2, 40)), (256, 96), H264),
+    ],
+)
+def test_size_or_shape_of_pixels_changes(
+    name: str, codec: str, parts: Any, size: tuple[int, int], options: Any, tmp_path: Path
+) -> None:
+    """Frames are never made smaller or squashed, whichever are chosen."""
+    path = join(tmp_path / name, codec, *parts, **options)
+    whole, reader = read(path)
+    assert len(whole) == 40
+    text = f"its frames differ in size; they were fitted into {size[0]}x{size[1]}"
+    assert reader.notes()[-1] == text
+    begin = 0
+    for (width, height), pixel_aspect, end in parts:
+        scale = min(size[0] / (width * pixel_aspect), size[1] / height)
+        shown = round(scale * width * pixel_aspect), round(scale * height)
+        left, top = (size[0] - shown[0]) // 2, (size[1] - shown[1]) // 2
+        for frame in whole[begin:end]:
+            assert frame.image.size == size
+            inner = frame.image.crop((left, top, left + shown[0], top + shown[1]))
+            assert number_of(inner) == frame.number
+            bars = np.array(frame.image)
+            bars[top : top + shown[1], left : left + shown[0]] = 0
+            assert not bars.any()
+        begin = end
+    for sampling in (Sampling(frames=2), Sampling(frames=7), Sampling(every=9)):
+        sampled, reader_of_some = read(path, sampling)
+        assert reader_of_some.notes() == reader.notes()
+        for frame in sampled:
+            assert frame.image.tobytes() == whole[frame.number].image.tobytes()
+
+
+def test_pixels_to_decode_are_counted_at_the_largest_size(tmp_path: Path) -> None:
+    parts = (((64, 48), 1, 3), ((512, 384), 1, 20))
+    path = join(tmp_path / "call.webm", "libvpx", *parts, deadline="realtime")
+    reader = VideoReader(path, ALL, max_pixels=10 * 512 * 384)
+    assert len([frame for frame in reader.frames() if frame is not None]) == 10
+    assert reader.unread() == "only its first 10 frames were looked at"
 
 
 def test_interlaced_pictures_have_no_combs(tmp_path: Path) -> None:
