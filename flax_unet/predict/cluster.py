@@ -265,6 +265,7 @@ class _Spread(Distant):
             try:
                 return returned(task)
             except LostError:
+                self.beat()
                 time.sleep(_PAUSE)
             except Exception as error:
                 if users_message(error) is None:

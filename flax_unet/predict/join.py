@@ -25,9 +25,10 @@ from flax_unet.predict.predictions import (
     write_predictions,
     write_summary,
 )
-from flax_unet.predict.report import write_report
+from flax_unet.predict.report import PICTURES, write_report
 from flax_unet.predict.results import Json
 from flax_unet.predict.summary import Summary
+from flax_unet.predict.writer import is_result
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command, counted
 from flax_unet.utils.filenames import shown
@@ -100,13 +101,27 @@ class _Part(NamedTuple):
         with path.open("rb") as file:
             for count, line in enumerate(file, start=1):
                 try:
-                    yield json.loads(line)
+                    yield _entry(line)
                 except ValueError as error:
                     raise InputError(f"{path}, line {count}, is damaged; {_AGAIN}") from error
         if count != self.summary.files:
             raise InputError(
                 f"{path} has {count:,} lines for {self.summary.files:,} files; {_AGAIN}"
             )
+
+
+def _entry(line: bytes) -> Json:
+    """The result in a line of a part, which may come from others.
+
+    Raises:
+        ValueError: it is not JSON, or names pictures that are not in the part's directory.
+    """
+    entry = json.loads(line)
+    for key in PICTURES if isinstance(entry, dict) else ():
+        name = str(entry.get(key, ""))
+        if name and (Path(name).name != name or not is_result(name)):
+            raise ValueError(f"{key} is not a file of these results")
+    return entry
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -26,6 +26,7 @@ _WIDTH, _HEIGHT, _LINE = 640, 160, 20  # of the histogram and a line of text, in
 _CHECKSUM = 8  # digits of a checksum that are shown
 _OF_VIDEO = {"close_up": 320, "timeline": 640}  # pictures of a file, and pixels a side of copies:
 _OF_PICTURE = {"overlay": 320, "mask": 320}  # the first of these that there is
+PICTURES = (*_OF_VIDEO, *_OF_PICTURE)  # keys of results whose files the report copies
 _STYLE = """\
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }

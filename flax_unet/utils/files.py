@@ -95,6 +95,8 @@ def kept_directory(
         with _name_in_errors(destination):
             stage.mkdir(exist_ok=True)
         try:
+            with _name_in_errors(destination):
+                (stage / lock).touch()
             with locked(stage / lock) as is_locked:
                 if is_locked is False:
                     raise InputError(
@@ -195,7 +197,7 @@ def locked(
 ) -> Iterator[bool | None]:
     """Locks a directory or a file until the block ends, against other processes that ask for it.
 
-    A file is made if it is missing. NFS keeps other machines from a file, but not from a directory.
+    NFS keeps other machines from a file, but not from a directory.
     Several processes may hold a `shared` lock at the same time. `waiting` is a message to print
     before waiting for another process; None: do not wait.
 
@@ -205,11 +207,11 @@ def locked(
         locks.
     """
     # NFS locks what is open for writing.
-    mode = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    mode = os.O_RDONLY if path.is_dir() else os.O_RDWR
     try:
         if fcntl is None:
             raise OSError
-        handle = os.open(path, mode, 0o666)
+        handle = os.open(path, mode)
     except OSError:
         yield None
         return

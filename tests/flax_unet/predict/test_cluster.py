@@ -260,8 +260,11 @@ def test_another_detector_judges_where_one_is_lost(
     assert judge([lost, well]).outputs([]) == ["outputs"]
     assert judge([lost, detector("finds", "faces", calls)]).find(np.zeros(3)) == "faces"
     assert calls == ["lost", "well", "lost", "finds"]
+    alone, beats = judge([lost]), []
+    monkeypatch.setattr(alone, "beat", lambda: beats.append(1))
     with pytest.raises(TimeoutError, match=r"no detector of the cluster answers, after 300 calls"):
-        judge([lost]).outputs([])
+        alone.outputs([])
+    assert len(beats) >= 300  # with pauses between the calls, this process would be ended otherwise
     damaged = RayTaskError(InputError("mask is not finite"))
     with pytest.raises(InputError, match="mask is not finite"):
         judge([detector("damaged", damaged), well]).outputs([])

@@ -1,6 +1,7 @@
 """A run that ends early is gone on with: nothing is lost, and nothing is there twice."""
 
 import contextlib
+import json
 import multiprocessing
 import os
 import random
@@ -419,6 +420,11 @@ def test_shards_have_the_results_of_the_whole(
         (lines[:-1], f"has {len(lines) - 1} lines for {len(lines)} files; judge this part again"),
         (["null\n", *lines[1:]], "a line of predictions.jsonl of"),
         (["{\n", *lines[1:]], "predictions.jsonl, line 1, is damaged"),
+        # Its picture would be copied into the report of whoever joins.
+        *(
+            ([json.dumps({**json.loads(lines[0]), "mask": other}) + "\n", *lines[1:]], "is damaged")
+            for other in (str(tmp_path / "a.mask.png"), "../a.mask.png", "private.png")
+        ),
     ):
         (copied / "predictions.jsonl").write_text("".join(damaged))
         assert message in refused(parts[0], copied, parts[2])

@@ -70,6 +70,10 @@ def test_a_lock_that_was_moved_is_none(tmp_path: Path, monkeypatch: pytest.Monke
     import fcntl
 
     path, lock = tmp_path / "lock", fcntl.flock
+    with locked(path) as none:
+        assert none is None
+    assert not path.exists()  # it may be a directory that another process deleted
+    path.touch()
     with locked(path) as first, locked(path) as second:
         assert (first, second) == (True, False)
 
