@@ -4,7 +4,6 @@ import collections
 import contextlib
 import itertools
 import math
-import re
 import struct
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -24,6 +23,7 @@ from av.video.stream import VideoStream
 from flax_unet.media.images import MAX_PIXELS, too_large
 from flax_unet.media.index import Index, Keyframe, indexed
 from flax_unet.media.rgb import Converter, Size
+from flax_unet.media.sizes import Survey, may_change
 from flax_unet.media.videos import LEAST_PIXELS, middles
 from flax_unet.media.worker import AGAIN, Reply
 from flax_unet.utils.errors import InputError, counted
@@ -34,7 +34,6 @@ _LONGEST = 30 * 86_400.0  # seconds from the start; later times are damaged
 _SHORT_SHARE, _SHORT_SECONDS = 0.02, 0.5  # containers' lengths are not more exact,
 _SHORT_IN_TABLE = 0.15  # but where a table lists the packets
 _RETRIES = 100  # of reading on where a container is damaged
-_OFTEN = 1000  # packets of sound
 # The length in these is what was meant to be written; in others, what is there is measured.
 _CLAIM_LENGTH = {"avi", "mov", "matroska", "asf", "flv", "mxf"}
 # The object with the length in the header of Windows Media: its identifier, 48 other bytes, the
@@ -46,19 +45,6 @@ _ASF_READ = 2**16  # bytes
 _STILL = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}  # of cover art, and of some videos
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders leave it out
 _LOOKED_AT = 500  # packets, in which a video has several
-# In these, the frames' size and the shape of their pixels may change at a keyframe. Where the
-# packets of keyframes have both, or parameters that include both, by codec:
-_CHANGING = {"matroska", "mpegts", "mpeg", "flv"}
-_PARAMETERS = {
-    "vp8": rb"\x9d\x01\x2a(.{4})",
-    "vp9": rb"^(.{9})",
-    "av1": rb"\x0a.(.{10})",  # behind the mark of the sequence's header
-    "h264": rb"\x00\x00.[\x27\x47\x67](.{24})",  # of the sequence's parameters
-    "hevc": rb"\x00\x00.\x42\x01(.{40})",
-    "mpeg1video": rb"\x00\x00\x01\xb3(.{4})",
-    "mpeg2video": rb"\x00\x00\x01\xb3(.{4})",
-}
-_PARAMETERS_WITHIN = 256  # bytes
 _FORMS_WITHOUT_ASPECT = {"mpegts", "mpeg"}  # where it is the codec's
 _FLUSH = Packet()  # ends a decoder's input
 _NO_VIDEO = f"holds no video that can be decoded (sound alone, or damaged); {AGAIN}"
@@ -83,14 +69,14 @@ def read(
     any case, by so many `threads`; 0: as many as FFmpeg likes. Before the frames comes
     a reply with `rate` (chosen frames a second) and `expected` (their number, if the file says how
     many frames it has); for each chosen frame, one with `number`, `seconds` and `size`; last, one
-    with `notes`, `shortfall` and `unread`. None stands for each frame that is counted or left out.
+    with `notes`, `shortfall` and `unread`. None stands for each packet that is only looked at, and
+    each frame that is left out.
 
     Raises:
         InputError: there is no frame; the message is a predicate.
     """
     video = _Video(path, form, math.inf if max_pixels is None else max_pixels, threads)
     given = 0
-    yield from video.survey()
     if keyframes:
         chosen = video.keyframes()
     else:
@@ -144,6 +130,7 @@ class _Video:
         self._is_whole = True
         self._converter = Converter()
         self._open()
+        self._sizes_may_change = may_change(self._form, self._codec.codec.canonical_name)
         sides = self._stream.width, self._stream.height
         if (excess := too_large(*sides)) is not None:
             raise InputError(excess)
@@ -198,7 +185,7 @@ class _Video:
         videos = [s for s in found if not s.disposition & Disposition.attached_pic]
         stills = {s.index for s in videos if s.codec_context.codec.canonical_name in _STILL}
         if stills and len(videos) > 1:
-            pictures = stills - self._moving()
+            pictures = stills - self._moving(stills)
             videos = [s for s in videos if s.index not in pictures] or videos
         if not videos:
             is_unknown = len(self._container.streams.video) > len(found)
@@ -228,49 +215,32 @@ class _Video:
         decoder.extradata = usual.extradata
         return decoder
 
-    def _moving(self) -> set[int]:
-        """The streams with several of the file's first packets."""
+    def _moving(self, stills: set[int]) -> set[int]:
+        """Those of some streams with several of the file's first packets."""
         packets = collections.Counter[int]()
         with opened(self._path, self._form) as container, contextlib.suppress(FFmpegError):
             for packet in itertools.islice(container.demux(), _LOOKED_AT):
                 packets[packet.stream_index] += packet.size > 0
-        return {index for index, count in packets.items() if count > 1}
+                if all(packets[index] > 1 for index in stills):
+                    break
+        return {index for index in stills if packets[index] > 1}
 
-    def survey(self) -> Iterator[None]:
-        """Finds the sizes of frames where they may change; yields None now and then.
+    def _surveyed(self) -> Iterator[Packet | None]:
+        """The video's packets from the start; then room is made for the sizes of its frames.
 
         Raises:
             InputError: they are too large; the message is a predicate.
         """
-        pattern = _PARAMETERS.get(self._codec.codec.canonical_name)
-        if self._form not in _CHANGING or pattern is None:
-            return
-        seen: set[bytes] = set()
-        sizes: set[Size] = set()
-        for number, packet in enumerate(self._packets(), 1):
-            if packet is None or number % _OFTEN == 0:
-                yield None
-            if packet is None or not packet.is_keyframe or packet.is_corrupt:
-                continue
-            found = re.search(pattern, bytes(memoryview(packet)[:_PARAMETERS_WITHIN]), re.DOTALL)
-            if found is not None and found[1] not in seen:
-                seen.add(found[1])
-                sizes |= self._sizes(packet)
-        if sizes:
-            self._limit(self._converter.prepare(sizes))
-        self._open()
+        survey = Survey(self._codec, self._square, self._max_pixels)
+        for packet in self._packets():
+            if packet is not None:
+                survey.see(packet)
+            yield packet
+        if survey.sizes:
+            self._limit(self._converter.prepare(survey.sizes))
 
-    def _sizes(self, packet: Packet) -> set[Size]:
-        """The size of a keyframe; none if it is damaged."""
-        try:
-            frames = [*self._codec.decode(packet), *self._codec.decode(None)]
-        except MemoryError:
-            raise
-        except FFmpegError:
-            frames = []
-        self._codec.flush_buffers()
-        whole = [frame for frame in frames if not frame.is_corrupt]
-        return {self._converter.square(frame, self._pixel_aspect()) for frame in whole}
+    def _square(self, frame: VideoFrame) -> Size:
+        return self._converter.square(frame, self._pixel_aspect())
 
     def _pixel_aspect(self) -> Fraction | None:
         """A pixel's width in heights, of the last frame that was decoded."""
@@ -281,6 +251,10 @@ class _Video:
 
     def each(self, every: int) -> Replies:
         """Reads each `every`-th frame."""
+        if self._sizes_may_change:
+            for _ in self._surveyed():
+                yield None
+            self._open()
         yield self._head(1 / every, self._claimed and -(-self._claimed // every))
         yield from self._in_order(lambda number: number % every == 0)
 
@@ -492,10 +466,17 @@ class _Video:
                 yield frame
 
     def _index(self) -> Generator[None, None, Index | None]:
-        """Where all frames are; None where that takes decoding. Opens the file again."""
-        codec = self._codec.codec.canonical_name
-        index = yield from indexed(self._packets(), codec, self._form)
+        """Where all frames are; None where that takes decoding. Opens the file again.
+
+        Raises:
+            InputError: frames are too large; the message is a predicate.
+        """
+        packets = self._surveyed() if self._sizes_may_change else self._packets()
+        index = yield from indexed(packets, self._codec.codec.canonical_name, self._form)
         is_broken = self._broken > 0
+        if self._sizes_may_change:
+            for _ in packets:  # those that `indexed` left
+                yield None
         self._open()
         if index is None or is_broken:
             return None
@@ -548,8 +529,8 @@ class _Video:
                 yield None if frame.is_corrupt else frame
 
     def _packets(self) -> Iterator[Packet | None]:
-        """The video's packets from here on; None now and then between those of other streams."""
-        failures = others = 0
+        """The video's packets from here on; None for each of another stream."""
+        failures = 0
         while failures < _RETRIES:
             try:
                 for packet in self._container.demux():
@@ -562,12 +543,7 @@ class _Video:
                         self._reach = max(self._reach, (time + (packet.duration or 0)) * unit)
                         if not packet.is_discard:
                             self._earliest = min(self._earliest, time * unit)
-                    if packet.stream_index == self._stream.index:
-                        yield packet
-                    else:
-                        others += 1
-                        if others % _OFTEN == 0:
-                            yield None
+                    yield packet if packet.stream_index == self._stream.index else None
                 return
             except MemoryError:
                 raise

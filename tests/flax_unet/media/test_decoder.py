@@ -1,5 +1,6 @@
 """Videos as people have them: every codec, container and oddity is read as a player shows it."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -671,6 +672,21 @@ def test_pixels_to_decode_are_counted_at_the_largest_size(tmp_path: Path) -> Non
     reader = VideoReader(path, ALL, max_pixels=10 * 512 * 384)
     assert len([frame for frame in reader.frames() if frame is not None]) == 10
     assert reader.unread() == "only its first 10 frames were looked at"
+
+
+@pytest.mark.parametrize(("name", "form"), [("film.mkv", "matroska"), ("film.ts", "mpegts")])
+def test_each_packet_that_is_looked_at_is_progress(name: str, form: str, tmp_path: Path) -> None:
+    """On slow storage, even the packets of a second of video can take long."""
+    path = encode(
+        *(tmp_path / name, numbered(40)),
+        before=lambda container: add_sound(container, 4, "mp2", 16000),
+    )
+    with av.open(str(path)) as container:
+        packets = sum(packet.size > 0 for packet in container.demux())
+    assert packets > 80  # of sound, too
+    replies = decoder.read(str(path), form, 1, None, None)
+    before = list(itertools.takewhile(lambda reply: reply is None, replies))
+    assert len(before) >= packets
 
 
 def test_interlaced_pictures_have_no_combs(tmp_path: Path) -> None:
