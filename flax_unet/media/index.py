@@ -65,6 +65,8 @@ def indexed(
             continue
         if packet.pts is None or packet.is_corrupt:
             return None
+        if keys and packet.has_sidedata("new_extradata"):  # seeking would pass over it
+            return None
         if packet.is_keyframe:
             by_dts = packet.dts if form in _SOUGHT_BY_DTS else None
             start = packet.pts if by_dts is None else by_dts

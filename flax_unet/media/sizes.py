@@ -33,7 +33,7 @@ def may_change(form: str, codec: str) -> bool:
 
 
 class Survey:
-    """Decodes the keyframes of a video that have new parameters.
+    """Decodes the keyframes of a video that have new parameters, or the first that has none.
 
     Attributes:
         sizes: those of the frames that were decoded, with square pixels.
@@ -49,16 +49,18 @@ class Survey:
         self.sizes: set[Size] = set()
         self._codec, self._square, self._left = codec, square, max_pixels
         self._pattern = re.compile(_PARAMETERS[codec.codec.canonical_name], re.DOTALL)
-        self._seen: set[bytes] = set()
+        self._seen: set[tuple[bytes, bytes | None]] = set()
 
     def see(self, packet: Packet) -> None:
         """Looks at the next packet of the video."""
         if self._left <= 0 or not packet.is_keyframe or packet.is_corrupt:
             return
         found = self._pattern.search(bytes(memoryview(packet)[:_WITHIN]))
-        if found is None or found[1] in self._seen:
+        # Without any, those that the container has elsewhere count.
+        parameters = bytes(packet.get_sidedata("new_extradata")), found and found[1]
+        if parameters in self._seen:
             return
-        self._seen.add(found[1])
+        self._seen.add(parameters)
         self.sizes |= {self._square(frame) for frame in self._decoded(packet)}
         self._left -= max(self._codec.width * self._codec.height, LEAST_PIXELS)
 

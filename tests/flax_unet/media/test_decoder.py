@@ -9,6 +9,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.codec.context import Flags
+from av.packet import PacketSideData, packet_sidedata_type_from_literal
 from av.stream import Disposition
 from PIL import Image
 
@@ -18,6 +20,7 @@ from flax_unet.utils.errors import InputError
 from tests.flax_unet.samples import add_sound, encode, number_of, numbered
 
 SIZE = (64, 64)
+_NEW_EXTRADATA = packet_sidedata_type_from_literal("new_extradata")
 ALL = Sampling()
 
 
@@ -594,17 +597,31 @@ def test_transparency_that_no_decoder_reads(
     assert end.values["notes"] == ["its transparency cannot be read; what it hides was judged, too"]
 
 
-def join(path: Path, codec: str, *parts: tuple[tuple[int, int], int, int], **options: str) -> Path:
-    """A video of frames that show their number, in parts: size, width of a pixel, last frame."""
+def join(
+    path: Path,
+    codec: str,
+    *parts: tuple[tuple[int, int], int, int],
+    headers: int = 0,
+    **options: str,
+) -> Path:
+    """A video of frames that show their number, in parts: size, width of a pixel, last frame.
+
+    In so many of the first parts, the container has the codec's parameters, and packets do not.
+    """
     time = 0
     with av.open(str(path), "w") as container:
         stream: Any = None
-        for (width, height), pixel_aspect, end in parts:
+        for part, ((width, height), pixel_aspect, end) in enumerate(parts):
+            header = b""
             encoder: Any = av.CodecContext.create(codec, "w")
             encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
             encoder.time_base, encoder.framerate = Fraction(1, 10), Fraction(10)
             encoder.sample_aspect_ratio = Fraction(pixel_aspect)
             encoder.options = options
+            if part < headers:
+                encoder.flags |= Flags.global_header
+                encoder.open()
+                header = encoder.extradata if part else b""  # the first is the stream's
             if stream is None:
                 stream = container.add_stream(codec, 10, options)
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -616,11 +633,17 @@ def join(path: Path, codec: str, *parts: tuple[tuple[int, int], int, int], **opt
                     time += 1
                 for packet in encoder.encode(frame):
                     packet.stream, packet.time_base = stream, Fraction(1, 10)
+                    if header:
+                        change = PacketSideData(_NEW_EXTRADATA, len(header))
+                        change.update(header)
+                        packet.set_sidedata(change)
+                        header = b""
                     container.mux(packet)
     return path
 
 
 H264 = {"bf": "0", "g": "10"}
+HEADER, USUAL = {**H264, "headers": 1}, {**H264, "headers": 2}
 GROWS = (((40, 30), 1, 3), ((160, 120), 1, 40))
 
 
@@ -635,6 +658,9 @@ GROWS = (((40, 30), 1, 3), ((160, 120), 1, 40))
         ("wide.ts", "libx264", (((128, 96), 1, 10), ((256, 96), 1, 40)), (256, 96), H264),
         ("turned.ts", "libx264", (((96, 64), 1, 20), ((64, 96), 1, 40)), (96, 96), H264),
         ("shape.ts", "libx264", (((128, 96), 1, 10), ((128, 96), 2, 40)), (256, 96), H264),
+        ("usual.flv", "libx264", GROWS, (160, 120), USUAL),
+        ("sought.flv", "libx264", (((64, 48), 1, 20), ((64, 80), 1, 40)), (64, 80), USUAL),
+        ("header.mkv", "libx264", (((160, 120), 1, 9), ((40, 30), 1, 40)), (160, 120), HEADER),
     ],
 )
 def test_size_or_shape_of_pixels_changes(
