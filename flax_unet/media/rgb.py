@@ -6,6 +6,7 @@ import numpy as np
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoReformatter
+from PIL import Image
 
 from flax_unet.media.images import GREY, too_large
 from flax_unet.utils.errors import InputError
@@ -72,7 +73,7 @@ class Converter:
             changed = _REFORMATTER.reformat(
                 frame,
                 width,
-                height,
+                frame.height if frame.interlaced_frame else height,
                 "rgba" if has_alpha else "rgb24",
                 interpolation=Interpolation.BICUBIC,
                 **(_TO_SDR if kind else {}),
@@ -86,9 +87,10 @@ class Converter:
             self.notes[f"its colours are HDR ({kind}); they were mapped to SDR"] = None
         if has_alpha:
             pixels = self._laid_on_grey(pixels)
-        if frame.interlaced_frame and height == frame.height:
+        if frame.interlaced_frame:
             self.notes["it is interlaced; every second line was interpolated"] = None
-            pixels = _deinterlaced(pixels)
+            picture = Image.fromarray(_deinterlaced(pixels))
+            pixels = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
         if size != canvas:
             self._note_other_sizes(canvas)
             pixels = _padded(pixels, canvas)

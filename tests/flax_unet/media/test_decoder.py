@@ -719,13 +719,21 @@ def test_interlaced_pictures_have_no_combs(tmp_path: Path) -> None:
     lines = np.zeros((48, 64, 3), np.uint8)
     lines[1::2] = 200  # what moved between the fields
     path = encode(
-        *(tmp_path / "tape.mkv", [Image.fromarray(lines)] * 3, "mpeg2video"),
+        *(tmp_path / "tape.mpg", [Image.fromarray(lines)] * 20, "mpeg2video"),
         rate=25,
         flags="+ildct+ilme",
         prepare=lambda stream: stream.codec_context.open(strict=False),
     )
+    note = "it is interlaced; every second line was interpolated"
     frames, reader = read(path)
-    assert reader.notes() == ["it is interlaced; every second line was interpolated"]
+    assert reader.notes() == [note]
+    assert np.asarray(frames[1].image).std() < 10
+    larger = numbered(3, (128, 96))
+    later = encode(tmp_path / "later.mpg", larger, "mpeg2video", rate=25, times=range(20, 23))
+    (tmp_path / "joined.mpg").write_bytes(path.read_bytes() + later.read_bytes())
+    frames, reader = read(tmp_path / "joined.mpg")
+    assert reader.notes() == ["its frames differ in size; they were fitted into 128x96", note]
+    assert {frame.image.size for frame in frames} == {(128, 96)}
     assert np.asarray(frames[1].image).std() < 10
 
 
