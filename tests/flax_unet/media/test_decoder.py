@@ -330,6 +330,49 @@ def test_motion_jpeg_beside_a_preview_is_the_video(suffix: str, tmp_path: Path) 
     assert reader.notes() == ["it holds 2 videos; one of 64x48 was judged"]
 
 
+class Demuxed:
+    """A container that counts the packets that are read."""
+
+    def __init__(self, container: Any) -> None:
+        self.container, self.packets = container, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.container, name)
+
+    def __enter__(self) -> "Demuxed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+
+    def demux(self) -> Iterator[av.Packet]:
+        for packet in self.container.demux():
+            self.packets += 1
+            yield packet
+
+
+def test_few_packets_show_that_motion_jpeg_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its packets are large, and on slow storage nothing is heard while they are read."""
+
+    def add_still(container: Any) -> list[Any]:
+        stream = container.add_stream("mpeg4", 10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        return stream.encode(av.VideoFrame(32, 32, "yuv420p")) + stream.encode()
+
+    path = encode(tmp_path / "camera.mov", numbered(100), "mjpeg", "yuvj420p", before=add_still)
+    opened, containers = decoder.opened, []
+
+    def counting(path: str, form: str) -> Any:
+        containers.append(Demuxed(opened(path, form)))
+        return containers[-1]
+
+    monkeypatch.setattr(decoder, "opened", counting)
+    next(decoder.read(str(path), "mov", 1, None, None))
+    assert 2 <= sum(container.packets for container in containers) <= 4
+
+
 def test_the_largest_of_several_videos(tmp_path: Path) -> None:
     def add_small(container: Any) -> list[Any]:
         stream = container.add_stream("mpeg4", 10)
@@ -634,7 +677,8 @@ def join(
                 for packet in encoder.encode(frame):
                     packet.stream, packet.time_base = stream, Fraction(1, 10)
                     if header:
-                        change = PacketSideData(_NEW_EXTRADATA, len(header))
+                        kind: Any = PacketSideData  # its stub has no arguments
+                        change = kind(_NEW_EXTRADATA, len(header))
                         change.update(header)
                         packet.set_sidedata(change)
                         header = b""
