@@ -25,6 +25,7 @@ RECORDS, STAGE = "videos", ".stage"  # below the result's folder
 FOLDERS = {"train": "training", "validation": "validation", "test": "testing"}
 _RECORD = "record.json"
 _ORIGINAL = "sha256_of_original"  # in a record; null without one that can be used
+_WITH_MASKS = "listed_with_masks"  # in a record: whether its data set had masks of it
 METADATA = (  # what metadata.json has of a record
     *("label", "original", "split", "data_set", "method", "compression", "file", "sha256"),
     *("size", "frames_a_second", "masks"),
@@ -94,8 +95,10 @@ def _read_record(out: Path, planned: Planned, original: Outcome | None) -> dict[
     """
     with contextlib.suppress(FileNotFoundError, ValueError):
         record = json.loads(record_path(out, planned).read_text(encoding="utf-8"))
-        is_whole = isinstance(record, dict) and record.keys() >= _FIELDS
-        if is_whole and record.items() >= _known(planned).items():
+        if not isinstance(record, dict) or not record.keys() >= _FIELDS:
+            return None
+        record.setdefault(_WITH_MASKS, record["masks"] == "video")  # the first ones lack it
+        if record.items() >= _known(planned).items():
             now = _sha256_of(original)
             if now is None or record.get(_ORIGINAL, now) == now:  # the first records have no such
                 return record
@@ -219,11 +222,14 @@ def _mark(
 
 
 def _known(planned: Planned) -> dict[str, Any]:
-    """What is known of a video before it is read."""
+    """What is listed of a video before it is read, and decides on what is made of it."""
     return {
         "label": label(planned.video.is_real),
         "original": [f"{key}.mp4" for key in planned.originals] or None,
         "split": planned.split,
+        "data_set": shown(planned.video.data_set),
+        "file": shown(planned.video.name),
+        _WITH_MASKS: planned.video.mask_video is not None,
     }
 
 
@@ -231,10 +237,8 @@ def _record(planned: Planned, crops: Crops, masks_by: str | None) -> dict[str, A
     video = planned.video
     return {
         **_known(planned),
-        "data_set": shown(video.data_set),
         "method": video.method,
         "compression": video.compression,
-        "file": shown(video.name),
         "sha256": video.sha256(),
         "size": crops.size,
         "frames_a_second": frames.rate(crops.shown),

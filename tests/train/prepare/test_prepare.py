@@ -541,6 +541,43 @@ def test_videos_that_arrive_later(dfdc: Path, tmp_path: Path, fails: Callable[..
     assert "with other videos: bbbbbbbbbb was for train, and is now not listed; use" in message
 
 
+def test_second_source_with_the_same_names(tmp_path: Path) -> None:
+    """Its video takes the name in the result that the first one's had; each keeps its pixels."""
+    for number, name in enumerate(("b", "a")):
+        picture = tmp_path / name / "train" / "real" / "001.png"
+        picture.parent.mkdir(parents=True)
+        trees.still(number).save(picture)
+    out = tmp_path / "made"
+    assert run(tmp_path / "b", out) == 0
+    both = ["--workers", "1", str(tmp_path / "a"), str(tmp_path / "b"), "--out"]
+    prepare.main([*both, str(out)])
+    entries = read(out / "metadata.json")
+    assert {entry["data_set"]: entry["sha256"] for entry in entries.values()} == {
+        name: hashlib.sha256((tmp_path / name / "train/real/001.png").read_bytes()).hexdigest()
+        for name in "ab"
+    }
+    prepare.main([*both, str(tmp_path / "at once")])
+    assert listing(out) == listing(tmp_path / "at once")
+
+
+def test_masks_that_arrive_later(faceforensics: Path, tmp_path: Path) -> None:
+    """Fakes that had none are made again, by records of the first versions too; others stay."""
+    raw, out = shutil.copytree(faceforensics / "raw", tmp_path / "raw"), tmp_path / "made"
+    masks_of_fakes = raw / "manipulated_sequences" / "Deepfakes" / "masks"
+    masks_of_fakes.rename(tmp_path / "masks")
+    assert run(raw, out, "--frames", 4) == 0
+    keys = ["Deepfakes-c23-000-003", "Deepfakes-c23-010-012"]
+    assert {read(out / "metadata.json")[f"{key}.mp4"]["masks"] for key in keys} == {"similarity"}
+    record = read(first := out / "videos" / f"{keys[0]}.json")
+    del record["listed_with_masks"]
+    first.write_text(json.dumps(record))
+    kept = (out / "videos/FaceShifter-c23-000-003.json").stat().st_mtime_ns
+    (tmp_path / "masks").rename(masks_of_fakes)
+    assert run(raw, out, "--frames", 4) == 0
+    assert (out / "videos/FaceShifter-c23-000-003.json").stat().st_mtime_ns == kept
+    assert listing(out) == listing(faceforensics / "made")
+
+
 def test_processes_make_the_same(dfdc: Path, tmp_path: Path) -> None:
     assert run(dfdc / "raw", tmp_path / "made", "--workers", 2) == 0
     assert listing(tmp_path / "made") == listing(dfdc / "made")
