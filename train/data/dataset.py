@@ -15,6 +15,7 @@ from train.data.layouts.faults import Fault, unusable
 from train.data.layouts.metadata import SOURCE_GROUP
 from train.data.layouts.options import AS_PUBLISHED, FolderOptions
 from train.data.layouts.tree import SPLITS
+from train.data.storage.cache import fingerprint
 from train.data.storage.manifest import Manifest, Table, Traits, damaged
 
 EMBEDDED, SELF_BLENDED = GENERATED
@@ -43,7 +44,7 @@ class Dataset:
     faults: dict[str, str]  # files that were left out, with the reason
     left_out: dict[str, str]  # photos without a face to use, or with others, and why
     notes: list[str]
-    fingerprint: str  # SHA-256 of the stored split's names, labels and pictures
+    fingerprint: str  # SHA-256 of the stored split's names, labels, pictures and source groups
     traits: Traits  # of the stored split's videos
     made_with: str = ""  # SHA-256 of the code and versions that forge its frames; "": none are
     together: int = 1  # frames that training shows together; 2: a face and a forgery of it
@@ -170,7 +171,7 @@ def _open(name: str, skip_bad: bool, options: FolderOptions) -> tuple[dict[str, 
             faults={file: fault.reason for file, fault in manifest.faults.items()},
             left_out=manifest.left_out,
             notes=manifest.notes,
-            fingerprint=manifest.fingerprints[split],
+            fingerprint=_fingerprint(manifest.fingerprints[split], manifest.traits[split]),
             traits=manifest.traits[split],
         )
         for split, table in manifest.tables.items()
@@ -180,6 +181,14 @@ def _open(name: str, skip_bad: bool, options: FolderOptions) -> tuple[dict[str, 
 
         opened = {split: fresh.paired(faces) for split, faces in opened.items()}
     return opened, manifest
+
+
+def _fingerprint(stored: str, traits: Traits) -> str:
+    """That of a split: source groups decide on the parts of a split by source, as names do."""
+    groups = sorted(
+        (v, found[SOURCE_GROUP]) for v, found in traits.items() if SOURCE_GROUP in found
+    )
+    return fingerprint([stored, *groups]) if groups else stored
 
 
 def _prepare(name: str, skip_bad: bool, options: FolderOptions) -> Path:

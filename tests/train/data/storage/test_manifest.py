@@ -25,6 +25,18 @@ def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     assert len({first.fingerprint, relabelled.fingerprint, remasked.fingerprint}) == 3
 
 
+def test_fingerprint_is_of_source_groups(tmp_path: Path) -> None:
+    """They decide which videos are trained on; what decides on figures alone does not count."""
+    folder = write_folder(tmp_path / "data", videos=4)
+    found = [open_dataset(str(folder), None).fingerprint]
+    entries = json.loads((folder / "metadata.json").read_text())
+    for traits in ({"method": "swap"}, {"source_group": "Ann"}, {"source_group": "Ben"}):
+        edit(folder, **{"v000.mp4": entries["v000.mp4"] | traits})
+        found.append(open_dataset(str(folder), None).fingerprint)
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+
+
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"[]", b"\xff"])
 @pytest.mark.parametrize("name", ["manifest.json", "dataset_info.json", "features.json"])
 def test_a_damaged_cache_says_what_to_do(name: str, content: bytes | None, tmp_path: Path) -> None:
