@@ -473,6 +473,24 @@ def test_reports_that_are_no_measurement(model: Path, report: Path, fails: Fails
     assert (model / "source.json").read_bytes() == before
 
 
+def test_report_of_another_calibration(model: Path, report: Path, fails: Fails) -> None:
+    """What was measured before calibrating, or by another calibration, is of other verdicts."""
+    now = {"temperature": 1.75, "threshold": 0.3125}
+    write_card(model, "--evaluation", report)
+    metadata.store_record(model, metadata.CALIBRATION, now)
+    before = (model / "source.json").read_bytes()
+    for was in (None, {"temperature": 1.75, "threshold": 0.5}):
+        edit(report, calibration=was)
+        message = fails(card.main, model, "--evaluation", report, "--overwrite")
+        assert f"{report} is of another calibration than {model} has now" in message
+        assert f"train.eval --checkpoint {model}" in message
+    assert (model / "source.json").read_bytes() == before
+    edit(report, calibration=now)
+    write_card(model, "--evaluation", report, "--overwrite")
+    edit(model / "source.json", calibration=None)
+    assert "another calibration" in fails(card.main, model, "--evaluation", report, "--overwrite")
+
+
 def test_reports_without_figures(model: Path, report: Path, tmp_path: Path, fails: Fails) -> None:
     content = json.loads(report.read_text())
     assert "does not exist" in fails(card.main, model, "--evaluation", tmp_path / "none")

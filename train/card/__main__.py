@@ -4,12 +4,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from flax_unet.checkpoint import metadata
 from flax_unet.checkpoint.worth import WORTH, Worth
 from flax_unet.nn.config import UNetConfig
+from flax_unet.nn.decision import Calibration
 from flax_unet.utils.arguments import program_name
 from flax_unet.utils.errors import InputError, command
 from flax_unet.utils.files import followed, staged_file
@@ -29,7 +31,8 @@ def card(path: Path, evaluation: Path | None = None) -> str:
     wrote, or the report.json in it; None: no figures.
 
     Raises:
-        InputError: checkpoint or report is missing, or the report is of another checkpoint.
+        InputError: checkpoint or report is missing, or the report is of another checkpoint or
+            calibration.
     """
     path = followed(path)
     config, source = metadata.load_config(path), metadata.load_source(path)
@@ -79,7 +82,8 @@ def _read_report(
     """The report of the evaluation of a checkpoint with this fingerprint.
 
     Raises:
-        InputError: the report is missing, of another checkpoint, or lacks the figures of its heads.
+        InputError: the report is missing, of another checkpoint or calibration, or lacks the
+            figures of its heads.
     """
     file = _report_file(evaluation)
     if not file.exists():
@@ -107,6 +111,13 @@ def _read_report(
     if differing := [name for name, value in recorded.items() if value != expected[name]]:
         raise InputError(
             f"{file} is of another checkpoint than {path} (by {', '.join(differing)}); {again}"
+        )
+    calibration = metadata.load_calibration(path) if config.has_classifier else None
+    decided = {of.name: at(report, "calibration", of.name) for of in fields(Calibration)}
+    if decided != {name: getattr(calibration, name, None) for name in decided}:
+        raise InputError(
+            f"{file} is of another calibration than {path} has now, so its figures are of other "
+            f"verdicts; {again}"
         )
     for task in figures.tasks(config):
         section = figures.section_name(task)
