@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from tests.flax_unet.samples import photo
 from tests.train.folders import write_folder
-from train.data.dataset import Dataset, open_dataset
+from train.data.dataset import SELF_BLENDED, Dataset, open_dataset
 from train.eval.trained import overlap
 
 SHARES = "60/20/20"
@@ -56,6 +58,25 @@ def test_a_data_set_with_splits_of_its_own(folder: Path, tmp_path: Path) -> None
     source["trained"] |= {"data_fingerprint": "of others"}
     assert overlap(source, test, None, 0) is None
     assert "options were others" in str(overlap(source, train, "training", 0))
+
+
+def test_photos_that_are_added(tmp_path: Path) -> None:
+    """All photos are dealt out anew, so that some that were trained on come into other splits."""
+    photos, name = tmp_path / "faces", f"{SELF_BLENDED}:{tmp_path / 'faces'}"
+    photos.mkdir()
+    face = np.asarray(photo().resize((160, 188)))
+    for count in (12, 30):
+        for number in range(count):
+            Image.fromarray(face // 16 * 16 + number % 16).save(photos / f"{number}.png")
+        if count == 12:
+            before, test = (open_dataset(name, split) for split in ("train", "test"))
+            source = trained_on(before, None)
+            assert overlap(source, test, "test", 0) is None
+    splits = {split: open_dataset(name, split) for split in ("train", "validation", "test")}
+    others = [splits[split].table.video for split in ("validation", "test")]
+    assert np.isin(np.concatenate(others), before.table.video).any()
+    for split, data in splits.items():
+        assert "files or options were others" in str(overlap(source, data, split, 0)), split
 
 
 def test_weights_without_a_record(folder: Path) -> None:
