@@ -1,15 +1,17 @@
 """Looks for flaws in a data set that make its figures wrong: leaks, duplicates, missing masks."""
 
 import argparse
+import contextlib
 import hashlib
 import itertools
 import json
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags
+from PIL import ExifTags, Image
 from tqdm import tqdm
 
 from flax_unet.utils.arguments import program_name
@@ -55,7 +57,7 @@ def audit(name: str, options: FolderOptions = AS_PUBLISHED) -> dict[str, Any]:
             image = image_files.decode(record["image"])
             sizes[f"{image.width}x{image.height}"] += 1
             digest = hashlib.sha256(f"{image.size}".encode() + image.convert("RGB").tobytes())
-            if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            if _orientation(image) != 1:
                 turned.append(table.file[row])
             pictures[digest.hexdigest()].append((split, table.file[row]))
             sources[found[row]].add(split)
@@ -89,6 +91,14 @@ def audit(name: str, options: FolderOptions = AS_PUBLISHED) -> dict[str, Any]:
         "left_out": {file: why for data in splits.values() for file, why in data.left_out.items()},
         "notes": notes,
     }
+
+
+def _orientation(image: Image.Image) -> int:
+    """How EXIF data would turn a picture, from 1 for upright; 1 also where they are damaged."""
+    with warnings.catch_warnings(), contextlib.suppress(Exception):  # as `images.read_image` does
+        warnings.simplefilter("ignore")
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    return 1
 
 
 def _text(report: dict[str, Any]) -> str:

@@ -197,6 +197,20 @@ def test_audit_notes_crops_that_exif_data_turn(tmp_path: Path) -> None:
     assert note.startswith("1 picture, such as crops/v000_1.png, would be turned by EXIF data")
 
 
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+def test_audit_takes_pictures_with_damaged_exif_data_as_they_are(
+    suffix: str, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "data", videos=2)
+    crop = folder / "crops" / "v000_1.png"
+    stored = Image.open(crop).copy()
+    crop.unlink()
+    stored.save(crop.with_suffix(f".{suffix}"), exif=b"Exif\0\0no TIFF")
+    report = audit.audit(str(folder))
+    assert report["splits"]["whole"]["frames"] == 6
+    assert report["notes"] == []
+
+
 def test_masks_are_found_by_the_whole_name(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "data", videos=2, prefix="clip.v")
     (folder / "masks" / "clip.v000_0.gif").rename(folder / "masks" / "clip.v000_0.GIF")
