@@ -134,12 +134,14 @@ class Trainer:
         name, workdir, data = self.config.data.data, self.config.start.workdir, self.stream.dataset
         before, now = saved.progress["data_fingerprint"], data.fingerprint
         anew = f"train on by --init-from {workdir / 'last'} in a new --workdir"
-        if before != now:
+        forged_by = saved.progress.get("made_with")
+        # The first runs have none; with forgeries, their fingerprint was of what made these too.
+        if before != now and (forged_by is not None or not data.made_with):
             raise InputError(
                 f"{name} is not what {workdir} was trained on (fingerprint {now[:12]}, then "
                 f"{before[:12]}). Put the data back, or {anew}"
             )
-        if saved.progress.get("made_with", "") != data.made_with:  # the first runs have none
+        if (forged_by or "") != data.made_with:
             raise InputError(
                 f"the forgeries of {name} are made by another version of this program or its "
                 f"packages than in {workdir}. Install that version again, or {anew}"

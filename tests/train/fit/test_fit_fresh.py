@@ -126,3 +126,10 @@ def test_real_frames_of_a_folder_are_forged_anew(
     message = fails(fit.main, "--workdir", whole, "--steps", 8)
     assert f"the forgeries of {folder} are made by another version of this program" in message
     assert f"train on by --init-from {whole / 'last'} in a new --workdir" in message
+    # Runs of the first versions have one fingerprint of the data and of what makes its forgeries.
+    file = whole / "last" / "training.json"
+    saved = metadata.read_json(file) | {"data_fingerprint": "of both"}
+    del saved["made_with"]
+    metadata.write_json(file, saved)
+    message = fails(fit.main, "--workdir", whole, "--steps", 8)
+    assert f"the forgeries of {folder} are made by another version of this program" in message
