@@ -44,8 +44,18 @@ class Metadata:
         )
 
     def traits(self, video: str) -> dict[str, str]:
-        """What is known of TRAITS and SOURCE_GROUP of a video, as text on one line."""
+        """What is known of TRAITS and SOURCE_GROUP of a video, as text on one line.
+
+        Raises:
+            BadFileError: the source group is neither a text nor a whole number.
+        """
         entry, names = self._entries[video], (*TRAITS, SOURCE_GROUP)
+        if (group := entry.get(SOURCE_GROUP)) is not None and not _is_trait(group):
+            raise BadFileError(
+                f"its {SOURCE_GROUP} is not a name",
+                f"the {SOURCE_GROUP} of {video} is {reprlib.repr(group)}; expected a text such as "
+                "a person's name, a whole number, or null",
+            )
         return {name: shown(text) for name in names if (text := _trait(entry.get(name)))}
 
     def originals(self, video: str) -> list[str]:
@@ -131,9 +141,12 @@ def _text(label: object) -> str:
     return str(label).lower().removesuffix(".0") if is_label else ""
 
 
+def _is_trait(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
 def _trait(value: object) -> str:
-    is_trait = isinstance(value, str | int) and not isinstance(value, bool)
-    return str(value).strip() if is_trait else ""
+    return str(value).strip() if _is_trait(value) else ""
 
 
 def _is_name(name: object) -> bool:

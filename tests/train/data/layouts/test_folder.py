@@ -271,6 +271,13 @@ def test_masks_of_0_and_255_are_classes(values: tuple[int, ...], tmp_path: Path)
         ('{"v000.mp4": {"label": "FAKE", "original": [["a"]]}}', "expected a video's name"),
         ('{"v000.mp4": {"label": "FAKE", "original": ["a", ""]}}', "expected a video's name"),
         ('{"v000.mp4": {"label": "FAKE", "original": "a\\nb"}}', "expected a video's name"),
+        *(
+            (
+                f'{{"v000.mp4": {{"label": "REAL", "source_group": {group}}}}}',
+                r"the source_group of v000\.mp4 is .+; expected a text such as",
+            )
+            for group in ('["Ann"]', "4.25", "true", "{}")
+        ),
     ],
 )
 def test_metadata_that_cannot_be_used(content: str, message: str, tmp_path: Path) -> None:
