@@ -161,7 +161,7 @@ def open_parts(config: FitConfig) -> tuple[Dataset, Dataset | None]:
                     f"{train.name} has few; give another share"
                 )
         return parts["train"], parts["validation"]
-    split = SPLITS.get(wanted, wanted)
+    split = SPLITS.get(wanted.lower(), wanted)
     if split == train.split:
         raise InputError(f"--validation {wanted}: these frames are trained on; name other ones")
     if split not in stored:

@@ -17,6 +17,7 @@ from tests.train.folders import write_folder
 from train.data.dataset import open_dataset
 from train.fit import __main__ as fit
 from train.fit.config import FitConfig
+from train.fit.setup import open_parts
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,16 @@ def test_text_of_a_file_of_options(value: object, text: str) -> None:
 def test_text_is_not_a_list() -> None:
     with pytest.raises(InputError, match=r"--real-label is \[0\]; expected text"):
         FitConfig.from_options({"data": "d", "workdir": "w", "real_label": [0]})
+
+
+@pytest.mark.parametrize("name", ["valid", "Valid", "VALIDATION"])
+def test_frames_to_validate_on_by_any_name_of_their_split(name: str, tmp_path: Path) -> None:
+    for part in ("Train", "Valid"):
+        write_folder(tmp_path / part, videos=2, prefix=part)
+    words = ["--data", str(tmp_path), "--workdir", str(tmp_path / "run"), "--validation", name]
+    _, validation = open_parts(fit.resolve(fit.read_options(words)))
+    assert validation is not None
+    assert set(validation.table.video) == {"Valid000.mp4", "Valid001.mp4"}
 
 
 def test_files_of_options(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
