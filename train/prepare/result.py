@@ -90,7 +90,8 @@ def _check_places(out: Path, groups: Sequence[Group]) -> None:
             now = splits.get(path.name)
             if now != split and path.is_dir():
                 raise InputError(
-                    f"{out} was begun with other videos: {path.name} was for {split}, and is now "
+                    f"{out} was begun with other videos, or by an older version of this program: "
+                    f"{path.name} was for {split}, and is now "
                     f"{f'for {now}' if now else 'not listed'}; use the same, remove {out}, or name "
                     "another place"
                 )

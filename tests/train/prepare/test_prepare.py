@@ -538,7 +538,8 @@ def test_videos_that_arrive_later(dfdc: Path, tmp_path: Path, fails: Callable[..
     }
     late.unlink()  # what was made of it would be trained on, without an entry
     message = fails(prepare.main, raw, "--out", out, *all_for_training)
-    assert "with other videos: bbbbbbbbbb was for train, and is now not listed; use" in message
+    assert "with other videos, or by an older version of this program: bbbbbbbbbb was" in message
+    assert "bbbbbbbbbb was for train, and is now not listed; use" in message
 
 
 def test_second_source_with_the_same_names(tmp_path: Path) -> None:
