@@ -78,11 +78,22 @@ def split_folders(folder: Path) -> list[tuple[str, str]]:
     """The folders of splits in a folder: the name of each, and its split.
 
     Raises:
-        OSError: the folder cannot be listed.
+        InputError: the folder cannot be listed.
     """
-    names = [path.name for path in folder.iterdir() if path.name.lower() in SPLITS]
+    names = [path.name for path in _listed(folder) if path.name.lower() in SPLITS]
     names.sort(key=lambda name: (list(SPLITS).index(name.lower()), name))
     return [(name, SPLITS[name.lower()]) for name in names if (folder / name).is_dir()]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be listed: {error.strerror}; it may hold folders of splits, so allow "
+            "reading it"
+        ) from error
 
 
 def _roots(folder: Path) -> Iterator[tuple[str, str]]:
@@ -119,7 +130,7 @@ def not_read(folder: Path) -> list[str]:
     """Notes on folders in the data set's that hold crops, but have no split's name."""
     others = [
         path.name
-        for path in sorted(folder.iterdir())
+        for path in _listed(folder)
         if path.name.lower() not in SPLITS
         and path.name not in (CROPS, MASKS)
         and not path.name.startswith(".")

@@ -156,3 +156,16 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(InputError, match=r"crops/v001 cannot be listed: Permission denied"):
         open_dataset(str(folder), None)
+
+
+def test_a_data_set_whose_own_folder_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folder(tmp_path / "data", videos=2)
+
+    def refuse(path: Path) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(InputError, match=r"data cannot be listed: Permission denied; it may hold"):
+        open_dataset(str(folder), None)
