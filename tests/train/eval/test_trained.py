@@ -65,13 +65,16 @@ def test_photos_that_are_added(tmp_path: Path) -> None:
     photos, name = tmp_path / "faces", f"{SELF_BLENDED}:{tmp_path / 'faces'}"
     photos.mkdir()
     face = np.asarray(photo().resize((160, 188)))
-    for count in (12, 30):
-        for number in range(count):
+
+    def add(numbers: range) -> None:
+        for number in numbers:
             Image.fromarray(face // 16 * 16 + number % 16).save(photos / f"{number}.png")
-        if count == 12:
-            before, test = (open_dataset(name, split) for split in ("train", "test"))
-            source = trained_on(before, None)
-            assert overlap(source, test, "test", 0) is None
+
+    add(range(12))
+    before, test = (open_dataset(name, split) for split in ("train", "test"))
+    source = trained_on(before, None)
+    assert overlap(source, test, "test", 0) is None
+    add(range(12, 30))
     splits = {split: open_dataset(name, split) for split in ("train", "validation", "test")}
     others = [splits[split].table.video for split in ("validation", "test")]
     assert np.isin(np.concatenate(others), before.table.video).any()
