@@ -114,7 +114,7 @@ class Distant(Judge):
 def reader(setup: Setup, judge: Distant) -> Callable[[Lot], Iterator[FileResult | Failure]]:
     """Prepares this process; the function reads a lot and writes what is drawn of its files.
 
-    After a Failure there are no more results of the lot.
+    A Failure is the last result of its lot.
 
     Raises:
         InputError: the model of faces cannot be used; later as for `file_results`.
